@@ -1,0 +1,222 @@
+"""Images on disk: find them, and read each as upright RGB or say in one line why that cannot be done."""
+
+import errno
+import os
+import stat
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image, UnidentifiedImageError
+
+from pauc_hub.errors import NoImages, UsageError
+
+FORMATS = ("JPEG", "PNG", "WEBP", "TIFF", "BMP", "GIF")
+SUFFIXES = frozenset({".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".tif", ".tiff", ".bmp", ".gif"})
+MAX_PIXELS = 2 * (1 << 30) // 12  # twice Pillow's MAX_IMAGE_PIXELS, where it refuses too; 100 Mpx cameras stay below
+KINDS = ("missing", "permission", "not_a_file", "empty", "not_an_image", "damaged", "too_large", "unsupported", "io")
+SYSTEM_KINDS = {
+    errno.ENOENT: "missing",
+    errno.ELOOP: "missing",
+    errno.ENOTDIR: "missing",
+    errno.EACCES: "permission",
+    errno.EPERM: "permission",
+}
+
+
+class UnreadableImage(Exception):
+    """One image cannot be read; `kind` is one of KINDS and `message` one line."""
+
+    def __init__(self, kind: str, message: str) -> None:
+        super().__init__(message)
+        self.kind = kind
+        self.message = message
+
+
+@dataclass(frozen=True, order=True)
+class ImageFile:
+    name: str
+    """Path below the root with `/` between its parts; bytes that are not UTF-8 as `\\xNN`."""
+    path: Path
+
+
+def find_images(root: Path) -> list[ImageFile]:
+    """All files below `root` that are named like images, sorted by name; `root` may also be one file of any name.
+
+    Symbolic links are followed, also those to folders, but never into a folder they lie in. Hidden files and folders
+    are skipped. Whether a file is any good shows when it is read; a folder that cannot be listed is handed on as if it
+    were a file, so that reading it tells why.
+
+    Raises:
+        UsageError: there is nothing at `root`.
+        NoImages: a folder with nothing to read.
+    """
+    if not root.exists():
+        raise UsageError(f"no such file or folder: {readable(root)}")
+    if not root.is_dir():
+        return [ImageFile(readable(root.name), root)]
+    images = sorted(_walk(root))
+    if not images:
+        raise NoImages(f"no images in {readable(root)}: no file there ends in {', '.join(sorted(SUFFIXES))}.")
+    return images
+
+
+def readable(path: str | Path) -> str:
+    """The path as text that can be printed and stored anywhere."""
+    return os.fsencode(path).decode("utf-8", "backslashreplace")
+
+
+def _walk(root: Path) -> Iterator[ImageFile]:
+    folders: list[tuple[str, Path, frozenset[tuple[int, int]]]] = [("", root, frozenset())]
+    while folders:
+        name, folder, above = folders.pop()
+        try:
+            here = _identity(folder)
+            with os.scandir(folder) as listing:
+                entries = [entry for entry in listing if not entry.name.startswith(".")]
+        except OSError:
+            yield ImageFile(name.removesuffix("/") or ".", folder)
+            continue
+        if here in above:
+            continue
+        for entry in entries:
+            below, path = name + readable(entry.name), folder / entry.name
+            if _is_folder(entry):
+                folders.append((below + "/", path, above | {here}))
+            elif path.suffix.lower() in SUFFIXES:
+                yield ImageFile(below, path)
+
+
+def _identity(folder: Path) -> tuple[int, int]:
+    found = folder.stat()
+    return found.st_dev, found.st_ino
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link to itself
+        return False
+
+
+def read_image(source: Path | BinaryIO) -> Image.Image:
+    """Decode the first frame, turn it upright (EXIF), lay transparency over white, scale 16-bit and float to bytes.
+
+    Returns:
+        a loaded image of mode RGB, at least 1 x 1.
+
+    Raises:
+        UnreadableImage: whatever is wrong; nothing else is raised.
+    """
+    try:
+        if not isinstance(source, Path):
+            return _decode(source)
+        _require_file(source)
+        with source.open("rb") as file:
+            return _decode(file)
+    except OSError as error:
+        raise UnreadableImage(SYSTEM_KINDS.get(error.errno or 0, "io"), _one_line(error)) from error
+
+
+def _require_file(path: Path) -> None:
+    """Opening a pipe or a device would wait, perhaps for ever, so look before."""
+    found = path.stat()
+    if stat.S_ISDIR(found.st_mode):
+        os.scandir(path).close()  # raises the reason that find_images() met
+    if not stat.S_ISREG(found.st_mode):
+        raise UnreadableImage("not_a_file", "a folder, pipe, socket or device, not a file")
+    if found.st_size == 0:
+        raise UnreadableImage("empty", "the file has no bytes")
+
+
+def _decode(file: BinaryIO) -> Image.Image:
+    """Pillow's decoders raise nearly anything on damaged files, so all of it is taken for damage."""
+    try:
+        with Image.open(file, formats=FORMATS) as image:
+            _require_size(image)
+            image.load()
+            return to_rgb(image)
+    except UnreadableImage:
+        raise
+    except UnidentifiedImageError as error:
+        raise UnreadableImage("not_an_image", f"not an image of a known format ({', '.join(FORMATS)})") from error
+    except (Image.DecompressionBombError, MemoryError) as error:
+        raise UnreadableImage("too_large", _one_line(error)) from error
+    except Exception as error:
+        if isinstance(error, OSError) and error.errno:  # of the system; Pillow's own have no number
+            raise
+        raise UnreadableImage("damaged", _one_line(error)) from error
+
+
+def _require_size(image: Image.Image) -> None:
+    width, height = image.size
+    if width * height > MAX_PIXELS:
+        raise UnreadableImage("too_large", f"{width} x {height} pixels; the limit is {MAX_PIXELS} in all")
+    if width * height == 0:
+        raise UnreadableImage("damaged", f"{width} x {height} pixels")
+
+
+def to_rgb(image: Image.Image) -> Image.Image:
+    """An image as it is meant to be seen: upright, over white, in 8-bit RGB.
+
+    Raises:
+        UnreadableImage: a colour space without a known way to RGB.
+    """
+    image = _upright(image)
+    if image.mode.startswith("I;16"):
+        image = _grey(np.asarray(image, dtype=np.float32), ceiling=65535)
+    elif image.mode in ("I", "F"):
+        image = _grey(*_range(np.asarray(image, dtype=np.float64)))
+    try:
+        if image.has_transparency_data:
+            image = image.convert("RGBA")
+            white = Image.new("RGB", image.size, "white")
+            white.paste(image, mask=image.getchannel("A"))
+            return white
+        return image if image.mode == "RGB" else image.convert("RGB")
+    except ValueError as error:
+        raise UnreadableImage("unsupported", f"colours of mode {image.mode} have no known way to RGB") from error
+
+
+TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+ORIENTATION = 0x0112  # EXIF tag
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    """Read the orientation after loading: Pillow has then turned a TIFF already, and taken the tag away."""
+    try:
+        turn = TURNS.get(image.getexif().get(ORIENTATION, 1))
+    except Exception:  # EXIF data that cannot be parsed say nothing about the pixels
+        return image
+    return image if turn is None else image.transpose(turn)
+
+
+def _range(values: npt.NDArray[np.float64]) -> tuple[npt.NDArray[np.float64], float]:
+    """Guess what white is: 1, 255 or 65535 where they hold all values, else the largest, with the smallest as black."""
+    finite = values[np.isfinite(values)]
+    low, high = (float(finite.min()), float(finite.max())) if finite.size else (0.0, 0.0)
+    values = np.nan_to_num(values, nan=low, posinf=high, neginf=low)
+    for ceiling in (1.0, 255.0, 65535.0):
+        if low >= 0 and high <= ceiling:
+            return values, ceiling
+    return values - low, (high - low) or 1.0
+
+
+def _grey(values: npt.NDArray[np.float32] | npt.NDArray[np.float64], ceiling: float) -> Image.Image:
+    return Image.fromarray(np.rint(values * (255 / ceiling)).astype(np.uint8), mode="L")
+
+
+def _one_line(error: Exception) -> str:
+    text = (isinstance(error, OSError) and error.strerror) or str(error) or type(error).__name__
+    return " ".join(text.encode("utf-8", "backslashreplace").decode().split())

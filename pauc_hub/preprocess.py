@@ -1,0 +1,135 @@
+"""The evaluation transform in two halves: bytes per image, on any thread; numbers per batch, on the device."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Self
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from PIL import Image
+
+from pauc_hub.errors import ModelFolderError
+
+INTERPOLATIONS = {"bicubic": Image.Resampling.BICUBIC, "bilinear": Image.Resampling.BILINEAR}
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+LONGEST_ASPECT = 32  # past it the whole resized strip is never made: of a 1 x 30000 image it would take 6 GB
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """What timm's own evaluation transform does with crop mode `center`, to the last bit."""
+
+    size: int
+    """Side of the square that the network sees, in pixels."""
+    crop_pct: float = 0.875
+    """Side of the square / short side of the image once resized; in (0, 1]."""
+    interpolation: str = "bicubic"
+    """A key of INTERPOLATIONS."""
+    mean: tuple[float, ...] = IMAGENET_MEAN
+    """Of red, green and blue in [0, 1]; subtracted."""
+    std: tuple[float, ...] = IMAGENET_STD
+    """Of the same, > 0; divided by."""
+
+    def __post_init__(self) -> None:
+        problems = [
+            f"{field} is {getattr(self, field)!r}, not {allowed}" for field, allowed, fits in self._limits() if not fits
+        ]
+        if problems:
+            raise ModelFolderError(f"this preprocessing cannot be done: {'; '.join(problems)}.")
+
+    def _limits(self) -> list[tuple[str, str, bool]]:
+        return [
+            ("size", "a positive number of pixels", self.size >= 1),
+            ("crop_pct", "in (0, 1]", 0 < self.crop_pct <= 1),
+            ("interpolation", f"one of {', '.join(INTERPOLATIONS)}", self.interpolation in INTERPOLATIONS),
+            ("mean", "three numbers", len(self.mean) == 3),
+            ("std", "three positive numbers", len(self.std) == 3 and min(self.std) > 0),
+        ]
+
+    @property
+    def short_side(self) -> int:
+        """Of the resized image, before the crop; in pixels, rounded as timm does."""
+        return math.floor(self.size / self.crop_pct)
+
+    def square(self, image: Image.Image) -> npt.NDArray[np.uint8]:
+        """Resize the short side, then cut out the centre.
+
+        Args:
+            image: mode RGB, of any size from 1 x 1.
+
+        Returns:
+            (size, size, 3) uint8.
+        """
+        if image.mode != "RGB":
+            raise ValueError(f"square() takes RGB images, not mode {image.mode}; read_image() makes them")
+        resample = INTERPOLATIONS[self.interpolation]
+        width, height = _resized(image.size, self.short_side)
+        left, top = round((width - self.size) / 2), round((height - self.size) / 2)
+        crop = (left, top, left + self.size, top + self.size)
+        if max(image.size) > LONGEST_ASPECT * min(image.size):
+            source = _scaled(crop, image.width / width, image.height / height, image.size)
+            return np.array(image.resize((self.size, self.size), resample, box=source))
+        return np.array(image.resize((width, height), resample).crop(crop))
+
+    def normalise(self, batch: torch.Tensor) -> torch.Tensor:
+        """Bytes to what the network takes, on the batch's own device.
+
+        Args:
+            batch: (N, size, size, 3) uint8.
+
+        Returns:
+            (N, 3, size, size) float32 in channels_last memory order.
+        """
+        mean, std = (torch.tensor(values, device=batch.device) for values in (self.mean, self.std))
+        return batch.float().div_(255).sub_(mean).div_(std).permute(0, 3, 1, 2)
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any]) -> Self:
+        """From the keys of timm's `pretrained_cfg`; what is missing there takes timm's own default.
+
+        Raises:
+            ModelFolderError: a transform that this package does not do.
+        """
+        _, height, width = config.get("input_size") or (3, 224, 224)
+        crop_mode = config.get("crop_mode") or "center"
+        if height != width or crop_mode != "center":
+            raise ModelFolderError(
+                f"this preprocessing cannot be done: crop mode {crop_mode} to {width} x {height}. "
+                "Only the centre crop to a square is known here."
+            )
+        return cls(
+            size=height,
+            crop_pct=config.get("crop_pct") or 0.875,
+            interpolation=config.get("interpolation") or "bicubic",
+            mean=tuple(config.get("mean") or IMAGENET_MEAN),
+            std=tuple(config.get("std") or IMAGENET_STD),
+        )
+
+    def to_config(self) -> dict[str, Any]:
+        """The keys of timm's `pretrained_cfg`; the inverse of from_config."""
+        return {
+            "input_size": [3, self.size, self.size],
+            "crop_pct": self.crop_pct,
+            "crop_mode": "center",
+            "interpolation": self.interpolation,
+            "mean": list(self.mean),
+            "std": list(self.std),
+        }
+
+
+def _resized(size: tuple[int, int], short_side: int) -> tuple[int, int]:
+    """As torchvision does: the long side is truncated, not rounded."""
+    width, height = size
+    if width <= height:
+        return short_side, int(short_side * height / width)
+    return int(short_side * width / height), short_side
+
+
+def _scaled(
+    box: tuple[int, int, int, int], x: float, y: float, limit: tuple[int, int]
+) -> tuple[float, float, float, float]:
+    """A box of the resized image in the coordinates of the original, which Pillow wants it strictly inside of."""
+    left, top, right, bottom = box
+    return left * x, top * y, min(right * x, limit[0]), min(bottom * y, limit[1])
