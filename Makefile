@@ -1,0 +1,39 @@
+# Needs python3 (3.11 or later, with its venv module) and make. `make` alone lists what there is to make.
+
+PYTHON ?= python3
+BIN := .venv/bin
+STAMP := .venv/.installed
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test clean
+.NOTPARALLEL:
+
+help:  ## this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-6s %s\n", $$1, $$2 }' Makefile
+
+demo: $(STAMP)  ## embed the sample images with the bundled backbone
+	@$(BIN)/pauc embed examples/images --output examples/images.parquet --overwrite
+
+test: $(STAMP)  ## lint, types, tests, and a trial of the wheel
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/pytest
+
+clean:  ## remove all that make and the checks left, .venv too
+	rm -rf .venv build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -f examples/images.parquet examples/images.errors.parquet
+	find . -name __pycache__ -prune -exec rm -rf {} +
+
+# The pins are for Linux on x86-64. Elsewhere pip chooses within the ranges of pyproject.toml.
+$(STAMP): requirements.txt pyproject.toml
+	@command -v $(PYTHON) >/dev/null || { echo "error: $(PYTHON) was not found. Install Python 3.11 or later, or name one: make PYTHON=/path/to/python" >&2; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "error: $(PYTHON) is $$($(PYTHON) -V 2>&1), but 3.11 or later is needed. Name another: make PYTHON=python3.12" >&2; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { echo "error: $(PYTHON) has no venv module. On Debian and Ubuntu: apt install python3-venv" >&2; exit 1; }
+	@$(BIN)/python -c 'import pip, sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || $(PYTHON) -m venv --clear .venv
+	@echo "installing into .venv (once; torch brings 5.5 GB)" >&2
+	@if [ "$$(uname -sm)" = "Linux x86_64" ]; \
+	then $(BIN)/python -m pip install -qq --disable-pip-version-check -r requirements.txt; \
+	else $(BIN)/python -m pip install -qq --disable-pip-version-check -e '.[test]'; fi
+	@$(BIN)/python -m pip install -qq --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@

@@ -1,0 +1,149 @@
+"""Holds the arrows: `cli → training → pauc_hub`, in pauc_hub downstairs only; and the sizes and names of files."""
+
+import ast
+from collections.abc import Iterator
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+ROOMS = {"pauc_hub": "pauc_hub", "training": "pauc_hub.training", "cli": "pauc_hub.cli"}  # folder, name in imports
+FLOORS = (
+    {"errors"},
+    {"checksums", "durable"},
+    {"device", "folder", "images", "kmeans", "metrics", "preprocess", "progress", "projector", "registration", "table"},
+    {"backbones", "embed", "probe", "prototypes"},
+    {"card", "model"},
+)
+UPSTAIRS = {("registration", "backbones")}  # the import hook exists to import the architectures
+ANSWERS = {"probe", "prototypes"}  # rooms that answer questions from tables, and so never embed
+BANNED = {"base.py", "common.py", "helpers.py", "utils.py"}  # names for drawers
+NOT_COMMANDS = {"__init__.py", "__main__.py"}
+
+
+def python_files(*folders: str) -> list[Path]:
+    return sorted(path for folder in folders for path in (ROOT / folder).rglob("*.py") if not through_link(path))
+
+
+def through_link(path: Path) -> bool:
+    return path.resolve() != path
+
+
+def module_name(path: Path) -> str:
+    room, *inner = path.relative_to(ROOT).with_suffix("").parts
+    return ".".join([ROOMS[room], *(part for part in inner if part != "__init__")])
+
+
+def imported_names(path: Path) -> Iterator[str]:
+    """Every module that a file imports, wherever in it, and `module.name` for each name taken from one."""
+    package = module_name(path) if path.name == "__init__.py" else module_name(path).rpartition(".")[0]
+    for node in ast.walk(ast.parse(path.read_text())):
+        match node:
+            case ast.Import():
+                yield from (alias.name for alias in node.names)
+            case ast.ImportFrom():
+                above = package.split(".")[: len(package.split(".")) - node.level + 1] if node.level else []
+                source = ".".join([*above, *([node.module] if node.module else [])])
+                yield from (f"{source}.{alias.name}" for alias in node.names)
+            case ast.Call(func=ast.Name(id=call) | ast.Attribute(attr=call), args=[ast.Constant(value=str(name)), *_]):
+                if call in ("import_module", "__import__"):
+                    yield name
+
+
+def library_rooms(path: Path) -> set[str]:
+    """The modules of pauc_hub proper that a file imports, by their short names."""
+    ours = {name.split(".")[1] for name in imported_names(path) if name.startswith("pauc_hub.")}
+    return ours & {file.stem for file in python_files("pauc_hub")}
+
+
+def imports_room(path: Path, room: str) -> bool:
+    return any(name == room or name.startswith(f"{room}.") for name in imported_names(path))
+
+
+def floor(module: str) -> int:
+    return next((level for level, modules in enumerate(FLOORS) if module in modules), len(FLOORS))
+
+
+LIBRARY = [path for path in python_files("pauc_hub") if path.name != "__init__.py"]
+
+
+def test_training_and_cli_are_links_in_the_package() -> None:
+    for room in ("training", "cli"):
+        link = ROOT / "pauc_hub" / room
+        assert link.is_symlink()
+        assert link.readlink() == Path("..") / room
+
+
+@pytest.mark.parametrize("path", LIBRARY, ids=lambda path: path.stem)
+def test_every_module_of_the_library_has_a_floor(path: Path) -> None:
+    assert sum(path.stem in modules for modules in FLOORS) == 1, f"give {path.name} a floor in FLOORS"
+
+
+@pytest.mark.parametrize("path", LIBRARY, ids=lambda path: path.stem)
+def test_the_library_imports_downstairs_only(path: Path) -> None:
+    upstairs = {module for module in library_rooms(path) if floor(module) >= floor(path.stem)}
+    assert {(path.stem, module) for module in upstairs} <= UPSTAIRS
+
+
+@pytest.mark.parametrize("path", python_files("pauc_hub"), ids=lambda path: path.stem)
+def test_the_library_imports_neither_training_nor_cli(path: Path) -> None:
+    rooms = ("pauc_hub.training", "pauc_hub.cli", "training", "cli")
+    assert [room for room in rooms if imports_room(path, room)] == []
+
+
+@pytest.mark.parametrize("path", python_files("training"), ids=lambda path: path.stem)
+def test_training_never_imports_cli(path: Path) -> None:
+    assert not imports_room(path, "pauc_hub.cli")
+
+
+@pytest.mark.parametrize("path", python_files("training", "cli"), ids=lambda path: path.stem)
+def test_rooms_are_imported_by_their_names_under_pauc_hub(path: Path) -> None:
+    assert not imports_room(path, "training")
+    assert not imports_room(path, "cli")
+
+
+def test_what_answers_questions_never_embeds() -> None:
+    assert {path.stem for path in LIBRARY if path.stem in ANSWERS and "embed" in library_rooms(path)} == set()
+
+
+def test_one_file_alone_hooks_into_imports() -> None:
+    hooks = [path.name for path in python_files(*ROOMS) if "meta_path" in path.read_text()]
+    assert hooks == ["registration.py"]
+
+
+@pytest.mark.parametrize("path", python_files(*ROOMS, "tests", "benchmarks"), ids=lambda path: path.name)
+def test_files_say_what_they_are_for_and_stay_short(path: Path) -> None:
+    text = path.read_text()
+    assert ast.get_docstring(ast.parse(text)), "no docstring at the top"
+    assert text.count("\n") <= 400, "a file over 400 lines is asking to be two"
+    assert path.name not in BANNED
+
+
+@pytest.mark.parametrize("path", python_files("cli"), ids=lambda path: path.name)
+def test_commands_parse_call_and_print(path: Path) -> None:
+    limit = 400 if path.name in NOT_COMMANDS else 80
+    assert path.read_text().count("\n") <= limit
+
+
+def test_imports_are_found_wherever_they_stand(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The finder itself: without it the tests above would pass on anything."""
+    monkeypatch.setattr(f"{__name__}.ROOT", tmp_path)
+    file = tmp_path / "training" / "loop.py"
+    file.parent.mkdir()
+    file.write_text(
+        "import pauc_hub.table\nfrom pauc_hub import folder\nfrom . import estep\nfrom ..model import load\n"
+        "def run():\n    from pauc_hub.embed import embed_folder\n    import_module('pauc_hub.card')\n"
+    )
+    assert sorted(imported_names(file)) == [
+        "pauc_hub.card",
+        "pauc_hub.embed.embed_folder",
+        "pauc_hub.folder",
+        "pauc_hub.model.load",
+        "pauc_hub.table",
+        "pauc_hub.training.estep",
+    ]
+
+
+def test_floors_are_disjoint() -> None:
+    assert all(not lower & upper for lower, upper in pairwise(FLOORS))
