@@ -1,0 +1,41 @@
+"""What can go wrong, drawn as a tree. Every message is one line: what is wrong, the offending value, the way out."""
+
+
+class PaucError(RuntimeError):
+    """Base of all errors meant for users; a RuntimeError, as timm's own refusals are."""
+
+
+class UsageError(PaucError):
+    """The call itself is wrong, and nothing was started; exit code 2."""
+
+
+class UnknownModel(PaucError):
+    """No model answers to that name or folder."""
+
+
+class MissingWeights(PaucError):
+    """The architecture exists, but no weights are bundled for it."""
+
+
+class ModelFolderError(PaucError):
+    """A model folder is incomplete, damaged, or of another format."""
+
+
+class TableError(PaucError):
+    """An embedding table is damaged, or of another format."""
+
+
+class NoImages(PaucError):
+    """Nothing to work on."""
+
+
+class OutputExists(PaucError):
+    """Something stands where the result would go."""
+
+
+class TrainingFailed(PaucError):
+    """Training cannot go on: collapsed, diverged, or out of disk."""
+
+
+class Interrupted(PaucError):
+    """Stopped on request, with all that was done saved; exit code 130."""

@@ -1,0 +1,125 @@
+"""Atomic save, exact resume: one safetensors file holds all that the next step depends on, and no pickle.
+
+Random numbers need no state (draws.py): they follow from the seed and the place in the run.
+"""
+
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from pauc_hub.errors import TrainingFailed, UsageError
+from pauc_hub.folder import Prototypes
+from pauc_hub.training.encoder import MomentumPair
+from pauc_hub.training.estep import Expectation
+
+FORMAT_VERSION = 1
+NAME = "checkpoint.safetensors"
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a run stands: `step` steps of epoch `epoch` are done.
+
+    Attributes:
+        seconds: spent so far, over all sittings.
+        images: fingerprint of the list of images.
+    """
+
+    epoch: int
+    step: int
+    seconds: float
+    images: str
+
+
+def save(
+    run: Path, place: Place, pair: MomentumPair, optimiser: torch.optim.SGD, expectation: Expectation | None
+) -> None:
+    """Write beside, sync, rename: a crash leaves the previous checkpoint.
+
+    Raises:
+        TrainingFailed: the disk is full or the folder is gone.
+    """
+    tensors = {f"pair.{name}": value for name, value in pair.state_dict().items()}
+    for name, parameter in pair.query.named_parameters():
+        momentum = optimiser.state[parameter].get("momentum_buffer")
+        if momentum is not None:
+            tensors[f"sgd.{name}"] = momentum
+    tensors |= _expectation_tensors(expectation)
+    metadata = {"format": str(FORMAT_VERSION), "place": json.dumps(place.__dict__)}
+    temporary = run / f".{NAME}.writing"
+    try:
+        save_file({name: value.cpu().contiguous() for name, value in tensors.items()}, temporary, metadata)
+        _sync(temporary)
+        temporary.replace(run / NAME)
+        _sync(run)
+    except (OSError, SafetensorError) as error:
+        temporary.unlink(missing_ok=True)
+        raise TrainingFailed(
+            f"the checkpoint could not be written to {run} ({error}); the one before it still stands."
+        ) from error
+
+
+def read_place(run: Path) -> Place:
+    """Where the run stood when it was last saved.
+
+    Raises:
+        UsageError: no checkpoint there, or one that cannot be read.
+    """
+    path = run / NAME
+    if not path.exists():
+        raise UsageError(f"nothing to resume: {path} does not exist. Start without --resume.")
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata()
+    except (OSError, SafetensorError) as error:
+        raise UsageError(f"{path} cannot be read ({error}). Start anew with --overwrite.") from error
+    if metadata.get("format") != str(FORMAT_VERSION):
+        raise UsageError(f"{path} is of format {metadata.get('format')}, this version reads {FORMAT_VERSION}.")
+    return Place(**json.loads(metadata["place"]))
+
+
+def restore(run: Path, pair: MomentumPair, optimiser: torch.optim.SGD, device: torch.device) -> Expectation | None:
+    """Put weights, queue and optimiser as they were saved, and return the last E-step's result, if there was one."""
+    with safe_open(run / NAME, framework="pt") as file:
+        tensors = {name: file.get_tensor(name).to(device) for name in file.keys()}  # noqa: SIM118 (not a mapping)
+    pair.load_state_dict({name.removeprefix("pair."): t for name, t in tensors.items() if name.startswith("pair.")})
+    for name, parameter in pair.query.named_parameters():
+        if f"sgd.{name}" in tensors:
+            # the parameter's own memory layout, so that the next step's sums run in the same order
+            optimiser.state[parameter]["momentum_buffer"] = torch.empty_like(parameter).copy_(tensors[f"sgd.{name}"])
+    return _expectation(tensors)
+
+
+def _expectation_tensors(expectation: Expectation | None) -> dict[str, Tensor]:
+    if expectation is None:
+        return {}
+    tensors = {}
+    for m, (prototypes, assignment) in enumerate(zip(expectation.prototypes, expectation.assignments, strict=True)):
+        tensors[f"assignment.{m}"] = assignment
+        tensors |= {f"prototypes.{m}.{name}": value for name, value in prototypes.__dict__.items() if value is not None}
+    return tensors
+
+
+def _expectation(tensors: dict[str, Tensor]) -> Expectation | None:
+    count = sum(name.startswith("assignment.") for name in tensors)
+    if count == 0:
+        return None
+    names = ("centroids", "concentrations", "sizes", "radius", "parents")
+    return Expectation(
+        tuple(Prototypes(**{name: tensors.get(f"prototypes.{m}.{name}") for name in names}) for m in range(count)),
+        tuple(tensors[f"assignment.{m}"] for m in range(count)),
+    )
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

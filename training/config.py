@@ -1,0 +1,241 @@
+"""Everything that decides a training run: one frozen dataclass, checked whole, all problems reported at once."""
+
+import dataclasses
+import json
+import tomllib
+import types
+import typing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pauc_hub.device import PRECISIONS
+from pauc_hub.errors import UsageError
+from pauc_hub.kmeans import BACKENDS
+
+OBJECTIVES = ("infonce", "protonce", "pauc")
+ARCHITECTURES = ("resnet18", "resnet34", "resnet50", "resnet101")
+LARGEST_QUEUE = 16384
+IMAGES_PER_CLUSTER = 10  # the fewest on average, so that a concentration means something
+
+
+@dataclass(frozen=True)
+class Config:
+    """A training run. `None` stands for "chosen from the number of images" until `resolve`."""
+
+    objective: str = "pauc"
+    """infonce, protonce or pauc (method.md §2, §4)."""
+    architecture: str = "resnet18"
+    """timm's name of the backbone."""
+    size: int = 224
+    """side of the square views, pixels."""
+    epochs: int = 100
+    """passes over all images."""
+    batch_size: int = 256
+    """images a step."""
+    lr: float = 0.06
+    """peak learning rate of SGD for a batch of 256; scaled linearly with the batch."""
+    lr_warmup: float = 0.02
+    """share of the steps over which the learning rate rises; then it falls along a cosine to 0."""
+    weight_decay: float = 5e-4
+    """not applied to norms and biases."""
+    momentum: float = 0.99
+    """of the momentum encoder: share of the old weights kept each step."""
+    queue: int | None = None
+    """past keys held; by default 16384, and at most half of the images."""
+    dim: int = 128
+    """width of the projection space."""
+    temperature: float = 0.2
+    """of InfoNCE, and the mean concentration of the prototypes."""
+    clusters: tuple[int, ...] | None = None
+    """prototypes of each clustering, rising; by default N/50, N/25 and N/12.5."""
+    negatives: int = 16384
+    """most prototypes contrasted with; below it all of them are."""
+    warmup: float = 0.1
+    """share of the epochs with InfoNCE alone, before the first clustering."""
+    ramp: float = 0.05
+    """share of the epochs after the warm-up over which PAUC's weights rise."""
+    weight_proto: float = 0.0
+    """ProtoNCE's weight within pauc."""
+    weight_align: float = 0.3
+    """Align's weight."""
+    weight_unif: float = 0.15
+    """Unif's weight."""
+    weight_corr: float = 0.3
+    """Corr's weight."""
+    correlation_lambda: float = 1.0
+    """weight of the off-diagonal within Corr."""
+    symmetric: bool = False
+    """compute every loss twice, the views' roles exchanged: about 1.5 times the time, and more learnt an epoch."""
+    norm_group: int = 64
+    """images that share batch statistics, 32 or more; keys are grouped otherwise than queries (method.md §5)."""
+    crop_min: float = 0.2
+    """smallest share of the image's area that a view shows."""
+    jitter: tuple[float, float, float, float] = (0.4, 0.4, 0.4, 0.1)
+    """brightness, contrast, saturation, hue."""
+    jitter_probability: float = 0.8
+    """share of views with colour jitter."""
+    grey: float = 0.2
+    """share of views in greyscale."""
+    blur: float = 0.5
+    """share of views blurred."""
+    flip: float = 0.5
+    """share of views mirrored."""
+    kmeans: str = "auto"
+    """k-means backend: auto, torch or faiss."""
+    kmeans_iterations: int = 20
+    """Lloyd iterations a clustering."""
+    kmeans_restarts: int = 1
+    """runs of k-means, the best of which is taken."""
+    precision: str = "auto"
+    """auto, fp32 or bf16."""
+    seed: int = 0
+    """of everything drawn."""
+
+    @property
+    def warmup_epochs(self) -> int:
+        """Epochs with InfoNCE alone: at least one, so that the first features are not random ones."""
+        return max(1, round(self.warmup * self.epochs))
+
+    @property
+    def peak_lr(self) -> float:
+        return self.lr * self.batch_size / 256
+
+    def resolve(self, images: int) -> "Config":
+        """The same with what depends on the number of images filled in, and all of it checked.
+
+        Raises:
+            UsageError: one line with every problem, the value and what is allowed.
+        """
+        clusters = self.clusters if self.clusters is not None else default_clusters(images)
+        queue = self.queue if self.queue is not None else default_queue(images, self.batch_size)
+        resolved = dataclasses.replace(self, clusters=clusters, queue=queue)
+        refuse(resolved.problems(images))
+        return resolved
+
+    def problems(self, images: int) -> list[str]:
+        """Every reason not to start, in plain words."""
+        return [*self._wrong_values(), *self._wrong_for(images)]
+
+    def _wrong_values(self) -> list[str]:
+        found = [
+            f"{name} '{value}' is none of {', '.join(allowed)}"
+            for name, allowed in (
+                ("objective", OBJECTIVES),
+                ("architecture", ARCHITECTURES),
+                ("precision", PRECISIONS),
+                ("kmeans", BACKENDS),
+            )
+            if (value := getattr(self, name)) not in allowed
+        ]
+        for names, lowest in ((_POSITIVE_INTEGERS, 1), (("size",), 32), (("norm_group",), 32)):
+            found += [f"{n} {getattr(self, n)} must be {lowest} or more" for n in names if getattr(self, n) < lowest]
+        found += [f"{n} {getattr(self, n):g} must be above 0" for n in ("lr", "temperature") if getattr(self, n) <= 0]
+        found += [f"{n} {getattr(self, n):g} must not be negative" for n in _NOT_NEGATIVE if getattr(self, n) < 0]
+        found += [f"{n} {getattr(self, n):g} must lie in [0, 1]" for n in _SHARES if not 0 <= getattr(self, n) <= 1]
+        if not 0 < self.crop_min <= 1:
+            found.append(f"crop_min {self.crop_min:g} must lie above 0 and at most at 1")
+        if any(reach < 0 for reach in self.jitter) or max(self.jitter[:3]) > 1 or self.jitter[3] > 0.5:
+            found.append(f"jitter {self.jitter} must lie in [0, 1], hue in [0, 0.5]")
+        return found
+
+    def _wrong_for(self, images: int) -> list[str]:
+        found = []
+        if self.batch_size > images:
+            found.append(f"batch_size {self.batch_size} needs as many images; there are {images}")
+        if self.queue is not None and self.queue < self.batch_size:
+            found.append(f"queue {self.queue} must hold a batch of {self.batch_size} at least")
+        clusters = self.clusters or ()
+        if not clusters or min(clusters) < 2 or list(clusters) != sorted(set(clusters)):
+            found.append(f"clusters {_words(clusters)} must be rising numbers, 2 or more")
+        elif clusters[-1] * IMAGES_PER_CLUSTER > images:
+            found.append(
+                f"clusters {clusters[-1]} needs at least {clusters[-1] * IMAGES_PER_CLUSTER} images "
+                f"({IMAGES_PER_CLUSTER} each); there are {images}: give {images // IMAGES_PER_CLUSTER} or less"
+            )
+        return found
+
+    def to_json(self) -> dict[str, Any]:
+        return dataclasses.asdict(self)
+
+
+_POSITIVE_INTEGERS = ("epochs", "batch_size", "dim", "negatives", "kmeans_iterations", "kmeans_restarts")
+_NOT_NEGATIVE = ("weight_decay", "weight_proto", "weight_align", "weight_unif", "weight_corr", "correlation_lambda")
+_SHARES = ("momentum", "warmup", "ramp", "lr_warmup", "jitter_probability", "grey", "blur", "flip")
+
+
+def default_clusters(images: int) -> tuple[int, ...]:
+    """PCL's proportions (method.md §3), fewer where a cluster would have under 10 members on average."""
+    most = max(2, images // IMAGES_PER_CLUSTER)
+    return tuple(sorted({min(most, max(2, round(images / members))) for members in (50, 25, 12.5)}))
+
+
+def default_queue(images: int, batch_size: int) -> int:
+    """Whole batches, 16384 keys at most, and at most half of the images: an image's own older key is a false negative."""
+    return max(1, min(LARGEST_QUEUE, images // 2) // batch_size) * batch_size
+
+
+def refuse(problems: list[str]) -> None:
+    """Raise all problems as one line, if there are any."""
+    if problems:
+        raise UsageError(f"the configuration cannot be trained: {'; '.join(problems)}.")
+
+
+def from_mapping(given: dict[str, Any], source: str) -> Config:
+    """A config from parsed TOML or JSON; what is not given keeps its default.
+
+    Raises:
+        UsageError: unknown names or values of another type, all in one line that names `source`.
+    """
+    fields = {field.name: typing.get_type_hints(Config)[field.name] for field in dataclasses.fields(Config)}
+    problems = [f"unknown setting '{name}'" for name in given if name not in fields]
+    values = {}
+    for name, value in given.items():
+        if name in fields:
+            try:
+                values[name] = _coerce(value, fields[name])
+            except TypeError:
+                problems.append(f"{name} has the wrong type: {value!r}")
+    if problems:
+        raise UsageError(f"{source}: {'; '.join(problems)}. docs/training.md lists all settings.")
+    return Config(**values)
+
+
+def read_config(path: Path) -> dict[str, Any]:
+    """The settings in a TOML file.
+
+    Raises:
+        UsageError: no such file, or not TOML.
+    """
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise UsageError(f"--config {path} cannot be read: {error}.") from error
+
+
+def read_saved(path: Path) -> Config:
+    """The config of a run, as `to_json` wrote it."""
+    return from_mapping(json.loads(path.read_text(encoding="utf-8")), str(path))
+
+
+def _coerce(value: Any, kind: Any) -> Any:
+    """The value as the field's type: integers pass for floats, lists for tuples; nothing else is bent."""
+    if isinstance(kind, types.UnionType):
+        kind = None if value is None else typing.get_args(kind)[0]
+    if kind is None:
+        return None
+    if typing.get_origin(kind) is tuple:
+        item = typing.get_args(kind)[0]
+        count = len(typing.get_args(kind))
+        if not isinstance(value, list | tuple) or (Ellipsis not in typing.get_args(kind) and len(value) != count):
+            raise TypeError
+        return tuple(_coerce(each, item) for each in value)
+    if kind is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if type(value) is not kind:
+        raise TypeError
+    return value
+
+
+def _words(numbers: tuple[int, ...]) -> str:
+    return ",".join(str(number) for number in numbers) or "(none)"

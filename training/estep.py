@@ -1,0 +1,98 @@
+"""The E-step: features of all images by the momentum encoder, then prototypes of M clusterings (method.md §3)."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from pauc_hub.device import autocast
+from pauc_hub.errors import TrainingFailed
+from pauc_hub.folder import Prototypes
+from pauc_hub.kmeans import kmeans
+from pauc_hub.prototypes import describe_clusters
+from pauc_hub.training.config import Config
+from pauc_hub.training.data import Loader
+from pauc_hub.training.draws import Purpose, seed_for
+from pauc_hub.training.encoder import Encoder
+
+
+@dataclass(frozen=True)
+class Expectation:
+    """What the E-step found, for the M-step to learn with.
+
+    Attributes:
+        prototypes: of each clustering, coarse to fine.
+        assignments: of each clustering, (N,) int64, every image's prototype; 0 for those that cannot be read, which
+            the M-step never sees.
+    """
+
+    prototypes: tuple[Prototypes, ...]
+    assignments: tuple[Tensor, ...]
+
+
+@torch.no_grad()
+def all_features(
+    encoder: Encoder,
+    loader: Loader,
+    device: torch.device,
+    dtype: torch.dtype,
+    batch_size: int,
+    seen: Callable[[int], None],
+) -> tuple[Tensor, Tensor]:
+    """Projections of every image under the evaluation transform, each exactly once.
+
+    Args:
+        seen: called with the size of each batch done; what it raises ends the pass.
+
+    Returns:
+        (N, D) unit rows, and (N,) bool: which images could be read.
+    """
+    everything = range(len(loader.source))
+    batches = [everything[start : start + batch_size] for start in range(0, len(everything), batch_size)]
+    features, readable = [], []
+    encoder.eval()
+    try:
+        for pixels, decoded in loader.squares(batches):
+            with autocast(device, dtype):
+                features.append(encoder(loader.preprocessing.normalise(pixels.to(device))))
+            readable.append(decoded)
+            seen(len(pixels))
+    finally:
+        encoder.train()
+    return torch.cat(features), torch.cat(readable)
+
+
+def expect(features: Tensor, readable: Tensor, config: Config, epoch: int) -> Expectation:
+    """Cluster the readable images once for each number of clusters.
+
+    Raises:
+        TrainingFailed: the features are not finite or have collapsed, or too few images can be read.
+    """
+    points = features[readable.to(features.device)]
+    if not bool(torch.isfinite(points).all()):
+        raise TrainingFailed("the features are no longer finite: training diverged. Try a lower learning rate (--lr).")
+    assert config.clusters is not None, "resolve() fills it in"
+    if len(points) < config.clusters[-1]:
+        raise TrainingFailed(
+            f"only {len(points)} of {len(features)} images can be read, fewer than --clusters {config.clusters[-1]}."
+        )
+    found: list[tuple[Prototypes, Tensor]] = []
+    for m, count in enumerate(config.clusters):
+        clustering = kmeans(
+            points,
+            count,
+            iterations=config.kmeans_iterations,
+            restarts=config.kmeans_restarts,
+            seed=seed_for(config.seed, Purpose.CLUSTERS, epoch, m) % 2**31,  # faiss takes 32 bits
+            backend=config.kmeans,
+        )
+        found.append(describe_clusters(points, clustering, config.temperature, found[-1][0] if found else None))
+    return Expectation(tuple(p for p, _ in found), tuple(_spread(own, readable) for _, own in found))
+
+
+def _spread(assignment: Tensor, readable: Tensor) -> Tensor:
+    """From one entry a readable image to one an image."""
+    everywhere = assignment.new_zeros(len(readable))
+    everywhere[readable.to(assignment.device)] = assignment
+    return everywhere

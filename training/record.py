@@ -1,0 +1,88 @@
+"""The folder of a run: config.json, metrics.jsonl, the checkpoint, unreadable.txt, and the model folder at the end."""
+
+import json
+import shutil
+from pathlib import Path
+
+from pauc_hub.errors import OutputExists, UsageError
+from pauc_hub.training import checkpoint
+from pauc_hub.training.config import Config, read_saved
+
+CONFIG, METRICS, UNREADABLE, MODEL = "config.json", "metrics.jsonl", "unreadable.txt", "model"
+
+
+def begin(run: Path, config: Config, overwrite: bool) -> None:
+    """Make the folder and write the config into it.
+
+    Raises:
+        OutputExists: a run stands there; nothing was touched.
+        UsageError: the folder cannot be made.
+    """
+    standing = [run / name for name in (CONFIG, METRICS, UNREADABLE, checkpoint.NAME, MODEL) if (run / name).exists()]
+    if standing and not overwrite:
+        raise OutputExists(
+            f"{run} already holds a run. Go on with --resume, start anew with --overwrite, or give another -o."
+        )
+    for path in standing:
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+    try:
+        run.mkdir(parents=True, exist_ok=True)
+        (run / CONFIG).write_text(json.dumps(config.to_json(), indent=2) + "\n", encoding="utf-8")
+    except OSError as error:
+        raise UsageError(f"the run cannot be written to {run}: {error.strerror}.") from error
+
+
+def saved_config(run: Path) -> Config:
+    """The config that a run was started with.
+
+    Raises:
+        UsageError: there is no run.
+    """
+    path = run / CONFIG
+    if not path.exists():
+        raise UsageError(f"nothing to resume: {run} holds no run. Start without --resume.")
+    return read_saved(path)
+
+
+class Metrics:
+    """metrics.jsonl: a line every few steps and one an epoch, in the order of the run."""
+
+    def __init__(self, run: Path, epoch: int, step: int) -> None:
+        """Go on after (epoch, step): lines past it, of work that was not saved, are dropped."""
+        self.path = run / METRICS
+        lines = self.path.read_text(encoding="utf-8").splitlines() if self.path.exists() else []
+        kept = [line for line in lines if _place(line) <= (epoch, step)]
+        self.path.write_text("".join(f"{line}\n" for line in kept), encoding="utf-8")
+        self._lines = [values for values in map(json.loads, kept) if values["epoch"] == epoch and values["step"] > 0]
+
+    def write_step(self, epoch: int, step: int, values: dict[str, float]) -> None:
+        """`step` steps of epoch `epoch` are done."""
+        self._lines.append(values)
+        self._append({"epoch": epoch, "step": step} | values)
+
+    def write_epoch(self, epoch: int, values: dict[str, float]) -> dict[str, float]:
+        """The epoch before `epoch` is over: the mean of its steps' lines, and `values`. Returns the means."""
+        terms = [name for name in self._lines[-1] if name not in ("epoch", "step", "lr")] if self._lines else []
+        means = {name: sum(line[name] for line in self._lines) / len(self._lines) for name in terms}
+        self._lines = []
+        self._append({"epoch": epoch, "step": 0} | means | values)
+        return means
+
+    def _append(self, values: dict[str, float]) -> None:
+        with self.path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(values) + "\n")
+
+
+def _place(line: str) -> tuple[int, int]:
+    try:
+        values = json.loads(line)
+        return values["epoch"], values["step"]
+    except (ValueError, KeyError):  # the last line of a killed run may be cut short
+        return (2**62, 0)
+
+
+def list_unreadable(run: Path, unreadable: dict[int, str], names: list[str]) -> None:
+    """Names and reasons of the images that could not be read, one a line, where there are any."""
+    if unreadable:
+        lines = [f"{names[index]}\t{reason}\n" for index, reason in sorted(unreadable.items())]
+        (run / UNREADABLE).write_text("".join(lines), encoding="utf-8", errors="backslashreplace")
