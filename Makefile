@@ -31,7 +31,7 @@ $(STAMP): requirements.txt pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "error: $(PYTHON) is $$($(PYTHON) -V 2>&1), but 3.11 or later is needed. Name another: make PYTHON=python3.12" >&2; exit 1; }
 	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { echo "error: $(PYTHON) has no venv module. On Debian and Ubuntu: apt install python3-venv" >&2; exit 1; }
 	@$(BIN)/python -c 'import pip, sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || $(PYTHON) -m venv --clear .venv
-	@echo "installing into .venv (once; torch brings 5.5 GB)" >&2
+	@echo "installing into .venv (once, about 6 GB with torch)" >&2
 	@if [ "$$(uname -sm)" = "Linux x86_64" ]; \
 	then $(BIN)/python -m pip install -qq --disable-pip-version-check -r requirements.txt; \
 	else $(BIN)/python -m pip install -qq --disable-pip-version-check -e '.[test]'; fi
