@@ -1,0 +1,61 @@
+"""Lists of sha256 sums in the format of coreutils, and reading files against them."""
+
+import hashlib
+import re
+from collections.abc import Mapping
+from pathlib import Path
+
+from pauc_hub.errors import ModelFolderError
+
+SUMS = "SHA256SUMS"
+SUM_LINE = re.compile(r"([0-9a-f]{64}) [ *]([^/\\]+)")  # no separator: a list speaks of its own folder alone
+
+
+def format_sums(files: Mapping[str, bytes]) -> bytes:
+    """The list that `sha256sum -c` reads, sorted by name."""
+    return "".join(f"{hashlib.sha256(files[name]).hexdigest()}  {name}\n" for name in sorted(files)).encode()
+
+
+def read_sums(folder: Path) -> dict[str, str]:
+    """File name to sha256, in hexadecimal digits.
+
+    Raises:
+        ModelFolderError: the list cannot be read, or is none.
+    """
+    text = read_bytes(folder / SUMS).decode(errors="replace")
+    matches = [SUM_LINE.fullmatch(line) for line in text.splitlines()]
+    if not matches or None in matches:
+        raise ModelFolderError(f"'{folder / SUMS}' is not a list as `sha256sum` writes it. Fetch the folder again.")
+    return {match[2]: match[1] for match in matches if match}
+
+
+def read_checked(path: Path, sums: Mapping[str, str]) -> bytes:
+    """The file's bytes, whose sum was compared.
+
+    Raises:
+        ModelFolderError: the file is missing, damaged, or has no sum.
+    """
+    data, expected = read_bytes(path), expected_sum(path, sums)
+    if (found := hashlib.sha256(data).hexdigest()) != expected:
+        raise ModelFolderError(
+            f"'{path}' is damaged: its sha256 is {found[:12]}…, {SUMS} says {expected[:12]}…. Fetch the folder again."
+        )
+    return data
+
+
+def expected_sum(path: Path, sums: Mapping[str, str]) -> str:
+    """What the list says of this file.
+
+    Raises:
+        ModelFolderError: nothing.
+    """
+    if path.name not in sums:
+        raise ModelFolderError(f"'{path}' has no sum in {SUMS}. Fetch the folder again.")
+    return sums[path.name]
+
+
+def read_bytes(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise ModelFolderError(f"'{path}' cannot be read ({error.strerror}).") from error

@@ -1,0 +1,57 @@
+"""Writing that survives a crash: a file or folder is there whole and synced to disk, or not at all."""
+
+import os
+import secrets
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+
+
+def write_directory(path: Path, files: Mapping[str, bytes]) -> None:
+    """Put a folder of files at `path`; a folder that stands there is replaced, with all that is in it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    new = hidden_sibling(path)
+    try:
+        new.mkdir()
+        for name, data in files.items():
+            write_synced(new / name, data)
+        sync_directory(new)
+        _put_in_place(new, path)
+    finally:
+        shutil.rmtree(new, ignore_errors=True)  # after a success there is none
+    sync_directory(path.parent)
+
+
+def write_synced(path: Path, data: bytes) -> None:
+    with path.open("xb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def sync_directory(path: Path) -> None:
+    """Without this, a file's name may be lost in a power cut though its content is safe."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def hidden_sibling(path: Path) -> Path:
+    """A name that nobody uses, on the same file system, so that renaming it to `path` is one step."""
+    return path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+
+
+def _put_in_place(new: Path, path: Path) -> None:
+    if not path.exists():
+        new.rename(path)
+        return
+    old = hidden_sibling(path)
+    path.rename(old)  # a folder cannot be renamed onto one that holds files
+    try:
+        new.rename(path)
+    except BaseException:
+        old.rename(path)
+        raise
+    shutil.rmtree(old)
