@@ -1,0 +1,175 @@
+"""The model card: facts.json in plain words, for people and for the Hub. It claims nothing that is not in the facts."""
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+Facts = Mapping[str, Any]
+
+LEARNT = {
+    "infonce": "to tell each image from all others (InfoNCE)",
+    "protonce": "to tell each image from all others and to draw it to the prototype of its cluster (PCL's ProtoNCE)",
+    "pauc": "to tell each image from all others while the prototypes of clusters align, spread and decorrelate (PAUC)",
+}
+PCL_IMAGES = 1_281_167 * 200  # ImageNet's training split, 200 epochs: what PCL's authors trained on
+OWN_READING = (
+    "Of the PAUC paper (Mo, Sun, Li, BMVC 2022) only the abstract was at hand, which names its three terms and gives "
+    "no formula. **The formulas are this project's own reading** (docs/method.md, section 4), so these scores are not "
+    "that paper's."
+)
+PATENT = (
+    "PCL's training loop, clustering and contrastive learning in turn, is claimed by a US patent (11,263,476), which a "
+    "commercial user should know."
+)
+COLUMNS = ("protocol", "metric", "value", "random", "space", "resolution", "bank", "queries", "seed")
+
+
+def render(facts: Facts) -> str:
+    """README.md of a model folder: Markdown with the Hub's front matter.
+
+    Args:
+        facts: as facts.json has them: name, architecture, command, commit, config, data, hardware, versions, seconds,
+            epochs, scores, and where known license and notes.
+    """
+    parts = (_front_matter, _summary, _scores, _usage, _limits, _receipts)
+    return "\n\n".join(part(facts) for part in parts) + "\n"
+
+
+def _front_matter(facts: Facts) -> str:
+    tags = ("timm", "image-feature-extraction", "self-supervised-learning", "contrastive-learning", _objective(facts))
+    return "\n".join(
+        [
+            "---",
+            "library_name: timm",
+            "pipeline_tag: image-feature-extraction",
+            f"license: {json.dumps(facts.get('license', 'other'))}",  # a string of JSON is one of YAML
+            "tags:",
+            *(f"- {tag}" for tag in tags),
+            "---",
+        ]
+    )
+
+
+def _summary(facts: Facts) -> str:
+    data, machine = facts["data"], _machine(facts["hardware"])
+    return f"""# {facts["name"]}
+
+An image backbone ({facts["architecture"]}) that learnt, without labels, {LEARNT[_objective(facts)]}.
+
+- **Data**: {data["name"]}, {data["images"]:,} images, seen at {facts["config"]["size"]} px.
+- **Training**: {facts["epochs"]} epochs in {_duration(facts["seconds"])} on {machine}. {_how_short(facts)}"""
+
+
+def _how_short(facts: Facts) -> str:
+    seen = facts["data"]["images"] * facts["epochs"]
+    told = f"It saw {seen:,} images, repeats counted"
+    if seen >= PCL_IMAGES:
+        return f"{told}."
+    share = f"{100 * seen / PCL_IMAGES:.2g} % of the {PCL_IMAGES:,} that PCL's authors trained on"
+    return f"{told}: {share}. **Expect accordingly less.**"
+
+
+def _scores(facts: Facts) -> str:
+    scores = facts["scores"]
+    if not scores:
+        return "## Scores\n\nNone were measured."
+    commands = dict.fromkeys(score["command"] for score in scores)
+    return "\n".join(
+        [
+            "## Scores",
+            "",
+            "Beside each stands the same network with random weights, under the same protocol.",
+            "",
+            "| protocol | metric | this model | random network | space | resolution | bank | queries | seed |",
+            "| --- | --- | --- | --- | --- | --- | --- | --- | --- |",
+            *(f"| {' | '.join(str(score[column]) for column in COLUMNS)} |" for score in scores),
+            "",
+            "To reproduce:",
+            "",
+            *(f"    {command}" for command in commands),
+        ]
+    )
+
+
+def _usage(facts: Facts) -> str:
+    name = facts["name"]
+    by_name = f"""With pauc-hub, which brings the weights along and needs no network:
+
+```python
+import pauc_hub, timm
+
+backbone = timm.create_model("{name}", pretrained=True).eval()
+embeddings = pauc_hub.load("{name}").embed(["cat.jpg", "dog.jpg"])  # with the right preprocessing; float32
+```
+
+"""
+    return f"""## Use
+
+{by_name if _is_bundled(name) else ""}On the command line, a folder of images to a table:
+
+    pauc embed images/ -m {name if _is_bundled(name) else "path/to/this/folder"}
+
+Plain timm reads this folder without pauc-hub:
+
+```python
+import timm
+
+backbone = timm.create_model("local-dir:path/to/this/folder", pretrained=True).eval()
+transform = timm.data.create_transform(**timm.data.resolve_model_data_config(backbone), is_training=False)
+```
+
+The features are pooled from the last stage; compare them by their cosine. projector.safetensors leads from them to the
+space in which the prototypes of prototypes.safetensors lie."""
+
+
+def _limits(facts: Facts) -> str:
+    data = facts["data"]
+    points = [f"It has seen only {data['name']}, at {facts['config']['size']} px: try it on your own images first."]
+    if terms := data.get("terms"):
+        points.append(f"Terms of the data: {terms}")
+    if _objective(facts) == "pauc":
+        points.append(OWN_READING)
+    if _objective(facts) != "infonce":
+        points.append(PATENT)
+    return "\n".join(["## What to know", "", *(f"- {point}" for point in [*points, *facts.get("notes", [])])])
+
+
+def _receipts(facts: Facts) -> str:
+    data = facts["data"]
+    code = f"commit {facts['commit']}" if facts["commit"] else "an installed package"
+    versions = ", ".join(f"{name} {version}" for name, version in facts["versions"].items())
+    settings = ", ".join(f"{name} {_plain(value)}" for name, value in facts["config"].items())
+    return f"""## Receipts
+
+    {facts["command"]}
+
+- Code: {code}; {versions}.
+- Data: sha256 of the list of images {data["list_sha256"]}; {data["unreadable"]} files could not be read.
+- Settings: {settings}.
+
+facts.json has all of this for machines; `sha256sum -c SHA256SUMS` checks every file."""
+
+
+def _objective(facts: Facts) -> str:
+    return str(facts["config"]["objective"])
+
+
+def _is_bundled(name: str) -> bool:
+    """Only bundled models are named `pauc_arch.tag`; any other run is named after its folder."""
+    return name.startswith("pauc_") and "." in name
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 120:
+        return f"{seconds:.0f} seconds"
+    return f"{seconds / 60:.0f} minutes" if seconds < 7200 else f"{seconds / 3600:.1f} hours"
+
+
+def _machine(hardware: Mapping[str, Any]) -> str:
+    if hardware["device"] == "cpu":
+        return f"{hardware['cores']} cores of a CPU ({hardware['name']})"
+    return f"one GPU ({hardware['name']})"
+
+
+def _plain(value: Any) -> str:
+    return " / ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
