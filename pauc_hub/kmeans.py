@@ -1,6 +1,6 @@
 """k-means: one function, two backends. N points of width D, K clusters.
 
-Lloyd's iterations in chunks, so that the N x K distances are never held at once. faiss does the same where it is installed.
+Lloyd's iterations in chunks, so that the N x K distances are never held at once; faiss does it where installed.
 """
 
 import importlib.util
@@ -75,7 +75,7 @@ def assign(points: Tensor, centroids: Tensor) -> tuple[Tensor, Tensor]:
     """
     half_norms = centroids.square().sum(dim=1) / 2
     nearest, gaps = [], []
-    for chunk in points.split(max(1, CHUNK_ENTRIES // len(centroids))):
+    for chunk in torch.split(points, max(1, CHUNK_ENTRIES // len(centroids))):
         # |x - c|^2 / 2 = |x|^2 / 2 - (x.c - |c|^2 / 2): one matrix product, and the largest score is the nearest
         score, index = torch.addmm(half_norms, chunk, centroids.T, beta=-1).max(dim=1)
         nearest.append(index)

@@ -13,8 +13,8 @@ def nmi(first: Tensor, second: Tensor) -> float:
     Returns:
         1 for the same partition, 0 for independent ones; 1 where both have a single class.
     """
-    _, a = first.unique(return_inverse=True)
-    _, b = second.unique(return_inverse=True)
+    _, a = torch.unique(first, return_inverse=True)
+    _, b = torch.unique(second, return_inverse=True)
     joint = a * (int(b.max()) + 1) + b
     entropy_a, entropy_b, entropy_joint = (_label_entropy(labels) for labels in (a, b, joint))
     if entropy_a + entropy_b == 0:

@@ -1,4 +1,7 @@
-"""Prototypes from clusters: unit centroids, how concentrated each is, how they nest. N points, K clusters, D width (method.md §3)."""
+"""Prototypes from clusters: unit centroids, how concentrated each is, how they nest (method.md §3).
+
+N points, K clusters, D width.
+"""
 
 import torch
 from torch import Tensor
@@ -51,7 +54,7 @@ def describe_clusters(
     Returns:
         The prototypes, and the (N,) assignment counted among them.
     """
-    used, assignment = clustering.assignment.unique(return_inverse=True)
+    used, assignment = torch.unique(clustering.assignment, return_inverse=True)
     centroids, sizes = cluster_means(points, assignment, len(used))
     distance_sums = points.new_zeros(len(used)).index_add_(0, assignment, (points - centroids[assignment]).norm(dim=1))
     unit = F.normalize(centroids, dim=1)

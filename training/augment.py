@@ -1,4 +1,4 @@
-"""The second half of two views, on the device: flip, colour jitter, greyscale, blur, normalise. Each image with its own draw.
+"""The second half of a view, on the device: flip, jitter, greyscale, blur, normalise; each image with its own draw.
 
 The first half, the random resized crop, is made where the image is decoded (data.py). N images, S side.
 """
@@ -65,8 +65,8 @@ def flip(images: Tensor, chosen: Tensor) -> Tensor:
 def recolour(images: Tensor, brightness: Tensor, contrast: Tensor, saturation: Tensor, hue: Tensor) -> Tensor:
     """Colour jitter in that order as one 3 x 4 matrix an image, so one pass over the pixels.
 
-    Brightness, contrast and saturation are torchvision's; hue turns the colour about the grey axis (in YIQ), which keeps
-    luma and differs a little from torchvision's turn in HSV. Values are clipped to [0, 1] once, at the end.
+    Brightness, contrast and saturation are torchvision's; hue turns the colour about the grey axis (in YIQ), which
+    keeps luma and differs a little from torchvision's turn in HSV. Values are clipped to [0, 1] once, at the end.
 
     Args:
         images: (N, S, S, 3) in [0, 1].

@@ -65,11 +65,14 @@ def save(
         ) from error
 
 
-def read_place(run: Path) -> Place:
+def read_place(run: Path, images: str) -> Place:
     """Where the run stood when it was last saved.
 
+    Args:
+        images: fingerprint of the images at hand.
+
     Raises:
-        UsageError: no checkpoint there, or one that cannot be read.
+        UsageError: no checkpoint there, one that cannot be read, or one of other images.
     """
     path = run / NAME
     if not path.exists():
@@ -81,7 +84,10 @@ def read_place(run: Path) -> Place:
         raise UsageError(f"{path} cannot be read ({error}). Start anew with --overwrite.") from error
     if metadata.get("format") != str(FORMAT_VERSION):
         raise UsageError(f"{path} is of format {metadata.get('format')}, this version reads {FORMAT_VERSION}.")
-    return Place(**json.loads(metadata["place"]))
+    place = Place(**json.loads(metadata["place"]))
+    if place.images != images:
+        raise UsageError(f"the images are not those that {run} was started with. Start anew with --overwrite.")
+    return place
 
 
 def restore(run: Path, pair: MomentumPair, optimiser: torch.optim.SGD, device: torch.device) -> Expectation | None:
@@ -110,11 +116,14 @@ def _expectation(tensors: dict[str, Tensor]) -> Expectation | None:
     count = sum(name.startswith("assignment.") for name in tensors)
     if count == 0:
         return None
-    names = ("centroids", "concentrations", "sizes", "radius", "parents")
     return Expectation(
-        tuple(Prototypes(**{name: tensors.get(f"prototypes.{m}.{name}") for name in names}) for m in range(count)),
-        tuple(tensors[f"assignment.{m}"] for m in range(count)),
+        tuple(_prototypes(tensors, m) for m in range(count)), tuple(tensors[f"assignment.{m}"] for m in range(count))
     )
+
+
+def _prototypes(tensors: dict[str, Tensor], m: int) -> Prototypes:
+    start = f"prototypes.{m}."
+    return Prototypes(**{name.removeprefix(start): value for name, value in tensors.items() if name.startswith(start)})
 
 
 def _sync(path: Path) -> None:

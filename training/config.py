@@ -171,7 +171,7 @@ def default_clusters(images: int) -> tuple[int, ...]:
 
 
 def default_queue(images: int, batch_size: int) -> int:
-    """Whole batches, 16384 keys at most, and at most half of the images: an image's own older key is a false negative."""
+    """Whole batches, 16384 keys at most, and half of the images: an image's own older key is a false negative."""
     return max(1, min(LARGEST_QUEUE, images // 2) // batch_size) * batch_size
 
 

@@ -79,7 +79,8 @@ class ImageSource:
             if image is not None:
                 return at, image
         raise TrainingFailed(
-            f"{self.names[index]} and the {TRIES} images after it cannot be read ({self.unreadable[index]}). Is {self.root} intact?"
+            f"{self.names[index]} and the {TRIES} images after it cannot be read ({self.unreadable[index]}). "
+            f"Is {self.root} intact?"
         )
 
     def fingerprint(self) -> str:
@@ -154,7 +155,7 @@ class Loader:
             yield TwoViews(torch.tensor(index), _stacked(first), _stacked(second))
 
     def squares(self, batches: Sequence[Sequence[int]]) -> Iterator[tuple[Tensor, Tensor]]:
-        """The evaluation transform: (N, S, S, 3) uint8, and (N,) bool, which of them could be read (the others are black)."""
+        """The evaluation transform: (N, S, S, 3) uint8, and (N,) bool, which could be read; the others are black."""
         size = self.preprocessing.size
 
         def one(index: int) -> tuple[bool, Pixels]:

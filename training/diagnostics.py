@@ -5,6 +5,7 @@ from torch import Tensor
 
 from pauc_hub.kmeans import cluster_means
 from pauc_hub.metrics import effective_rank, nmi, size_entropy, uniformity
+from pauc_hub.training.config import Config
 from pauc_hub.training.draws import Purpose, torch_draws
 from pauc_hub.training.estep import Expectation
 
@@ -28,23 +29,24 @@ def spread(features: Tensor, assignment: Tensor, count: int) -> dict[str, float]
 
 
 def diagnose(
-    features: Tensor, readable: Tensor, now: Expectation, before: Expectation | None, clusters: int, seed: int
+    features: Tensor, readable: Tensor, now: Expectation, before: Expectation | None, config: Config
 ) -> dict[str, float]:
     """The table of method.md §6 for the finest clustering.
 
     Args:
         features: (N, D) of the E-step; rows that are not `readable` are left out.
         before: the last epoch's E-step, if there was one.
-        clusters: how many were asked of the finest clustering.
     """
+    assert config.clusters is not None, "resolve() fills it in"
     rows = readable.to(features.device)
     points, assignment, sizes = features[rows], now.assignments[-1][rows], now.prototypes[-1].sizes
-    sample = points[torch.randperm(len(points), generator=torch_draws(seed, Purpose.SAMPLE))[:SAMPLE].to(points.device)]
+    drawn = torch.randperm(len(points), generator=torch_draws(config.seed, Purpose.SAMPLE))[:SAMPLE]
+    sample = points[drawn.to(points.device)]
     found = spread(points, assignment, len(sizes)) | {
         "effective_rank": effective_rank(sample),
         "uniformity": uniformity(sample),
         "size_entropy": size_entropy(sizes),
-        "empty": float(clusters - len(sizes)),
+        "empty": float(config.clusters[-1] - len(sizes)),
         "singletons": float((sizes == 1).sum().item()),
     }
     if before is not None:

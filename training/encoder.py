@@ -2,6 +2,7 @@
 
 import copy
 from collections.abc import Iterator
+from typing import cast
 
 import timm
 import torch
@@ -17,7 +18,8 @@ class Encoder(nn.Module):
     def __init__(self, architecture: str, dim: int) -> None:
         super().__init__()
         self.backbone = timm.create_model(architecture, num_classes=0)
-        self.projector = Projector(self.backbone.num_features, dim)
+        self.width = cast(int, self.backbone.num_features)
+        self.projector = Projector(self.width, dim)
 
     def forward(self, images: Tensor) -> Tensor:
         projected: Tensor = self.projector(self.backbone(images))

@@ -1,81 +1,112 @@
-"""The M-step's loss: which terms an objective has, with which weights, over all clusterings (method.md §2, §4)."""
+"""The M-step: one batch through the networks, its loss back through the queries (method.md §2, §4)."""
 
-from dataclasses import dataclass
+import math
 
 import torch
 from torch import Tensor
 
+from pauc_hub.device import autocast
 from pauc_hub.training import objectives
 from pauc_hub.training.config import Config
+from pauc_hub.training.data import TwoViews
+from pauc_hub.training.draws import Purpose, torch_draws
 from pauc_hub.training.estep import Expectation
+from pauc_hub.training.state import Training
 
-PAUC_TERMS = ("align", "unif", "corr")
+
+def learn(state: Training, batch: TwoViews) -> dict[str, Tensor]:
+    """One step of the optimiser; the momentum encoder and the queue follow.
+
+    Returns:
+        () loss and its unweighted terms, detached; symmetric training's are means over both sides.
+    """
+    config, pair = state.config, state.pair
+    for group in state.optimiser.param_groups:
+        group["lr"] = learning_rate(config, state.epoch * state.steps + state.step, config.epochs * state.steps)
+    first = state.augment(batch.first.to(state.device), _draws(state, Purpose.AUGMENT, 0))
+    second = state.augment(batch.second.to(state.device), _draws(state, Purpose.AUGMENT, 1))
+    index = batch.index.to(state.device)
+    queue = pair.queue.rows.clone()
+    sides, keys = [], []
+    for side, (shown, other) in enumerate([(first, second), (second, first)][: 1 + config.symmetric]):
+        with autocast(state.device, state.dtype):
+            q, k = pair.queries(shown), pair.keys(other, _draws(state, Purpose.SHUFFLE, side))
+        draws = _draws(state, Purpose.NEGATIVES, side)
+        sides.append(
+            {"infonce": objectives.info_nce(q, k, queue, config.temperature)}
+            | prototype_terms(q, k, index, state.expectation, config, draws)
+        )
+        keys.append(k)
+    terms = {name: torch.stack([side[name] for side in sides]).mean() for name in sides[0]}
+    weights = term_weights(config, state.epoch + state.step / state.steps)
+    loss = torch.stack([weights[name] * term for name, term in terms.items()]).sum()
+    state.optimiser.zero_grad()
+    loss.backward()  # type: ignore[no-untyped-call]  # torch has no annotation there
+    state.optimiser.step()
+    pair.follow(config.momentum)
+    pair.queue.push(torch.cat(keys))
+    return {"loss": loss.detach()} | {name: term.detach() for name, term in terms.items()}
 
 
-@dataclass(frozen=True)
-class Views:
-    """What the networks made of one batch, seen one way.
+def prototype_terms(
+    q: Tensor, k: Tensor, index: Tensor, expectation: Expectation | None, config: Config, draws: torch.Generator
+) -> dict[str, Tensor]:
+    """The terms over prototypes, unweighted, each the mean over the M clusterings; none before the first E-step.
 
-    Attributes:
+    Args:
         q: (N, D) queries, with gradient.
         k: (N, D) keys, constant.
-        queue: (R, D) past keys, constant.
         index: (N,) int64, which images these are.
     """
-
-    q: Tensor
-    k: Tensor
-    queue: Tensor
-    index: Tensor
-
-
-def loss_terms(
-    views: Views, expectation: Expectation | None, config: Config, generator: torch.Generator
-) -> dict[str, Tensor]:
-    """Unweighted terms by name; those over prototypes are means over the M clusterings.
-
-    Before the first E-step there are no prototypes, and InfoNCE stands alone.
-    """
-    terms = {"infonce": objectives.info_nce(views.q, views.k, views.queue, config.temperature)}
     if expectation is None or config.objective == "infonce":
-        return terms
-    per_clustering = []
+        return {}
+    clusterings = []
     for prototypes, assignment in zip(expectation.prototypes, expectation.assignments, strict=True):
-        own = assignment[views.index]
-        found = {}
+        own, found = assignment[index], {}
         if config.objective == "protonce" or config.weight_proto > 0:
-            chosen, target = objectives.choose_prototypes(own, len(prototypes.sizes), config.negatives, generator)
-            found["proto"] = objectives.proto_nce(
-                views.q, prototypes.centroids[chosen], prototypes.concentrations[chosen], target
-            )
+            chosen, target = objectives.choose_prototypes(own, len(prototypes.sizes), config.negatives, draws)
+            centroids, concentrations = prototypes.centroids[chosen], prototypes.concentrations[chosen]
+            found["proto"] = objectives.proto_nce(q, centroids, concentrations, target)
         if config.objective == "pauc":
-            p, p_key = objectives.batch_prototypes(views.q, own), objectives.batch_prototypes(views.k, own)
+            p, p_key = objectives.batch_prototypes(q, own), objectives.batch_prototypes(k, own)
             found["align"] = objectives.alignment(p, p_key)
             found["unif"] = objectives.uniformity(p)
             found["corr"] = objectives.correlation(p, p_key, config.correlation_lambda)
-        per_clustering.append(found)
-    return terms | {name: torch.stack([found[name] for found in per_clustering]).mean() for name in per_clustering[0]}
+        clusterings.append(found)
+    return {name: torch.stack([found[name] for found in clusterings]).mean() for name in clusterings[0]}
 
 
 def term_weights(config: Config, epoch: float) -> dict[str, float]:
-    """The weight of each term at a point of training; PAUC's ramp up linearly after the warm-up (method.md §4).
+    """The weight of each term; PAUC's rise linearly from 0 after the warm-up (method.md §4).
 
     Args:
         epoch: epochs done, with the fraction of the running one.
     """
     if config.objective == "protonce":
         return {"infonce": 1.0, "proto": 1.0}
-    ramp_epochs = max(config.ramp * config.epochs, 1e-9)
-    ramp = min(1.0, max(0.0, (epoch - config.warmup_epochs) / ramp_epochs))
-    weights = {
-        "proto": config.weight_proto,
-        "align": config.weight_align,
-        "unif": config.weight_unif,
-        "corr": config.weight_corr,
+    rise = config.ramp * config.epochs
+    share = min(1.0, max(0.0, (epoch - config.warmup_epochs) / rise)) if rise > 0 else 1.0
+    return {
+        "infonce": 1.0,
+        "proto": share * config.weight_proto,
+        "align": share * config.weight_align,
+        "unif": share * config.weight_unif,
+        "corr": share * config.weight_corr,
     }
-    return {"infonce": 1.0} | {name: ramp * weight for name, weight in weights.items()}
 
 
-def total(terms: dict[str, Tensor], weights: dict[str, float]) -> Tensor:
-    """Weighted sum of the terms that are there."""
-    return torch.stack([weights[name] * term for name, term in terms.items()]).sum()
+def learning_rate(config: Config, done: int, steps: int) -> float:
+    """Of the next step: a linear rise to the peak, then a cosine to 0.
+
+    Args:
+        done: steps of the whole run that are over.
+        steps: of the whole run.
+    """
+    rise = config.lr_warmup * steps
+    if done < rise:
+        return config.peak_lr * min(1.0, (done + 1) / rise)
+    return config.peak_lr * (1 + math.cos(math.pi * (done - rise) / (steps - rise))) / 2
+
+
+def _draws(state: Training, purpose: Purpose, side: int) -> torch.Generator:
+    return torch_draws(state.config.seed, purpose, state.epoch, state.step, side)

@@ -48,7 +48,7 @@ def proto_nce(q: Tensor, prototypes: Tensor, concentration: Tensor, assignment: 
 def choose_prototypes(
     assignment: Tensor, count: int, negatives: int, generator: torch.Generator
 ) -> tuple[Tensor, Tensor]:
-    """The set J of method.md §2: those that the batch hit, and `negatives` more drawn from the rest without replacement.
+    """The set J of method.md §2: those that the batch hit, and `negatives` more, drawn from the rest, each once.
 
     Args:
         assignment: (N,) int64 in [0, count).
@@ -59,7 +59,7 @@ def choose_prototypes(
     """
     if count <= negatives:
         return torch.arange(count, device=assignment.device), assignment
-    hit, target = assignment.unique(return_inverse=True)
+    hit, target = torch.unique(assignment, return_inverse=True)
     rank = torch.rand(count, generator=generator).to(assignment.device)
     rank[hit] = 2.0  # behind all others
     drawn = rank.topk(min(negatives, count - len(hit)), largest=False).indices
@@ -67,7 +67,7 @@ def choose_prototypes(
 
 
 def batch_prototypes(x: Tensor, assignment: Tensor) -> Tensor:
-    """Normalised mean of the rows of each prototype that the batch hit: (|A|, D), in the order of the prototypes' indices.
+    """Normalised mean of the rows of each prototype that the batch hit: (|A|, D), in the order of their indices.
 
     Args:
         x: (N, D) queries or keys; gradient flows to them.
@@ -75,7 +75,7 @@ def batch_prototypes(x: Tensor, assignment: Tensor) -> Tensor:
 
     Source: method.md §4. A mean of zero length stays (near) zero, with a finite gradient.
     """
-    hit, member_of = assignment.unique(return_inverse=True)
+    hit, member_of = torch.unique(assignment, return_inverse=True)
     sums = x.new_zeros(len(hit), x.shape[1]).index_add(0, member_of, x)
     means = sums / torch.bincount(member_of, minlength=len(hit)).unsqueeze(1)
     return means / (means.square().sum(dim=1, keepdim=True) + 1e-12).sqrt()

@@ -50,7 +50,7 @@ def publish(finished: Finished, path: Path) -> Path:
         path,
         architecture=config.architecture,
         backbone=encoder.backbone.state_dict(),
-        num_features=encoder.backbone.num_features,
+        num_features=encoder.width,
         preprocessing=finished.preprocessing.to_config(),
         pauc={
             "objective": config.objective,

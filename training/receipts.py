@@ -31,16 +31,18 @@ def versions() -> dict[str, str]:
 
 def commit() -> str | None:
     """The commit of the checkout that this code lies in; None where it was installed from a package."""
-    here = Path(__file__).resolve().parent
-    call = ["git", "-C", str(here), "rev-parse", "--short", "HEAD"]
-    try:
-        tracked = subprocess.run(
-            ["git", "-C", str(here), "ls-files", "--error-unmatch", Path(__file__).name], capture_output=True
-        )
-        answer = subprocess.run(call, capture_output=True, text=True)
-    except OSError:  # no git
+    here = Path(__file__).resolve()
+    if _git(here.parent, "ls-files", "--error-unmatch", here.name) is None:
         return None
-    return answer.stdout.strip() if tracked.returncode == 0 and answer.returncode == 0 else None
+    return _git(here.parent, "rev-parse", "--short", "HEAD")
+
+
+def _git(folder: Path, *words: str) -> str | None:
+    try:
+        answer = subprocess.run(["git", "-C", str(folder), *words], capture_output=True, text=True, check=True)
+    except (OSError, subprocess.CalledProcessError):  # no git, or no checkout
+        return None
+    return answer.stdout.strip()
 
 
 def _processor() -> str:

@@ -1,0 +1,133 @@
+"""A run in progress: what it learns with, where it stands, how it is saved."""
+
+import shlex
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+
+from pauc_hub.device import choose_precision
+from pauc_hub.errors import Interrupted
+from pauc_hub.preprocess import Preprocessing
+from pauc_hub.training import checkpoint
+from pauc_hub.training.augment import Augmentation
+from pauc_hub.training.checkpoint import Place
+from pauc_hub.training.config import Config
+from pauc_hub.training.data import ImageSource, Loader
+from pauc_hub.training.draws import Purpose, seed_for
+from pauc_hub.training.encoder import MomentumPair
+from pauc_hub.training.estep import Expectation
+from pauc_hub.training.interruption import StopRequest
+
+PHOTOGRAPH = 160  # pixels; timm crops the margins of larger pictures, smaller ones are cut tightly already
+SECONDS_BETWEEN_CHECKPOINTS = 600  # at most this much work is lost to a power cut
+
+
+@dataclass
+class Training:
+    """Mutable, and the only such thing in training.
+
+    Attributes:
+        run: folder of the run.
+        config: resolved.
+        expectation: the last E-step's result; None during the warm-up.
+        epoch, step: `step` steps of epoch `epoch` (from 0) are done.
+        earlier_seconds: spent in sittings before this one.
+    """
+
+    run: Path
+    config: Config
+    loader: Loader
+    augment: Augmentation
+    pair: MomentumPair
+    optimiser: torch.optim.SGD
+    device: torch.device
+    dtype: torch.dtype
+    stop: StopRequest
+    quiet: bool
+    expectation: Expectation | None = None
+    epoch: int = 0
+    step: int = 0
+    earlier_seconds: float = 0.0
+    began: float = field(default_factory=time.monotonic)
+    saved: float = field(default_factory=time.monotonic)
+
+    @property
+    def source(self) -> ImageSource:
+        return self.loader.source
+
+    @property
+    def steps(self) -> int:
+        """Whole batches an epoch; the few images left over come in another epoch's order."""
+        return len(self.source) // self.config.batch_size
+
+    @property
+    def seconds(self) -> float:
+        """Spent on the run, over all sittings."""
+        return self.earlier_seconds + time.monotonic() - self.began
+
+    def save(self) -> None:
+        place = Place(self.epoch, self.step, self.seconds, self.source.fingerprint())
+        checkpoint.save(self.run, place, self.pair, self.optimiser, self.expectation)
+        self.saved = time.monotonic()
+
+    def save_now_and_then(self) -> None:
+        if time.monotonic() - self.saved > SECONDS_BETWEEN_CHECKPOINTS:
+            self.save()
+
+    def resume_from(self, place: Place) -> None:
+        """Stand where `place` says, with everything as the run's checkpoint holds it."""
+        self.expectation = checkpoint.restore(self.run, self.pair, self.optimiser, self.device)
+        self.epoch, self.step, self.earlier_seconds = place.epoch, place.step, place.seconds
+
+    def heed_signals(self) -> None:
+        """Raise Interrupted if a stop was asked for."""
+        if self.stop.requested:
+            again = shlex.join(["pauc", "train", str(self.source.root), "-o", str(self.run), "--resume"])
+            at = f"epoch {min(self.epoch + 1, self.config.epochs)} of {self.config.epochs}"
+            raise Interrupted(f"stopped in {at}; all that was done is saved. Go on with: {again}")
+
+
+def new_training(
+    run: Path, config: Config, source: ImageSource, device: torch.device, workers: int, stop: StopRequest, quiet: bool
+) -> Training:
+    """At the very start: initial weights that follow from the seed alone."""
+    with torch.random.fork_rng(devices=[]):  # the caller's own generator is left as it was
+        torch.manual_seed(seed_for(config.seed, Purpose.WEIGHTS))
+        pair = MomentumPair(config.architecture, config.dim, config.queue or 0, config.norm_group)
+    pair.to(device).to(memory_format=torch.channels_last)
+    preprocessing = Preprocessing(size=config.size, crop_pct=1.0 if config.size < PHOTOGRAPH else 0.875)
+    return Training(
+        run=run,
+        config=config,
+        loader=Loader(source, preprocessing, workers),
+        augment=_augmentation(config, preprocessing),
+        pair=pair,
+        optimiser=_optimiser(pair, config),
+        device=device,
+        dtype=choose_precision(config.precision, device),
+        stop=stop,
+        quiet=quiet,
+    )
+
+
+def _augmentation(config: Config, preprocessing: Preprocessing) -> Augmentation:
+    return Augmentation(
+        flip=config.flip,
+        jitter=config.jitter,
+        jitter_probability=config.jitter_probability,
+        grey=config.grey,
+        blur=config.blur,
+        mean=preprocessing.mean,
+        std=preprocessing.std,
+    )
+
+
+def _optimiser(pair: MomentumPair, config: Config) -> torch.optim.SGD:
+    parameters = list(pair.query.parameters())
+    groups = [
+        {"params": [p for p in parameters if p.ndim > 1], "weight_decay": config.weight_decay},
+        {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},  # norms and biases
+    ]
+    return torch.optim.SGD(groups, lr=config.peak_lr, momentum=0.9)
