@@ -117,7 +117,8 @@ def test_the_package_is_the_wheels_own(installed: Installed) -> None:
 
 def test_embeds_the_sample_images(installed: Installed) -> None:
     table = installed.outside / "samples.parquet"
-    run(installed.environment / "bin" / "pauc", "embed", SAMPLES, "--output", table, "--quiet", cwd=installed.outside)
-    ask = "import sys; from pauc_hub.table import read_table; print(*read_table(sys.argv[1]).embeddings.shape)"
+    pauc = installed.environment / "bin" / "pauc"
+    said = json.loads(run(pauc, "embed", SAMPLES, "--output", table, "--json", cwd=installed.outside))
     images = sum(path.is_file() for path in SAMPLES.rglob("*.*"))
-    assert run(installed.python, "-c", ask, table, cwd=installed.outside).split() == [str(images), "512"]
+    assert (said["images"], said["unreadable"], said["width"]) == (images, 0, 512)
+    assert table.is_file()
