@@ -2,16 +2,19 @@
 
 import dataclasses
 import json
+import math
+import sys
 import tomllib
 import types
 import typing
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from pauc_hub.device import PRECISIONS
 from pauc_hub.errors import UsageError
-from pauc_hub.kmeans import BACKENDS
+from pauc_hub.kmeans import BACKENDS, resolve_backend
 
 OBJECTIVES = ("infonce", "protonce", "pauc")
 ARCHITECTURES = ("resnet18", "resnet34", "resnet50", "resnet101")
@@ -101,6 +104,11 @@ class Config:
     def peak_lr(self) -> float:
         return self.lr * self.batch_size / 256
 
+    @property
+    def keys_per_step(self) -> int:
+        """Keys that enter the queue at once."""
+        return self.batch_size * (1 + self.symmetric)
+
     def resolve(self, images: int) -> "Config":
         """The same with what depends on the number of images filled in, and all of it checked.
 
@@ -108,7 +116,7 @@ class Config:
             UsageError: one line with every problem, the value and what is allowed.
         """
         clusters = self.clusters if self.clusters is not None else default_clusters(images)
-        queue = self.queue if self.queue is not None else default_queue(images, self.batch_size)
+        queue = self.queue if self.queue is not None else default_queue(images, self.keys_per_step)
         resolved = dataclasses.replace(self, clusters=clusters, queue=queue)
         refuse(resolved.problems(images))
         return resolved
@@ -128,30 +136,29 @@ class Config:
             )
             if (value := getattr(self, name)) not in allowed
         ]
-        for names, lowest in ((_POSITIVE_INTEGERS, 1), (("size",), 32), (("norm_group",), 32)):
-            found += [f"{n} {getattr(self, n)} must be {lowest} or more" for n in names if getattr(self, n) < lowest]
-        found += [f"{n} {getattr(self, n):g} must be above 0" for n in ("lr", "temperature") if getattr(self, n) <= 0]
-        found += [f"{n} {getattr(self, n):g} must not be negative" for n in _NOT_NEGATIVE if getattr(self, n) < 0]
-        found += [f"{n} {getattr(self, n):g} must lie in [0, 1]" for n in _SHARES if not 0 <= getattr(self, n) <= 1]
-        if not 0 < self.crop_min <= 1:
-            found.append(f"crop_min {self.crop_min:g} must lie above 0 and at most at 1")
-        if any(reach < 0 for reach in self.jitter) or max(self.jitter[:3]) > 1 or self.jitter[3] > 0.5:
-            found.append(f"jitter {self.jitter} must lie in [0, 1], hue in [0, 0.5]")
+        if self.kmeans == "faiss" and resolve_backend("auto") != "faiss":
+            found.append("kmeans 'faiss' is not installed: `pip install 'pauc-hub[faiss-cpu]'`, or leave it at auto")
+        found += [f"{n} {getattr(self, n)} must be {least} or more" for n, least in _LEAST if getattr(self, n) < least]
+        for names, low, high, allowed in _RANGES:
+            found += [f"{n} {getattr(self, n):g} must {allowed}" for n in names if not low <= getattr(self, n) <= high]
+        if not all(0 <= reach <= most for reach, most in zip(self.jitter, (1, 1, 1, 0.5), strict=True)):
+            found.append(f"jitter {_words(self.jitter)} must lie in [0, 1], the fourth, hue, in [0, 0.5]")
         return found
 
     def _wrong_for(self, images: int) -> list[str]:
         found = []
         if self.batch_size > images:
             found.append(f"batch_size {self.batch_size} needs as many images; there are {images}")
-        if self.queue is not None and self.queue < self.batch_size:
-            found.append(f"queue {self.queue} must hold a batch of {self.batch_size} at least")
+        if self.queue is not None and self.queue < self.keys_per_step:
+            found.append(f"queue {self.queue} must hold the {self.keys_per_step} keys of a step at least")
         clusters = self.clusters or ()
         if not clusters or min(clusters) < 2 or list(clusters) != sorted(set(clusters)):
             found.append(f"clusters {_words(clusters)} must be rising numbers, 2 or more")
         elif clusters[-1] * IMAGES_PER_CLUSTER > images:
+            most = images // IMAGES_PER_CLUSTER
             found.append(
                 f"clusters {clusters[-1]} needs at least {clusters[-1] * IMAGES_PER_CLUSTER} images "
-                f"({IMAGES_PER_CLUSTER} each); there are {images}: give {images // IMAGES_PER_CLUSTER} or less"
+                f"({IMAGES_PER_CLUSTER} each); there are {images}" + (f": give {most} or less" if most >= 2 else "")
             )
         return found
 
@@ -159,9 +166,26 @@ class Config:
         return dataclasses.asdict(self)
 
 
-_POSITIVE_INTEGERS = ("epochs", "batch_size", "dim", "negatives", "kmeans_iterations", "kmeans_restarts")
-_NOT_NEGATIVE = ("weight_decay", "weight_proto", "weight_align", "weight_unif", "weight_corr", "correlation_lambda")
+_LEAST = (
+    ("size", 32),
+    ("epochs", 1),
+    ("batch_size", 2),  # batch norm has no variance of one
+    ("dim", 2),  # nor has one dimension another to correlate with
+    ("negatives", 1),
+    ("norm_group", 32),
+    ("kmeans_iterations", 1),
+    ("kmeans_restarts", 1),
+    ("seed", 0),
+)
+_WEIGHTS = ("weight_decay", "weight_proto", "weight_align", "weight_unif", "weight_corr", "correlation_lambda")
 _SHARES = ("momentum", "warmup", "ramp", "lr_warmup", "jitter_probability", "grey", "blur", "flip")
+_TINY, _HUGE = math.ulp(0.0), sys.float_info.max  # of floats; NaN lies in no range
+_RANGES = (
+    (("lr", "temperature"), _TINY, _HUGE, "be a finite number above 0"),
+    (_WEIGHTS, 0.0, _HUGE, "be a finite number, 0 or more"),
+    (_SHARES, 0.0, 1.0, "lie in [0, 1]"),
+    (("crop_min",), _TINY, 1.0, "lie above 0 and at most at 1"),
+)
 
 
 def default_clusters(images: int) -> tuple[int, ...]:
@@ -170,9 +194,10 @@ def default_clusters(images: int) -> tuple[int, ...]:
     return tuple(sorted({min(most, max(2, round(images / members))) for members in (50, 25, 12.5)}))
 
 
-def default_queue(images: int, batch_size: int) -> int:
-    """Whole batches, 16384 keys at most, and half of the images: an image's own older key is a false negative."""
-    return max(1, min(LARGEST_QUEUE, images // 2) // batch_size) * batch_size
+def default_queue(images: int, keys_per_step: int) -> int:
+    """Whole steps, 16384 keys at most, and half of the images: an image's own older key is a false negative."""
+    step = max(1, keys_per_step)
+    return max(1, min(LARGEST_QUEUE, images // 2) // step) * step
 
 
 def refuse(problems: list[str]) -> None:
@@ -194,8 +219,8 @@ def from_mapping(given: dict[str, Any], source: str) -> Config:
         if name in fields:
             try:
                 values[name] = _coerce(value, fields[name])
-            except TypeError:
-                problems.append(f"{name} has the wrong type: {value!r}")
+            except (TypeError, OverflowError):
+                problems.append(f"{name} must be {_described(fields[name])}, not {value!r}")
     if problems:
         raise UsageError(f"{source}: {'; '.join(problems)}. docs/training.md lists all settings.")
     return Config(**values)
@@ -214,8 +239,18 @@ def read_config(path: Path) -> dict[str, Any]:
 
 
 def read_saved(path: Path) -> Config:
-    """The config of a run, as `to_json` wrote it."""
-    return from_mapping(json.loads(path.read_text(encoding="utf-8")), str(path))
+    """The config of a run, as `to_json` wrote it.
+
+    Raises:
+        UsageError: it cannot be read, or is none.
+    """
+    try:
+        saved = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise UsageError(f"{path} cannot be read: {error}. Start anew with --overwrite.") from error
+    if not isinstance(saved, dict):
+        raise UsageError(f"{path} holds no settings. Start anew with --overwrite.")
+    return from_mapping(saved, str(path))
 
 
 def _coerce(value: Any, kind: Any) -> Any:
@@ -237,5 +272,16 @@ def _coerce(value: Any, kind: Any) -> Any:
     return value
 
 
-def _words(numbers: tuple[int, ...]) -> str:
+def _described(kind: Any) -> str:
+    """What a value of this type is, in words."""
+    if isinstance(kind, types.UnionType):
+        kind = typing.get_args(kind)[0]
+    if typing.get_origin(kind) is tuple:
+        item, *others = typing.get_args(kind)
+        count = "" if Ellipsis in others else f"{1 + len(others)} "
+        return f"a list of {count}{'whole ' * (item is int)}numbers"
+    return {int: "a whole number", float: "a number", str: "text", bool: "true or false"}[kind]
+
+
+def _words(numbers: Sequence[float]) -> str:
     return ",".join(str(number) for number in numbers) or "(none)"

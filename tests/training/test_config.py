@@ -1,0 +1,228 @@
+"""What a run may be told: defaults, files, types, and every problem at once in one line."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pauc_hub.errors import UsageError
+from pauc_hub.training import config as module
+from pauc_hub.training.config import Config, default_clusters, default_queue, from_mapping, read_config, read_saved
+
+IMAGES = 100_000
+
+
+def refusal(images: int = IMAGES, **settings: Any) -> str:
+    with pytest.raises(UsageError) as refused:
+        Config(**settings).resolve(images)
+    return str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("images", "clusters", "queue"),
+    [
+        (100, (2, 4, 8), 256),  # a batch at least; that there are too few images for one is another matter
+        (1000, (20, 40, 80), 256),
+        (100_000, (2000, 4000, 8000), 16384),
+    ],
+)
+def test_clusters_and_queue_follow_from_the_number_of_images(
+    images: int, clusters: tuple[int, ...], queue: int
+) -> None:
+    assert default_clusters(images) == clusters
+    assert default_queue(images, 256) == queue
+    resolved = Config(batch_size=64).resolve(images)
+    assert resolved.clusters == clusters
+    assert resolved.queue == default_queue(images, 64)
+
+
+def test_the_queue_holds_whole_steps_and_at_most_half_of_the_images() -> None:
+    assert Config(batch_size=300).resolve(10_000).queue == 4800  # 16 batches
+    assert Config(batch_size=300, symmetric=True).resolve(10_000).queue == 4800  # 8 times both views' keys
+    assert Config(batch_size=300, symmetric=True).resolve(7000).queue == 3000  # 5 times 600
+    assert Config(batch_size=300).resolve(10**6).queue == 16200
+
+
+@pytest.mark.parametrize("images", [20, 39, 55, 130, 999])
+def test_default_clusters_have_ten_members_on_average_and_rise(images: int) -> None:
+    clusters = default_clusters(images)
+    assert min(clusters) >= 2
+    assert clusters[-1] * 10 <= images
+    assert list(clusters) == sorted(set(clusters))
+
+
+def test_what_was_given_is_not_replaced() -> None:
+    resolved = Config(clusters=(3, 5), queue=1000).resolve(IMAGES)
+    assert (resolved.clusters, resolved.queue) == ((3, 5), 1000)
+
+
+def test_there_is_a_first_epoch_without_prototypes_and_the_rate_follows_the_batch() -> None:
+    assert [Config(epochs=epochs).warmup_epochs for epochs in (1, 4, 30, 100)] == [1, 1, 3, 10]
+    assert Config(epochs=10, warmup=0.0).warmup_epochs == 1
+    assert Config(batch_size=512, lr=0.1).peak_lr == pytest.approx(0.2)
+
+
+JITTER = " must lie in [0, 1], the fourth, hue, in [0, 0.5]"
+BAD_VALUES = [
+    ({"objective": "moco"}, "objective 'moco' is none of infonce, protonce, pauc"),
+    ({"architecture": "vit"}, "architecture 'vit' is none of resnet18, resnet34, resnet50, resnet101"),
+    ({"precision": "fp16"}, "precision 'fp16' is none of auto, fp32, bf16"),
+    ({"kmeans": "sklearn"}, "kmeans 'sklearn' is none of auto, torch, faiss"),
+    ({"size": 31}, "size 31 must be 32 or more"),
+    ({"epochs": 0}, "epochs 0 must be 1 or more"),
+    ({"batch_size": 1}, "batch_size 1 must be 2 or more"),
+    ({"batch_size": 0}, "batch_size 0 must be 2 or more"),
+    ({"batch_size": -3}, "batch_size -3 must be 2 or more"),
+    ({"dim": 1}, "dim 1 must be 2 or more"),
+    ({"negatives": 0}, "negatives 0 must be 1 or more"),
+    ({"norm_group": 16}, "norm_group 16 must be 32 or more"),
+    ({"kmeans_iterations": 0}, "kmeans_iterations 0 must be 1 or more"),
+    ({"kmeans_restarts": 0}, "kmeans_restarts 0 must be 1 or more"),
+    ({"seed": -1}, "seed -1 must be 0 or more"),
+    ({"lr": 0.0}, "lr 0 must be a finite number above 0"),
+    ({"lr": float("nan")}, "lr nan must be a finite number above 0"),
+    ({"temperature": float("inf")}, "temperature inf must be a finite number above 0"),
+    ({"weight_decay": -0.1}, "weight_decay -0.1 must be a finite number, 0 or more"),
+    ({"weight_unif": float("inf")}, "weight_unif inf must be a finite number, 0 or more"),
+    ({"correlation_lambda": -1.0}, "correlation_lambda -1 must be a finite number, 0 or more"),
+    ({"momentum": 1.5}, "momentum 1.5 must lie in [0, 1]"),
+    ({"warmup": -0.1}, "warmup -0.1 must lie in [0, 1]"),
+    ({"flip": float("nan")}, "flip nan must lie in [0, 1]"),
+    ({"crop_min": 0.0}, "crop_min 0 must lie above 0 and at most at 1"),
+    ({"jitter": (0.4, 0.4, 1.4, 0.1)}, "jitter 0.4,0.4,1.4,0.1" + JITTER),
+    ({"jitter": (0.4, 0.4, 0.4, 0.6)}, "jitter 0.4,0.4,0.4,0.6" + JITTER),
+    ({"jitter": (0.4, float("nan"), 0.4, 0.1)}, "jitter 0.4,nan,0.4,0.1" + JITTER),
+    ({"queue": 255}, "queue 255 must hold the 256 keys of a step at least"),
+    ({"queue": 256, "symmetric": True}, "queue 256 must hold the 512 keys of a step at least"),
+    ({"clusters": ()}, "clusters (none) must be rising numbers, 2 or more"),
+    ({"clusters": (500, 250)}, "clusters 500,250 must be rising numbers, 2 or more"),
+    ({"clusters": (250, 250)}, "clusters 250,250 must be rising numbers, 2 or more"),
+    ({"clusters": (1, 250)}, "clusters 1,250 must be rising numbers, 2 or more"),
+    (
+        {"clusters": (250, 25_000)},
+        "clusters 25000 needs at least 250000 images (10 each); there are 100000: give 10000 or less",
+    ),
+]
+
+
+@pytest.mark.parametrize(("settings", "problem"), BAD_VALUES, ids=lambda value: value if isinstance(value, str) else "")
+def test_a_bad_value_is_refused(settings: dict[str, Any], problem: str) -> None:
+    assert refusal(**settings) == f"the configuration cannot be trained: {problem}."
+
+
+def test_all_problems_are_reported_at_once() -> None:
+    assert refusal(images=12, objective="simclr", epochs=0, lr=-1.0, grey=2.0) == (
+        "the configuration cannot be trained: objective 'simclr' is none of infonce, protonce, pauc; "
+        "epochs 0 must be 1 or more; lr -1 must be a finite number above 0; grey 2 must lie in [0, 1]; "
+        "batch_size 256 needs as many images; there are 12; "
+        "clusters 2 needs at least 20 images (10 each); there are 12."
+    )
+
+
+def test_the_edges_of_the_ranges_are_allowed() -> None:
+    settings: dict[str, Any] = {
+        "size": 32,
+        "epochs": 1,
+        "batch_size": 2,
+        "dim": 2,
+        "queue": 2,
+        "clusters": (2,),
+        "crop_min": 1.0,
+        "jitter": (0.0, 1.0, 1.0, 0.5),
+        "warmup": 1.0,
+        "lr_warmup": 0.0,
+        "momentum": 0.0,
+        "weight_decay": 0.0,
+    }
+    assert Config(**settings).problems(20) == []
+
+
+def test_faiss_is_refused_before_the_first_e_step_where_it_is_not_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "resolve_backend", lambda backend: "torch")
+    assert refusal(kmeans="faiss") == (
+        "the configuration cannot be trained: kmeans 'faiss' is not installed: "
+        "`pip install 'pauc-hub[faiss-cpu]'`, or leave it at auto."
+    )
+    monkeypatch.setattr(module, "resolve_backend", lambda backend: "faiss")
+    assert Config(kmeans="faiss").resolve(IMAGES).kmeans == "faiss"
+
+
+def test_a_mapping_gives_the_fields_their_types() -> None:
+    config = from_mapping({"lr": 1, "clusters": [10, 20], "jitter": [0, 0.5, 1, 0], "symmetric": True}, "here")
+    assert config == Config(lr=1.0, clusters=(10, 20), jitter=(0.0, 0.5, 1.0, 0.0), symmetric=True)
+    assert isinstance(config.lr, float)
+    assert all(isinstance(reach, float) for reach in config.jitter)
+    assert from_mapping({}, "here") == Config()
+
+
+@pytest.mark.parametrize(
+    ("given", "problem"),
+    [
+        ({"epochs": "3"}, "epochs must be a whole number, not '3'"),
+        ({"epochs": 3.0}, "epochs must be a whole number, not 3.0"),
+        ({"epochs": True}, "epochs must be a whole number, not True"),
+        ({"lr": "0.1"}, "lr must be a number, not '0.1'"),
+        ({"lr": True}, "lr must be a number, not True"),
+        ({"symmetric": 1}, "symmetric must be true or false, not 1"),
+        ({"objective": 1}, "objective must be text, not 1"),
+        ({"clusters": 250}, "clusters must be a list of whole numbers, not 250"),
+        ({"clusters": [2.5]}, "clusters must be a list of whole numbers, not [2.5]"),
+        ({"jitter": [0.4, 0.4, 0.4]}, "jitter must be a list of 4 numbers, not [0.4, 0.4, 0.4]"),
+        ({"queue": "all"}, "queue must be a whole number, not 'all'"),
+        ({"epoch": 3}, "unknown setting 'epoch'"),
+        ({"train": {"epochs": 3}}, "unknown setting 'train'"),
+    ],
+    ids=str,
+)
+def test_wrong_types_and_unknown_names_are_refused(given: dict[str, Any], problem: str) -> None:
+    with pytest.raises(UsageError) as refused:
+        from_mapping(given, "run.toml")
+    assert str(refused.value) == f"run.toml: {problem}. docs/training.md lists all settings."
+
+
+def test_a_number_too_large_for_a_float_is_refused() -> None:
+    with pytest.raises(UsageError, match=r"^run\.toml: lr must be a number, not 1000"):
+        from_mapping({"lr": 10**400}, "run.toml")
+
+
+def test_all_wrong_types_are_reported_at_once() -> None:
+    with pytest.raises(UsageError) as refused:
+        from_mapping({"nope": 1, "epochs": "3", "seed": None}, "the settings")
+    assert str(refused.value) == (
+        "the settings: unknown setting 'nope'; epochs must be a whole number, not '3'; "
+        "seed must be a whole number, not None. docs/training.md lists all settings."
+    )
+
+
+def test_a_toml_file_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "run.toml"
+    path.write_text('objective = "protonce"\nclusters = [10, 20]\nlr = 1\n')
+    assert from_mapping(read_config(path), str(path)) == Config(objective="protonce", clusters=(10, 20), lr=1.0)
+
+
+@pytest.mark.parametrize("content", [None, b"epochs 3", b"\xff\xfe"], ids=["absent", "not TOML", "not text"])
+def test_a_config_file_that_cannot_be_read_is_named_in_one_line(tmp_path: Path, content: bytes | None) -> None:
+    path = tmp_path / "run.toml"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(UsageError) as refused:
+        read_config(path)
+    assert str(refused.value).startswith(f"--config {path} cannot be read: ")
+    assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize("config", [Config(), Config(clusters=(5, 9), lr=1.0, symmetric=True).resolve(IMAGES)])
+def test_a_config_survives_its_file(tmp_path: Path, config: Config) -> None:
+    path = tmp_path / "config.json"
+    path.write_text(json.dumps(config.to_json()))
+    assert read_saved(path) == config
+
+
+@pytest.mark.parametrize("content", ['{"epochs": 3', "[]", '{"epochs": "3"}'], ids=["cut", "a list", "a wrong type"])
+def test_a_damaged_saved_config_is_named_in_one_line(tmp_path: Path, content: str) -> None:
+    path = tmp_path / "config.json"
+    path.write_text(content)
+    with pytest.raises(UsageError, match=r"config\.json") as refused:
+        read_saved(path)
+    assert "\n" not in str(refused.value)
