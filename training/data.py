@@ -1,10 +1,11 @@
 """Image sources to batches: decoded and cropped in threads, ahead of the device. N images of a batch, S side."""
 
+import contextlib
 import hashlib
 import os
 import tarfile
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from io import BytesIO
@@ -18,7 +19,7 @@ from PIL import Image
 from torch import Tensor
 
 from pauc_hub.errors import NoImages, TrainingFailed, UsageError
-from pauc_hub.images import SUFFIXES, UnreadableImage, find_images, read_image
+from pauc_hub.images import SUFFIXES, UnreadableImage, find_images, read_image, readable
 from pauc_hub.preprocess import Preprocessing
 from pauc_hub.training.draws import Purpose, numpy_draws
 
@@ -71,15 +72,16 @@ class ImageSource:
         """The image, or the next readable one in its place, with the index that it really has.
 
         Raises:
-            TrainingFailed: none of the next 100 can be read either.
+            TrainingFailed: none of the 100 from there on can be read.
         """
-        for offset in range(min(TRIES, len(self))):
+        tries = min(TRIES, len(self))
+        for offset in range(tries):
             at = (index + offset) % len(self)
             image = None if at in self.unreadable else self.read(at)
             if image is not None:
                 return at, image
         raise TrainingFailed(
-            f"{self.names[index]} and the {TRIES} images after it cannot be read ({self.unreadable[index]}). "
+            f"none of {tries} images from {self.names[index]} on can be read ({self.unreadable[index]}). "
             f"Is {self.root} intact?"
         )
 
@@ -94,15 +96,27 @@ def open_source(root: Path) -> ImageSource:
     Raises:
         NoImages, UsageError: nothing there that could be trained on.
     """
-    archives = [root] if root.suffix == ".tar" else sorted(root.glob("*.tar")) if root.is_dir() else []
+    archives = [root] if root.is_file() else _archives(root)
     if not archives:
         found = find_images(root)
         return ImageSource(root, [image.name for image in found], [image.path for image in found])
+    if root.is_dir() and _holds_images(root):
+        raise UsageError(f"{root} holds tar files ({archives[0].name}) beside images. Give one kind or the other.")
     members = [(f"{archive.name}/{name}", place) for archive in archives for name, place in _tar_images(archive)]
     if not members:
-        raise NoImages(f"no image in {root}: its tar files hold none of {', '.join(sorted(SUFFIXES))}.")
+        raise NoImages(f"no images in {root}: no tar member there ends in {', '.join(sorted(SUFFIXES))}.")
     members.sort(key=lambda member: member[0])
     return ImageSource(root, [name for name, _ in members], [place for _, place in members])
+
+
+def _archives(root: Path) -> list[Path]:
+    return sorted(path for path in root.glob("*.tar") if path.is_file() and not path.name.startswith("."))
+
+
+def _holds_images(root: Path) -> bool:
+    with contextlib.suppress(NoImages):
+        return bool(find_images(root))
+    return False
 
 
 def _tar_images(archive: Path) -> Iterator[tuple[str, TarMember]]:
@@ -111,10 +125,11 @@ def _tar_images(archive: Path) -> Iterator[tuple[str, TarMember]]:
             for member in tar:
                 hidden = any(part.startswith(".") for part in Path(member.name).parts if part not in (".", ".."))
                 if member.isfile() and Path(member.name).suffix.lower() in SUFFIXES and not hidden:
-                    yield member.name, TarMember(archive, member.offset_data, member.size)
+                    yield readable(member.name), TarMember(archive, member.offset_data, member.size)
     except (tarfile.TarError, OSError) as error:
         raise UsageError(
-            f"{archive} is no readable uncompressed tar ({error}). Unpack it, or write it anew without compression."
+            f"{archive} is neither a folder nor a readable uncompressed tar ({error}). "
+            "Unpack it, or write it anew without compression."
         ) from error
 
 
@@ -134,13 +149,18 @@ class TwoViews:
 
 @dataclass(frozen=True)
 class Loader:
-    """Reads a source in threads (the decoder lets go of the interpreter's lock), a few batches ahead, in order."""
+    """Reads a source in threads (the decoder lets go of the interpreter's lock), a few batches ahead, in order.
+
+    Closing what it yields from ends the threads.
+    """
 
     source: ImageSource
     preprocessing: Preprocessing
     workers: int
 
-    def views(self, batches: Sequence[Sequence[int]], crop_min: float, seed: int, epoch: int) -> Iterator[TwoViews]:
+    def views(
+        self, batches: Sequence[Sequence[int]], crop_min: float, seed: int, epoch: int
+    ) -> Generator[TwoViews, None, None]:
         """Two random resized crops of each image; an image's crops depend on (seed, epoch, image) alone."""
         size = self.preprocessing.size
 
@@ -154,7 +174,7 @@ class Loader:
             index, first, second = zip(*rows, strict=True)
             yield TwoViews(torch.tensor(index), _stacked(first), _stacked(second))
 
-    def squares(self, batches: Sequence[Sequence[int]]) -> Iterator[tuple[Tensor, Tensor]]:
+    def squares(self, batches: Sequence[Sequence[int]]) -> Generator[tuple[Tensor, Tensor], None, None]:
         """The evaluation transform: (N, S, S, 3) uint8, and (N,) bool, which could be read; the others are black."""
         size = self.preprocessing.size
 
@@ -168,7 +188,9 @@ class Loader:
             readable, pixels = zip(*rows, strict=True)
             yield _stacked(pixels), torch.tensor(readable)
 
-    def _read_ahead(self, batches: Sequence[Sequence[int]], one: Callable[[int], Row]) -> Iterator[list[Row]]:
+    def _read_ahead(
+        self, batches: Sequence[Sequence[int]], one: Callable[[int], Row]
+    ) -> Generator[list[Row], None, None]:
         def part(indices: Sequence[int]) -> list[Row]:
             return [one(index) for index in indices]
 

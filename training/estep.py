@@ -1,6 +1,7 @@
 """The E-step: features of all images by the momentum encoder, then prototypes of M clusterings (method.md §3)."""
 
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass
 
 import torch
@@ -53,11 +54,12 @@ def all_features(
     features, readable = [], []
     encoder.eval()
     try:
-        for pixels, decoded in loader.squares(batches):
-            with autocast(device, dtype):
-                features.append(encoder(loader.preprocessing.normalise(pixels.to(device))))
-            readable.append(decoded)
-            seen(len(pixels))
+        with closing(loader.squares(batches)) as squares:
+            for pixels, decoded in squares:
+                with autocast(device, dtype):
+                    features.append(encoder(loader.preprocessing.normalise(pixels.to(device))))
+                readable.append(decoded)
+                seen(len(pixels))
     finally:
         encoder.train()
     return torch.cat(features), torch.cat(readable)

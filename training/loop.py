@@ -3,6 +3,7 @@
 import math
 import sys
 import time
+from contextlib import closing
 from pathlib import Path
 
 import torch
@@ -110,9 +111,11 @@ def _maximisation_step(state: Training, metrics: record.Metrics) -> dict[str, fl
     config, began, waited = state.config, time.monotonic(), 0.0
     order = torch.randperm(len(state.source), generator=torch_draws(config.seed, Purpose.ORDER, state.epoch)).tolist()
     batches = [order[i * config.batch_size : (i + 1) * config.batch_size] for i in range(state.step, state.steps)]
-    views = state.loader.views(batches, config.crop_min, config.seed, state.epoch)
     images = len(batches) * config.batch_size
-    with progress_bar(images, f"epoch {state.epoch + 1}/{config.epochs}", quiet=state.quiet) as bar:
+    with (
+        closing(state.loader.views(batches, config.crop_min, config.seed, state.epoch)) as views,
+        progress_bar(images, f"epoch {state.epoch + 1}/{config.epochs}", quiet=state.quiet) as bar,
+    ):
         for _ in batches:
             asked = time.monotonic()
             batch = next(views)
