@@ -11,6 +11,7 @@ from pauc_hub.errors import TrainingFailed
 from pauc_hub.folder import Prototypes
 from pauc_hub.kmeans import Clustering, cluster_means
 
+ROUNDING = 1e-6  # of unit rows in float32: below it distances are noise
 SMOOTHING = 10.0  # alpha of PCL: keeps small clusters from looking concentrated
 
 
@@ -27,14 +28,14 @@ def concentration(distance_sums: Tensor, sizes: Tensor, temperature: float) -> T
         all are clipped to their 10th and 90th percentile.
 
     Raises:
-        TrainingFailed: every distance is 0, so all points of each cluster coincide: the features have collapsed.
+        TrainingFailed: every distance is 0 but for rounding: the features, of unit norm, have collapsed.
 
     Source: Li et al. 2021, section 3.3; method.md §3.
     """
     phi = distance_sums / (sizes * torch.log(sizes + SMOOTHING)).clamp_min(1e-12)
     phi = torch.where(sizes > 1, phi, phi[sizes > 1].max() if bool((sizes > 1).any()) else torch.zeros_like(phi))
     phi = phi.clamp(phi.quantile(0.1), phi.quantile(0.9))
-    if phi.mean().item() <= 0:
+    if phi.mean().item() <= ROUNDING:
         raise TrainingFailed(
             "all members of each cluster coincide: the features have collapsed. "
             "Try a lower learning rate (--lr), a longer warm-up or fewer clusters (--clusters)."

@@ -1,0 +1,66 @@
+"""Bundle a trained model: its folder, renamed, with scores and the data's terms, into pauc_hub/weights and model_cards.
+
+python benchmarks/bundle.py run/model pauc_resnet18.tiny_imagenet --score benchmarks/results/tiny-imagenet-knn.json
+    --data "Tiny ImageNet, training split" --terms "research only"
+"""
+
+import argparse
+import json
+from pathlib import Path
+
+from pauc_hub.card import render
+from pauc_hub.folder import ModelFolder, open_folder, write_folder
+
+ROOT = Path(__file__).resolve().parent.parent
+PREPROCESSING = ("input_size", "crop_pct", "crop_mode", "interpolation", "mean", "std")
+
+
+def bundle(folder: ModelFolder, name: str, scores: list[Path], data: str, terms: str, notes: list[str]) -> Path:
+    """Write pauc_hub/weights/`name` and model_cards/`name`.md; the weights are those of `folder`, in fp16.
+
+    Raises:
+        SystemExit: a score is of other weights.
+    """
+    results = [json.loads(path.read_text(encoding="utf-8")) for path in scores]
+    for path, result in zip(scores, results, strict=True):
+        if result["weights_sha256"] != folder.weights_sha256:
+            raise SystemExit(f"{path} is a score of other weights than {folder.path}'s.")
+    facts = folder.facts | {
+        "name": name,
+        "data": folder.facts["data"] | {"name": data, "terms": terms},
+        "scores": [result["score"] for result in results],
+        "notes": notes,
+    }
+    bundled = write_folder(
+        ROOT / "pauc_hub" / "weights" / name,
+        architecture=folder.architecture,
+        backbone=folder.read_backbone(),
+        num_features=folder.num_features,
+        preprocessing={key: folder.preprocessing_config[key] for key in PREPROCESSING},
+        pauc={key: value for key, value in folder.pauc.items() if key != "format_version"},
+        projector=folder.read_projector(),
+        prototypes=folder.read_prototypes(),
+        facts=facts,
+        card=render(facts),
+        half=True,
+        overwrite=True,
+    )
+    (ROOT / "model_cards" / f"{name}.md").write_text(render(facts), encoding="utf-8")
+    return bundled
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", type=Path, help="what `pauc train` wrote")
+    parser.add_argument("name", help="architecture.tag")
+    parser.add_argument("--score", type=Path, action="append", default=[], help="what tiny_imagenet_knn.py wrote")
+    parser.add_argument("--data", required=True, help="the data set's name")
+    parser.add_argument("--terms", required=True, help="under which terms the data may be used")
+    parser.add_argument("--note", action="append", default=[], help="a sentence for the card")
+    arguments = parser.parse_args()
+    folder = open_folder(arguments.folder)
+    print(bundle(folder, arguments.name, arguments.score, arguments.data, arguments.terms, arguments.note))
+
+
+if __name__ == "__main__":
+    main()

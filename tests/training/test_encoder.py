@@ -1,0 +1,95 @@
+"""Encoder, momentum twin and queue: what follows what, and what is left alone."""
+
+import pytest
+import torch
+from torch import nn
+
+from pauc_hub.training.encoder import MomentumPair, Queue
+
+DIM, SIDE = 8, 32
+
+
+@pytest.fixture
+def pair() -> MomentumPair:
+    torch.manual_seed(0)
+    return MomentumPair("test_resnet", DIM, queue=12, group=32)
+
+
+def images(count: int, seed: int = 0) -> torch.Tensor:
+    return torch.randn(count, 3, SIDE, SIDE, generator=torch.Generator().manual_seed(seed))
+
+
+def test_queries_and_keys_are_unit_rows(pair: MomentumPair) -> None:
+    q, k = pair.queries(images(6)), pair.keys(images(6), torch.Generator())
+    assert q.shape == k.shape == (6, DIM)
+    assert torch.allclose(q.norm(dim=1), torch.ones(6), atol=1e-5)
+    assert torch.allclose(k.norm(dim=1), torch.ones(6), atol=1e-5)
+
+
+def test_gradient_reaches_the_query_encoder_and_not_the_key_encoder(pair: MomentumPair) -> None:
+    (pair.queries(images(6)) * pair.keys(images(6, 1), torch.Generator())).sum().backward()
+    assert all(p.grad is not None for p in pair.query.parameters())
+    assert all(p.grad is None for p in pair.key.parameters())
+
+
+def test_keys_come_back_in_the_order_of_their_images(pair: MomentumPair) -> None:
+    """In evaluation mode there is no batch statistic, so each image's key is its own whatever the permutation."""
+    pair.eval()
+    x = images(70)
+    alone = torch.cat([pair.key(x[i : i + 1]) for i in range(70)])
+    assert torch.allclose(pair.keys(x, torch.Generator().manual_seed(3)), alone, atol=1e-4)
+
+
+def test_query_and_key_of_an_image_do_not_share_their_batch_statistics(pair: MomentumPair) -> None:
+    """64 images in two groups: with the keys' groups permuted, equal encoders still give different outputs."""
+    x = images(64)
+    assert not torch.allclose(pair.queries(x), pair.keys(x, torch.Generator().manual_seed(0)), atol=1e-3)
+
+
+def test_statistics_are_taken_within_groups_of_neighbours(pair: MomentumPair) -> None:
+    x = images(64)
+    parts = torch.cat([pair.query(x[:32]), pair.query(x[32:])])
+    assert torch.allclose(pair.queries(x), parts, atol=1e-5)
+    assert not torch.allclose(pair.queries(x), pair.query(x), atol=1e-3)
+
+
+def test_the_key_encoder_moves_by_the_momentum_in_weights_and_in_statistics(pair: MomentumPair) -> None:
+    with torch.no_grad():
+        for parameter in pair.query.parameters():
+            parameter.add_(1.0)
+    pair.queries(images(32))  # moves the query encoder's running statistics
+    slow = {name: value.clone() for name, value in pair.key.state_dict().items()}
+    fast = pair.query.state_dict()
+    pair.follow(0.9)
+    for name, value in pair.key.state_dict().items():
+        if value.is_floating_point():
+            assert torch.allclose(value, 0.9 * slow[name] + 0.1 * fast[name], atol=1e-6), name
+    assert any("running_mean" in name and not torch.equal(slow[name], fast[name]) for name in slow)
+
+
+def test_making_keys_does_not_move_the_key_encoders_own_statistics(pair: MomentumPair) -> None:
+    before = [
+        m.running_mean.clone()
+        for m in pair.key.modules()
+        if isinstance(m, nn.BatchNorm2d)
+        if m.running_mean is not None
+    ]
+    pair.keys(images(32), torch.Generator())
+    after = [m.running_mean for m in pair.key.modules() if isinstance(m, nn.BatchNorm2d) if m.running_mean is not None]
+    assert before
+    assert all(torch.equal(a, b) for a, b in zip(before, after, strict=True))
+
+
+def test_the_queue_replaces_its_oldest_rows_and_goes_round() -> None:
+    queue = Queue(5, 2)
+    for start in (0, 3):
+        queue.push(torch.arange(start, start + 3.0).unsqueeze(1).repeat(1, 2))
+    assert queue.rows[:, 0].tolist() == [5.0, 1.0, 2.0, 3.0, 4.0]
+    assert int(queue.position) == 1
+
+
+def test_the_queue_begins_with_unit_rows_and_keeps_no_gradient() -> None:
+    queue = Queue(7, 3)
+    assert torch.allclose(queue.rows.norm(dim=1), torch.ones(7), atol=1e-6)
+    queue.push(torch.ones(2, 3, requires_grad=True))
+    assert not queue.rows.requires_grad

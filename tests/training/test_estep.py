@@ -1,0 +1,151 @@
+"""The E-step: every image once, prototypes of all clusterings, and what it refuses."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch.nn import functional as F
+
+from pauc_hub.errors import TrainingFailed
+from pauc_hub.preprocess import Preprocessing
+from pauc_hub.training.config import Config
+from pauc_hub.training.data import Loader, open_source
+from pauc_hub.training.diagnostics import diagnose, spread
+from pauc_hub.training.encoder import Encoder
+from pauc_hub.training.estep import all_features, expect
+
+CPU = torch.device("cpu")
+
+
+def config(**changes: object) -> Config:
+    return Config(clusters=(3, 9), kmeans="torch", kmeans_restarts=3, **changes)  # type: ignore[arg-type]
+
+
+def blobs(seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
+    """90 unit rows about three directions, sorted."""
+    labels = torch.arange(3).repeat_interleave(30)
+    noise = 0.1 * torch.randn(90, 16, generator=torch.Generator().manual_seed(seed))
+    return F.normalize(torch.eye(3, 16)[labels] + noise, dim=1), labels
+
+
+@pytest.mark.parametrize("workers", [1, 3])
+def test_every_image_is_seen_exactly_once_and_in_order(tmp_path: Path, workers: int) -> None:
+    for i in range(11):
+        Image.fromarray(np.full((40, 32, 3), 20 * i, np.uint8)).save(tmp_path / f"{i:02}.png")
+    (tmp_path / "05.png").write_bytes(b"no image")
+    torch.manual_seed(0)
+    encoder = Encoder("test_resnet", 8)
+    loader = Loader(open_source(tmp_path), Preprocessing(size=32, crop_pct=1.0), workers)
+    sizes: list[int] = []
+    features, readable = all_features(encoder, loader, CPU, torch.float32, 4, sizes.append)
+    assert sizes == [4, 4, 3]
+    assert readable.tolist() == [i != 5 for i in range(11)]
+    squares = torch.stack([torch.full((32, 32, 3), 20 * i, dtype=torch.uint8) for i in range(11)])
+    with torch.no_grad():
+        alone = encoder.eval()(loader.preprocessing.normalise(squares))
+    keep = readable.nonzero().squeeze(1)
+    assert torch.allclose(features[keep], alone[keep], atol=1e-4)
+
+
+def test_the_encoder_is_back_in_training_mode_even_when_stopped(tmp_path: Path) -> None:
+    for i in range(3):
+        Image.new("RGB", (32, 32)).save(tmp_path / f"{i}.png")
+    encoder = Encoder("test_resnet", 8)
+
+    def stop(_: int) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        all_features(encoder, Loader(open_source(tmp_path), Preprocessing(size=32), 1), CPU, torch.float32, 2, stop)
+    assert encoder.training
+
+
+def test_prototypes_of_every_clustering_coarse_to_fine() -> None:
+    features, labels = blobs()
+    found = expect(features, torch.ones(90, dtype=torch.bool), config(), epoch=1)
+    assert [len(p.sizes) for p in found.prototypes] == [3, 9]
+    assert [int(p.sizes.sum()) for p in found.prototypes] == [90, 90]
+    assert len(set(zip(found.assignments[0].tolist(), labels.tolist(), strict=True))) == 3  # the three blobs
+    assert found.prototypes[0].parents is None
+    parents = found.prototypes[1].parents
+    assert parents is not None
+    assert torch.equal(parents[found.assignments[1]], found.assignments[0])  # the blobs' parts lie in their blob
+    for prototypes in found.prototypes:
+        assert torch.allclose(prototypes.centroids.norm(dim=1), torch.ones(len(prototypes.sizes)), atol=1e-5)
+        assert prototypes.concentrations.mean().item() == pytest.approx(config().temperature, rel=1e-5)
+
+
+def test_unreadable_images_take_no_part() -> None:
+    features, _ = blobs()
+    readable = torch.ones(90, dtype=torch.bool)
+    readable[[0, 50]] = False
+    polluted = features.clone()
+    polluted[[0, 50]] = float("nan")
+    found = expect(polluted, readable, config(), epoch=1)
+    assert int(found.prototypes[0].sizes.sum()) == 88
+    assert len(found.assignments[0]) == 90
+    same = expect(features[readable], torch.ones(88, dtype=torch.bool), config(), epoch=1)
+    assert torch.equal(found.assignments[1][readable], same.assignments[1])
+
+
+def test_the_same_epoch_clusters_alike_and_another_epoch_draws_anew() -> None:
+    features = F.normalize(torch.randn(90, 16, generator=torch.Generator().manual_seed(1)), dim=1)
+    everything = torch.ones(90, dtype=torch.bool)
+    first, again, later = (expect(features, everything, config(), epoch).assignments[1] for epoch in (3, 3, 4))
+    assert torch.equal(first, again)
+    assert not torch.equal(first, later)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (lambda z, r: (torch.full_like(z, float("nan")), r), "no longer finite: training diverged"),
+        (lambda z, r: (z[:1].repeat(90, 1), r), "the features have collapsed"),
+        (lambda z, r: (z, torch.arange(90) < 8), "only 8 of 90 images can be read, fewer than --clusters 9"),
+    ],
+)
+def test_what_cannot_be_clustered_is_said_in_one_line(spoil, message: str) -> None:  # type: ignore[no-untyped-def]
+    features, _ = blobs()
+    with pytest.raises(TrainingFailed, match=message):
+        expect(*spoil(features, torch.ones(90, dtype=torch.bool)), config(), epoch=1)
+
+
+# --- diagnostics -----------------------------------------------------------------------------------------------------
+
+
+def test_spread_by_hand() -> None:
+    features = torch.tensor([[0.0], [2.0], [10.0]])
+    found = spread(features, torch.tensor([0, 0, 1]), 2)
+    assert found["intra_variance"] == pytest.approx(1.0)  # the pair; the singleton does not count
+    mean = 4.0
+    assert found["inter_variance"] == pytest.approx((2 * (1 - mean) ** 2 + (10 - mean) ** 2) / 3)
+    assert found["intra_share"] == pytest.approx(1.0 / (1.0 + 18.0))
+
+
+def test_coagulated_features_have_a_smaller_intra_share() -> None:
+    features, labels = blobs()
+    centres = torch.stack([features[labels == c].mean(dim=0) for c in range(3)])[labels]
+    coagulated = centres + 0.1 * (features - centres)
+    assert spread(coagulated, labels, 3)["intra_share"] < 0.2 * spread(features, labels, 3)["intra_share"]
+
+
+def test_diagnose_measures_what_the_method_watches() -> None:
+    features, _ = blobs()
+    everything = torch.ones(90, dtype=torch.bool)
+    now, before = (expect(features, everything, config(), epoch) for epoch in (1, 2))
+    found = diagnose(features, everything, now, None, config())
+    assert set(found) == {
+        "intra_variance",
+        "inter_variance",
+        "intra_share",
+        "effective_rank",
+        "uniformity",
+        "size_entropy",
+        "empty",
+        "singletons",
+    }
+    assert found["empty"] == 9 - len(now.prototypes[-1].sizes)
+    assert 0 < diagnose(features, everything, now, before, config())["assignment_nmi"] <= 1
+    assert diagnose(features, everything, now, now, config())["assignment_nmi"] == pytest.approx(1.0)
