@@ -5,7 +5,7 @@ Random numbers need no state (draws.py): they follow from the seed and the place
 
 import json
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
@@ -29,12 +29,16 @@ class Place:
     Attributes:
         seconds: spent so far, over all sittings.
         images: fingerprint of the list of images.
+        command: what was typed to start the run.
+        watched: what the running epoch's E-step measured, for the epoch's line of metrics.jsonl.
     """
 
     epoch: int
     step: int
     seconds: float
     images: str
+    command: str = ""
+    watched: dict[str, float] = field(default_factory=dict)
 
 
 def save(
@@ -61,7 +65,7 @@ def save(
     except (OSError, SafetensorError) as error:
         temporary.unlink(missing_ok=True)
         raise TrainingFailed(
-            f"the checkpoint could not be written to {run} ({error}); the one before it still stands."
+            f"the checkpoint could not be written to {run} ({error}). What was saved before still stands: --resume."
         ) from error
 
 
@@ -76,14 +80,17 @@ def read_place(run: Path, images: str) -> Place:
     """
     path = run / NAME
     if not path.exists():
-        raise UsageError(f"nothing to resume: {path} does not exist. Start without --resume.")
+        raise UsageError(f"nothing to resume: {path} does not exist. Start anew with --overwrite.")
     try:
         with safe_open(path, framework="pt") as file:
-            metadata = file.metadata()
+            metadata = file.metadata() or {}
     except (OSError, SafetensorError) as error:
         raise UsageError(f"{path} cannot be read ({error}). Start anew with --overwrite.") from error
     if metadata.get("format") != str(FORMAT_VERSION):
-        raise UsageError(f"{path} is of format {metadata.get('format')}, this version reads {FORMAT_VERSION}.")
+        raise UsageError(
+            f"{path} is of format {metadata.get('format')}, this version reads {FORMAT_VERSION}. "
+            "Start anew with --overwrite."
+        )
     place = Place(**json.loads(metadata["place"]))
     if place.images != images:
         raise UsageError(f"the images are not those that {run} was started with. Start anew with --overwrite.")

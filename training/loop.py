@@ -64,12 +64,12 @@ def train(
     if place is None:
         record.begin(run, config, overwrite)
     with StopRequest() as stop:
-        state = new_training(run, config, source, where, workers, stop, quiet)
+        state = new_training(run, config, source, where, workers, stop, quiet, command)
         if place is not None:
             state.resume_from(place)
         try:
             _alternate(state)
-            return _finish(state, command)
+            return _finish(state)
         except Interrupted:
             state.save()
             raise
@@ -78,11 +78,10 @@ def train(
 def _alternate(state: Training) -> None:
     metrics = record.Metrics(state.run, state.epoch, state.step)
     while state.epoch < state.config.epochs:
-        watched: dict[str, float] = {}
         if state.config.objective != "infonce" and state.epoch >= state.config.warmup_epochs and state.step == 0:
-            watched |= _expectation_step(state)
-        watched |= _maximisation_step(state, metrics)
-        state.epoch, state.step = state.epoch + 1, 0
+            state.watched = _expectation_step(state)
+        watched = state.watched | _maximisation_step(state, metrics)
+        state.epoch, state.step, state.watched = state.epoch + 1, 0, {}
         means = metrics.write_epoch(state.epoch, watched)
         state.save()
         _report(state, means, watched)
@@ -158,7 +157,7 @@ def _report(state: Training, means: dict[str, float], watched: dict[str, float])
     )
 
 
-def _finish(state: Training, command: str) -> Path:
+def _finish(state: Training) -> Path:
     """A last E-step for the final weights, then the model folder."""
     _expectation_step(state)
     assert state.expectation is not None, "the E-step sets it"
@@ -172,6 +171,6 @@ def _finish(state: Training, command: str) -> Path:
         preprocessing=state.loader.preprocessing,
         config=state.config,
         seconds=state.seconds,
-        command=command,
+        command=state.command,
     )
     return publish(finished, state.run / record.MODEL)

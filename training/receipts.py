@@ -30,11 +30,11 @@ def versions() -> dict[str, str]:
 
 
 def commit() -> str | None:
-    """The commit of the checkout that this code lies in; None where it was installed from a package."""
+    """The commit of the checkout that this code lies in, `-dirty` where it was changed since; None for a package."""
     here = Path(__file__).resolve()
     if _git(here.parent, "ls-files", "--error-unmatch", here.name) is None:
         return None
-    return _git(here.parent, "rev-parse", "--short", "HEAD")
+    return _git(here.parent, "describe", "--always", "--dirty", "--exclude=*")
 
 
 def _git(folder: Path, *words: str) -> str | None:

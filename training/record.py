@@ -1,10 +1,13 @@
 """The folder of a run: config.json, metrics.jsonl, the checkpoint, unreadable.txt, and the model folder at the end."""
 
+import contextlib
 import json
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
-from pauc_hub.errors import OutputExists, UsageError
+from pauc_hub.durable import hidden_sibling, write_synced
+from pauc_hub.errors import OutputExists, TrainingFailed, UsageError
 from pauc_hub.training import checkpoint
 from pauc_hub.training.config import Config, read_saved
 
@@ -29,6 +32,8 @@ def begin(run: Path, config: Config, overwrite: bool) -> None:
         run.mkdir(parents=True, exist_ok=True)
         (run / CONFIG).write_text(json.dumps(config.to_json(), indent=2) + "\n", encoding="utf-8")
     except OSError as error:
+        with contextlib.suppress(OSError):
+            (run / CONFIG).unlink()  # half a config would pass for a run
         raise UsageError(f"the run cannot be written to {run}: {error.strerror}.") from error
 
 
@@ -50,9 +55,9 @@ class Metrics:
     def __init__(self, run: Path, epoch: int, step: int) -> None:
         """Go on after (epoch, step): lines past it, of work that was not saved, are dropped."""
         self.path = run / METRICS
-        lines = self.path.read_text(encoding="utf-8").splitlines() if self.path.exists() else []
+        lines = self.path.read_text(encoding="utf-8", errors="replace").splitlines() if self.path.exists() else []
         kept = [line for line in lines if _place(line) <= (epoch, step)]
-        self.path.write_text("".join(f"{line}\n" for line in kept), encoding="utf-8")
+        self._replace("".join(f"{line}\n" for line in kept))
         self._lines = [values for values in map(json.loads, kept) if values["epoch"] == epoch and values["step"] > 0]
 
     def write_step(self, epoch: int, step: int, values: dict[str, float]) -> None:
@@ -69,20 +74,49 @@ class Metrics:
         return means
 
     def _append(self, values: dict[str, float]) -> None:
-        with self.path.open("a", encoding="utf-8") as file:
+        with _explained(self.path), self.path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(values) + "\n")
+
+    def _replace(self, text: str) -> None:
+        new = hidden_sibling(self.path)
+        try:
+            with _explained(self.path):
+                write_synced(new, text.encode())
+                new.replace(self.path)
+        finally:
+            new.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def _explained(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise TrainingFailed(
+            f"{path} could not be written ({error.strerror}). What was saved before still stands: --resume."
+        ) from error
 
 
 def _place(line: str) -> tuple[int, int]:
     try:
         values = json.loads(line)
         return values["epoch"], values["step"]
-    except (ValueError, KeyError):  # the last line of a killed run may be cut short
+    except (ValueError, KeyError, TypeError):  # the last line of a killed run may be cut short
         return (2**62, 0)
 
 
 def list_unreadable(run: Path, unreadable: dict[int, str], names: list[str]) -> None:
-    """Names and reasons of the images that could not be read, one a line, where there are any."""
-    if unreadable:
-        lines = [f"{names[index]}\t{reason}\n" for index, reason in sorted(unreadable.items())]
-        (run / UNREADABLE).write_text("".join(lines), encoding="utf-8", errors="backslashreplace")
+    """Names and reasons of the images that could not be read, one a line; no file where there are none."""
+    path = run / UNREADABLE
+    if not unreadable:
+        path.unlink(missing_ok=True)
+        return
+    rows = [f"{names[index]}\t{reason}".replace("\n", "\\n") for index, reason in sorted(unreadable.items())]
+    with _explained(path):
+        path.write_text("".join(f"{row}\n" for row in rows), encoding="utf-8", errors="backslashreplace")
+
+
+def count_unreadable(run: Path) -> int:
+    """Images that the run could not read, as last listed."""
+    path = run / UNREADABLE
+    return path.read_text(encoding="utf-8").count("\n") if path.exists() else 0

@@ -33,6 +33,8 @@ class Training:
         config: resolved.
         expectation: the last E-step's result; None during the warm-up.
         epoch, step: `step` steps of epoch `epoch` (from 0) are done.
+        command: what was typed to start the run, for the receipts.
+        watched: what this epoch's E-step measured, for the epoch's line of metrics.jsonl.
         earlier_seconds: spent in sittings before this one.
     """
 
@@ -46,7 +48,9 @@ class Training:
     dtype: torch.dtype
     stop: StopRequest
     quiet: bool
+    command: str
     expectation: Expectation | None = None
+    watched: dict[str, float] = field(default_factory=dict)
     epoch: int = 0
     step: int = 0
     earlier_seconds: float = 0.0
@@ -68,7 +72,9 @@ class Training:
         return self.earlier_seconds + time.monotonic() - self.began
 
     def save(self) -> None:
-        place = Place(self.epoch, self.step, self.seconds, self.source.fingerprint())
+        place = Place(
+            self.epoch, self.step, self.seconds, self.source.fingerprint(), command=self.command, watched=self.watched
+        )
         checkpoint.save(self.run, place, self.pair, self.optimiser, self.expectation)
         self.saved = time.monotonic()
 
@@ -80,6 +86,7 @@ class Training:
         """Stand where `place` says, with everything as the run's checkpoint holds it."""
         self.expectation = checkpoint.restore(self.run, self.pair, self.optimiser, self.device)
         self.epoch, self.step, self.earlier_seconds = place.epoch, place.step, place.seconds
+        self.command, self.watched = place.command, place.watched
 
     def heed_signals(self) -> None:
         """Raise Interrupted if a stop was asked for."""
@@ -90,7 +97,14 @@ class Training:
 
 
 def new_training(
-    run: Path, config: Config, source: ImageSource, device: torch.device, workers: int, stop: StopRequest, quiet: bool
+    run: Path,
+    config: Config,
+    source: ImageSource,
+    device: torch.device,
+    workers: int,
+    stop: StopRequest,
+    quiet: bool,
+    command: str = "",
 ) -> Training:
     """At the very start: initial weights that follow from the seed alone."""
     with torch.random.fork_rng(devices=[]):  # the caller's own generator is left as it was
@@ -109,6 +123,7 @@ def new_training(
         dtype=choose_precision(config.precision, device),
         stop=stop,
         quiet=quiet,
+        command=command,
     )
 
 

@@ -1,0 +1,177 @@
+"""The folder of a run: what begins it, what refuses to, and a metrics.jsonl that never tells of work that was lost."""
+
+import errno
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pauc_hub.errors import OutputExists, TrainingFailed, UsageError
+from pauc_hub.training import record
+from pauc_hub.training.config import Config
+from pauc_hub.training.record import Metrics
+
+CONFIG = Config(epochs=3).resolve(1000)
+
+
+def lines(run: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+
+
+def full_disk(*_: object, **__: object) -> int:
+    raise OSError(errno.ENOSPC, "No space left on device")
+
+
+def test_a_run_begins_with_its_config(tmp_path: Path) -> None:
+    run = tmp_path / "runs" / "first"
+    record.begin(run, CONFIG, overwrite=False)
+    assert [path.name for path in run.iterdir()] == ["config.json"]
+    assert record.saved_config(run) == CONFIG
+    assert (run / "config.json").read_text().endswith('"seed": 0\n}\n')
+
+
+@pytest.mark.parametrize("name", ["config.json", "metrics.jsonl", "unreadable.txt", "checkpoint.safetensors", "model"])
+def test_a_run_that_stands_there_is_touched_only_with_overwrite(tmp_path: Path, name: str) -> None:
+    (tmp_path / "model").mkdir() if name == "model" else (tmp_path / name).write_text("old")
+    (tmp_path / "notes.txt").write_text("mine")
+    with pytest.raises(OutputExists) as refused:
+        record.begin(tmp_path, CONFIG, overwrite=False)
+    assert str(refused.value) == (
+        f"{tmp_path} already holds a run. Go on with --resume, start anew with --overwrite, or give another -o."
+    )
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted([name, "notes.txt"])
+    record.begin(tmp_path, CONFIG, overwrite=True)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["config.json", "notes.txt"]
+    assert record.saved_config(tmp_path) == CONFIG
+
+
+def test_a_folder_of_other_files_is_no_run(tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("mine")
+    record.begin(tmp_path, CONFIG, overwrite=False)
+    assert (tmp_path / "notes.txt").read_text() == "mine"
+
+
+def test_a_folder_that_cannot_be_made_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UsageError) as refused:
+        record.begin(tmp_path / "file", CONFIG, overwrite=False)
+    assert str(refused.value) == f"the run cannot be written to {tmp_path / 'file'}: File exists."
+
+
+def test_a_disk_full_at_the_start_leaves_no_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as patch:
+        (tmp_path / "config.json").touch()  # as the failing write would leave it
+        patch.setattr(Path, "exists", lambda path: False)
+        patch.setattr(Path, "write_text", full_disk)
+        with pytest.raises(UsageError) as refused:
+            record.begin(tmp_path, CONFIG, overwrite=False)
+    assert str(refused.value) == f"the run cannot be written to {tmp_path}: No space left on device."
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_there_is_nothing_to_resume_where_nothing_began(tmp_path: Path) -> None:
+    with pytest.raises(UsageError) as refused:
+        record.saved_config(tmp_path)
+    assert str(refused.value) == f"nothing to resume: {tmp_path} holds no run. Start without --resume."
+
+
+def test_metrics_are_lines_of_steps_and_epochs_with_means(tmp_path: Path) -> None:
+    metrics = Metrics(tmp_path, 0, 0)
+    metrics.write_step(0, 10, {"loss": 4.0, "infonce": 3.0, "lr": 0.1})
+    metrics.write_step(0, 13, {"loss": 2.0, "infonce": 2.5, "lr": 0.2})
+    assert metrics.write_epoch(1, {"knn": 9.0}) == {"loss": 3.0, "infonce": 2.75}
+    metrics.write_step(1, 13, {"loss": 1.0, "lr": 0.1})
+    assert metrics.write_epoch(2, {}) == {"loss": 1.0}
+    assert lines(tmp_path) == [
+        {"epoch": 0, "step": 10, "loss": 4.0, "infonce": 3.0, "lr": 0.1},
+        {"epoch": 0, "step": 13, "loss": 2.0, "infonce": 2.5, "lr": 0.2},
+        {"epoch": 1, "step": 0, "loss": 3.0, "infonce": 2.75, "knn": 9.0},
+        {"epoch": 1, "step": 13, "loss": 1.0, "lr": 0.1},
+        {"epoch": 2, "step": 0, "loss": 1.0},
+    ]
+
+
+def test_an_epoch_without_lines_has_no_means(tmp_path: Path) -> None:
+    assert Metrics(tmp_path, 0, 0).write_epoch(1, {"knn": 1.0}) == {}
+    assert lines(tmp_path) == [{"epoch": 1, "step": 0, "knn": 1.0}]
+
+
+@pytest.mark.parametrize(
+    ("place", "kept"),
+    [((0, 0), 0), ((0, 10), 1), ((0, 19), 1), ((1, 0), 3), ((1, 5), 3), ((1, 10), 4), ((9, 0), 5)],
+)
+def test_lines_past_the_checkpoint_are_dropped(tmp_path: Path, place: tuple[int, int], kept: int) -> None:
+    before = Metrics(tmp_path, 0, 0)
+    for epoch in (0, 1):
+        for step in (10, 20)[: 2 - epoch]:
+            before.write_step(epoch, step, {"loss": 1.0})
+        before.write_epoch(epoch + 1, {})
+    everything = lines(tmp_path)
+    Metrics(tmp_path, *place)
+    assert lines(tmp_path) == everything[:kept]
+
+
+def test_means_include_the_lines_of_the_sitting_before(tmp_path: Path) -> None:
+    before = Metrics(tmp_path, 0, 0)
+    before.write_epoch(1, {})
+    for step, loss in ((10, 4.0), (20, 3.0), (30, 100.0)):
+        before.write_step(1, step, {"loss": loss})
+    after = Metrics(tmp_path, 1, 25)
+    after.write_step(1, 30, {"loss": 2.0})
+    assert after.write_epoch(2, {}) == {"loss": 3.0}
+
+
+@pytest.mark.parametrize(
+    "end", ['{"epoch": 0, "ste', '{"epoch": 0}\n', "\x00\x00\x00", "7\n", '{"epoch": 0, "step": 20']
+)
+def test_a_last_line_cut_short_is_dropped(tmp_path: Path, end: str) -> None:
+    Metrics(tmp_path, 0, 0).write_step(0, 10, {"loss": 1.0})
+    with (tmp_path / "metrics.jsonl").open("a") as file:
+        file.write(end)
+    Metrics(tmp_path, 1, 0).write_step(1, 10, {"loss": 2.0})
+    assert [line["loss"] for line in lines(tmp_path)] == [1.0, 2.0]
+
+
+def test_a_last_line_that_lacks_its_end_alone_is_kept(tmp_path: Path) -> None:
+    Metrics(tmp_path, 0, 0).write_step(0, 10, {"loss": 1.0})
+    path = tmp_path / "metrics.jsonl"
+    path.write_text(path.read_text().removesuffix("\n"))
+    Metrics(tmp_path, 0, 10).write_step(0, 20, {"loss": 2.0})
+    assert [line["loss"] for line in lines(tmp_path)] == [1.0, 2.0]
+
+
+def test_a_full_disk_is_one_line_and_loses_no_metrics(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    metrics = Metrics(tmp_path, 0, 0)
+    metrics.write_step(0, 10, {"loss": 1.0})
+    expected = (
+        f"{tmp_path / 'metrics.jsonl'} could not be written (No space left on device). "
+        "What was saved before still stands: --resume."
+    )
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "open", full_disk)
+        with pytest.raises(TrainingFailed) as failed:
+            metrics.write_step(0, 20, {"loss": 1.0})
+        assert str(failed.value) == expected
+    with monkeypatch.context() as patch:
+        patch.setattr(record, "write_synced", full_disk)
+        with pytest.raises(TrainingFailed) as failed:
+            Metrics(tmp_path, 0, 0)
+        assert str(failed.value) == expected
+    assert lines(tmp_path) == [{"epoch": 0, "step": 10, "loss": 1.0}]
+    assert [path.name for path in tmp_path.iterdir()] == ["metrics.jsonl"]
+
+
+def test_unreadable_images_are_listed_with_their_reasons(tmp_path: Path) -> None:
+    names = ["a.png", "b.png", "c\n.png", "d.png"]
+    record.list_unreadable(tmp_path, {2: "damaged", 0: "the file has no bytes \udcff"}, names)
+    assert (tmp_path / "unreadable.txt").read_text() == "a.png\tthe file has no bytes \\udcff\nc\\n.png\tdamaged\n"
+    assert record.count_unreadable(tmp_path) == 2
+
+
+def test_there_is_no_list_where_all_images_can_be_read(tmp_path: Path) -> None:
+    record.list_unreadable(tmp_path, {}, ["a.png"])
+    assert record.count_unreadable(tmp_path) == 0
+    record.list_unreadable(tmp_path, {0: "damaged"}, ["a.png"])
+    record.list_unreadable(tmp_path, {}, ["a.png"])  # it was repaired between two sittings
+    assert list(tmp_path.iterdir()) == []
