@@ -55,12 +55,12 @@ def find_images(root: Path) -> list[ImageFile]:
         NoImages: a folder with nothing to read.
     """
     if not root.exists():
-        raise UsageError(f"no such file or folder: {readable(root)}")
+        raise UsageError(f"no such file or folder: '{readable(root)}'")
     if not root.is_dir():
         return [ImageFile(readable(root.name), root)]
     images = sorted(_walk(root))
     if not images:
-        raise NoImages(f"no images in {readable(root)}: no file there ends in {', '.join(sorted(SUFFIXES))}.")
+        raise NoImages(f"no images in '{readable(root)}': no file there ends in {', '.join(sorted(SUFFIXES))}.")
     return images
 
 
@@ -137,7 +137,6 @@ def _decode(file: BinaryIO) -> Image.Image:
     try:
         with Image.open(file, formats=FORMATS) as image:
             _require_size(image)
-            image.load()
             return to_rgb(image)
     except UnreadableImage:
         raise
@@ -165,6 +164,7 @@ def to_rgb(image: Image.Image) -> Image.Image:
     Raises:
         UnreadableImage: a colour space without a known way to RGB.
     """
+    image.load()  # before its orientation is asked for: Pillow turns a TIFF here, and takes the tag away
     image = _upright(image)
     if image.mode.startswith("I;16"):
         image = _grey(np.asarray(image, dtype=np.float32), ceiling=65535)
@@ -181,6 +181,23 @@ def to_rgb(image: Image.Image) -> Image.Image:
         raise UnreadableImage("unsupported", f"colours of mode {image.mode} have no known way to RGB") from error
 
 
+def from_array(array: npt.NDArray[np.generic]) -> Image.Image:
+    """RGB from an array: (H, W) grey of uint8, uint16 or float; (H, W, 3) RGB or (H, W, 4) RGBA of uint8.
+
+    Raises:
+        UnreadableImage: of another shape or type.
+    """
+    kind = array.dtype.name
+    colour = array.ndim == 3 and array.shape[2] in (3, 4) and kind == "uint8"
+    grey = array.ndim == 2 and kind in ("uint8", "uint16", "float32", "float64")
+    if array.size == 0 or not (colour or grey):
+        raise UnreadableImage(
+            "unsupported",
+            f"an array of shape {array.shape} and type {kind}; give (H, W, 3) uint8 in RGB order, or (H, W) for grey",
+        )
+    return to_rgb(Image.fromarray(array.astype(np.float32) if kind == "float64" else array))
+
+
 TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -194,7 +211,6 @@ ORIENTATION = 0x0112  # EXIF tag
 
 
 def _upright(image: Image.Image) -> Image.Image:
-    """Read the orientation after loading: Pillow has then turned a TIFF already, and taken the tag away."""
     try:
         turn = TURNS.get(image.getexif().get(ORIENTATION, 1))
     except Exception:  # EXIF data that cannot be parsed say nothing about the pixels

@@ -96,13 +96,13 @@ def test_a_folder_that_cannot_be_listed_is_handed_on_to_the_reader(
 
 
 def test_nothing_there_is_wrong_usage(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match=r"^no such file or folder: .*/photos$"):
+    with pytest.raises(UsageError, match=r"^no such file or folder: '.*/photos'$"):
         find_images(tmp_path / "photos")
 
 
 def test_a_folder_without_images_says_what_was_looked_for(tmp_path: Path) -> None:
     save(tmp_path / ".hidden" / "a.png")
-    with pytest.raises(NoImages, match=r"^no images in .*: no file there ends in \.bmp, \.gif, \.jfif, .*\.webp\.$"):
+    with pytest.raises(NoImages, match=r"^no images in '.*': no file there ends in \.bmp, \.gif, \.jfif, .*\.webp\.$"):
         find_images(tmp_path)
 
 
