@@ -1,7 +1,7 @@
 """The evaluation transform in two halves: bytes per image, on any thread; numbers per batch, on the device."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -27,9 +27,9 @@ class Preprocessing:
     """Side of the square / short side of the image once resized; in (0, 1]."""
     interpolation: str = "bicubic"
     """A key of INTERPOLATIONS."""
-    mean: tuple[float, ...] = IMAGENET_MEAN
+    mean: tuple[float, float, float] = IMAGENET_MEAN
     """Of red, green and blue in [0, 1]; subtracted."""
-    std: tuple[float, ...] = IMAGENET_STD
+    std: tuple[float, float, float] = IMAGENET_STD
     """Of the same, > 0; divided by."""
 
     def __post_init__(self) -> None:
@@ -44,8 +44,7 @@ class Preprocessing:
             ("size", "a positive number of pixels", self.size >= 1),
             ("crop_pct", "in (0, 1]", 0 < self.crop_pct <= 1),
             ("interpolation", f"one of {', '.join(INTERPOLATIONS)}", self.interpolation in INTERPOLATIONS),
-            ("mean", "three numbers", len(self.mean) == 3),
-            ("std", "three positive numbers", len(self.std) == 3 and min(self.std) > 0),
+            ("std", "positive", min(self.std) > 0),
         ]
 
     @property
@@ -103,8 +102,8 @@ class Preprocessing:
             size=height,
             crop_pct=config.get("crop_pct") or 0.875,
             interpolation=config.get("interpolation") or "bicubic",
-            mean=tuple(config.get("mean") or IMAGENET_MEAN),
-            std=tuple(config.get("std") or IMAGENET_STD),
+            mean=_three(config.get("mean") or IMAGENET_MEAN),
+            std=_three(config.get("std") or IMAGENET_STD),
         )
 
     def to_config(self) -> dict[str, Any]:
@@ -117,6 +116,13 @@ class Preprocessing:
             "mean": list(self.mean),
             "std": list(self.std),
         }
+
+
+def _three(values: Sequence[float]) -> tuple[float, float, float]:
+    if len(values) != 3:
+        raise ModelFolderError(f"this preprocessing cannot be done: {values} is not one number a colour.")
+    red, green, blue = values
+    return red, green, blue
 
 
 def _resized(size: tuple[int, int], short_side: int) -> tuple[int, int]:

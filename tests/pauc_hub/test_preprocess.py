@@ -108,8 +108,8 @@ REFUSED = [
     ({"input_size": (3, 64, 64), "crop_mode": "squash"}, "crop mode squash to 64 x 64"),
     ({"crop_pct": 1.5}, "crop_pct is 1.5, not in (0, 1]"),
     ({"interpolation": "lanczos"}, "interpolation is 'lanczos', not one of bicubic, bilinear"),
-    ({"mean": (0.5,)}, "mean is (0.5,), not three numbers"),
-    ({"std": (0.5, 0.5, 0.0)}, "std is (0.5, 0.5, 0.0), not three positive numbers"),
+    ({"mean": (0.5,)}, "(0.5,) is not one number a colour"),
+    ({"std": (0.5, 0.5, 0.0)}, "std is (0.5, 0.5, 0.0), not positive"),
 ]
 
 
