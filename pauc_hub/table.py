@@ -140,6 +140,14 @@ def whole_file(path: Path) -> Iterator[BinaryIO]:
         new.unlink(missing_ok=True)  # after a success there is none
 
 
+def beside(root: Path) -> Path:
+    """Where the table of a folder of images goes by default: `some/photos` to `some/photos.parquet`."""
+    named = root if root.name not in ("", "..") else root.resolve()
+    if not named.name:
+        raise UsageError(f"the table of '{root}' needs a name: give one with -o.")
+    return named.with_name((named.stem if named.is_file() else named.name) + SUFFIX)
+
+
 def errors_path(table: Path) -> Path:
     """Where the images that could not be read are listed."""
     return table.with_name(table.name.removesuffix(SUFFIX) + ERRORS_SUFFIX)
