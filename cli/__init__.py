@@ -1,0 +1,68 @@
+"""The command line, `pauc VERB INPUT …`: gathers the commands, one file each, and turns every failure into one line."""
+
+import signal
+import sys
+import traceback
+import warnings
+from collections.abc import Sequence
+from io import TextIOWrapper
+from typing import Annotated
+
+import typer
+
+from pauc_hub.cli import embed, models, train
+from pauc_hub.cli.failures import INTERRUPTED, explain
+
+__all__ = ["app", "main"]
+
+app = typer.Typer(
+    name="pauc",
+    help="Train image backbones without labels, and turn folders of images into embeddings.",
+    epilog="Exit codes: 0 done; 1 failed; 2 wrong usage; 3 done, but some images were unreadable; 130 interrupted.",
+    add_completion=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.command()(embed.embed)
+app.command()(train.train)
+app.command()(models.models)
+
+
+@app.callback(invoke_without_command=True)
+def pauc(
+    context: typer.Context,
+    version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
+    _debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks; may stand anywhere.")] = False,
+) -> None:
+    if version:
+        import pauc_hub
+
+        print(f"pauc-hub {pauc_hub.__version__}")
+    elif context.invoked_subcommand is None:
+        print(context.get_help())
+
+
+def main() -> None:
+    """The program `pauc`."""
+    if isinstance(sys.stdout, TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # names of files may be any bytes; stderr does so by itself
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # leave nothing half done behind, as after Ctrl-C
+    sys.exit(run(sys.argv[1:]))
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Run one command; the exit code."""
+    debug = "--debug" in arguments
+    if not debug:
+        warnings.simplefilter("ignore")  # they address programmers
+    try:
+        words = [word for word in arguments if word != "--debug"]
+        status: int = app(words, prog_name="pauc", standalone_mode=False) or 0
+        if status != INTERRUPTED:  # typer's own answer to Ctrl-C
+            return status
+        message = "interrupted"
+    except (Exception, KeyboardInterrupt) as error:
+        if debug:
+            traceback.print_exc()
+        message, status = explain(error)
+    print(f"error: {message}", file=sys.stderr)
+    return status

@@ -1,0 +1,40 @@
+"""From an exception to the one line and the exit code that the user gets."""
+
+import typer
+
+from pauc_hub.errors import Interrupted, PaucError, UsageError
+
+FAILED, WRONG_USAGE, SOME_UNREADABLE, INTERRUPTED = 1, 2, 3, 130
+
+
+def explain(error: BaseException) -> tuple[str, int]:
+    """The message, one line, and the exit code."""
+    message, code = _explain(error)
+    return " ".join(message.split()), code
+
+
+def _explain(error: BaseException) -> tuple[str, int]:
+    match error:
+        case KeyboardInterrupt() | typer.Abort():
+            return "interrupted", INTERRUPTED
+        case Interrupted():
+            return str(error), INTERRUPTED
+        case UsageError():
+            return str(error), WRONG_USAGE
+        case PaucError():
+            return str(error), FAILED
+        case typer.TyperException():
+            said = error.format_message().replace("Value error, ", "")
+            stop = "" if said.endswith((".", "?")) else "."
+            return f"{said}{stop} `{_command(error)} --help` shows what there is.", WRONG_USAGE
+        case OSError(strerror=str(reason), filename=place) if reason:
+            return f"{reason}: '{place}'" if place else reason, FAILED
+        case MemoryError():
+            return "not enough memory. A smaller --batch-size needs less.", FAILED
+        case _:
+            return f"{type(error).__name__}: {error} (unexpected; --debug shows where)", FAILED
+
+
+def _command(error: typer.TyperException) -> str:
+    context = getattr(error, "ctx", None)
+    return context.command_path if context else "pauc"

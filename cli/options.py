@@ -1,0 +1,19 @@
+"""Options that several commands share, with one wording each."""
+
+from typing import Annotated, Literal
+
+import typer
+
+Model = Annotated[str, typer.Option("-m", "--model", help="A name that `pauc models` lists, or a model folder.")]
+BatchSize = Annotated[int, typer.Option(min=1, help="Images that go through the network together.")]
+Device = Annotated[str, typer.Option(help="auto (the first GPU, else the CPU), cpu, cuda, cuda:1, mps.")]
+Workers = Annotated[int | None, typer.Option(min=1, help="Threads that decode images; one for each core.")]
+Precision = Annotated[
+    Literal["auto", "fp32", "bf16"], typer.Option(help="Of the matrix products; auto is bf16 where that is native.")
+]
+Space = Annotated[
+    Literal["backbone", "projection"], typer.Option(help="projection: unit vectors, where the prototypes live.")
+]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace an output that is there.")]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of prose.")]
+Quiet = Annotated[bool, typer.Option("--quiet", help="Print errors alone.")]

@@ -1,0 +1,175 @@
+"""`pauc embed` as a whole: exit codes, what is printed where, and the files that are left."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from PIL import Image
+
+from pauc_hub.cli import run
+from pauc_hub.table import read_table
+
+
+@pytest.fixture
+def photos(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """`photos/` with four images, in the working directory."""
+    monkeypatch.chdir(tmp_path)
+    root = Path("photos")
+    (root / "trip to Ä").mkdir(parents=True)
+    for name, colour in [("a.png", "red"), ("b.JPG", "green"), ("trip to Ä/c.webp", "blue"), ("d.gif", "white")]:
+        Image.new("RGB", (80, 60), colour).save(root / name)
+    return root
+
+
+@pytest.fixture
+def options(model_folder: Path) -> list[str]:
+    return ["-m", str(model_folder), "--device", "cpu", "--precision", "fp32"]
+
+
+def left() -> list[str]:
+    return sorted(path.name for path in Path().iterdir())
+
+
+def test_writes_the_table_beside_the_folder_and_says_so(
+    photos: Path, options: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(["embed", "photos/", *options]) == 0
+    printed = capsys.readouterr()
+    assert printed.out.startswith("photos.parquet: 4 embeddings of 96 numbers by tiny in ")
+    assert printed.out.endswith(" images/s)\n")
+    assert printed.err == ""
+    table = read_table(Path("photos.parquet"))
+    assert table.paths == ["a.png", "b.JPG", "d.gif", "trip to Ä/c.webp"]
+    assert table.embeddings.shape == (4, 96)
+    assert (table.sizes == [80, 60]).all()
+    assert table.provenance.root == str(photos.absolute())
+    assert left() == ["photos", "photos.parquet"]
+
+
+def test_unreadable_images_are_listed_counted_and_told_by_the_exit_code(
+    photos: Path, options: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    (photos / "empty.jpg").touch()
+    (photos / "note.png").write_text("no image")
+    (photos / "broken.png").symlink_to("gone.png")
+    os.mkfifo(photos / "pipe.jpg")
+    assert run(["embed", "photos", *options]) == 3
+    printed = capsys.readouterr()
+    assert printed.err == "warning: 4 of 8 images could not be read; listed in photos.errors.parquet\n"
+    assert printed.out.startswith("photos.parquet: 4 embeddings of 96 numbers")
+    errors = pq.read_table("photos.errors.parquet").to_pylist()
+    assert [(row["path"], row["kind"]) for row in errors] == [
+        ("broken.png", "missing"),
+        ("empty.jpg", "empty"),
+        ("note.png", "not_an_image"),
+        ("pipe.jpg", "not_a_file"),
+    ]
+
+
+def test_json_is_one_object_and_says_all_that_the_sentence_does(
+    photos: Path, options: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    (photos / "empty.jpg").touch()
+    assert run(["embed", "photos", "-o", "t.parquet", "--space", "projection", "--json", *options]) == 3
+    answer = json.loads(capsys.readouterr().out)
+    assert answer.pop("seconds") > 0
+    assert answer == {
+        "output": "t.parquet",
+        "errors": "t.errors.parquet",
+        "images": 4,
+        "unreadable": 1,
+        "width": 16,
+        "model": "tiny",
+        "space": "projection",
+        "precision": "fp32",
+        "device": "cpu",
+    }
+    assert np.allclose(np.linalg.norm(read_table(Path("t.parquet")).embeddings, axis=1), 1, atol=1e-5)
+
+
+def test_quiet_prints_nothing_even_where_images_are_unreadable(
+    photos: Path, options: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    (photos / "empty.jpg").touch()
+    assert run(["embed", "photos", "--quiet", *options]) == 3
+    assert capsys.readouterr() == ("", "")
+
+
+def test_one_image_is_enough(photos: Path, options: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["embed", "photos/a.png", *options]) == 0
+    assert capsys.readouterr().out.startswith("photos/a.parquet: 1 embedding of 96 numbers by tiny in ")
+    assert read_table(Path("photos/a.parquet")).paths == ["a.png"]
+
+
+@pytest.mark.parametrize(
+    ("given", "table"), [(".", "../here.parquet"), ("sub/..", "../here.parquet"), ("v1.2", "v1.2.parquet")]
+)
+def test_folders_of_any_spelling_name_their_table(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: list[str], given: str, table: str
+) -> None:
+    for folder in ("here/sub", "here/v1.2"):
+        (tmp_path / folder).mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (9, 9)).save(tmp_path / folder / "a.png")
+    monkeypatch.chdir(tmp_path / "here")
+    assert run(["embed", given, "--quiet", *options]) == 0
+    assert Path(table).exists()
+
+
+def test_overwriting_replaces_both_tables(photos: Path, options: list[str]) -> None:
+    Path("photos.parquet").write_text("old")
+    Path("photos.errors.parquet").write_text("old")
+    assert run(["embed", "photos", "--overwrite", "--quiet", *options]) == 0
+    assert read_table(Path("photos.parquet")).embeddings.shape == (4, 96)
+    assert left() == ["photos", "photos.parquet"]
+
+
+def test_names_that_are_not_utf8_are_embedded(photos: Path, options: list[str]) -> None:
+    (photos / "a.png").rename(photos / os.fsdecode(b"caf\xe9.png"))
+    assert run(["embed", "photos", "--quiet", *options]) == 0
+    assert "caf\\xe9.png" in read_table(Path("photos.parquet")).paths
+
+
+def test_batches_and_threads_do_not_change_the_table(photos: Path, options: list[str]) -> None:
+    assert run(["embed", "photos", "-o", "a.parquet", "--quiet", *options]) == 0
+    assert run(["embed", "photos", "-o", "b.parquet", "--batch-size", "1", "--workers", "5", "--quiet", *options]) == 0
+    first, second = read_table(Path("a.parquet")), read_table(Path("b.parquet"))
+    assert first.paths == second.paths
+    assert np.allclose(first.embeddings, second.embeddings, atol=1e-5)
+
+
+# ---------------------------------------------------------------- as a process
+
+
+def pauc(*arguments: str) -> Sequence[str]:
+    return [sys.executable, "-m", "pauc_hub.cli", *arguments]
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_stopping_it_leaves_nothing(photos: Path, options: list[str], number: signal.Signals) -> None:
+    Image.new("RGB", (3000, 3000)).save(photos / "large.png")
+    for i in range(2000):
+        (photos / f"{i}.png").symlink_to("large.png")
+    process = subprocess.Popen(pauc("embed", "photos", *options), stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    deadline = time.monotonic() + 60
+    while not any(Path().glob(".*.parquet.*")) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    time.sleep(0.3)
+    process.send_signal(number)
+    out, err = process.communicate(timeout=60)
+    assert (process.returncode, out, err) == (130, b"", b"error: interrupted; 'photos.parquet' was not written.\n")
+    assert left() == ["photos"]
+
+
+def test_says_nothing_of_what_pillow_warns_about(photos: Path, options: list[str]) -> None:
+    Image.new("1", (11_000, 9_000)).save(photos / "large.png")  # above 89 megapixels
+    Image.new("RGB", (9, 9)).save(photos / "exif.jpg", exif=b"Exif\x00\x00II*\x00\xff\xff\xff\xff")
+    done = subprocess.run(pauc("embed", "photos", *options), capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")

@@ -1,0 +1,63 @@
+"""`pauc models`, `pauc --help` and `pauc --version`: quick answers."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+import pauc_hub
+from pauc_hub.cli import run
+from pauc_hub.registration import bundled_folders
+
+HEAVY = ("torch", "torchvision", "timm", "pyarrow", "PIL", "numpy", "safetensors", "pauc_hub.embed", "pauc_hub.model")
+
+
+def test_lists_what_is_bundled_and_what_is_not_yet(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["models"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in lines] == sorted([*(path.name for path in bundled_folders()), "pauc_resnet50"])
+    assert lines[-1].endswith("resnet50; no weights are bundled yet")
+
+
+def test_json_is_one_object(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["models", "--json"]) == 0
+    models = json.loads(capsys.readouterr().out)["models"]
+    assert {
+        "name": "pauc_resnet50",
+        "has_weights": False,
+        "description": "resnet50; no weights are bundled yet",
+    } in models
+    assert [model["name"].startswith("pauc_resnet18.") for model in models if model["has_weights"]] == [True]
+
+
+def test_version(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["--version"]) == 0
+    assert capsys.readouterr().out == f"pauc-hub {pauc_hub.__version__}\n"
+
+
+@pytest.mark.parametrize("arguments", [[], ["--help"], ["-h"]])
+def test_help_names_commands_and_exit_codes(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(arguments) == 0
+    shown = capsys.readouterr().out
+    for word in ("embed", "train", "models", "--debug", "--version", "Exit codes", "130 interrupted"):
+        assert word in shown
+
+
+@pytest.mark.parametrize("command", ["embed", "train", "models"])
+def test_every_command_has_help(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run([command, "--help"]) == 0
+    assert f"pauc {command}" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("arguments", ["[]", "['--help']", "['--version']", "['embed', '--help']", "['models']"])
+def test_nothing_heavy_is_imported_for_a_quick_answer(arguments: str) -> None:
+    ask = f"""
+import sys
+from pauc_hub import cli
+code = cli.run({arguments})
+found = [name for name in {HEAVY} if name in sys.modules]
+print(code, found, file=sys.stderr)
+"""
+    done = subprocess.run([sys.executable, "-c", ask], capture_output=True, text=True, check=True)
+    assert done.stderr == "0 []\n"
