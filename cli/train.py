@@ -4,19 +4,19 @@ import json
 import shlex
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
+from pauc_hub.cli import options
+from pauc_hub.cli.failures import SOME_UNREADABLE
 from pauc_hub.errors import UsageError
 
 
 def train(
     images: Annotated[Path, typer.Argument(help="Folder of images (any nesting), tar file, or folder of tar files.")],
     output: Annotated[Path, typer.Option("-o", "--output", help="Folder of the run.")],
-    config: Annotated[
-        Path | None, typer.Option(help="TOML file with settings; the options below go before it.")
-    ] = None,
+    config: Annotated[Path | None, typer.Option(help="TOML file of settings; the options below go before it.")] = None,
     objective: Annotated[str | None, typer.Option(help="infonce, protonce or pauc [default: pauc].")] = None,
     architecture: Annotated[str | None, typer.Option(help="timm's name of the backbone [default: resnet18].")] = None,
     size: Annotated[int | None, typer.Option(help="Side of the square views, pixels [default: 224].")] = None,
@@ -26,43 +26,31 @@ def train(
     clusters: Annotated[str | None, typer.Option(help="Prototypes of each clustering, e.g. 250,500,1000.")] = None,
     precision: Annotated[str | None, typer.Option(help="auto, fp32 or bf16 [default: auto].")] = None,
     seed: Annotated[int | None, typer.Option(help="Of everything drawn [default: 0].")] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")] = "auto",
-    workers: Annotated[int, typer.Option(min=1, help="Threads that decode images.")] = 2,
-    resume: Annotated[
-        bool, typer.Option("--resume", help="Go on from the run's checkpoint, with its settings.")
-    ] = False,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a run that stands there.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", help="No progress.")] = False,
+    device: options.Device = "auto",
+    workers: options.Workers = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on from the checkpoint; the settings stay.")] = False,
+    overwrite: options.Overwrite = False,
+    as_json: options.Json = False,
+    quiet: options.Quiet = False,
 ) -> None:
     """Pretrain a backbone on unlabelled images, and write it as a model folder."""
-    chosen = {
-        "objective": objective,
-        "architecture": architecture,
-        "size": size,
-        "epochs": epochs,
-        "batch_size": batch_size,
-        "lr": lr,
-        "clusters": None if clusters is None else _numbers(clusters),
-        "precision": precision,
-        "seed": seed,
-    }
-    given = {name: value for name, value in chosen.items() if value is not None}
-    from pauc_hub.device import keep_freed_memory
+    typed: dict[str, object] = {"objective": objective, "architecture": architecture, "size": size, "epochs": epochs}
+    typed |= {"batch_size": batch_size, "lr": lr, "clusters": _numbers(clusters), "precision": precision, "seed": seed}
+    given = {name: value for name, value in typed.items() if value is not None}
+    if resume and (given or config or overwrite):
+        raise UsageError("--resume goes on with the run's own settings: beside it give -o, --device, --workers alone.")
+    from pauc_hub.device import keep_freed_memory  # what follows takes seconds to import
     from pauc_hub.training import record
     from pauc_hub.training.config import from_mapping, read_config
     from pauc_hub.training.loop import train as run_training
 
-    if resume and (given or config or overwrite):
-        raise UsageError(
-            "--resume goes on with the run's own settings: leave out every other option but -o, --device, --workers."
-        )
     keep_freed_memory()
-    settings: dict[str, Any] = {} if config is None else read_config(config)
+    file = read_config(config) if config else {}
+    settings = record.saved_config(output) if resume else from_mapping(file | given, str(config or "the settings"))
     model = run_training(
         images,
         output,
-        record.saved_config(output) if resume else from_mapping(settings | given, str(config or "the settings")),
+        settings,
         device=device,
         workers=workers,
         resume=resume,
@@ -70,17 +58,19 @@ def train(
         quiet=quiet,
         command=shlex.join(["pauc", *sys.argv[1:]]),
     )
-    print(
-        json.dumps({"model": str(model), "run": str(output)})
-        if as_json
-        else f"{model}: trained; use it with `-m {model}`"
-    )
+    unreadable = record.count_unreadable(output)
+    if unreadable and not quiet:
+        listed = output / record.UNREADABLE
+        print(f"warning: {unreadable} images could not be read; listed in {listed}", file=sys.stderr)
+    if as_json:
+        print(json.dumps({"model": str(model), "run": str(output), "unreadable": unreadable}))
+    elif not quiet:
+        print(f"{model}: trained. Embed with it: {shlex.join(['pauc', 'embed', 'IMAGES', '-m', str(model)])}")
+    raise typer.Exit(SOME_UNREADABLE if unreadable else 0)
 
 
-def _numbers(text: str) -> list[int]:
+def _numbers(text: str | None) -> list[int] | None:
     try:
-        return [int(part) for part in text.split(",")]
-    except ValueError as error:
-        raise UsageError(
-            f"--clusters takes numbers with commas between, such as 250,500,1000, not '{text}'."
-        ) from error
+        return [int(part) for part in text.split(",")] if text is not None else None
+    except ValueError:
+        raise UsageError(f"--clusters '{text}' is no list of numbers, such as 250,500,1000.") from None

@@ -65,7 +65,7 @@ def save(
     except (OSError, SafetensorError) as error:
         temporary.unlink(missing_ok=True)
         raise TrainingFailed(
-            f"the checkpoint could not be written to {run} ({error}). What was saved before still stands: --resume."
+            f"the checkpoint could not be written to '{run}' ({error}). What was saved before still stands: --resume."
         ) from error
 
 
@@ -80,20 +80,20 @@ def read_place(run: Path, images: str) -> Place:
     """
     path = run / NAME
     if not path.exists():
-        raise UsageError(f"nothing to resume: {path} does not exist. Start anew with --overwrite.")
+        raise UsageError(f"nothing to resume: '{path}' does not exist. Start anew with --overwrite.")
     try:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
     except (OSError, SafetensorError) as error:
-        raise UsageError(f"{path} cannot be read ({error}). Start anew with --overwrite.") from error
+        raise UsageError(f"'{path}' cannot be read ({error}). Start anew with --overwrite.") from error
     if metadata.get("format") != str(FORMAT_VERSION):
         raise UsageError(
-            f"{path} is of format {metadata.get('format')}, this version reads {FORMAT_VERSION}. "
+            f"'{path}' is of format {metadata.get('format')}, this version reads {FORMAT_VERSION}. "
             "Start anew with --overwrite."
         )
     place = Place(**json.loads(metadata["place"]))
     if place.images != images:
-        raise UsageError(f"the images are not those that {run} was started with. Start anew with --overwrite.")
+        raise UsageError(f"the images are not those that '{run}' was started with. Start anew with --overwrite.")
     return place
 
 

@@ -235,7 +235,7 @@ def read_config(path: Path) -> dict[str, Any]:
     try:
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise UsageError(f"--config {path} cannot be read: {error}.") from error
+        raise UsageError(f"--config '{path}' cannot be read: {error}.") from error
 
 
 def read_saved(path: Path) -> Config:
@@ -247,9 +247,9 @@ def read_saved(path: Path) -> Config:
     try:
         saved = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise UsageError(f"{path} cannot be read: {error}. Start anew with --overwrite.") from error
+        raise UsageError(f"'{path}' cannot be read: {error}. Start anew with --overwrite.") from error
     if not isinstance(saved, dict):
-        raise UsageError(f"{path} holds no settings. Start anew with --overwrite.")
+        raise UsageError(f"'{path}' holds no settings. Start anew with --overwrite.")
     return from_mapping(saved, str(path))
 
 

@@ -81,8 +81,8 @@ class ImageSource:
             if image is not None:
                 return at, image
         raise TrainingFailed(
-            f"none of {tries} images from {self.names[index]} on can be read ({self.unreadable[index]}). "
-            f"Is {self.root} intact?"
+            f"none of {tries} images from '{self.names[index]}' on can be read ({self.unreadable[index]}). "
+            f"Is '{self.root}' intact?"
         )
 
     def fingerprint(self) -> str:
@@ -101,10 +101,10 @@ def open_source(root: Path) -> ImageSource:
         found = find_images(root)
         return ImageSource(root, [image.name for image in found], [image.path for image in found])
     if root.is_dir() and _holds_images(root):
-        raise UsageError(f"{root} holds tar files ({archives[0].name}) beside images. Give one kind or the other.")
+        raise UsageError(f"'{root}' holds tar files ({archives[0].name}) beside images. Give one kind or the other.")
     members = [(f"{archive.name}/{name}", place) for archive in archives for name, place in _tar_images(archive)]
     if not members:
-        raise NoImages(f"no images in {root}: no tar member there ends in {', '.join(sorted(SUFFIXES))}.")
+        raise NoImages(f"no images in '{root}': no tar member there ends in {', '.join(sorted(SUFFIXES))}.")
     members.sort(key=lambda member: member[0])
     return ImageSource(root, [name for name, _ in members], [place for _, place in members])
 
@@ -128,7 +128,7 @@ def _tar_images(archive: Path) -> Iterator[tuple[str, TarMember]]:
                     yield readable(member.name), TarMember(archive, member.offset_data, member.size)
     except (tarfile.TarError, OSError) as error:
         raise UsageError(
-            f"{archive} is neither a folder nor a readable uncompressed tar ({error}). "
+            f"'{archive}' is neither a folder nor a readable uncompressed tar ({error}). "
             "Unpack it, or write it anew without compression."
         ) from error
 

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from pauc_hub.device import choose_device
+from pauc_hub.embed import default_workers
 from pauc_hub.errors import Interrupted, TrainingFailed
 from pauc_hub.progress import progress_bar
 from pauc_hub.training import checkpoint, record
@@ -33,7 +34,7 @@ def train(
     config: Config,
     *,
     device: str = "auto",
-    workers: int = 2,
+    workers: int | None = None,
     resume: bool = False,
     overwrite: bool = False,
     quiet: bool = False,
@@ -45,7 +46,7 @@ def train(
         images: a folder of any nesting, a tar file, or a folder of tar files; labels are neither needed nor looked for.
         run: folder for config, metrics, checkpoint and, at the end, `model/`.
         config: what to do; its `None`s are chosen from the number of images.
-        workers: threads that decode.
+        workers: threads that decode; one for each core unless given.
         resume: go on from the run's checkpoint; `config` must be the one it was started with.
         command: what was typed, for the receipts.
 
@@ -64,7 +65,7 @@ def train(
     if place is None:
         record.begin(run, config, overwrite)
     with StopRequest() as stop:
-        state = new_training(run, config, source, where, workers, stop, quiet, command)
+        state = new_training(run, config, source, where, workers or default_workers(), stop, quiet, command)
         if place is not None:
             state.resume_from(place)
         try:

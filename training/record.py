@@ -24,7 +24,7 @@ def begin(run: Path, config: Config, overwrite: bool) -> None:
     standing = [run / name for name in (CONFIG, METRICS, UNREADABLE, checkpoint.NAME, MODEL) if (run / name).exists()]
     if standing and not overwrite:
         raise OutputExists(
-            f"{run} already holds a run. Go on with --resume, start anew with --overwrite, or give another -o."
+            f"'{run}' already holds a run. Go on with --resume, start anew with --overwrite, or give another -o."
         )
     for path in standing:
         shutil.rmtree(path) if path.is_dir() else path.unlink()
@@ -34,7 +34,7 @@ def begin(run: Path, config: Config, overwrite: bool) -> None:
     except OSError as error:
         with contextlib.suppress(OSError):
             (run / CONFIG).unlink()  # half a config would pass for a run
-        raise UsageError(f"the run cannot be written to {run}: {error.strerror}.") from error
+        raise UsageError(f"the run cannot be written to '{run}': {error.strerror}.") from error
 
 
 def saved_config(run: Path) -> Config:
@@ -45,7 +45,7 @@ def saved_config(run: Path) -> Config:
     """
     path = run / CONFIG
     if not path.exists():
-        raise UsageError(f"nothing to resume: {run} holds no run. Start without --resume.")
+        raise UsageError(f"nothing to resume: '{run}' holds no run. Start without --resume.")
     return read_saved(path)
 
 
@@ -93,7 +93,7 @@ def _explained(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise TrainingFailed(
-            f"{path} could not be written ({error.strerror}). What was saved before still stands: --resume."
+            f"'{path}' could not be written ({error.strerror}). What was saved before still stands: --resume."
         ) from error
 
 

@@ -141,7 +141,7 @@ def test_a_failing_write_leaves_the_checkpoint_before(
     with pytest.raises(TrainingFailed) as failed:
         checkpoint.save(saved, Place(4, 0, 1.0, "abc"), *learnt, None)
     assert str(failed.value) == (
-        f"the checkpoint could not be written to {saved} ({reason}). What was saved before still stands: --resume."
+        f"the checkpoint could not be written to '{saved}' ({reason}). What was saved before still stands: --resume."
     )
     assert (saved / NAME).read_bytes() == before
     assert [path.name for path in saved.iterdir()] == [NAME]
@@ -176,12 +176,12 @@ def refusal(run: Path, images: str = "abc") -> str:
 
 
 def test_without_a_checkpoint_there_is_nothing_to_resume(tmp_path: Path) -> None:
-    assert refusal(tmp_path) == f"nothing to resume: {tmp_path / NAME} does not exist. Start anew with --overwrite."
+    assert refusal(tmp_path) == f"nothing to resume: '{tmp_path / NAME}' does not exist. Start anew with --overwrite."
 
 
 def test_other_images_are_refused(saved: Path) -> None:
     assert refusal(saved, "xyz") == (
-        f"the images are not those that {saved} was started with. Start anew with --overwrite."
+        f"the images are not those that '{saved}' was started with. Start anew with --overwrite."
     )
 
 
@@ -189,7 +189,7 @@ def test_a_damaged_checkpoint_is_refused(saved: Path) -> None:
     path = saved / NAME
     for content in (path.read_bytes()[:1000], b"", b"\x00" * 100):
         path.write_bytes(content)
-        assert refusal(saved).startswith(f"{path} cannot be read (")
+        assert refusal(saved).startswith(f"'{path}' cannot be read (")
         assert refusal(saved).endswith("). Start anew with --overwrite.")
 
 
@@ -199,5 +199,5 @@ def test_a_damaged_checkpoint_is_refused(saved: Path) -> None:
 def test_another_format_is_refused(tmp_path: Path, metadata: Any, found: str) -> None:
     save_file({"x": torch.zeros(1)}, tmp_path / NAME, metadata)
     assert refusal(tmp_path) == (
-        f"{tmp_path / NAME} is of format {found}, this version reads 1. Start anew with --overwrite."
+        f"'{tmp_path / NAME}' is of format {found}, this version reads 1. Start anew with --overwrite."
     )

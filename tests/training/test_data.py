@@ -118,7 +118,7 @@ def test_a_tars_links_and_folders_are_no_images(tmp_path: Path) -> None:
         link.type, link.linkname, folder.type = tarfile.SYMTYPE, "a.png", tarfile.DIRTYPE
         tar.addfile(link)
         tar.addfile(folder)
-    with pytest.raises(NoImages, match=r"photos\.tar: no tar member there ends in \.bmp, \.gif, .*, \.webp\.$"):
+    with pytest.raises(NoImages, match=r"photos\.tar': no tar member there ends in \.bmp, \.gif, .*, \.webp\.$"):
         open_source(path)
 
 
@@ -127,7 +127,7 @@ def test_a_compressed_tar_is_refused(tmp_path: Path, name: str, mode: str) -> No
     path = write_tar(tmp_path / name, {"a.png": png(0)}, mode)
     with pytest.raises(UsageError) as refused:
         open_source(path)
-    assert str(refused.value).startswith(f"{path} is neither a folder nor a readable uncompressed tar (")
+    assert str(refused.value).startswith(f"'{path}' is neither a folder nor a readable uncompressed tar (")
     assert str(refused.value).endswith("). Unpack it, or write it anew without compression.")
     assert "\n" not in str(refused.value)
 
@@ -145,7 +145,7 @@ def test_tars_beside_images_are_refused_because_either_could_be_meant(tmp_path: 
     write_tar(root / "backup.tar", {"a.png": png(0)})
     with pytest.raises(UsageError) as refused:
         open_source(root)
-    assert str(refused.value) == f"{root} holds tar files (backup.tar) beside images. Give one kind or the other."
+    assert str(refused.value) == f"'{root}' holds tar files (backup.tar) beside images. Give one kind or the other."
 
 
 @pytest.mark.parametrize(
@@ -207,12 +207,14 @@ def test_training_fails_where_nothing_can_be_read(tmp_path: Path) -> None:
     source = open_source(write_folder(root, {f"{i}.png": b"" for i in range(3)}))
     with pytest.raises(TrainingFailed) as failed:
         views(source, [[1, 0]])
-    assert str(failed.value) == f"none of 3 images from 1.png on can be read (the file has no bytes). Is {root} intact?"
+    assert str(failed.value) == (
+        f"none of 3 images from '1.png' on can be read (the file has no bytes). Is '{root}' intact?"
+    )
 
 
 def test_at_most_a_hundred_neighbours_are_tried() -> None:
     many = ImageSource(Path("photos"), [str(i) for i in range(500)], [Path(f"/nowhere/{i}") for i in range(500)])
-    with pytest.raises(TrainingFailed, match="none of 100 images from 7 on can be read"):
+    with pytest.raises(TrainingFailed, match="none of 100 images from '7' on can be read"):
         many.read_or_next(7)
     assert sorted(many.unreadable) == list(range(7, 107))
 

@@ -38,7 +38,7 @@ def test_a_run_that_stands_there_is_touched_only_with_overwrite(tmp_path: Path, 
     with pytest.raises(OutputExists) as refused:
         record.begin(tmp_path, CONFIG, overwrite=False)
     assert str(refused.value) == (
-        f"{tmp_path} already holds a run. Go on with --resume, start anew with --overwrite, or give another -o."
+        f"'{tmp_path}' already holds a run. Go on with --resume, start anew with --overwrite, or give another -o."
     )
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted([name, "notes.txt"])
     record.begin(tmp_path, CONFIG, overwrite=True)
@@ -56,7 +56,7 @@ def test_a_folder_that_cannot_be_made_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(UsageError) as refused:
         record.begin(tmp_path / "file", CONFIG, overwrite=False)
-    assert str(refused.value) == f"the run cannot be written to {tmp_path / 'file'}: File exists."
+    assert str(refused.value) == f"the run cannot be written to '{tmp_path / 'file'}': File exists."
 
 
 def test_a_disk_full_at_the_start_leaves_no_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -66,14 +66,14 @@ def test_a_disk_full_at_the_start_leaves_no_run(tmp_path: Path, monkeypatch: pyt
         patch.setattr(Path, "write_text", full_disk)
         with pytest.raises(UsageError) as refused:
             record.begin(tmp_path, CONFIG, overwrite=False)
-    assert str(refused.value) == f"the run cannot be written to {tmp_path}: No space left on device."
+    assert str(refused.value) == f"the run cannot be written to '{tmp_path}': No space left on device."
     assert list(tmp_path.iterdir()) == []
 
 
 def test_there_is_nothing_to_resume_where_nothing_began(tmp_path: Path) -> None:
     with pytest.raises(UsageError) as refused:
         record.saved_config(tmp_path)
-    assert str(refused.value) == f"nothing to resume: {tmp_path} holds no run. Start without --resume."
+    assert str(refused.value) == f"nothing to resume: '{tmp_path}' holds no run. Start without --resume."
 
 
 def test_metrics_are_lines_of_steps_and_epochs_with_means(tmp_path: Path) -> None:
@@ -145,7 +145,7 @@ def test_a_full_disk_is_one_line_and_loses_no_metrics(tmp_path: Path, monkeypatc
     metrics = Metrics(tmp_path, 0, 0)
     metrics.write_step(0, 10, {"loss": 1.0})
     expected = (
-        f"{tmp_path / 'metrics.jsonl'} could not be written (No space left on device). "
+        f"'{tmp_path / 'metrics.jsonl'}' could not be written (No space left on device). "
         "What was saved before still stands: --resume."
     )
     with monkeypatch.context() as patch:
