@@ -41,7 +41,7 @@ def learn(state: Training, batch: TwoViews) -> dict[str, Tensor]:
     weights = term_weights(config, state.epoch + state.step / state.steps)
     loss = torch.stack([weights[name] * term for name, term in terms.items()]).sum()
     state.optimiser.zero_grad()
-    loss.backward()  # type: ignore[no-untyped-call]  # torch has no annotation there
+    torch.autograd.backward(loss)
     state.optimiser.step()
     pair.follow(config.momentum)
     pair.queue.push(torch.cat(keys))

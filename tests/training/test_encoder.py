@@ -27,7 +27,8 @@ def test_queries_and_keys_are_unit_rows(pair: MomentumPair) -> None:
 
 
 def test_gradient_reaches_the_query_encoder_and_not_the_key_encoder(pair: MomentumPair) -> None:
-    (pair.queries(images(6)) * pair.keys(images(6, 1), torch.Generator())).sum().backward()
+    loss = (pair.queries(images(6)) * pair.keys(images(6, 1), torch.Generator())).sum()
+    torch.autograd.backward(loss)
     assert all(p.grad is not None for p in pair.query.parameters())
     assert all(p.grad is None for p in pair.key.parameters())
 

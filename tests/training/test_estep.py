@@ -1,5 +1,6 @@
 """The E-step: every image once, prototypes of all clusterings, and what it refuses."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,7 @@ from pauc_hub.training.encoder import Encoder
 from pauc_hub.training.estep import all_features, expect
 
 CPU = torch.device("cpu")
+Spoil = Callable[[torch.Tensor, torch.Tensor], tuple[torch.Tensor, torch.Tensor]]
 
 
 def config(**changes: object) -> Config:
@@ -106,10 +108,11 @@ def test_the_same_epoch_clusters_alike_and_another_epoch_draws_anew() -> None:
         (lambda z, r: (z, torch.arange(90) < 8), "only 8 of 90 images can be read, fewer than --clusters 9"),
     ],
 )
-def test_what_cannot_be_clustered_is_said_in_one_line(spoil, message: str) -> None:  # type: ignore[no-untyped-def]
+def test_what_cannot_be_clustered_is_said_in_one_line(spoil: Spoil, message: str) -> None:
     features, _ = blobs()
+    spoilt, readable = spoil(features, torch.ones(90, dtype=torch.bool))
     with pytest.raises(TrainingFailed, match=message):
-        expect(*spoil(features, torch.ones(90, dtype=torch.bool)), config(), epoch=1)
+        expect(spoilt, readable, config(), epoch=1)
 
 
 # --- diagnostics -----------------------------------------------------------------------------------------------------

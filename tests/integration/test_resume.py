@@ -1,0 +1,158 @@
+"""A run that was stopped and resumed is the run that was never stopped: same losses, same weights, tolerance 0."""
+
+import dataclasses
+import json
+import os
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from pauc_hub.errors import Interrupted, UsageError
+from pauc_hub.folder import open_folder
+from pauc_hub.training import config as config_module
+from pauc_hub.training import estep, loop, mstep, record
+from pauc_hub.training.config import Config
+
+CONFIG = Config(
+    architecture="test_resnet",
+    size=32,
+    epochs=3,
+    batch_size=10,
+    queue=25,
+    clusters=(2, 4),
+    weight_proto=0.1,
+    negatives=2,  # so that prototypes are drawn
+    symmetric=True,
+    kmeans="torch",
+    precision="fp32",
+)
+STEPS = 4  # an epoch
+CLOCKS = ("images_per_second", "data_wait", "mstep_seconds", "estep_seconds")
+
+
+@pytest.fixture(autouse=True)
+def tiny_networks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(config_module, "ARCHITECTURES", ("test_resnet",))
+    monkeypatch.setattr(loop, "STEPS_BETWEEN_LINES", 1)
+
+
+@pytest.fixture(scope="module")
+def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder, draws = tmp_path_factory.mktemp("images"), np.random.default_rng(0)
+    for i in range(43):  # three more than whole batches
+        coarse = draws.integers(0, 256, (4, 4, 3), dtype=np.uint8)
+        Image.fromarray(coarse).resize((40, 36)).save(folder / f"{i:02}.png")
+    return folder
+
+
+def losses(run: Path) -> list[dict[str, Any]]:
+    lines = (run / record.METRICS).read_text().splitlines()
+    return [{name: value for name, value in json.loads(line).items() if name not in CLOCKS} for line in lines]
+
+
+def weights(run: Path) -> dict[str, torch.Tensor]:
+    folder = open_folder(run / record.MODEL)
+    prototypes = {f"p{m}": each.centroids for m, each in enumerate(folder.read_prototypes())}
+    return folder.read_backbone() | (folder.read_projector() or {}) | prototypes
+
+
+def same(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
+    return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
+
+
+@pytest.fixture(scope="module")
+def undisturbed(images: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    run = tmp_path_factory.mktemp("runs") / "undisturbed"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(config_module, "ARCHITECTURES", ("test_resnet",))
+        patch.setattr(loop, "STEPS_BETWEEN_LINES", 1)
+        loop.train(images, run, CONFIG, quiet=True)
+    return run
+
+
+def after_call(count: int, function: Callable[..., Any]) -> Callable[..., Any]:
+    """`function`, and SIGTERM to this process in its count-th call."""
+    calls = 0
+
+    def counted(*arguments: Any, **named: Any) -> Any:
+        nonlocal calls
+        calls += 1
+        if calls == count:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return function(*arguments, **named)
+
+    return counted
+
+
+def test_a_run_of_another_seed_does_not_match(images: Path, undisturbed: Path, tmp_path: Path) -> None:
+    loop.train(images, tmp_path / "run", dataclasses.replace(CONFIG, seed=1), quiet=True)
+    assert losses(tmp_path / "run") != losses(undisturbed)
+    assert not same(weights(tmp_path / "run"), weights(undisturbed))
+
+
+def test_more_workers_change_nothing(images: Path, undisturbed: Path, tmp_path: Path) -> None:
+    loop.train(images, tmp_path / "run", CONFIG, quiet=True, workers=3)
+    assert losses(tmp_path / "run") == losses(undisturbed)
+    assert same(weights(tmp_path / "run"), weights(undisturbed))
+
+
+@pytest.mark.parametrize(
+    ("module", "name", "calls"),
+    [
+        (loop, "learn", [2]),  # within the warm-up
+        (loop, "learn", [STEPS]),  # in the last step of the warm-up
+        (estep, "autocast", [1]),  # within the first E-step
+        (loop, "learn", [STEPS + 2]),  # with prototypes
+        (loop, "learn", [STEPS + 1, 1, 2, 3]),  # again and again
+        (estep, "autocast", [2 * 3 - 1]),  # within the E-step that the model folder is made of
+    ],
+)
+def test_a_stopped_and_resumed_run_equals_the_undisturbed_one(
+    module: Any, name: str, calls: list[int], images: Path, undisturbed: Path, tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    for i, count in enumerate(calls):
+        config = record.saved_config(run) if i else CONFIG
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(module, name, after_call(count, getattr(module, name)))
+            with pytest.raises(Interrupted, match=r"saved\. Go on with: pauc train "):
+                loop.train(images, run, config, resume=bool(i), quiet=True)
+        assert not (run / record.MODEL).exists()
+    loop.train(images, run, record.saved_config(run), resume=True, quiet=True)
+    assert losses(run) == losses(undisturbed)
+    assert same(weights(run), weights(undisturbed))
+
+
+def test_work_after_the_last_checkpoint_is_done_again_and_not_told_twice(
+    images: Path, undisturbed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A crash: nothing is saved at the moment itself."""
+    run, calls = tmp_path / "run", 0
+
+    def crash(*arguments: Any) -> Any:
+        nonlocal calls
+        calls += 1
+        if calls == STEPS + 3:
+            raise MemoryError
+        return mstep.learn(*arguments)
+
+    monkeypatch.setattr(loop, "learn", crash)
+    with pytest.raises(MemoryError):
+        loop.train(images, run, CONFIG, quiet=True)
+    assert len(losses(run)) == STEPS + 1 + 2  # two steps past the checkpoint of the first epoch
+    loop.train(images, run, record.saved_config(run), resume=True, quiet=True)
+    assert losses(run) == losses(undisturbed)
+
+
+def test_resuming_with_other_images_is_refused(images: Path, undisturbed: Path, tmp_path: Path) -> None:
+    Image.new("RGB", (32, 32)).save(tmp_path / "other.png")
+    for path in images.iterdir():
+        (tmp_path / path.name).write_bytes(path.read_bytes())
+    with pytest.raises(UsageError, match=r"the images are not those that .* was started with"):
+        loop.train(tmp_path, undisturbed, record.saved_config(undisturbed), resume=True, quiet=True)
