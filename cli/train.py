@@ -40,6 +40,7 @@ def train(
     if resume and (given or config or overwrite):
         raise UsageError("--resume goes on with the run's own settings: beside it give -o, --device, --workers alone.")
     from pauc_hub.device import keep_freed_memory  # what follows takes seconds to import
+    from pauc_hub.folder import open_folder
     from pauc_hub.training import record
     from pauc_hub.training.config import from_mapping, read_config
     from pauc_hub.training.loop import train as run_training
@@ -58,15 +59,16 @@ def train(
         quiet=quiet,
         command=shlex.join(["pauc", *sys.argv[1:]]),
     )
-    unreadable = record.count_unreadable(output)
-    if unreadable and not quiet:
-        listed = output / record.UNREADABLE
-        print(f"warning: {unreadable} images could not be read; listed in {listed}", file=sys.stderr)
+    seen = open_folder(model).facts["data"]
+    if seen["unreadable"] and not quiet:
+        unreadable = f"{seen['unreadable']} of {seen['images']} images could not be read"
+        print(f"warning: {unreadable}; listed in {output / record.UNREADABLE}", file=sys.stderr)
     if as_json:
-        print(json.dumps({"model": str(model), "run": str(output), "unreadable": unreadable}))
+        counts = {"images": seen["images"], "unreadable": seen["unreadable"]}
+        print(json.dumps({"model": str(model), "run": str(output)} | counts))
     elif not quiet:
         print(f"{model}: trained. Embed with it: {shlex.join(['pauc', 'embed', 'IMAGES', '-m', str(model)])}")
-    raise typer.Exit(SOME_UNREADABLE if unreadable else 0)
+    raise typer.Exit(SOME_UNREADABLE if seen["unreadable"] else 0)
 
 
 def _numbers(text: str | None) -> list[int] | None:

@@ -42,11 +42,11 @@ class Finished:
 
 
 def publish(finished: Finished, path: Path) -> Path:
-    """Write the model folder, replacing one of an earlier sitting."""
+    """Write the model folder, replacing one of an earlier sitting; returns its path."""
     config, encoder = finished.config, finished.encoder.eval()
     cosine = rounding_cosine(encoder, finished.preprocessing.normalise(finished.sample))
     facts = _facts(finished, path.parent.name) | {"fp16_least_cosine": round(cosine, 6)}
-    return write_folder(
+    write_folder(
         path,
         architecture=config.architecture,
         backbone=encoder.backbone.state_dict(),
@@ -65,6 +65,7 @@ def publish(finished: Finished, path: Path) -> Path:
         half=cosine >= HARMLESS,
         overwrite=True,
     )
+    return path  # as it was given; write_folder makes it absolute
 
 
 @torch.no_grad()

@@ -114,9 +114,3 @@ def list_unreadable(run: Path, unreadable: dict[int, str], names: list[str]) -> 
     rows = [f"{names[index]}\t{reason}".replace("\n", "\\n") for index, reason in sorted(unreadable.items())]
     with _explained(path):
         path.write_text("".join(f"{row}\n" for row in rows), encoding="utf-8", errors="backslashreplace")
-
-
-def count_unreadable(run: Path) -> int:
-    """Images that the run could not read, as last listed."""
-    path = run / UNREADABLE
-    return path.read_text(encoding="utf-8").count("\n") if path.exists() else 0

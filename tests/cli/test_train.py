@@ -1,0 +1,262 @@
+"""`pauc train` as a whole: exit codes, what is printed where, the files of a run, and signals that lose nothing."""
+
+import json
+import os
+import shlex
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from pauc_hub.cli import run
+from pauc_hub.folder import open_folder
+
+SETTINGS = """\
+size = 32
+batch_size = 16
+queue = 32
+dim = 16
+clusters = [2, 4]
+crop_min = 0.5
+precision = "fp32"
+kmeans = "torch"
+"""
+TRAIN = ("train", "photos", "-o", "run", "--config", "tiny.toml", "--device", "cpu", "--workers", "1")
+FILES = ["checkpoint.safetensors", "config.json", "metrics.jsonl", "model"]
+
+
+def write_photos(root: Path, count: int = 60) -> None:
+    """Coarse noise of 32 x 32 pixels."""
+    root.mkdir()
+    for i in range(count):
+        coarse = np.random.default_rng(i).integers(0, 256, (4, 4, 3), dtype=np.uint8)
+        Image.fromarray(coarse).resize((32, 32)).save(root / f"{i:02}.png")
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder in which two epochs were trained by the command: photos/, tiny.toml and run/."""
+    folder = tmp_path_factory.mktemp("finished")
+    write_photos(folder / "photos")
+    (folder / "tiny.toml").write_text(SETTINGS)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        patch.setattr(sys, "argv", ["pauc", *TRAIN, "--epochs", "2"])
+        assert run([*TRAIN, "--epochs", "2", "--quiet"]) == 0
+    return folder
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A working directory with photos/ and tiny.toml, and no run yet."""
+    write_photos(tmp_path / "photos")
+    (tmp_path / "tiny.toml").write_text(SETTINGS)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def there(finished: Path, here: Path) -> Path:
+    """The same with the finished run in it."""
+    shutil.copytree(finished / "run", here / "run", copy_function=os.link)  # files are replaced, never changed
+    (here / "run" / "metrics.jsonl").unlink()
+    shutil.copy(finished / "run" / "metrics.jsonl", here / "run")  # but for this one, which grows
+    return here
+
+
+def left(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+def metrics(folder: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (folder / "run" / "metrics.jsonl").read_text().splitlines()]
+
+
+def facts(folder: Path) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((folder / "run" / "model" / "facts.json").read_text())
+    return found
+
+
+# --- a run from end to end
+
+
+def test_a_run_leaves_its_config_metrics_checkpoint_and_model(finished: Path) -> None:
+    assert left(finished / "run") == FILES
+    config = json.loads((finished / "run" / "config.json").read_text())
+    given = {"epochs": 2, "size": 32, "batch_size": 16, "queue": 32, "clusters": [2, 4], "objective": "pauc"}
+    assert given.items() <= config.items()
+
+
+def test_the_model_folder_is_whole_and_of_the_stock_architecture(finished: Path) -> None:
+    folder = open_folder(finished / "run" / "model")
+    folder.verify()
+    assert folder.architecture == "resnet18"
+    assert [len(prototypes.sizes) for prototypes in folder.read_prototypes()] == [2, 4]
+    assert [int(prototypes.sizes.sum()) for prototypes in folder.read_prototypes()] == [60, 60]
+    assert folder.read_projector() is not None
+
+
+def test_the_receipts_say_what_was_typed_and_seen(finished: Path) -> None:
+    found = facts(finished)
+    assert found["command"] == shlex.join(["pauc", *TRAIN, "--epochs", "2"])
+    assert (found["name"], found["architecture"], found["epochs"]) == ("run", "resnet18", 2)
+    assert found["data"]["name"] == "photos"
+    assert (found["data"]["images"], found["data"]["unreadable"]) == (60, 0)
+    assert found["seconds"] > 0
+
+
+def test_metrics_tell_of_every_epoch(finished: Path) -> None:
+    lines = metrics(finished)
+    assert [(line["epoch"], line["step"]) for line in lines] == [(0, 3), (1, 0), (1, 3), (2, 0)]  # 60 // 16 = 3 steps
+    warm_up, first, learning, second = (line.keys() for line in lines)
+    assert warm_up == {"epoch", "step", "loss", "infonce", "lr"}
+    assert first == {"epoch", "step", "loss", "infonce", "images_per_second", "data_wait", "mstep_seconds"}
+    assert learning == warm_up | {"align", "unif", "corr"}
+    assert {"align", "intra_share", "effective_rank", "size_entropy", "estep_seconds", "mstep_seconds"} < second
+
+
+def test_json_is_one_object_and_quiet_is_quiet(there: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Told by resuming what is finished, which also must not fail."""
+    before, weights = metrics(there), (there / "run" / "model" / "model.safetensors").read_bytes()
+    assert run(["train", "photos", "-o", "run", "--resume", "--device", "cpu", "--quiet", "--json"]) == 0
+    printed = capsys.readouterr()
+    assert json.loads(printed.out) == {"model": "run/model", "run": "run", "images": 60, "unreadable": 0}
+    assert printed.err == ""
+    assert metrics(there) == before
+    assert (there / "run" / "model" / "model.safetensors").read_bytes() == weights
+    assert facts(there)["command"] == shlex.join(["pauc", *TRAIN, "--epochs", "2"])
+    assert left(there / "run") == FILES
+
+
+def test_prose_goes_to_the_right_streams_and_overwrite_starts_anew(
+    there: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (there / "photos" / "07.png").write_bytes(b"")
+    (there / "run" / "notes.txt").write_text("mine")
+    assert run([*TRAIN, "--epochs", "1", "--objective", "infonce", "--overwrite"]) == 3
+    printed = capsys.readouterr()
+    assert printed.out == "run/model: trained. Embed with it: pauc embed IMAGES -m run/model\n"
+    epoch, warning = printed.err.splitlines()
+    assert epoch.startswith("epoch 1/1: loss ")
+    assert warning == "warning: 1 of 60 images could not be read; listed in run/unreadable.txt"
+    assert (there / "run" / "unreadable.txt").read_text() == "07.png\tthe file has no bytes\n"
+    assert left(there / "run") == [*FILES, "notes.txt", "unreadable.txt"]
+    assert facts(there)["config"]["objective"] == "infonce"
+    assert [(line["epoch"], line["step"]) for line in metrics(there)] == [(0, 3), (1, 0)]
+
+
+# --- refusals, each before anything is written
+
+
+CANNOT = "the configuration cannot be trained: "
+LISTED = "docs/training.md lists all settings."
+RUNS_OWN = "--resume goes on with the run's own settings: beside it give -o, --device, --workers alone."
+REFUSED: list[tuple[tuple[str, ...], int, str]] = [
+    (("train", "photos"), 2, "Missing option '-o' / '--output'. `pauc train --help` shows what there is."),
+    (("train", "nowhere", "-o", "run"), 2, "no such file or folder: 'nowhere'"),
+    ((*TRAIN, "--objective", "moco"), 2, f"{CANNOT}objective 'moco' is none of infonce, protonce, pauc."),
+    (
+        (*TRAIN, "--epochs", "0", "--lr", "-1", "--clusters", "9,3", "--batch-size", "64"),
+        2,
+        (
+            f"{CANNOT}epochs 0 must be 1 or more; lr -1 must be a finite number above 0; "
+            "batch_size 64 needs as many images; there are 60; queue 32 must hold the 64 keys of a step at least; "
+            "clusters 9,3 must be rising numbers, 2 or more."
+        ),
+    ),
+    ((*TRAIN, "--clusters", "3,x"), 2, "--clusters '3,x' is no list of numbers, such as 250,500,1000."),
+    (
+        (*TRAIN, "--clusters", "7"),
+        2,
+        f"{CANNOT}clusters 7 needs at least 70 images (10 each); there are 60: give 6 or less.",
+    ),
+    (("train", "photos", "-o", "run", "--config", "bad.toml"), 2, f"bad.toml: unknown setting 'epoch'. {LISTED}"),
+    (
+        ("train", "photos", "-o", "run", "--config", "no.toml"),
+        2,
+        "--config 'no.toml' cannot be read: [Errno 2] No such file or directory: 'no.toml'.",
+    ),
+    (("train", "photos", "-o", "run", "--resume"), 2, "nothing to resume: 'run' holds no run. Start without --resume."),
+    ((*TRAIN, "--resume"), 2, RUNS_OWN),
+    (("train", "photos", "-o", "run", "--resume", "--lr", "0.1"), 2, RUNS_OWN),
+    (("train", "photos", "-o", "run", "--resume", "--overwrite"), 2, RUNS_OWN),
+    (
+        ("train", "empty", "-o", "run"),
+        1,
+        "no images in 'empty': no file there ends in .bmp, .gif, .jfif, .jpe, .jpeg, .jpg, .png, .tif, .tiff, .webp.",
+    ),
+]
+
+
+@pytest.mark.parametrize(("arguments", "code", "message"), REFUSED, ids=lambda value: str(value)[:40])
+def test_a_refusal_is_one_line_and_leaves_nothing(
+    here: Path, capsys: pytest.CaptureFixture[str], arguments: tuple[str, ...], code: int, message: str
+) -> None:
+    (here / "empty").mkdir()
+    (here / "bad.toml").write_text("epoch = 3\n")
+    assert run(arguments) == code
+    printed = capsys.readouterr()
+    assert printed.err == f"error: {message}\n"
+    assert printed.out == ""
+    assert left(here) == ["bad.toml", "empty", "photos", "tiny.toml"]
+
+
+def test_a_run_that_stands_there_is_refused(there: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    before = {path: path.stat().st_mtime_ns for path in (there / "run").rglob("*")}
+    assert run([*TRAIN, "--epochs", "2"]) == 1
+    assert capsys.readouterr().err == (
+        "error: 'run' already holds a run. Go on with --resume, start anew with --overwrite, or give another -o.\n"
+    )
+    assert {path: path.stat().st_mtime_ns for path in (there / "run").rglob("*")} == before
+
+
+def test_a_resume_with_other_images_is_refused(there: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (there / "photos" / "07.png").unlink()
+    assert run(["train", "photos", "-o", "run", "--resume"]) == 2
+    assert capsys.readouterr().err == (
+        "error: the images are not those that 'run' was started with. Start anew with --overwrite.\n"
+    )
+
+
+# --- signals
+
+
+def stopped(folder: Path, command: list[str], number: signal.Signals) -> str:
+    """What `pauc` says last, to which a signal was sent once its first epoch was over."""
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    program = [sys.executable, "-m", "pauc_hub.cli", *command]
+    with subprocess.Popen(program, cwd=folder, env=environment, text=True, stderr=subprocess.PIPE) as process:
+        assert process.stderr is not None
+        said = [process.stderr.readline()]
+        process.send_signal(number)
+        said += process.stderr.readlines()
+    assert process.returncode == 130
+    *epochs, last = said  # another epoch may have ended before the signal arrived
+    assert all(line.startswith("epoch ") for line in epochs)
+    done = int(epochs[-1].split()[1].partition("/")[0])
+    assert last.startswith(f"error: stopped in epoch {done + 1} of 5;")
+    return last
+
+
+def test_signals_save_and_say_how_to_go_on(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    command = [*TRAIN, "--epochs", "5"]
+    for number in (signal.SIGINT, signal.SIGTERM):
+        _, reason, again = stopped(here, command, number).partition("; all that was done is saved. Go on with: pauc ")
+        assert reason
+        assert again == "train photos -o run --resume\n"
+        assert left(here / "run") == ["checkpoint.safetensors", "config.json", "metrics.jsonl"]
+        command = shlex.split(again)
+    assert run(command) == 0
+    assert capsys.readouterr().out.startswith("run/model: trained.")
+    lines = metrics(here)
+    places = [(epoch, 3) for epoch in range(5)] + [(epoch, 0) for epoch in range(1, 6)]
+    assert [(line["epoch"], line["step"]) for line in lines] == sorted(places)
+    assert all("intra_share" in line for line in lines if line["step"] == 0 and line["epoch"] > 1)
+    assert left(here / "run") == FILES
+    assert facts(here)["command"] == shlex.join(["pauc", *TRAIN, "--epochs", "5"])
