@@ -1,5 +1,6 @@
 """`pauc train` as a whole: exit codes, what is printed where, the files of a run, and signals that lose nothing."""
 
+import inspect
 import json
 import os
 import shlex
@@ -15,7 +16,9 @@ import pytest
 from PIL import Image
 
 from pauc_hub.cli import run
+from pauc_hub.cli.train import train
 from pauc_hub.folder import open_folder
+from pauc_hub.training.config import Config
 
 SETTINGS = """\
 size = 32
@@ -149,6 +152,17 @@ def test_prose_goes_to_the_right_streams_and_overwrite_starts_anew(
     assert left(there / "run") == [*FILES, "notes.txt", "unreadable.txt"]
     assert facts(there)["config"]["objective"] == "infonce"
     assert [(line["epoch"], line["step"]) for line in metrics(there)] == [(0, 3), (1, 0)]
+
+
+def test_help_tells_the_defaults_of_the_settings() -> None:
+    told = {
+        name: parameter.annotation.__metadata__[0].show_default
+        for name, parameter in inspect.signature(train).parameters.items()
+        if hasattr(Config, name)
+    }
+    del told["clusters"]  # it has none: they follow from the number of images
+    assert told == {name: str(getattr(Config(), name)) for name in told}
+    assert len(told) == 8
 
 
 # --- refusals, each before anything is written
