@@ -3,6 +3,7 @@
 import io
 import os
 import struct
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -148,6 +149,31 @@ def test_reads_jpegs_of_every_colour_space(tmp_path: Path, mode: str) -> None:
     Image.new("RGB", (16, 16), (200, 200, 200)).convert(mode).save(path, quality=95)
     assert read_image(path).mode == "RGB"
     assert np.abs(np.asarray(read_image(path), dtype=int) - 200).max() <= 3
+
+
+def deep_png(colour_type: int, *values: int) -> bytes:
+    """One pixel of 16 bits a channel, which Pillow itself does not write."""
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    header = struct.pack(">IIBBBBB", 1, 1, 16, colour_type, 0, 0, 0)
+    pixels = zlib.compress(struct.pack(f">B{len(values)}H", 0, *values))
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", pixels) + chunk(b"IEND", b"")
+
+
+DEEP = [
+    (deep_png(2, 65535, 32896, 0), (255, 128, 0)),  # RGB
+    (deep_png(6, 65535, 32896, 0, 65535), (255, 128, 0)),  # RGBA
+    (deep_png(6, 0, 0, 0, 0), WHITE),
+    (deep_png(4, 32896, 65535), (128, 128, 128)),  # grey and alpha
+    (deep_png(4, 32896, 0), WHITE),
+]
+
+
+@pytest.mark.parametrize(("content", "expected"), DEEP)
+def test_sixteen_bits_a_channel_are_scaled_and_not_clipped(content: bytes, expected: tuple[int, int, int]) -> None:
+    assert pixel(read_image(io.BytesIO(content))) == expected
 
 
 @pytest.mark.parametrize("as_bytes", [False, True])

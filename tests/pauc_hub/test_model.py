@@ -88,6 +88,14 @@ def test_bf16_is_near_fp32_and_still_gives_float32(model: Model, model_folder: P
     assert F.cosine_similarity(embeddings, model.encode(squares)).min() > 0.999
 
 
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an NVIDIA GPU")
+@pytest.mark.parametrize("space", ["backbone", "projection"])
+def test_the_gpu_gives_what_the_cpu_does(model: Model, model_folder: Path, squares: torch.Tensor, space: str) -> None:
+    fast = load(model_folder, device="cuda", precision="fp32")  # convolutions in TF32, torch's own default
+    assert F.cosine_similarity(fast.encode(squares, space).cpu(), model.encode(squares, space)).min() > 0.9999
+
+
 @pytest.mark.parametrize("batch_size", [1, 2, 5])
 def test_embeddings_do_not_depend_on_the_batch(model: Model, squares: torch.Tensor, batch_size: int) -> None:
     arrays = [square.numpy() for square in squares]
