@@ -18,9 +18,7 @@ def train(
     output: Annotated[Path, typer.Option("-o", "--output", help="Folder of the run.")],
     config: Annotated[Path | None, typer.Option(help="TOML file of settings, which the options below replace.")] = None,
     objective: Annotated[str | None, typer.Option(show_default="pauc", help="infonce, protonce or pauc.")] = None,
-    architecture: Annotated[
-        str | None, typer.Option(show_default="resnet18", help="Backbone, a name of timm's.")
-    ] = None,
+    architecture: Annotated[str | None, typer.Option(show_default="resnet18", help="A backbone of timm's.")] = None,
     size: Annotated[int | None, typer.Option(show_default="224", help="Side of the square views, pixels.")] = None,
     epochs: Annotated[int | None, typer.Option(show_default="100", help="Passes over all images.")] = None,
     batch_size: Annotated[int | None, typer.Option(show_default="256", help="Images a step.")] = None,
