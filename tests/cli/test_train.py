@@ -3,6 +3,7 @@
 import inspect
 import json
 import os
+import re
 import shlex
 import shutil
 import signal
@@ -122,6 +123,15 @@ def test_metrics_tell_of_every_epoch(finished: Path) -> None:
     assert first == {"epoch", "step", "loss", "infonce", "images_per_second", "data_wait", "mstep_seconds"}
     assert learning == warm_up | {"align", "unif", "corr"}
     assert {"align", "intra_share", "effective_rank", "size_entropy", "estep_seconds", "mstep_seconds"} < second
+
+
+def test_every_metric_is_documented(finished: Path) -> None:
+    page = (Path(__file__).resolve().parents[2] / "docs" / "training.md").read_text()
+    table = page.partition("| field | lines | |\n")[2].partition("\n\n")[0]
+    documented = {name for row in table.splitlines() for name in re.findall(r"`(\w+)`", row.split(" | ")[0])}
+    seen = {name for line in metrics(finished) for name in line}
+    assert documented - seen == {"proto", "assignment_nmi"}  # of protonce, and from the second E-step on
+    assert seen <= documented
 
 
 def test_json_is_one_object_and_quiet_is_quiet(there: Path, capsys: pytest.CaptureFixture[str]) -> None:
