@@ -125,7 +125,8 @@ def _maximisation_step(state: Training, metrics: record.Metrics) -> dict[str, fl
             if state.step % STEPS_BETWEEN_LINES == 0 or state.step == state.steps:
                 values = _finite(terms, state)
                 metrics.write_step(state.epoch, state.step, values | {"lr": state.optimiser.param_groups[0]["lr"]})
-                bar.note(**{name: round(value, 3) for name, value in values.items()})
+                share = _estep_share(state.watched, time.monotonic() - began)
+                bar.note(**{name: round(value, 3) for name, value in values.items()}, **{"E-step": f"{share:.0%}"})
             bar.advance(config.batch_size)
             if state.step < state.steps:  # the last step's save follows, with the epoch's own line
                 state.heed_signals()
@@ -148,14 +149,22 @@ def _report(state: Training, means: dict[str, float], watched: dict[str, float])
     """One line an epoch, for people."""
     if state.quiet:
         return
-    estep = watched.get("estep_seconds", 0.0)
-    seconds = estep + watched["mstep_seconds"]
     terms = ", ".join(f"{name} {value:.3f}" for name, value in means.items())
-    spread = f", intra_share {watched['intra_share']:.3f}, rank {watched['effective_rank']:.1f}" if estep else ""
+    spread = (
+        f", intra_share {watched['intra_share']:.3f}, rank {watched['effective_rank']:.1f}"
+        if "intra_share" in watched
+        else ""
+    )
     sys.stderr.write(
         f"epoch {state.epoch}/{state.config.epochs}: {terms}{spread}; "
-        f"{watched['images_per_second']:.0f} images/s, E-step {estep / seconds:.0%} of {seconds:.0f} s\n"
+        f"{watched['images_per_second']:.0f} images/s, E-step {_estep_share(watched, watched['mstep_seconds']):.0%}\n"
     )
+
+
+def _estep_share(watched: dict[str, float], mstep_seconds: float) -> float:
+    """Of the epoch's time so far."""
+    estep_seconds = watched.get("estep_seconds", 0.0)
+    return estep_seconds / max(estep_seconds + mstep_seconds, 1e-9)
 
 
 def _finish(state: Training) -> Path:
