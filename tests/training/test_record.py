@@ -114,6 +114,7 @@ def test_lines_past_the_checkpoint_are_dropped(tmp_path: Path, place: tuple[int,
 
 def test_means_include_the_lines_of_the_sitting_before(tmp_path: Path) -> None:
     before = Metrics(tmp_path, 0, 0)
+    before.write_step(0, 30, {"loss": 50.0})
     before.write_epoch(1, {})
     for step, loss in ((10, 4.0), (20, 3.0), (30, 100.0)):
         before.write_step(1, step, {"loss": loss})
