@@ -47,11 +47,10 @@ def train(
 
     keep_freed_memory()
     file = read_config(config) if config else {}
-    settings = record.saved_config(output) if resume else from_mapping(file | given, str(config or "the settings"))
     model = run_training(
         images,
         output,
-        settings,
+        from_mapping(file | given, str(config or "the settings")),
         device=device,
         workers=workers,
         resume=resume,

@@ -31,7 +31,7 @@ SAMPLE = 256  # images on which the rounding of the published weights is checked
 def train(
     images: Path,
     run: Path,
-    config: Config,
+    config: Config | None = None,
     *,
     device: str = "auto",
     workers: int | None = None,
@@ -45,9 +45,9 @@ def train(
     Args:
         images: a folder of any nesting, a tar file, or a folder of tar files; labels are neither needed nor looked for.
         run: folder for config, metrics, checkpoint and, at the end, `model/`.
-        config: what to do; its `None`s are chosen from the number of images.
+        config: what to do; its `None`s are chosen from the number of images. A resumed run keeps its own.
         workers: threads that decode; one for each core unless given.
-        resume: go on from the run's checkpoint; `config` must be the one it was started with.
+        resume: go on from the run's checkpoint.
         command: what was typed, for the receipts.
 
     Returns:
@@ -59,7 +59,7 @@ def train(
         TrainingFailed: the run cannot go on; the last checkpoint stands.
     """
     source = open_source(images)
-    config = config.resolve(len(source))
+    config = (record.saved_config(run) if resume else config or Config()).resolve(len(source))
     where = choose_device(device)
     place = checkpoint.read_place(run, source.fingerprint()) if resume else None
     if place is None:

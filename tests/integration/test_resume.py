@@ -118,13 +118,12 @@ def test_a_stopped_and_resumed_run_equals_the_undisturbed_one(
 ) -> None:
     run = tmp_path / "run"
     for i, count in enumerate(calls):
-        config = record.saved_config(run) if i else CONFIG
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(module, name, after_call(count, getattr(module, name)))
             with pytest.raises(Interrupted, match=r"saved\. Go on with: pauc train "):
-                loop.train(images, run, config, resume=bool(i), quiet=True)
+                loop.train(images, run, None if i else CONFIG, resume=bool(i), quiet=True)
         assert not (run / record.MODEL).exists()
-    loop.train(images, run, record.saved_config(run), resume=True, quiet=True)
+    loop.train(images, run, resume=True, quiet=True)
     assert losses(run) == losses(undisturbed)
     assert same(weights(run), weights(undisturbed))
 
@@ -146,7 +145,7 @@ def test_work_after_the_last_checkpoint_is_done_again_and_not_told_twice(
     with pytest.raises(MemoryError):
         loop.train(images, run, CONFIG, quiet=True)
     assert len(losses(run)) == STEPS + 1 + 2  # two steps past the checkpoint of the first epoch
-    loop.train(images, run, record.saved_config(run), resume=True, quiet=True)
+    loop.train(images, run, resume=True, quiet=True)
     assert losses(run) == losses(undisturbed)
 
 
@@ -155,4 +154,4 @@ def test_resuming_with_other_images_is_refused(images: Path, undisturbed: Path, 
     for path in images.iterdir():
         (tmp_path / path.name).write_bytes(path.read_bytes())
     with pytest.raises(UsageError, match=r"the images are not those that .* was started with"):
-        loop.train(tmp_path, undisturbed, record.saved_config(undisturbed), resume=True, quiet=True)
+        loop.train(tmp_path, undisturbed, resume=True, quiet=True)
