@@ -7,6 +7,7 @@ python benchmarks/bundle.py run/model pauc_resnet18.tiny_imagenet --score benchm
 import argparse
 import json
 from pathlib import Path
+from typing import Any
 
 from pauc_hub.card import render
 from pauc_hub.folder import ModelFolder, open_folder, write_folder
@@ -15,8 +16,11 @@ ROOT = Path(__file__).resolve().parent.parent
 PREPROCESSING = ("input_size", "crop_pct", "crop_mode", "interpolation", "mean", "std")
 
 
-def bundle(folder: ModelFolder, name: str, scores: list[Path], data: str, terms: str, notes: list[str]) -> Path:
+def bundle(folder: ModelFolder, name: str, scores: list[Path], changes: dict[str, Any]) -> Path:
     """Write pauc_hub/weights/`name` and model_cards/`name`.md; the weights are those of `folder`, in fp16.
+
+    Args:
+        changes: facts that only people know.
 
     Raises:
         SystemExit: a score is of other weights.
@@ -25,12 +29,8 @@ def bundle(folder: ModelFolder, name: str, scores: list[Path], data: str, terms:
     for path, result in zip(scores, results, strict=True):
         if result["weights_sha256"] != folder.weights_sha256:
             raise SystemExit(f"{path} is a score of other weights than {folder.path}'s.")
-    facts = folder.facts | {
-        "name": name,
-        "data": folder.facts["data"] | {"name": data, "terms": terms},
-        "scores": [result["score"] for result in results],
-        "notes": notes,
-    }
+    facts = folder.facts | changes | {"name": name, "scores": [result["score"] for result in results]}
+    facts["data"] = folder.facts["data"] | changes["data"]
     bundled = write_folder(
         ROOT / "pauc_hub" / "weights" / name,
         architecture=folder.architecture,
@@ -56,10 +56,16 @@ def main() -> None:
     parser.add_argument("--score", type=Path, action="append", default=[], help="what tiny_imagenet_knn.py wrote")
     parser.add_argument("--data", required=True, help="the data set's name")
     parser.add_argument("--terms", required=True, help="under which terms the data may be used")
+    parser.add_argument("--command", help="what trains it anew, where the run's own receipts tell something else")
     parser.add_argument("--note", action="append", default=[], help="a sentence for the card")
     arguments = parser.parse_args()
     folder = open_folder(arguments.folder)
-    print(bundle(folder, arguments.name, arguments.score, arguments.data, arguments.terms, arguments.note))
+    changes = {
+        "data": {"name": arguments.data, "terms": arguments.terms},
+        "notes": arguments.note,
+        "command": arguments.command or folder.facts["command"],
+    }
+    print(bundle(folder, arguments.name, arguments.score, changes))
 
 
 if __name__ == "__main__":
