@@ -25,6 +25,7 @@ FLOORS = (
         "registration",
         "table",
     },
+    {"jpeg"},
     {"backbones", "catalog", "embed", "probe", "prototypes"},
     {"card", "model"},
 )
