@@ -138,7 +138,7 @@ class Model:
         Returns:
             (N, D) float32 on the model's device; rows of unit norm where the space is `projection`.
         """
-        pixels = self.preprocessing.normalise(batch.to(self.device))
+        pixels = self.preprocessing.normalise(batch.to(self.device), self.dtype)
         with autocast(self.device, self.dtype):
             features: Tensor = self.network(pixels)
             return (features if space == "backbone" else self._head(space)(features)).float()

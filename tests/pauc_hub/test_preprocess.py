@@ -55,6 +55,15 @@ def test_equals_timms_evaluation_transform_at_any_size(width: int, height: int, 
     assert torch.equal(ours(preprocessing, image), timms(preprocessing, image))
 
 
+def test_a_batch_is_normalised_image_by_image_and_rounded_at_the_end() -> None:
+    batch = torch.randint(0, 256, (3, 32, 32, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    whole = SMALL.normalise(batch)
+    assert whole.is_contiguous(memory_format=torch.channels_last)
+    assert torch.equal(whole, torch.cat([SMALL.normalise(batch[i : i + 1]) for i in range(3)]))
+    assert torch.equal(SMALL.normalise(batch, torch.bfloat16), whole.bfloat16())
+    assert SMALL.normalise(batch[:0]).shape == (0, 3, 32, 32)
+
+
 @pytest.mark.parametrize("preprocessing", SETTINGS)
 @pytest.mark.parametrize(("width", "height"), [*SIZES, (2000, 40), (40, 2000), (1500, 1000)])
 def test_the_quick_square_is_within_2_of_255_levels(preprocessing: Preprocessing, width: int, height: int) -> None:
