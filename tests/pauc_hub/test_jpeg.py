@@ -1,6 +1,8 @@
 """The quick decoder: the same numbers as Pillow's, and the same refusals, on whatever it is given."""
 
 import io
+import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,6 +13,7 @@ from PIL import Image
 
 from pauc_hub.images import UnreadableImage, read_image, read_with
 from pauc_hub.jpeg import decode
+from pauc_hub.preprocess import Preprocessing
 
 Picture = Callable[[int, int], Image.Image]
 
@@ -116,3 +119,20 @@ def test_with_bytes_changed_anywhere_it_ends_as_with_pillow(picture: Picture, tm
 def test_a_jpeg_followed_by_other_bytes_is_read(picture: Picture) -> None:
     data = jpeg(picture(40, 30)) + b"\x00" * 1000
     assert np.array_equal(np.asarray(read_with(decode, io.BytesIO(data))), np.asarray(read_image(io.BytesIO(data))))
+
+
+@pytest.mark.parametrize("step", ["decode", "resize"])
+def test_other_threads_run_meanwhile(picture: Picture, step: str) -> None:
+    """One call that takes a tenth of a second: were Python's lock held, the clock below would tick once or twice."""
+    large = picture(5000, 4000)
+    data, pixels = jpeg(large), np.array(large)
+    work = {
+        "decode": lambda: read_with(decode, io.BytesIO(data)),
+        "resize": lambda: Preprocessing(size=3500).quick_square(pixels),
+    }
+    thread, ticks = threading.Thread(target=work[step]), 0
+    thread.start()
+    while thread.is_alive():
+        time.sleep(0.001)
+        ticks += 1
+    assert ticks > 10

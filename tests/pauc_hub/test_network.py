@@ -81,8 +81,8 @@ def test_folding_by_hand() -> None:
     }
     folded = fold_batch_norm(tensors)
     assert folded.keys() == {"conv1.weight", "conv1.bias"}
-    torch.testing.assert_close(folded["conv1.weight"].flatten(), torch.tensor([7.0, 55.0], dtype=torch.float64))
-    torch.testing.assert_close(folded["conv1.bias"], torch.tensor([2.0, 0.0], dtype=torch.float64))
+    torch.testing.assert_close(folded["conv1.weight"].flatten(), torch.tensor([7.0, 55.0]))
+    torch.testing.assert_close(folded["conv1.bias"], torch.tensor([2.0, 0.0]))
 
 
 def test_half_precision_weights_lose_nothing_more_by_folding() -> None:
