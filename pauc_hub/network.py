@@ -142,7 +142,7 @@ def fold_batch_norm(tensors: Mapping[str, Tensor], dtype: torch.dtype = torch.fl
             continue
         gain, bias, mean, variance = (rest.pop(f"{norm}.{part}").double() for part in NORM)
         rest.pop(f"{norm}.num_batches_tracked", None)
-        scale = gain / (variance + EPSILON).sqrt()  # float64 for these few; for the weights it would be 200 MB
+        scale = gain / (variance + EPSILON).sqrt()  # float64 for these few; for the weights it gains nothing
         folded[name] = (rest.pop(name).float() * scale.float()[:, None, None, None]).to(dtype)
         folded[f"{convolution}.bias"] = (bias - mean * scale).to(dtype)
     return folded | rest
