@@ -59,8 +59,8 @@ def top1(model: pauc_hub.Model, folder: Path, what: str) -> float:
 def untrained(model: pauc_hub.Model) -> pauc_hub.Model:
     """The same network as it is before training, weights drawn from SEED."""
     torch.manual_seed(SEED)
-    backbone = timm.create_model(model.folder.architecture, num_classes=0).eval()
-    return dataclasses.replace(model, backbone=backbone.to(model.device).to(memory_format=torch.channels_last))
+    network = timm.create_model(model.folder.architecture, num_classes=0).eval()
+    return dataclasses.replace(model, network=network.to(model.device).to(memory_format=torch.channels_last))
 
 
 def measure(folder: Path, name: str) -> dict[str, Any]:

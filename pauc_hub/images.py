@@ -3,10 +3,10 @@
 import errno
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -25,6 +25,7 @@ SYSTEM_KINDS = {
     errno.EACCES: "permission",
     errno.EPERM: "permission",
 }
+Pixels = TypeVar("Pixels")
 
 
 class UnreadableImage(Exception):
@@ -111,12 +112,21 @@ def read_image(source: Path | BinaryIO) -> Image.Image:
     Raises:
         UnreadableImage: whatever is wrong; nothing else is raised.
     """
+    return read_with(to_rgb, source)
+
+
+def read_with(decode: Callable[[Image.Image], Pixels], source: Path | BinaryIO) -> Pixels:
+    """What `decode` makes of an image that Pillow has opened, and whose size is no danger.
+
+    Raises:
+        UnreadableImage: whatever is wrong; nothing else is raised.
+    """
     try:
         if not isinstance(source, Path):
-            return _decode(source)
+            return _open(source, decode)
         _require_file(source)
         with source.open("rb") as file:
-            return _decode(file)
+            return _open(file, decode)
     except OSError as error:
         raise UnreadableImage(SYSTEM_KINDS.get(error.errno or 0, "io"), _one_line(error)) from error
 
@@ -132,12 +142,12 @@ def _require_file(path: Path) -> None:
         raise UnreadableImage("empty", "the file has no bytes")
 
 
-def _decode(file: BinaryIO) -> Image.Image:
+def _open(file: BinaryIO, decode: Callable[[Image.Image], Pixels]) -> Pixels:
     """Pillow's decoders raise nearly anything on damaged files, so all of it is taken for damage."""
     try:
         with Image.open(file, formats=FORMATS) as image:
             _require_size(image)
-            return to_rgb(image)
+            return decode(image)
     except UnreadableImage:
         raise
     except UnidentifiedImageError as error:
@@ -210,12 +220,21 @@ TURNS = {
 ORIENTATION = 0x0112  # EXIF tag
 
 
+def is_upright(image: Image.Image) -> bool:
+    """Whether it is to be seen as it is stored."""
+    return _turn(image) is None
+
+
 def _upright(image: Image.Image) -> Image.Image:
-    try:
-        turn = TURNS.get(image.getexif().get(ORIENTATION, 1))
-    except Exception:  # EXIF data that cannot be parsed say nothing about the pixels
-        return image
+    turn = _turn(image)
     return image if turn is None else image.transpose(turn)
+
+
+def _turn(image: Image.Image) -> Image.Transpose | None:
+    try:
+        return TURNS.get(image.getexif().get(ORIENTATION, 1))
+    except Exception:  # EXIF data that cannot be parsed say nothing about the pixels
+        return None
 
 
 def _range(values: npt.NDArray[np.float64]) -> tuple[npt.NDArray[np.float64], float]:

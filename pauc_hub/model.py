@@ -1,6 +1,7 @@
 """A model in memory: backbone, head, prototypes, preprocessing, and what it makes of images. N images, D width."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -17,6 +18,7 @@ from pauc_hub.device import autocast, choose_device, choose_precision
 from pauc_hub.embed import ImageSource, embed_images
 from pauc_hub.errors import ModelFolderError, UsageError
 from pauc_hub.folder import ModelFolder, Prototypes, open_folder
+from pauc_hub.network import DEPTHS, build_network
 from pauc_hub.preprocess import Preprocessing
 from pauc_hub.projector import Projector
 from pauc_hub.registration import import_timm
@@ -45,7 +47,7 @@ def load(model: str | Path, *, device: str = "auto", precision: str = "auto") ->
     dtype = choose_precision(precision, place)
     return Model(
         name=str(folder.facts.get("name") or folder.path.resolve().name),
-        backbone=_backbone(folder).to(place).to(memory_format=torch.channels_last),
+        network=_network(folder, dtype).to(place),
         projector=_projector(folder, place),
         preprocessing=Preprocessing.from_config(folder.preprocessing_config),
         folder=folder,
@@ -59,8 +61,8 @@ class Model:
     """What load() gives."""
 
     name: str
-    backbone: nn.Module
-    """timm's network without a classifier, in evaluation mode: (N, 3, S, S) to (N, width)."""
+    network: nn.Module
+    """What encode() runs, (N, 3, S, S) to (N, width): of a stock ResNet the folded one, else timm's own."""
     projector: Projector | None
     """The head it was trained with, where the folder holds it."""
     preprocessing: Preprocessing
@@ -81,6 +83,14 @@ class Model:
     @property
     def precision(self) -> str:
         return "bf16" if self.dtype is torch.bfloat16 else "fp32"
+
+    @cached_property
+    def backbone(self) -> nn.Module:
+        """timm's network without a classifier, in evaluation mode: (N, 3, S, S) to (N, width).
+
+        Read from the folder when first asked for, and yours to change: encode() and embed() have their own network.
+        """
+        return _timm_network(self.folder).to(self.device)
 
     @cached_property
     def prototypes(self) -> tuple[Prototypes, ...]:
@@ -128,9 +138,9 @@ class Model:
         Returns:
             (N, D) float32 on the model's device; rows of unit norm where the space is `projection`.
         """
-        pixels = self.preprocessing.normalise(batch.to(self.device))
+        pixels = self.preprocessing.normalise(batch.to(self.device), self.dtype)
         with autocast(self.device, self.dtype):
-            features: Tensor = self.backbone(pixels)
+            features: Tensor = self.network(pixels)
             return (features if space == "backbone" else self._head(space)(features)).float()
 
     def _head(self, space: str) -> Projector:
@@ -145,13 +155,20 @@ def _is_one(images: Any) -> bool:
     return isinstance(images, str | Path | Image.Image) or (isinstance(images, np.ndarray) and images.ndim <= 3)
 
 
-def _backbone(folder: ModelFolder) -> nn.Module:
+def _network(folder: ModelFolder, dtype: torch.dtype) -> nn.Module:
+    if folder.architecture not in DEPTHS:
+        return _timm_network(folder)
+    with _refusing_misfits(folder):
+        return build_network(folder.architecture, folder.read_backbone(), dtype)
+
+
+def _timm_network(folder: ModelFolder) -> nn.Module:
     timm = import_timm()
     if not timm.is_model(folder.architecture):  # create_model() would also fetch from the network what names a place
         raise ModelFolderError(f"'{folder.path}' is of an architecture unknown to timm: '{folder.architecture}'.")
     backbone = cast(nn.Module, timm.create_model(folder.architecture, pretrained=False, num_classes=0))
     _fill(backbone, folder.read_backbone(), folder)
-    return backbone
+    return backbone.to(memory_format=torch.channels_last)
 
 
 def _projector(folder: ModelFolder, device: torch.device) -> Projector | None:
@@ -164,11 +181,17 @@ def _projector(folder: ModelFolder, device: torch.device) -> Projector | None:
 
 
 def _fill(module: nn.Module, tensors: dict[str, Tensor], folder: ModelFolder) -> None:
-    try:
+    with _refusing_misfits(folder):
         module.load_state_dict(tensors)
+    module.eval().requires_grad_(False)
+
+
+@contextmanager
+def _refusing_misfits(folder: ModelFolder) -> Iterator[None]:
+    try:
+        yield
     except RuntimeError as error:
         reason = " ".join(str(error).split())[:200]
         raise ModelFolderError(
             f"the weights in '{folder.path}' do not fit its {folder.architecture} ({reason})."
         ) from error
-    module.eval().requires_grad_(False)

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from PIL import Image
+from torch.nn import functional as F
 
 from pauc_hub.errors import ModelFolderError
 
@@ -72,17 +73,38 @@ class Preprocessing:
             return np.array(image.resize((self.size, self.size), resample, box=source))
         return np.array(image.resize((width, height), resample).crop(crop))
 
-    def normalise(self, batch: torch.Tensor) -> torch.Tensor:
+    def quick_square(self, pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+        """square() in half the time, by torch: no number differs by more than 2.
+
+        Args:
+            pixels: (H, W, 3) uint8, RGB.
+        """
+        height, width, _ = pixels.shape
+        if max(height, width) > LONGEST_ASPECT * min(height, width):
+            return self.square(Image.fromarray(pixels))
+        width, height = _resized((width, height), self.short_side)
+        left, top = round((width - self.size) / 2), round((height - self.size) / 2)
+        batch = torch.from_numpy(pixels).permute(2, 0, 1)[None]
+        resized = F.interpolate(batch, (height, width), mode=self.interpolation, antialias=True)
+        square = resized[0, :, top : top + self.size, left : left + self.size].permute(1, 2, 0)
+        return square.contiguous().numpy()  # a view would keep all of the resized image while it waits
+
+    def normalise(self, batch: torch.Tensor, dtype: torch.dtype = torch.float32) -> torch.Tensor:
         """Bytes to what the network takes, on the batch's own device.
 
         Args:
             batch: (N, size, size, 3) uint8.
 
         Returns:
-            (N, 3, size, size) float32 in channels_last memory order.
+            (N, 3, size, size) in channels_last memory order; worked out in float32, then rounded to `dtype`.
         """
-        mean, std = (torch.tensor(values, device=batch.device) for values in (self.mean, self.std))
-        return batch.float().div_(255).sub_(mean).div_(std).permute(0, 3, 1, 2)
+        rows = batch.flatten(2)  # (N, size, 3 size), since what is only three long cannot be vectorised
+        mean, std = (torch.tensor(values, device=batch.device).repeat(self.size) for values in (self.mean, self.std))
+        pixels = torch.empty(rows.shape, dtype=dtype, device=batch.device)
+        step = 1 if batch.device.type == "cpu" else max(1, len(batch))  # one image stays in the processor's cache
+        for part, target in zip(torch.split(rows, step), torch.split(pixels, step), strict=True):
+            target.copy_(part.float().div_(255).sub_(mean).div_(std))
+        return pixels.view(batch.shape).permute(0, 3, 1, 2)
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> Self:

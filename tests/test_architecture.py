@@ -12,7 +12,20 @@ ROOMS = {"pauc_hub": "pauc_hub", "training": "pauc_hub.training", "cli": "pauc_h
 FLOORS = (
     {"errors"},
     {"checksums", "durable"},
-    {"device", "folder", "images", "kmeans", "metrics", "preprocess", "progress", "projector", "registration", "table"},
+    {
+        "device",
+        "folder",
+        "images",
+        "kmeans",
+        "metrics",
+        "network",
+        "preprocess",
+        "progress",
+        "projector",
+        "registration",
+        "table",
+    },
+    {"jpeg"},
     {"backbones", "catalog", "embed", "probe", "prototypes"},
     {"card", "model"},
 )

@@ -168,6 +168,17 @@ def test_stopping_it_leaves_nothing(photos: Path, options: list[str], number: si
     assert left() == ["photos"]
 
 
+def test_starts_without_what_takes_seconds_to_import(photos: Path) -> None:
+    program = (
+        "import sys; from pauc_hub.cli import run; "
+        "code = run(['embed', 'photos/b.JPG', '-m', 'pauc_resnet18', '--device', 'cpu', '--quiet']); "
+        "print(code, *{'timm', 'torchvision', 'torch._dynamo', 'torch._inductor', 'sympy'} & sys.modules.keys())"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert (done.stdout, done.stderr) == ("0\n", "")
+    assert read_table(photos / "b.parquet").embeddings.shape == (1, 512)
+
+
 def test_says_nothing_of_what_pillow_warns_about(photos: Path, options: list[str]) -> None:
     Image.new("1", (11_000, 9_000)).save(photos / "large.png")  # above 89 megapixels
     Image.new("RGB", (9, 9)).save(photos / "exif.jpg", exif=b"Exif\x00\x00II*\x00\xff\xff\xff\xff")

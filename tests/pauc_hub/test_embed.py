@@ -2,7 +2,7 @@
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -80,6 +80,30 @@ def test_writes_embeddings_in_the_order_of_names_and_lists_what_cannot_be_read(p
         photos.with_name("photos.errors.parquet"),
     )
     assert left(photos) == ["photos", "photos.errors.parquet", "photos.parquet"]
+
+
+def test_fp32_is_read_by_pillow_and_bf16_by_the_quick_decoder(
+    photos: Path, monkeypatch: pytest.MonkeyPatch, picture: Callable[[int, int], Image.Image]
+) -> None:
+    picture(61, 47).save(photos / "a.jpg")
+    decoded: list[str] = []
+
+    def watch(self: Preprocessing, pixels: Any) -> Any:
+        decoded.append(f"{pixels.shape[1]} x {pixels.shape[0]}")
+        return np.zeros((8, 8, 3), np.uint8)
+
+    monkeypatch.setattr(Preprocessing, "quick_square", watch)
+    rough = MeanColour()
+    rough.precision = "bf16"
+    embed(photos)
+    exact = read_table(photos.with_name("photos.parquet"))
+    assert decoded == []
+    embed(photos, rough, overwrite=True)
+    quick = read_table(photos.with_name("photos.parquet"))
+    assert decoded == ["61 x 47"]  # of eight readable images, the one JPEG
+    assert (exact.paths, exact.sizes.tolist()) == (quick.paths, quick.sizes.tolist())
+    assert pq.read_table(photos.with_name("photos.errors.parquet")).num_rows == 2
+    assert embed_images(rough, [photos / "a.jpg", photos / "0.png"])[0].tolist() == [0.0, 0.0, 0.0]
 
 
 def test_the_table_says_where_it_is_from(photos: Path) -> None:

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,8 @@ from torch.nn import functional as F
 import pauc_hub
 from pauc_hub.errors import ModelFolderError, UnknownModel, UsageError
 from pauc_hub.model import Model, load
+from pauc_hub.network import FoldedResNet
+from pauc_hub.registration import bundled_folder
 
 
 def copy_with(folder: Path, path: Path, **changes: Any) -> Path:
@@ -158,6 +161,49 @@ def test_unknown_models_and_devices_are_refused(model_folder: Path) -> None:
         load(model_folder, device="toaster")
     with pytest.raises(UsageError, match=r"^unknown precision 'fp64'"):
         load(model_folder, precision="fp64")
+
+
+@pytest.fixture(scope="module")
+def bundled() -> dict[str, Model]:
+    folder = bundled_folder("pauc_resnet18")
+    assert folder is not None
+    return {precision: load(folder, device="cpu", precision=precision) for precision in ("fp32", "bf16")}
+
+
+def test_a_stock_resnet_runs_folded_and_its_backbone_is_still_timms(bundled: dict[str, Model]) -> None:
+    model = bundled["fp32"]
+    squares = torch.randint(0, 256, (3, 64, 64, 3), dtype=torch.uint8)
+    assert isinstance(model.network, FoldedResNet)
+    assert "backbone" not in vars(model)  # built when it is asked for, since that takes timm
+    assert type(model.backbone).__module__ == "timm.models.resnet"
+    assert model.backbone is model.backbone
+    expected = model.backbone(model.preprocessing.normalise(squares))
+    assert torch.allclose(model.encode(squares), expected, atol=1e-5)
+
+
+def test_the_backbone_is_a_copy(bundled: dict[str, Model]) -> None:
+    squares = torch.randint(0, 256, (1, 64, 64, 3), dtype=torch.uint8)
+    before = bundled["bf16"].encode(squares)
+    torch.nn.init.zeros_(bundled["bf16"].backbone.get_parameter("conv1.weight"))
+    assert torch.equal(bundled["bf16"].encode(squares), before)
+
+
+def test_bf16_of_the_bundled_weights_is_as_near_as_the_documents_say(
+    bundled: dict[str, Model], picture: Callable[[int, int], Image.Image]
+) -> None:
+    """Cosine of at least 0.9995, docs/embedding.md."""
+    noise = np.random.default_rng(0).integers(0, 256, (8, 64, 64, 3), dtype=np.uint8)
+    images = [*(picture(90 + 7 * i, 120 - 5 * i) for i in range(16)), *noise]
+    rough, exact = (torch.from_numpy(bundled[precision].embed(images)) for precision in ("bf16", "fp32"))
+    assert not torch.equal(rough, exact)
+    assert F.cosine_similarity(rough, exact).min() >= 0.9995
+
+
+def test_weights_that_do_not_fit_a_stock_resnet_are_refused_in_one_line(model_folder: Path, tmp_path: Path) -> None:
+    folder = copy_with(model_folder, tmp_path / "m", architecture="resnet50")
+    with pytest.raises(ModelFolderError, match="do not fit its resnet50 ") as refusal:
+        load(folder, device="cpu")
+    assert len(str(refusal.value).splitlines()) == 1
 
 
 def test_the_bundled_model_answers_to_its_name() -> None:

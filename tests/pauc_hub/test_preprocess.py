@@ -1,5 +1,7 @@
 """The evaluation transform against timm's own, by hand, and on strange shapes."""
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 import torch
@@ -10,6 +12,8 @@ from timm.data.transforms_factory import create_transform
 
 from pauc_hub.errors import ModelFolderError
 from pauc_hub.preprocess import Preprocessing
+
+Picture = Callable[[int, int], Image.Image]
 
 
 def noise(width: int, height: int) -> Image.Image:
@@ -49,6 +53,34 @@ def test_equals_timms_evaluation_transform(preprocessing: Preprocessing, width: 
 def test_equals_timms_evaluation_transform_at_any_size(width: int, height: int, crop_pct: float) -> None:
     preprocessing, image = Preprocessing(size=24, crop_pct=crop_pct), noise(width, height)
     assert torch.equal(ours(preprocessing, image), timms(preprocessing, image))
+
+
+def test_a_batch_is_normalised_image_by_image_and_rounded_at_the_end() -> None:
+    batch = torch.randint(0, 256, (3, 32, 32, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    whole = SMALL.normalise(batch)
+    assert whole.is_contiguous(memory_format=torch.channels_last)
+    assert torch.equal(whole, torch.cat([SMALL.normalise(batch[i : i + 1]) for i in range(3)]))
+    assert torch.equal(SMALL.normalise(batch, torch.bfloat16), whole.bfloat16())
+    assert SMALL.normalise(batch[:0]).shape == (0, 3, 32, 32)
+
+
+@pytest.mark.parametrize("preprocessing", SETTINGS)
+@pytest.mark.parametrize(("width", "height"), [*SIZES, (2000, 40), (40, 2000), (1500, 1000)])
+def test_the_quick_square_is_within_2_of_255_levels(preprocessing: Preprocessing, width: int, height: int) -> None:
+    image = noise(width, height)
+    exact, quick = preprocessing.square(image), preprocessing.quick_square(np.array(image))
+    assert (quick.shape, quick.dtype) == (exact.shape, exact.dtype)
+    assert np.abs(quick.astype(int) - exact).max() <= 2
+
+
+def test_the_quick_square_is_no_further_off_on_smooth_pictures_at_any_size(picture: Picture) -> None:
+    draws, apart = np.random.default_rng(0), []
+    for width, height in draws.integers(20, 700, (100, 2)):
+        image = picture(int(width), int(height))
+        exact, quick = SMALL.square(image).astype(int), SMALL.quick_square(np.array(image))
+        apart.append(np.abs(quick - exact))
+    assert max(part.max() for part in apart) <= 2
+    assert np.mean([part.mean() for part in apart]) < 0.1
 
 
 @pytest.mark.parametrize("size", [(40, 2000), (2000, 40), (1, 33), (3, 1000)])

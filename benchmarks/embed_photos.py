@@ -1,0 +1,240 @@
+"""How fast are photographs embedded on this machine, and how far is that from what the network alone would allow?
+
+    python benchmarks/embed_photos.py photos/ --architecture resnet50
+
+Each repetition runs, one after the other: `import torch, timm` (the bar for starting up), `pauc embed` of one
+photograph, `pauc embed` of all as a whole process, then in this process the forward pass alone and the decoding alone.
+Weights are random: they do not change the speed. Without a folder, photo-like JPEGs of 500 x 375 are made.
+"""
+
+import argparse
+import json
+import re
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from importlib.metadata import version
+from itertools import cycle, islice
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import timm
+import torch
+from PIL import Image
+
+import pauc_hub
+from pauc_hub.device import keep_freed_memory
+from pauc_hub.embed import decode_ahead, default_workers
+from pauc_hub.folder import write_folder
+from pauc_hub.images import find_images, read_image, read_with
+from pauc_hub.jpeg import decode
+from pauc_hub.preprocess import Preprocessing
+from pauc_hub.training import receipts
+
+RESULTS = Path(__file__).resolve().parent / "results"
+BATCH = 64
+# In a process of its own, since a child's peak memory begins with that of the process it was started from.
+WATCH = """import json, resource, subprocess, sys, time
+started = time.monotonic()
+done = subprocess.run(sys.argv[1:], stdout=subprocess.PIPE, text=True, check=True)
+peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024
+print(json.dumps({"seconds": time.monotonic() - started, "peak_mib": peak, "stdout": done.stdout}))"""
+
+
+def random_model(path: Path, architecture: str, size: int) -> Path:
+    """A model folder of timm's weights before training, seed 0."""
+    torch.manual_seed(0)
+    network = timm.create_model(architecture, num_classes=0)
+    return write_folder(
+        path,
+        architecture=architecture,
+        backbone=network.state_dict(),
+        num_features=cast(int, network.num_features),
+        preprocessing=Preprocessing(size).to_config(),
+        pauc={},
+        projector=None,
+        prototypes=[],
+        facts={"name": architecture},
+        card="",
+        half=True,
+    )
+
+
+def photo_like(path: Path, seed: int) -> None:
+    """Large soft shapes, some texture and a little noise: about 50 KB as JPEG."""
+    draws = np.random.default_rng(seed)
+    picture = np.zeros((375, 500, 3))
+    for cells, strength in ((4, 90.0), (24, 40.0), (120, 18.0), (375, 6.0)):
+        coarse = Image.fromarray(draws.integers(0, 256, (cells, cells, 3), dtype=np.uint8))
+        picture += strength * (np.asarray(coarse.resize((500, 375), Image.Resampling.BICUBIC)) / 127.5 - 1)
+    Image.fromarray(np.clip(picture + 128, 0, 255).astype(np.uint8)).save(path, quality=90)
+
+
+def gather(folder: Path | None, count: int, target: Path) -> Path:
+    """`count` names in `target`, which lead to the photographs in turn."""
+    target.mkdir()
+    if folder is None:
+        for i in range(min(count, 120)):
+            photo_like(target.parent / f"{i}.jpg", seed=i)
+    photos = sorted(folder.rglob("*.jp*g") if folder else target.parent.glob("*.jpg"))
+    for i, photo in enumerate(islice(cycle(photos), count)):
+        (target / f"{i:06d}.jpg").symlink_to(photo.resolve())
+    return target
+
+
+def watch(*command: str) -> dict[str, Any]:
+    """Seconds, peak memory and output of a command as a process."""
+    done = subprocess.run([sys.executable, "-c", WATCH, *command], stdout=subprocess.PIPE, check=True)
+    found: dict[str, Any] = json.loads(done.stdout)
+    return found
+
+
+def pauc_embed(images: Path, model: Path, table: Path, precision: str) -> dict[str, Any]:
+    options = [
+        "-m",
+        str(model),
+        "-o",
+        str(table),
+        "--device",
+        "cpu",
+        "--precision",
+        precision,
+        "--batch-size",
+        str(BATCH),
+    ]
+    return watch(sys.executable, "-m", "pauc_hub.cli", "embed", str(images), *options, "--overwrite", "--json")
+
+
+def per_second(count: int, work: Callable[[], object]) -> float:
+    started = time.monotonic()
+    work()
+    return count / (time.monotonic() - started)
+
+
+def forward_rate(model: pauc_hub.Model, batches: int) -> float:
+    """Of the network alone: no decoding, no normalisation."""
+    squares = torch.randint(0, 256, (BATCH, model.preprocessing.size, model.preprocessing.size, 3), dtype=torch.uint8)
+    pixels = model.preprocessing.normalise(squares, model.dtype)
+    with torch.inference_mode():
+        model.network(pixels)
+        return per_second(BATCH * batches, lambda: [model.network(pixels) for _ in range(batches)])
+
+
+def decode_rate(model: pauc_hub.Model, folder: Path) -> float:
+    """Files to squares, with the threads that `pauc embed` has."""
+    images, preprocessing = find_images(folder), model.preprocessing
+
+    def square(path: Path) -> object:
+        if model.precision == "fp32":
+            return preprocessing.square(read_image(path))
+        read = read_with(decode, path)
+        return preprocessing.square(read) if isinstance(read, Image.Image) else preprocessing.quick_square(read)
+
+    paths = [image.path for image in images]
+    return per_second(len(images), lambda: [None for _ in decode_ahead(square, paths, None, 2 * BATCH)])
+
+
+def repetition(model: pauc_hub.Model, photos: Path, room: Path) -> dict[str, float]:
+    """Everything once; seconds, MiB, and images per second."""
+    importing = watch(sys.executable, "-c", "import torch, timm")
+    one = pauc_embed(photos / "000000.jpg", model.folder.path, room / "one.parquet", model.precision)
+    every = pauc_embed(photos, model.folder.path, room / "all.parquet", model.precision)
+    told = json.loads(every["stdout"])
+    return {
+        "import_torch_timm_seconds": importing["seconds"],
+        "one_image_seconds": one["seconds"],
+        "whole_process_seconds": every["seconds"],
+        "whole_process_rate": told["images"] / every["seconds"],
+        "after_start_rate": told["images"] / told["seconds"],
+        "peak_mib": every["peak_mib"],
+        "forward_rate": forward_rate(model, batches=max(1, told["images"] // BATCH // 4)),
+        "decode_rate": decode_rate(model, photos),
+    }
+
+
+def summarise(repetitions: list[dict[str, float]]) -> dict[str, float]:
+    """Medians, and what follows from them."""
+    medians = {key: statistics.median(run[key] for run in repetitions) for key in repetitions[0]}
+    forward, decoding, reached = (medians[f"{what}_rate"] for what in ("forward", "decode", "after_start"))
+    return medians | {
+        "share_of_forward": reached / forward,
+        "share_of_forward_with_decoding": reached * (1 / forward + 1 / decoding),  # 1: no core ever waits
+        "one_image_over_import": medians["one_image_seconds"] / medians["import_torch_timm_seconds"],
+    }
+
+
+def measure(arguments: argparse.Namespace) -> dict[str, Any]:
+    with tempfile.TemporaryDirectory() as name:
+        room = Path(name)
+        folder = random_model(room / "model", arguments.architecture, arguments.size)
+        photos = gather(arguments.folder, arguments.count, room / "photos")
+        model = pauc_hub.load(folder, device="cpu", precision=arguments.precision)
+        runs = [repetition(model, photos, room) for _ in range(arguments.repetitions)]
+        precision = model.precision
+    return {
+        "question": "How fast are photographs embedded, and how far is that from the network alone?",
+        "command": command(arguments),
+        "settings": {
+            "photos": "given" if arguments.folder else "generated",
+            "count": arguments.count,
+            "architecture": arguments.architecture,
+            "size": arguments.size,
+            "precision": precision,
+            "batch_size": BATCH,
+            "network_threads": torch.get_num_threads(),
+            "decode_threads": default_workers(),
+        },
+        "medians": summarise(runs),
+        "repetitions": runs,
+        "hardware": receipts.hardware(torch.device("cpu")),
+        "versions": receipts.versions() | {"simplejpeg": version("simplejpeg")},
+        "commit": receipts.commit(),
+    }
+
+
+def command(arguments: argparse.Namespace) -> str:
+    """How to do this again; where the photographs lie is nobody's business."""
+    options = ("count", "architecture", "size", "precision", "repetitions")
+    words = ["photos/"] * bool(arguments.folder) + [f"--{name} {getattr(arguments, name)}" for name in options]
+    return f"python benchmarks/embed_photos.py {' '.join(words)}"
+
+
+def rounded(value: Any) -> Any:
+    match value:
+        case float():
+            return round(value, 3)
+        case dict():
+            return {key: rounded(part) for key, part in value.items()}
+        case list():
+            return [rounded(part) for part in value]
+    return value
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument(
+        "folder", type=Path, nargs="?", help="JPEGs of any nesting; taken in turn until there are enough"
+    )
+    parser.add_argument("--count", type=int, default=960, help="photographs to embed")
+    parser.add_argument("--architecture", default="resnet50")
+    parser.add_argument("--size", type=int, default=224, help="side of the square, in pixels")
+    parser.add_argument("--precision", default="auto")
+    parser.add_argument("--repetitions", type=int, default=3)
+    parser.add_argument("-o", "--output", type=Path, help="benchmarks/results/embed-photos-<machine>.json unless given")
+    arguments = parser.parse_args()
+    keep_freed_memory()
+    result = rounded(measure(arguments))
+    machine = re.sub(r"[^a-z0-9]+", "-", f"{result['hardware']['name']} {result['hardware']['cores']}".lower())
+    output = arguments.output or RESULTS / f"embed-photos-{arguments.architecture}-{machine}.json"
+    output.parent.mkdir(parents=True, exist_ok=True)
+    output.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+    print(json.dumps(result["medians"], indent=2))
+    print(f"written to {output}", file=sys.stderr)
+
+
+if __name__ == "__main__":
+    main()
