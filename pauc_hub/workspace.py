@@ -129,10 +129,7 @@ def open_workspace(output: Path, plan: Plan, *, overwrite: bool = False, restart
             shutil.rmtree(folder)
     if not (folder / RUN).exists():
         with _telling(output):
-            shutil.rmtree(folder, ignore_errors=True)  # what is left of one that was being removed
-            folder.mkdir()
-            with replacing(folder / RUN) as file:
-                file.write(json.dumps(plan.to_json(), indent=1).encode())
+            _begin(folder, plan)
     with _locked(folder, output):
         plan.require_same(folder / RUN, output)
         work = Workspace(folder, output, plan)
@@ -145,6 +142,17 @@ def open_workspace(output: Path, plan: Plan, *, overwrite: bool = False, restart
             if not work.done:
                 shutil.rmtree(folder, ignore_errors=True)
             raise
+
+
+def _begin(folder: Path, plan: Plan) -> None:
+    shutil.rmtree(folder, ignore_errors=True)  # what is left of one that was being removed
+    folder.mkdir()
+    try:
+        with replacing(folder / RUN) as file:
+            file.write(json.dumps(plan.to_json(), indent=1).encode())
+    except OSError:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
 
 
 @contextmanager

@@ -71,7 +71,7 @@ def test_threads_end_with_the_consumer() -> None:
     deadline = time.monotonic() + 5
     while threading.active_count() > before and time.monotonic() < deadline:
         time.sleep(0.01)
-    assert threading.active_count() == before
+    assert threading.active_count() <= before  # those of an earlier test may end meanwhile
 
 
 # ---------------------------------------------------------------- images in memory
