@@ -3,8 +3,10 @@
 import os
 import secrets
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 
 def write_directory(path: Path, files: Mapping[str, bytes]) -> None:
@@ -20,6 +22,21 @@ def write_directory(path: Path, files: Mapping[str, bytes]) -> None:
     finally:
         shutil.rmtree(new, ignore_errors=True)  # after a success there is none
     sync_directory(path.parent)
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[BinaryIO]:
+    """A file to write, which appears at `path` when all of it is safe on the disk; nothing is left after an error."""
+    new = hidden_sibling(path)
+    try:
+        with new.open("xb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        new.replace(path)
+        sync_directory(path.parent)
+    finally:
+        new.unlink(missing_ok=True)  # after a success there is none
 
 
 def write_synced(path: Path, data: bytes) -> None:

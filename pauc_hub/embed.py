@@ -1,12 +1,10 @@
 """The streaming engine: images are decoded ahead in threads, embedded in batches. N images, S side, D width."""
 
 import os
-import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
-from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import NamedTuple, Protocol, TypeVar
@@ -16,13 +14,10 @@ import numpy.typing as npt
 import torch
 from PIL import Image
 
-import pauc_hub
-from pauc_hub.errors import NoImages, PaucError, UsageError
-from pauc_hub.images import ImageFile, UnreadableImage, from_array, read_with, readable, to_rgb
+from pauc_hub.errors import PaucError, UsageError
+from pauc_hub.images import UnreadableImage, from_array, read_with, readable, to_rgb
 from pauc_hub.jpeg import Pixels, decode
 from pauc_hub.preprocess import Preprocessing
-from pauc_hub.progress import progress_bar
-from pauc_hub.table import Provenance, TableWriter, Unreadable, check_output, errors_path, write_errors
 
 BATCHES_AHEAD = 2  # decoded squares that wait for the network: enough to keep it busy, little memory
 MAX_WORKERS = 32
@@ -59,74 +54,6 @@ class Decoded(NamedTuple):
     size: tuple[int, int]  # width, height as seen
 
 
-@dataclass(frozen=True)
-class Summary:
-    """What embed_files did."""
-
-    images: int
-    """Rows of the table."""
-    unreadable: int
-    """Rows of the errors table."""
-    width: int
-    seconds: float
-    output: Path
-    errors: Path | None
-    """The errors table, where there is one."""
-
-
-def embed_files(
-    encoder: Encoder,
-    images: Sequence[ImageFile],
-    output: Path,
-    *,
-    root: Path,
-    space: str = "backbone",
-    batch_size: int = 64,
-    workers: int | None = None,
-    overwrite: bool = False,
-    quiet: bool = False,
-) -> Summary:
-    """Write the embedding table of `images`, in their order; those that cannot be read go to a table of their own.
-
-    Args:
-        images: what find_images(root) gives.
-        workers: threads that decode; one for each core unless given.
-        quiet: no progress bar.
-
-    Raises:
-        OutputExists, UsageError: the table cannot be written there; nothing was read then.
-        NoImages: not one image could be read; only the errors table is written.
-    """
-    check_output(output, overwrite)
-    width, started = encoder.width_in(space), time.monotonic()
-    unreadable: list[Unreadable] = []
-    decoder = _decoder(encoder)
-
-    def read(image: ImageFile) -> Decoded | Unreadable:
-        try:
-            return _square(image.name, read_with(decoder, image.path), encoder.preprocessing)
-        except UnreadableImage as refusal:
-            return Unreadable(image.name, refusal.kind, refusal.message)
-
-    with (
-        TableWriter(output, width, _provenance(encoder, space, root)) as table,
-        progress_bar(len(images), "embedding", quiet=quiet) as bar,
-        closing(decode_ahead(read, images, workers, BATCHES_AHEAD * batch_size)) as results,
-    ):
-        while group := list(islice(results, batch_size)):
-            decoded = [result for result in group if isinstance(result, Decoded)]
-            unreadable += [result for result in group if isinstance(result, Unreadable)]
-            if decoded:
-                sizes = np.array([image.size for image in decoded], dtype=np.int32)
-                table.write([image.name for image in decoded], _encode(encoder, decoded, space), sizes)
-            bar.advance(len(group))
-        if images and len(unreadable) == len(images):
-            raise _none_readable(unreadable, errors_path(output))
-    errors = _list_unreadable(unreadable, errors_path(output))
-    count = len(images) - len(unreadable)
-    return Summary(count, len(unreadable), width, time.monotonic() - started, output, errors)
-
-
 def embed_images(
     encoder: Encoder,
     images: Iterable[ImageSource],
@@ -144,17 +71,17 @@ def embed_images(
         PaucError: an image cannot be read; the line says which.
         TypeError: something that is no image; likewise.
     """
-    decoder = _decoder(encoder)
+    decoder = choose_decoder(encoder)
 
     def read(numbered: tuple[int, ImageSource]) -> Decoded:
         index, source = numbered
         name = f"image {index}" + (f" ('{readable(source)}')" if isinstance(source, str | Path) else "")
-        return _square(name, _open(name, source, decoder), encoder.preprocessing)
+        return square(name, _open(name, source, decoder), encoder.preprocessing)
 
     parts = [np.empty((0, encoder.width_in(space)), dtype=np.float32)]
     with closing(decode_ahead(read, enumerate(images), workers, BATCHES_AHEAD * batch_size)) as results:
         while group := list(islice(results, batch_size)):
-            parts.append(_encode(encoder, group, space))
+            parts.append(encode(encoder, group, space))
     return np.concatenate(parts)
 
 
@@ -184,16 +111,28 @@ def default_workers() -> int:
     return min(cores, MAX_WORKERS)
 
 
-def _decoder(encoder: Encoder) -> Decoder:
+def choose_decoder(encoder: Encoder) -> Decoder:
     """fp32 promises what Pillow gives, to the last bit; bf16 rounds more than a quicker decoder does."""
     return to_rgb if encoder.precision == "fp32" else decode
 
 
-def _square(name: str, image: Image.Image | Pixels, preprocessing: Preprocessing) -> Decoded:
+def square(name: str, image: Image.Image | Pixels, preprocessing: Preprocessing) -> Decoded:
+    """Make a picture ready for the network."""
     if isinstance(image, Image.Image):
         return Decoded(name, preprocessing.square(image), image.size)
     height, width, _ = image.shape
     return Decoded(name, preprocessing.quick_square(image), (width, height))
+
+
+def encode(encoder: Encoder, images: Sequence[Decoded], space: str) -> npt.NDArray[np.float32]:
+    """Embed a batch of N > 0 images: (N, D)."""
+    batch = torch.from_numpy(np.stack([image.square for image in images]))
+    try:
+        return encoder.encode(batch, space).cpu().numpy()
+    except torch.OutOfMemoryError as error:
+        raise PaucError(
+            f"a batch of {len(images)} images does not fit the GPU. Give a smaller --batch-size."
+        ) from error
 
 
 def _open(name: str, source: ImageSource, decoder: Decoder) -> Image.Image | Pixels:
@@ -211,41 +150,3 @@ def _open(name: str, source: ImageSource, decoder: Decoder) -> Image.Image | Pix
     except (UnreadableImage, OSError) as error:  # an OSError where a PIL image is read as late as here
         raise PaucError(f"{name} cannot be read: {error}.") from error
     raise TypeError(f"{name} is a {type(source).__name__}, not a path, PIL image or array")
-
-
-def _encode(encoder: Encoder, images: Sequence[Decoded], space: str) -> npt.NDArray[np.float32]:
-    batch = torch.from_numpy(np.stack([image.square for image in images]))
-    try:
-        return encoder.encode(batch, space).cpu().numpy()
-    except torch.OutOfMemoryError as error:
-        raise PaucError(
-            f"a batch of {len(images)} images does not fit the GPU. Give a smaller --batch-size."
-        ) from error
-
-
-def _provenance(encoder: Encoder, space: str, root: Path) -> Provenance:
-    return Provenance(
-        model=encoder.name,
-        weights_sha256=encoder.weights_sha256,
-        space=space,
-        preprocessing=encoder.preprocessing.to_config(),
-        precision=encoder.precision,
-        root=readable(root.absolute()),
-        package_version=pauc_hub.__version__,
-    )
-
-
-def _list_unreadable(unreadable: Sequence[Unreadable], path: Path) -> Path | None:
-    if not unreadable:
-        path.unlink(missing_ok=True)  # of an earlier run, which this one replaced
-        return None
-    write_errors(path, unreadable)
-    return path
-
-
-def _none_readable(unreadable: Sequence[Unreadable], path: Path) -> NoImages:
-    write_errors(path, unreadable)
-    first = unreadable[0]
-    return NoImages(
-        f"none of {len(unreadable)} images could be read; '{first.path}': {first.message}. All are listed in '{path}'."
-    )

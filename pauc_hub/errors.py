@@ -33,6 +33,10 @@ class OutputExists(PaucError):
     """Something stands where the result would go."""
 
 
+class UnfinishedRun(PaucError):
+    """A stopped run stands where this one would begin, and was about something else."""
+
+
 class TrainingFailed(PaucError):
     """Training cannot go on: collapsed, diverged, or out of disk."""
 

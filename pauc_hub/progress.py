@@ -25,17 +25,21 @@ class Bar:
 
 
 @contextmanager
-def progress_bar(total: int | None, what: str, unit: str = "images", quiet: bool = False) -> Iterator[Bar]:
+def progress_bar(
+    total: int | None, what: str, unit: str = "images", quiet: bool = False, done: int = 0
+) -> Iterator[Bar]:
     """A bar that is closed at the end, whatever happens; `quiet` shows nothing.
 
     Args:
         total: how many units there are, if known.
         what: what is being done, e.g. "embedding".
+        done: how many were done in an earlier sitting; they do not count for the rate.
     """
     terminal = sys.stderr.isatty()
     stream = sys.stderr if terminal else cast(TextIO, _Lines(sys.stderr))
     with tqdm(
         total=total,
+        initial=done,
         desc=what,
         unit=f" {unit}",
         file=stream,

@@ -1,11 +1,12 @@
 """The embedding table: Parquet that any tool reads, with its provenance inside (architecture.md). N rows, D width."""
 
 import json
-import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass
+from itertools import islice
 from pathlib import Path
+from tempfile import TemporaryFile
 from types import TracebackType
 from typing import Any, BinaryIO, NamedTuple, Self
 
@@ -14,13 +15,14 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pauc_hub.durable import hidden_sibling, sync_directory
+from pauc_hub.durable import hidden_sibling, replacing
 from pauc_hub.errors import OutputExists, PaucError, TableError, UsageError
 
 FORMAT_VERSION = 1
 METADATA_KEY = b"pauc"
 SUFFIX, ERRORS_SUFFIX = ".parquet", ".errors.parquet"
 ROW_GROUP_BYTES = 1 << 24  # of embeddings held back until they are written together
+ERRORS_TOGETHER = 1 << 16  # rows of the errors table, likewise
 
 
 class Unreadable(NamedTuple):
@@ -62,6 +64,7 @@ class TableWriter:
         self._schema = _schema(width, provenance)
         self._rows_together = max(1, ROW_GROUP_BYTES // (4 * width))
         self._held_back: list[pa.RecordBatch] = []
+        self._rows_held_back = 0
         self._stack = ExitStack()
 
     def __enter__(self) -> Self:
@@ -77,21 +80,25 @@ class TableWriter:
 
     def write(self, paths: Sequence[str], embeddings: npt.NDArray[np.float32], sizes: npt.NDArray[np.int32]) -> None:
         """Add N rows: names, (N, D) embeddings, (N, 2) widths and heights."""
-        vectors = pa.FixedSizeListArray.from_arrays(pa.array(embeddings.ravel()), embeddings.shape[1])
-        columns = [pa.array(paths, pa.string()), vectors, pa.array(sizes[:, 0]), pa.array(sizes[:, 1])]
-        self._held_back.append(pa.record_batch(columns, schema=self._schema))
-        if sum(batch.num_rows for batch in self._held_back) >= self._rows_together:
-            self._flush()
+        columns = embedding_columns(paths, embeddings, sizes)
+        self._held_back.append(pa.record_batch(list(columns.values()), schema=self._schema))
+        self._rows_held_back += len(paths)
+        if self._rows_held_back >= self._rows_together:
+            self._flush(whole_groups_only=True)
 
-    def _flush(self) -> None:
-        if self._held_back:
-            batches, self._held_back = self._held_back, []
-            self._parquet.write_table(pa.Table.from_batches(batches).combine_chunks())
+    def _flush(self, *, whole_groups_only: bool) -> None:
+        """Groups have the same number of rows however these came, so that the same rows give the same file."""
+        rows = pa.Table.from_batches(self._held_back, self._schema).combine_chunks()
+        kept = rows.num_rows % self._rows_together if whole_groups_only else 0
+        written = rows.num_rows - kept
+        for start in range(0, written, self._rows_together):
+            self._parquet.write_table(rows.slice(start, min(self._rows_together, written - start)))
+        self._held_back, self._rows_held_back = rows.slice(written).to_batches(), kept
 
     def _close(self, failed: type[BaseException] | None, *_: object) -> None:
         try:
             if not failed:
-                self._flush()
+                self._flush(whole_groups_only=False)
                 self._parquet.close()
         finally:
             with suppress(Exception):  # else its destructor tries, once the file is closed, and complains on stderr
@@ -109,11 +116,27 @@ def _schema(width: int, provenance: Provenance) -> pa.Schema:
     return pa.schema(fields, metadata={METADATA_KEY: json.dumps(about, ensure_ascii=False).encode()})
 
 
-def write_errors(path: Path, rows: Sequence[Unreadable]) -> None:
-    """Write the errors table, whole or not at all."""
+def embedding_columns(
+    paths: Sequence[str], embeddings: npt.NDArray[np.float32], sizes: npt.NDArray[np.int32]
+) -> dict[str, pa.Array]:
+    """N rows as columns: names, (N, D) embeddings, (N, 2) widths and heights."""
+    return {
+        "path": pa.array(paths, pa.string()),
+        "embedding": pa.FixedSizeListArray.from_arrays(pa.array(embeddings.ravel()), embeddings.shape[1]),
+        "width": pa.array(sizes[:, 0]),
+        "height": pa.array(sizes[:, 1]),
+    }
+
+
+def write_errors(path: Path, rows: Iterable[Unreadable]) -> int:
+    """Write the errors table, whole or not at all; returns how many rows there were."""
     schema = pa.schema([pa.field(name, pa.string(), nullable=False) for name in Unreadable._fields])
-    with whole_file(path) as file:
-        pq.write_table(pa.Table.from_pylist([row._asdict() for row in rows], schema), file)
+    rows, count = iter(rows), 0
+    with whole_file(path) as file, pq.ParquetWriter(file, schema) as parquet:
+        while group := list(islice(rows, ERRORS_TOGETHER)):
+            parquet.write_table(pa.Table.from_pylist([row._asdict() for row in group], schema))
+            count += len(group)
+    return count
 
 
 @contextmanager
@@ -123,21 +146,14 @@ def whole_file(path: Path) -> Iterator[BinaryIO]:
     Raises:
         PaucError: it cannot be written; nothing of it is left.
     """
-    new = hidden_sibling(path)
     try:
-        with new.open("xb") as file:
+        with replacing(path) as file:
             yield file
-            file.flush()
-            os.fsync(file.fileno())
-        new.replace(path)
-        sync_directory(path.parent)
     except OSError as error:
         reason = error.strerror or error
         raise PaucError(
             f"'{path}' could not be written ({reason}), and nothing of it is left. Make room, or name another place."
         ) from error
-    finally:
-        new.unlink(missing_ok=True)  # after a success there is none
 
 
 def beside(root: Path) -> Path:
@@ -162,10 +178,11 @@ def check_output(table: Path, overwrite: bool) -> None:
     """
     if table.suffix != SUFFIX:
         raise UsageError(f"the output '{table}' must end in {SUFFIX}.")
-    probe = hidden_sibling(errors_path(table))
     try:
-        probe.touch()
-        probe.unlink()
+        with TemporaryFile(dir=table.parent):  # without a name, so that no kill can leave it behind
+            pass
+        with suppress(FileNotFoundError):
+            hidden_sibling(errors_path(table)).lstat()  # the longest name that will be needed
     except OSError as error:
         raise UsageError(f"'{table}' cannot be written ({error.strerror}). Name another place.") from error
     for path in (table, errors_path(table)):

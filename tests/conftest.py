@@ -67,3 +67,25 @@ def picture() -> Picture:
         return Image.fromarray(coarse).resize((width, height), Image.Resampling.BICUBIC)
 
     return make
+
+
+class MeanColour:
+    """An encoder whose embedding of an image is its mean colour; counts the images of each batch it is given."""
+
+    name, weights_sha256, precision = "mean", "00", "fp32"
+    preprocessing = Preprocessing(size=8, crop_pct=1.0)
+
+    def __init__(self) -> None:
+        self.batches: list[int] = []
+
+    def width_in(self, space: str) -> int:
+        return 3
+
+    def encode(self, batch: torch.Tensor, space: str) -> torch.Tensor:
+        self.batches.append(len(batch))
+        return batch.float().mean(dim=(1, 2))
+
+
+@pytest.fixture
+def mean_colour() -> type[MeanColour]:
+    return MeanColour

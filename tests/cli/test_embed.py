@@ -2,11 +2,12 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -86,6 +87,7 @@ def test_json_is_one_object_and_says_all_that_the_sentence_does(
         "errors": "t.errors.parquet",
         "images": 4,
         "unreadable": 1,
+        "resumed": 0,
         "width": 16,
         "model": "tiny",
         "space": "projection",
@@ -152,20 +154,40 @@ def pauc(*arguments: str) -> Sequence[str]:
     return [sys.executable, "-m", "pauc_hub.cli", *arguments]
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_stopping_it_leaves_nothing(photos: Path, options: list[str], number: signal.Signals) -> None:
-    Image.new("RGB", (3000, 3000)).save(photos / "large.png")
-    for i in range(2000):
-        (photos / f"{i}.png").symlink_to("large.png")
-    process = subprocess.Popen(pauc("embed", "photos", *options), stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-    deadline = time.monotonic() + 60
-    while not any(Path().glob(".*.parquet.*")) and time.monotonic() < deadline:
+def wait_until(condition: Callable[[], bool], seconds: float = 60) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition() and time.monotonic() < deadline:
         time.sleep(0.05)
-    time.sleep(0.3)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_stopped_by_a_signal_it_goes_on_with_the_same_command(
+    photos: Path, options: list[str], number: signal.Signals, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Image.new("RGB", (3000, 3000)).save(photos / "large.png")
+    for i in range(200):
+        (photos / f"{i}.png").symlink_to("large.png")
+    command = ["embed", "photos", "--batch-size", "1", *options]
+    process = subprocess.Popen(pauc(*command), stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    wait_until(Path(".photos.parquet.unfinished").exists)
+    time.sleep(4)  # a large image takes about a fifth of a second
     process.send_signal(number)
     out, err = process.communicate(timeout=60)
-    assert (process.returncode, out, err) == (130, b"", b"error: interrupted; 'photos.parquet' was not written.\n")
-    assert left() == ["photos"]
+    said = re.fullmatch(
+        rb"error: interrupted; (\d+) of 205 images are done, and the same command goes on from there.\n", err
+    )
+    assert (process.returncode, out) == (130, b"")
+    assert said
+    assert int(said[1]) > 0
+    assert left() == [".photos.parquet.unfinished", "photos"]
+    for i in range(200):
+        (photos / f"{i}.png").unlink()
+        (photos / f"{i}.png").symlink_to("a.png")
+    assert run(command) == 0
+    printed = capsys.readouterr().out
+    assert printed.startswith("photos.parquet: 205 embeddings of 96 numbers by tiny in ")
+    assert printed.endswith(f" images/s; {int(said[1])} were done before)\n")
+    assert left() == ["photos", "photos.parquet"]
 
 
 def test_starts_without_what_takes_seconds_to_import(photos: Path) -> None:

@@ -121,8 +121,8 @@ def test_a_full_disk(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixt
     before = left()
     assert run([*EMBED, "--quiet"]) == 1
     assert capsys.readouterr().err == (
-        "error: 'photos.parquet' could not be written (No space left on device), and nothing of it is left. "
-        "Make room, or name another place.\n"
+        "error: 'photos.parquet' could not be written (No space left on device). "
+        "Make room, and the same command goes on where it stopped.\n"
     )
     assert left() == before
 
@@ -131,7 +131,7 @@ UNEXPECTED: list[tuple[BaseException, int, str]] = [
     (RuntimeError("two\nlines"), 1, "RuntimeError: two lines (unexpected; --debug shows where)"),
     (torch.OutOfMemoryError("CUDA"), 1, "a batch of 1 images does not fit the GPU. Give a smaller --batch-size."),
     (MemoryError(), 1, "not enough memory. A smaller --batch-size needs less."),
-    (KeyboardInterrupt(), 130, "interrupted; 'photos.parquet' was not written."),
+    (KeyboardInterrupt(), 130, "interrupted; 0 of 1 images are done, and the same command goes on from there."),
 ]
 
 

@@ -61,7 +61,18 @@ def test_several_writes_are_one_table(tmp_path: Path, monkeypatch: pytest.Monkey
             table.write(*(column[start : start + 3] for column in (names, embeddings, sizes)))  # type: ignore[arg-type]
     assert read_table(tmp_path / "t.parquet").paths == names
     assert np.array_equal(read_table(tmp_path / "t.parquet").embeddings, embeddings)
-    assert pq.ParquetFile(tmp_path / "t.parquet").num_row_groups == 2  # of 6 and 4 rows
+    assert pq.ParquetFile(tmp_path / "t.parquet").num_row_groups == 3  # of 4, 4 and 2 rows
+
+
+def test_the_same_rows_give_the_same_file_however_they_come(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(table_module, "ROW_GROUP_BYTES", 4 * 3 * 4)  # of 4 rows
+    names, embeddings, sizes = rows(23)
+    for step in (1, 3, 4, 9, 23):
+        with TableWriter(tmp_path / f"{step}.parquet", 3, PROVENANCE) as table:
+            for start in range(0, 23, step):
+                part = slice(start, start + step)
+                table.write(names[part], embeddings[part], sizes[part])
+    assert len({path.read_bytes() for path in tmp_path.iterdir()}) == 1
 
 
 def test_the_schema_is_the_documented_one(tmp_path: Path) -> None:
@@ -137,7 +148,7 @@ def test_a_disk_that_fills_at_the_end_leaves_nothing(tmp_path: Path, monkeypatch
 def test_errors_are_a_table_of_their_own(tmp_path: Path) -> None:
     path = errors_path(tmp_path / "photos.v2.parquet")
     assert path.name == "photos.v2.errors.parquet"
-    write_errors(path, [Unreadable("a.jpg", "empty", "the file has no bytes"), Unreadable("b.jpg", "io", "x")])
+    write_errors(path, iter([Unreadable("a.jpg", "empty", "the file has no bytes"), Unreadable("b.jpg", "io", "x")]))
     assert pq.read_table(path).to_pylist() == [
         {"path": "a.jpg", "kind": "empty", "message": "the file has no bytes"},
         {"path": "b.jpg", "kind": "io", "message": "x"},
