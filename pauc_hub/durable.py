@@ -17,11 +17,11 @@ def write_directory(path: Path, files: Mapping[str, bytes]) -> None:
         new.mkdir()
         for name, data in files.items():
             write_synced(new / name, data)
-        sync_directory(new)
+        sync(new)
         _put_in_place(new, path)
     finally:
         shutil.rmtree(new, ignore_errors=True)  # after a success there is none
-    sync_directory(path.parent)
+    sync(path.parent)
 
 
 @contextmanager
@@ -34,7 +34,7 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
             file.flush()
             os.fsync(file.fileno())
         new.replace(path)
-        sync_directory(path.parent)
+        sync(path.parent)
     finally:
         new.unlink(missing_ok=True)  # after a success there is none
 
@@ -46,8 +46,8 @@ def write_synced(path: Path, data: bytes) -> None:
         os.fsync(file.fileno())
 
 
-def sync_directory(path: Path) -> None:
-    """Without this, a file's name may be lost in a power cut though its content is safe."""
+def sync(path: Path) -> None:
+    """A file or a folder; without the latter, a file's name may be lost in a power cut though its content is safe."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

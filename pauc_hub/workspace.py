@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from pauc_hub.durable import replacing, sync_directory
+from pauc_hub.durable import replacing, sync
 from pauc_hub.errors import PaucError
 from pauc_hub.plan import Plan
 from pauc_hub.shards import Outcomes, read_shard, shards_in_a_row, write_shard
@@ -76,9 +76,9 @@ class Workspace:
     def publish(self) -> None:
         """Put the finished files in their places, and end the working folder."""
         with _telling(self.output):
-            sync_directory(self._folder / MAKING)
+            sync(self._folder / MAKING)
             (self._folder / MAKING).rename(self._folder / FINISHED)
-            sync_directory(self._folder)
+            sync(self._folder)
             _settle(self._folder, self.output)
 
     def load(self) -> None:
@@ -193,7 +193,7 @@ def _settle(folder: Path, output: Path) -> None:
         errors_path(output).unlink(missing_ok=True)  # of the table that this one replaces
     for path in sorted(finished.iterdir(), key=lambda path: path.name != output.name):
         path.replace(output.with_name(path.name))
-    sync_directory(output.parent)
+    sync(output.parent)
     for path in {*folder.iterdir()} - {finished}:
         _remove(path)
     _remove(finished)  # after all others, since it says that nothing else here is needed

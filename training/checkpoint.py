@@ -4,7 +4,6 @@ Random numbers need no state (draws.py): they follow from the seed and the place
 """
 
 import json
-import os
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -13,6 +12,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from pauc_hub.durable import sync
 from pauc_hub.errors import TrainingFailed, UsageError
 from pauc_hub.folder import Prototypes
 from pauc_hub.training.encoder import MomentumPair
@@ -59,9 +59,9 @@ def save(
     temporary = run / f".{NAME}.writing"
     try:
         save_file({name: value.cpu().contiguous() for name, value in tensors.items()}, temporary, metadata)
-        _sync(temporary)
+        sync(temporary)
         temporary.replace(run / NAME)
-        _sync(run)
+        sync(run)
     except (OSError, SafetensorError) as error:
         temporary.unlink(missing_ok=True)
         raise TrainingFailed(
@@ -131,11 +131,3 @@ def _expectation(tensors: dict[str, Tensor]) -> Expectation | None:
 def _prototypes(tensors: dict[str, Tensor], m: int) -> Prototypes:
     start = f"prototypes.{m}."
     return Prototypes(**{name.removeprefix(start): value for name, value in tensors.items() if name.startswith(start)})
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -155,7 +155,7 @@ def test_a_crash_between_writing_and_renaming_leaves_the_checkpoint_before(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(checkpoint, "_sync", crash)
+        patch.setattr(checkpoint, "sync", crash)
         with pytest.raises(KeyboardInterrupt):
             checkpoint.save(saved, Place(4, 0, 1.0, "abc"), *learnt, None)
     assert checkpoint.read_place(saved, "abc") == PLACE
