@@ -13,10 +13,11 @@ import pauc_hub
 from pauc_hub.embed import BATCHES_AHEAD, Decoded, Encoder, choose_decoder, decode_ahead, encode, square
 from pauc_hub.errors import Interrupted, NoImages
 from pauc_hub.images import ImageFile, UnreadableImage, read_with, readable
+from pauc_hub.outputs import open_output
 from pauc_hub.plan import Plan, fingerprint
 from pauc_hub.progress import progress_bar
 from pauc_hub.shards import Outcomes
-from pauc_hub.table import Provenance, TableWriter, Unreadable, errors_path, write_errors
+from pauc_hub.table import Provenance, Unreadable, errors_path, write_errors
 from pauc_hub.workspace import Workspace, open_workspace
 
 
@@ -134,7 +135,7 @@ def _make_tables(work: Workspace, plan: Plan) -> int:
         first = next(reason for part in work.outcomes() for reason in part.unreadable)
         work.publish()
         raise _none_readable(first, unreadable, errors_path(output))
-    with TableWriter(folder / output.name, plan.width, plan.provenance) as table:
+    with open_output(folder / output.name, plan.width, work.images - unreadable, plan.provenance) as table:
         for part in work.outcomes():
             table.write(part.paths, part.embeddings, part.sizes)
     work.publish()

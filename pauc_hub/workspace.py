@@ -15,9 +15,10 @@ from pathlib import Path
 
 from pauc_hub.durable import replacing, sync
 from pauc_hub.errors import PaucError
+from pauc_hub.outputs import check_output
 from pauc_hub.plan import Plan
 from pauc_hub.shards import Outcomes, read_shard, shards_in_a_row, write_shard
-from pauc_hub.table import check_output, errors_path
+from pauc_hub.table import errors_path
 
 SHARD_BYTES = 1 << 24  # of embeddings in a shard
 SHARD_SECONDS = 15.0  # of work in a shard, which is what a power cut costs

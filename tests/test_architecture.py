@@ -11,7 +11,7 @@ ROOT = Path(__file__).resolve().parent.parent
 ROOMS = {"pauc_hub": "pauc_hub", "training": "pauc_hub.training", "cli": "pauc_hub.cli"}  # folder, name in imports
 FLOORS = (
     {"errors"},
-    {"checksums", "durable"},
+    {"checksums", "durable", "vectors"},
     {
         "device",
         "folder",
@@ -19,13 +19,14 @@ FLOORS = (
         "kmeans",
         "metrics",
         "network",
+        "pca",
         "preprocess",
         "progress",
         "projector",
         "registration",
         "table",
     },
-    {"jpeg", "sources"},
+    {"jpeg", "outputs", "sources"},
     {"backbones", "catalog", "embed", "plan", "probe", "prototypes", "shards"},
     {"card", "model", "workspace"},
     {"tabulate"},

@@ -14,8 +14,8 @@ import pauc_hub
 from pauc_hub.embed import embed_images
 from pauc_hub.errors import Interrupted, NoImages, OutputExists, PaucError, UnfinishedRun
 from pauc_hub.images import find_images
+from pauc_hub.outputs import read_table
 from pauc_hub.preprocess import Preprocessing
-from pauc_hub.table import read_table
 from pauc_hub.tabulate import Summary, embed_files
 
 
