@@ -1,7 +1,8 @@
 """Where a table goes and comes from: Parquet, .npy or safetensors, by the end of its name. N rows, D width."""
 
+import json
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -37,6 +38,7 @@ Dtype = Literal["float32", "float16"]
 INDEX_SUFFIX, PCA_SUFFIX = ".index.parquet", ".pca.safetensors"
 BYTES_TOGETHER = 1 << 24  # of embeddings held back until they are written together
 ROWS_TOGETHER = 8192  # read at a time
+RECEIPT_KEY = b"pauc.run"  # of the metadata in Parquet
 BUFFER = 1 << 20  # bytes read at a time from a column, whose row group may be large where others wrote it
 
 
@@ -136,7 +138,13 @@ class Writer:
 
 @contextmanager
 def open_output(
-    path: Path, width: int, rows: int, provenance: Provenance, dtype: Dtype = "float32", pca: Pca | None = None
+    path: Path,
+    width: int,
+    rows: int,
+    provenance: Provenance,
+    dtype: Dtype = "float32",
+    pca: Pca | None = None,
+    receipt: Mapping[str, Any] | None = None,
 ) -> Iterator[Writer]:
     """A writer of a table, which appears at `path` when all of it is safe on the disk; nothing of it after an error.
 
@@ -145,6 +153,7 @@ def open_output(
         rows: that write() will be given in all.
         dtype: of the numbers in the table.
         pca: projects the embeddings on their way, and lies beside the table then; `provenance` need not name it.
+        receipt: what else is to be known of the run; read_receipt() gives it back.
 
     Raises:
         PaucError: it cannot be written.
@@ -160,6 +169,7 @@ def open_output(
         if is_flat:
             files[0].write(flat_header(path.suffix, rows, kept, number, provenance.to_json()))
         schema = table_schema(provenance, None if is_flat else kept, number)
+        schema = schema.with_metadata(schema.metadata | {RECEIPT_KEY: json.dumps(receipt or {}, ensure_ascii=False)})
         with parquet_writer(files[int(is_flat)], schema) as parquet:
             writer = Writer(width, number, pca, parquet, files[0] if is_flat else None)
             yield writer
@@ -238,6 +248,28 @@ def read_provenance(path: Path) -> Provenance:
         TableError: as read_table().
     """
     return _opened(path).provenance
+
+
+def read_names(path: Path) -> Iterator[str]:
+    """The paths of a table's images, in its order; nothing else is read.
+
+    Raises:
+        TableError: as read_table().
+    """
+    for file in _opened(path).files:
+        with _parquet(file) as parquet:
+            for batch in parquet.iter_batches(ROWS_TOGETHER, columns=["path"]):
+                yield from batch["path"].to_pylist()
+
+
+def read_receipt(path: Path) -> dict[str, Any] | None:
+    """What the run that made the file at `path` noted of itself; None where it is no table of a run."""
+    try:
+        with _parquet(files_of(path)[-1]) as file:
+            receipt: dict[str, Any] = json.loads((file.schema_arrow.metadata or {}).get(RECEIPT_KEY, b"{}"))
+            return receipt or None
+    except TableError:
+        return None
 
 
 def read_pca(path: Path) -> Pca | None:

@@ -159,5 +159,8 @@ def companion(table: Path, suffix: str) -> Path:
 
 
 def errors_path(table: Path) -> Path:
-    """Where the images that could not be read are listed."""
+    """Where the images that could not be read are listed; for a part of a table, in a folder of their own."""
+    folder = table.parent
+    if table.name.startswith("part-") and folder.suffix == PARQUET:
+        return companion(folder, ERRORS_SUFFIX) / table.name
     return companion(table, ERRORS_SUFFIX)

@@ -27,8 +27,10 @@ FLOORS = (
         "table",
     },
     {"jpeg", "outputs", "sources"},
-    {"backbones", "catalog", "embed", "plan", "probe", "prototypes", "shards"},
-    {"card", "model", "workspace"},
+    {"backbones", "catalog", "embed", "plan", "probe", "prototypes", "ranks", "shards"},
+    {"card", "model", "update", "workspace"},
+    {"earlier"},
+    {"joining"},
     {"tabulate"},
 )
 UPSTAIRS = {("registration", "backbones")}  # the import hook exists to import the architectures

@@ -49,7 +49,9 @@ CASES: list[tuple[tuple[str, ...], int, str]] = [
         2,
         f"Invalid value for '--precision': 'fp16' is not one of 'auto', 'fp32', 'bf16'. {HELP}",
     ),
-    ((*EMBED, "-o", "t.npy"), 2, "the output 't.npy' must end in .parquet."),
+    ((*EMBED, "-o", "t.csv"), 2, "the output 't.csv' must end in .parquet, .npy or .safetensors."),
+    ((*EMBED, "--pca", "97"), 2, "--pca 97 is more than 1 images can have. Give 1 or less."),
+    ((*EMBED, "--update", "--overwrite"), 2, "--update keeps what --overwrite would make anew: give one of the two."),
     (
         (*EMBED, "-o", "no/t.parquet"),
         2,
@@ -165,7 +167,7 @@ def test_an_interrupt_anywhere_else_is_one_line(
     def stop(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("pauc_hub.images.find_images", stop)
+    monkeypatch.setattr("pauc_hub.sources.open_source", stop)
     assert run(EMBED) == 130
     assert capsys.readouterr() == ("", "error: interrupted\n")
 
@@ -174,6 +176,6 @@ def test_a_system_error_names_its_file(monkeypatch: pytest.MonkeyPatch, capsys: 
     def refuse(*_: object) -> None:
         raise PermissionError(13, "Permission denied", "photos/secret")
 
-    monkeypatch.setattr("pauc_hub.images.find_images", refuse)
+    monkeypatch.setattr("pauc_hub.sources.open_source", refuse)
     assert run(EMBED) == 1
     assert capsys.readouterr() == ("", "error: Permission denied: 'photos/secret'\n")
