@@ -1,4 +1,4 @@
-"""Images in the rows of Parquet files, read a few rows at a time; a row that cannot be read is an entry that says why."""
+"""Images in the rows of Parquet files, read a few at a time; a row that cannot be read is an entry that says why."""
 
 import json
 from bisect import bisect_right
@@ -63,12 +63,9 @@ class Rows:
         rows = [end - start for part in self.parts for start, end in pairwise(part.bounds[part.first : part.last + 1])]
         cut, before, parts = portion([count or 1 for count in rows], rank, ranks), 0, []
         for part in self.parts:
-            first, last = (
-                max(part.first, part.first + cut.start - before),
-                min(part.last, part.first + cut.stop - before),
-            )
-            if first < last:
-                parts.append(replace(part, first=first, last=last))
+            groups = range(part.first, part.last)[max(0, cut.start - before) : max(0, cut.stop - before)]
+            if groups:
+                parts.append(replace(part, first=groups.start, last=groups.stop))
             before += part.last - part.first
         return replace(self, parts=tuple(parts))
 
@@ -99,9 +96,8 @@ def _groups(file: File) -> Groups:
             f"'{file.name}' cannot be read as Parquet ({why(error)[1]}). Fetch it anew, or take it away."
         ) from error
     counts = (metadata.row_group(group).num_rows for group in range(metadata.num_row_groups))
-    return Groups(
-        file, image_column(file.name, schema), tuple(accumulate(counts, initial=0)), 0, metadata.num_row_groups
-    )
+    bounds = tuple(accumulate(counts, initial=0))
+    return Groups(file, image_column(file.name, schema), bounds, first=0, last=len(bounds) - 1)
 
 
 def image_column(name: str, schema: "pa.Schema") -> str:
@@ -112,11 +108,10 @@ def image_column(name: str, schema: "pa.Schema") -> str:
     """
     if METADATA_KEY in (schema.metadata or {}):
         raise UsageError(f"'{name}' is a table of embeddings. Give the images that it was made from.")
-    fitting = {
-        field.name: _is_struct(field.type) for field in schema if _is_struct(field.type) or _is_binary(field.type)
-    }
-    marked = [column for column in _marked(schema) if column in fitting]
-    chosen = marked or [column for column, struct in fitting.items() if struct or column in COLUMNS]
+    structs = [field.name for field in schema if _is_struct(field.type)]
+    plain = [field.name for field in schema if _is_binary(field.type)]
+    marked = [column for column in _marked(schema) if column in structs + plain]
+    chosen = marked or structs + [column for column in plain if column in COLUMNS]
     if not chosen:
         raise PaucError(
             f"'{name}' has no column of images (its columns: {', '.join(schema.names)}). "

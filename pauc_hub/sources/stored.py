@@ -3,10 +3,11 @@
 import re
 import tarfile
 import zlib
+from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from io import BytesIO
-from itertools import accumulate
+from itertools import accumulate, pairwise
 from typing import BinaryIO
 
 from pauc_hub.images import SYSTEM_KINDS, UnreadableImage
@@ -99,10 +100,6 @@ def portion(weights: Sequence[int], rank: int, ranks: int) -> slice:
     Each goes where its middle lies when the whole is divided evenly; so neighbours stay together, and of equal things
     none gets more than one above another.
     """
-    total, before = sum(weights), 0
-    first = last = 0
-    for index, (weight, after) in enumerate(zip(weights, accumulate(weights), strict=True)):
-        owner = (before + after) * ranks // (2 * total)
-        first, last = (index + 1 if owner < rank else first), (index + 1 if owner <= rank else last)
-        before = after
-    return slice(first, last)
+    total = sum(weights)
+    owners = [(start + end) * ranks // (2 * total) for start, end in pairwise(accumulate(weights, initial=0))]
+    return slice(bisect_left(owners, rank), bisect_right(owners, rank))
