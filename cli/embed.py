@@ -41,10 +41,10 @@ def embed(
     from pauc_hub.earlier import check_place
     from pauc_hub.ranks import Ranks
     from pauc_hub.sources import open_source
-    from pauc_hub.table import beside
+    from pauc_hub.table import table_of
 
     ranks, folder = Ranks.from_environment(), locate(model)
-    source, table = ranks.share(open_source(images)), ranks.place(output or beside(Path(images)))
+    source, table = ranks.share(open_source(images)), ranks.place(table_of(images, output))
     check_place(table, overwrite=overwrite or update)
     from pauc_hub.device import keep_freed_memory  # what follows takes seconds to import
     from pauc_hub.embed import default_workers

@@ -278,9 +278,9 @@ def read_names(path: Path) -> Iterator[str]:
     """The paths of a table's images, in its order; nothing else is read.
 
     Raises:
-        TableError: as read_table().
+        TableError: as open_table().
     """
-    for file in _opened(path).files:
+    for file in open_table(path).files:
         with _parquet(file) as parquet:
             for batch in parquet.iter_batches(ROWS_TOGETHER, columns=["path"]):
                 yield from batch["path"].to_pylist()

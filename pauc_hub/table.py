@@ -145,12 +145,25 @@ def telling(path: Path) -> Iterator[None]:
         ) from error
 
 
-def beside(root: Path) -> Path:
-    """Where the table of a folder of images goes by default: `some/photos` to `some/photos.parquet`."""
+def table_of(place: str, output: Path | None = None) -> Path:
+    """Where the table of a source goes: to `output`, else beside it, `some/photos` to `some/photos.parquet`.
+
+    Raises:
+        UsageError: that would be no name, or that of the source itself.
+    """
+    table = output or _beside(place)
+    if table.resolve() == Path(place).resolve():
+        raise UsageError(f"the table of '{place}' would take its place: name another with -o.")
+    return table
+
+
+def _beside(place: str) -> Path:
+    root = Path(place)
     named = root if root.name not in ("", "..") else root.resolve()
-    if not named.name:
-        raise UsageError(f"the table of '{root}' needs a name: give one with -o.")
-    return named.with_name((named.stem if named.is_file() else named.name) + PARQUET)
+    if not named.name or not root.exists():  # a URL, or a pattern
+        raise UsageError(f"the table of '{place}' needs a name: give one with -o.")
+    name = named.name.partition(".tar")[0] if named.name.endswith((".tar", ".tar.gz")) else named.stem
+    return named.with_name((name if named.is_file() else named.name) + PARQUET)
 
 
 def companion(table: Path, suffix: str) -> Path:

@@ -76,5 +76,5 @@ def recognise(
 
 def _nothing(root: str, others: int) -> NoImages:
     known = ", ".join((*sorted(SUFFIXES), *SUFFIXES_OF_TARS, SUFFIX_OF_ROWS))
-    found = f"{others} files, and none of them" if others else "no file there"
+    found = f"{others} file{'s' * (others != 1)}, none of which" if others else "no file there"
     return NoImages(f"no images in '{root}': {found} ends in {known}.")

@@ -59,7 +59,11 @@ CASES: list[tuple[tuple[str, ...], int, str]] = [
     ),
     (("embed", "/", "-m", "model"), 2, "the table of '/' needs a name: give one with -o."),
     # nothing to work with
-    (("embed", "none"), 1, f"no images in 'none': no file there ends in {SUFFIXES}."),
+    (
+        ("embed", "none"),
+        1,
+        f"no images in '{{here}}/none': 1 file, none of which ends in {SUFFIXES}, .tar, .tar.gz, .tgz, .parquet.",
+    ),
     (
         ("embed", "broken", "-m", "model", "--quiet"),
         1,
@@ -94,7 +98,7 @@ def test_one_line_says_what_is_wrong(
     before = left()
     assert run(arguments) == code
     printed = capsys.readouterr()
-    assert (printed.out, printed.err) == ("", f"error: {message}\n")
+    assert (printed.out, printed.err) == ("", f"error: {message}\n".replace("{here}", str(Path.cwd())))
     assert left() - before <= {"broken.errors.parquet"}
 
 

@@ -60,7 +60,9 @@ def test_only_parts_are_read_in_a_folder(tmp_path: Path) -> None:
     write(folder / "part-00000.parquet", "ab")
     write(folder / ".part-00001.parquet.1a2b3c4d", "cd")
     write(folder / "other.parquet", "ef")
-    write_errors(errors_path(folder / "part-00000.parquet"), [Unreadable("x", "io", "y")])
+    errors = errors_path(folder / "part-00000.parquet")
+    errors.parent.mkdir()
+    write_errors(errors, [Unreadable("x", "io", "y")])
     assert read_table(folder).paths == [*"ab"]
 
 
