@@ -66,7 +66,7 @@ def check_output(output: Path, overwrite: bool) -> None:
         with TemporaryFile(dir=output.parent):  # without a name, so that no kill can leave it behind
             pass
         with suppress(FileNotFoundError):
-            hidden_sibling(max(files, key=lambda path: len(path.name))).lstat()
+            hidden_sibling(pca_path(output)).lstat()  # the longest name that may be needed
     except OSError as error:
         raise UsageError(f"'{output}' cannot be written ({error.strerror}). Name another place.") from error
     for path in files:
@@ -112,7 +112,7 @@ class Writer:
                 self.flush()
 
     def flush(self) -> None:
-        """Hand on what was held back."""
+        """Hand on what is held back: a whole group, or at the end the rest."""
         held = len(self._paths)
         if held:
             columns = embedding_columns(self._paths, self._stored(self._embeddings[:held]), self._sizes[:held])
