@@ -8,6 +8,7 @@ from PIL.ImageFile import ImageFile
 
 from pauc_hub.images import is_upright, to_rgb
 
+LONGEST_HEAD, LONGEST_PIXEL = 1 << 24, 8  # bytes of an ordinary JPEG: what is not the picture, and a pixel of noise
 Pixels = npt.NDArray[np.uint8]  # (H, W, 3)
 
 
@@ -31,8 +32,12 @@ def _decode_jpeg(image: ImageFile) -> Pixels | None:
     file = image.fp
     assert file is not None, "it has been read already"
     file.seek(0)
+    longest = LONGEST_HEAD + image.width * image.height * LONGEST_PIXEL
+    data = file.read(longest + 1)
+    if len(data) > longest:  # much else behind the picture; Pillow reads no further than that goes
+        return None
     try:
-        pixels: Pixels = simplejpeg.decode_jpeg(file.read(), strict=True)
+        pixels: Pixels = simplejpeg.decode_jpeg(data, strict=True)
     except ValueError:
         return None
     return pixels if pixels.shape[:2] == (image.height, image.width) else None
