@@ -10,11 +10,10 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from pauc_hub.errors import UsageError
 from pauc_hub.kmeans.collective import ALONE, Collective
-from pauc_hub.kmeans.lloyd import Descent, Settings, lloyd
+from pauc_hub.kmeans.lloyd import Descent, Settings, lloyd, on_sphere
 from pauc_hub.kmeans.nearest import assign, cluster_means, cluster_sums
 from pauc_hub.kmeans.seeding import plus_plus
 from pauc_hub.kmeans.with_faiss import descend_with_faiss
@@ -93,9 +92,9 @@ def kmeans(
         ValueError: fewer points than clusters, points that are not finite, or a start of another shape.
         UsageError: faiss was asked for and is not installed, or was asked to share.
     """
-    count = _check(points, k, start, group)
     descend = _descend_by(backend, group)
-    origin = torch.zeros_like(points[0]) if spherical else _mean(points, count, group)
+    count = _check(points, k, start, group)
+    origin = points.new_zeros(points.shape[1]) if spherical else _mean(points, count, group)
     points = points.float() - origin  # far from 0, distances would drown in the rounding of |x|^2
     norms = points.square().sum(dim=1)
     settings = Settings(iterations, tolerance, spherical, bf16)
@@ -103,7 +102,7 @@ def kmeans(
     def run(attempt: int) -> Descent:
         generator = torch.Generator().manual_seed(seed + attempt)
         seeds = plus_plus(points, norms, k, generator, group) if start is None else start.to(points) - origin
-        return descend(points, norms, F.normalize(seeds, dim=1) if spherical else seeds, settings, group)
+        return descend(points, norms, on_sphere(seeds) if spherical else seeds, settings, group)
 
     runs = [run(attempt) for attempt in range(restarts if start is None else 1)]
     best = min(runs, key=lambda found: found.objectives[-1])

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from pauc_hub.kmeans.collective import Collective, gather
 from pauc_hub.kmeans.nearest import best_scores, cluster_sizes, cluster_sums, squared_distances
@@ -55,11 +54,18 @@ def lloyd(points: Tensor, norms: Tensor, start: Tensor, settings: Settings, grou
         empty = (sizes == 0).nonzero().squeeze(1)
         if len(empty) > 0:
             halves = _split(moved, sizes, len(empty), points, assignment, gaps, group)
-            moved[empty[: len(halves)]] = F.normalize(halves, dim=1) if settings.spherical else halves
+            moved[empty[: len(halves)]] = on_sphere(halves) if settings.spherical else halves
             splits += len(halves)
         movement = (moved - centroids).square().sum(dim=1).mean().item()
         rests = movement <= settings.tolerance * objectives[-1]
         centroids = moved
+
+
+def on_sphere(vectors: Tensor) -> Tensor:
+    """At unit length; a vector without direction becomes the first axis."""
+    lengths = vectors.double().norm(dim=1, keepdim=True)
+    axis = torch.eye(1, vectors.shape[1], dtype=torch.float64, device=vectors.device)
+    return torch.where(lengths > 0, vectors / lengths, axis).to(vectors.dtype)
 
 
 def _mean(gaps: Tensor, group: Collective) -> float:
