@@ -90,7 +90,7 @@ def stored(files: Sequence[RemoteFile]) -> list[File]:
 def _size(file: RemoteFile) -> int | None:
     if file.size is not None:
         return file.size
-    with _telling(file.name):
+    with _telling(file.system.unstrip_protocol(file.path)):
         size: int | None = file.system.info(file.path)["size"]
     return size
 
@@ -113,7 +113,7 @@ def _open_pattern(url: str) -> Source:
 
     def walk(suffixes: Iterable[str]) -> Iterator[RemoteFile]:
         endings = tuple(suffixes)
-        files = (RemoteFile(public(readable(path.removeprefix(start))), system, path) for path in paths)
+        files = (RemoteFile(readable(public(path).removeprefix(public(start))), system, path) for path in paths)
         return (file for file in files if file.name.lower().endswith(endings))
 
     return recognise(public(base).rstrip("/"), walk, stored)

@@ -5,7 +5,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pauc_hub.errors import NoImages, UsageError
@@ -28,6 +28,7 @@ PART = st.sampled_from(["a", "b", "a.b", "a-b", "a~", "é", "Z", "0"])
 TREE = st.lists(st.lists(PART, min_size=1, max_size=4).map("/".join), min_size=1, max_size=30, unique=True)
 
 
+@settings(deadline=None)  # the disk may be busy
 @given(tree=TREE, start=st.integers(0, 35), ranks=st.integers(1, 40))
 def test_any_tree_is_walked_in_the_order_of_names_from_any_start_in_any_shares(
     tree: list[str], start: int, ranks: int
