@@ -50,7 +50,7 @@ class Rows:
 
     def listing(self) -> Listing:
         marks = (f"{part.file.mark}\0{part.first}\0{part.last}" for part in self.parts)
-        return Listing(sum(part.rows for part in self.parts), fingerprint(marks).sha256)
+        return Listing(sum(part.rows for part in self.parts), fingerprint(marks))
 
     def entries(self, start: int = 0) -> Iterator[Entry]:
         for part in self.parts:

@@ -24,7 +24,7 @@ class Archives:
     files: tuple[File, ...]
 
     def listing(self) -> Listing:
-        return Listing(None, fingerprint(file.mark for file in self.files).sha256)
+        return Listing(None, fingerprint(file.mark for file in self.files))
 
     def entries(self, start: int = 0) -> Iterator[Entry]:
         return islice(chain.from_iterable(map(_images, self.files)), start, None)

@@ -382,7 +382,7 @@ PLACES: Corpus = {
     "folder.jpg/inside.jpg": (READ, inside),
     "folder.jpg/link to all": ("", link("..")),
     "locked.jpg": ("permission", locked),
-    "locked folder": ("permission", locked_folder),
+    "locked folder/": ("permission", locked_folder),
     os.fsdecode(b"caf\xe9.jpg"): (READ, content(PLAIN)),
     os.fsdecode(b"caf\xe9 of text.jpg"): ("not_an_image", content(b"text")),
     "of two\nlines.jpg": (READ, content(PLAIN)),

@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pauc_hub.table import read_table
+from pauc_hub.outputs import read_table
 
 IMAGES, BATCH = 90, 2
 OLD = b"a table that is to be replaced"

@@ -37,5 +37,5 @@ def test_a_folder_without_images_says_what_was_found_and_what_was_looked_for(tmp
         open_source(tmp_path)
     for name in ("a.zip", "b.xyz", ".hidden.png"):
         (tmp_path / name).touch()
-    with pytest.raises(NoImages, match=r"^no images in '.*': 2 files, and none of them ends in \.bmp, .*\.$"):
+    with pytest.raises(NoImages, match=r"^no images in '.*': 2 files, none of which ends in \.bmp, .*\.$"):
         open_source(tmp_path)
