@@ -10,14 +10,14 @@ goes on where it was.
 """
 
 import argparse
-import json
 import os
 import subprocess
 import sys
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
-from itertools import cycle, islice
+from functools import partial
+from itertools import cycle, islice, product
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,7 @@ from measuring import (
     ceilings,
     machine,
     medians,
+    pauc_embed,
     random_model,
     result_path,
     slug,
@@ -60,10 +61,9 @@ class Tool:
 
 def pauc_tool(model: Path, options: str) -> Tool:
     def command(photos: Path, output: Path) -> list[str]:
-        words = ["embed", str(photos), "-m", str(model), "-o", str(output), "--device", "cpu", *options.split()]
-        return [sys.executable, "-m", "pauc_hub.cli", *words, "--overwrite", "--json"]
+        return pauc_embed(photos, model, output, *options.split())
 
-    return Tool(f"{PAUC} {options}".strip(), command, ".parquet", dict(os.environ), "defaults")
+    return Tool(f"{PAUC} {options}".strip(), command, ".parquet", dict(os.environ), f"defaults {options}".strip())
 
 
 def peer_tools(venv: Path, checkpoint: Path) -> list[Tool]:
@@ -73,19 +73,19 @@ def peer_tools(venv: Path, checkpoint: Path) -> list[Tool]:
         return lambda photos, output: [str(venv / "bin/python"), str(PEERS / name), str(photos), str(output), *options]
 
     def lightly(*options: str) -> Callable[[Path, Path], list[str]]:
-        given = [f"checkpoint={checkpoint}", "overwrite=true", "accelerator=cpu", *options]
-        return lambda photos, output: [str(venv / "bin/lightly-train"), "embed", f"data={photos}", f"out={output}", *given]
+        command = [str(venv / "bin/lightly-train"), "embed", f"checkpoint={checkpoint}", "accelerator=cpu", *options]
+        return lambda photos, output: [*command, f"data={photos}", f"out={output}"]
 
-    both = "batches of 128, a worker for each core but one, squashed to 224 x 224"
-    path = "batches of 256, 2 workers"
-    return [
-        Tool("lightly-train embed", lightly(), ".pt", environment, f"defaults: fp32, {both}"),
-        Tool("lightly-train embed bf16", lightly("precision=bf16-mixed"), ".pt", environment, f"bf16-mixed, {both}"),
-        Tool("plain script", script("plain.py"), ".npy", environment, "fp32, batches of 64, a worker for each core"),
-        Tool("timm inference", script("timm_inference.py"), ".npy", environment, f"defaults: fp32, {path}"),
-        Tool("timm inference bf16", script("timm_inference.py", "--bf16"), ".npy", environment,
-             f"bf16 weights, channels_last, {path}"),
-    ]  # fmt: skip
+    squashed = "batches of 128, a worker for each core but one, squashed to 224 x 224"
+    timm = "batches of 256, 2 workers"
+    peers = (
+        ("lightly-train embed", lightly(), ".pt", f"defaults: fp32, {squashed}"),
+        ("lightly-train embed bf16", lightly("precision=bf16-mixed"), ".pt", f"bf16-mixed, {squashed}"),
+        ("plain script", script("plain.py"), ".npy", "fp32, batches of 64, a worker for each core"),
+        ("timm inference", script("timm_inference.py"), ".npy", f"defaults: fp32, {timm}"),
+        ("timm inference bf16", script("timm_inference.py", "--bf16"), ".npy", f"bf16 weights, channels_last, {timm}"),
+    )
+    return [Tool(name, command, suffix, environment, settings) for name, command, suffix, settings in peers]
 
 
 def make_venv(venv: Path) -> None:
@@ -94,15 +94,15 @@ def make_venv(venv: Path) -> None:
     if stamp.exists() and stamp.read_text(encoding="utf-8") == pins.read_text(encoding="utf-8"):
         return
     print(f"installing the peers into {venv} (once, about 6 GB with torch)", file=sys.stderr)
-    subprocess.run([sys.executable, "-m", "venv", "--clear", str(venv)], check=True)
+    subprocess.run([sys.executable, "-m", "venv", str(venv)], check=True)
     subprocess.run([str(venv / "bin/python"), "-m", "pip", "install", "-qq", "-r", str(pins)], check=True)
     stamp.write_text(pins.read_text(encoding="utf-8"), encoding="utf-8")
 
 
 def peer_versions(venv: Path) -> dict[str, str]:
-    ask = "import json, sys; from importlib.metadata import version; print(json.dumps({n: version(n) for n in sys.argv[1:]}))"
-    found: dict[str, str] = json.loads(watch(str(venv / "bin/python"), "-c", ask, *PEERS_PACKAGES).stdout)
-    return found
+    ask = "import sys; from importlib.metadata import version; print(*map(version, sys.argv[1:]))"
+    told = watch(str(venv / "bin/python"), "-c", ask, *PEERS_PACKAGES).stdout
+    return dict(zip(PEERS_PACKAGES, told.split(), strict=True))
 
 
 def gather(source: Path, count: int, room: Path) -> tuple[Path, Path]:
@@ -173,14 +173,10 @@ def measure(arguments: argparse.Namespace, journal: Journal) -> dict[str, Any]:
         runs: dict[str, Any] = {"bare": [], "one": {t.name: [] for t in tools}, "all": {t.name: [] for t in tools}}
         for i in range(1, arguments.repetitions + 1):
             runs["bare"].append(journal.once(f"{i}: {BARE}", bare_import))
-            for tool in tools:
-                cold = journal.once(f"{i}: {tool.name}, one", lambda tool=tool: run(tool, one, 1, room))
-                full = journal.once(
-                    f"{i}: {tool.name}, {arguments.count}", lambda tool=tool: run(tool, photos, arguments.count, room)
-                )
-                runs["one"][tool.name].append(cold)
-                runs["all"][tool.name].append(full)
-        return runs | {"settings": {tool.name: tool.settings for tool in tools}}
+            for tool, (part, folder, count) in product(tools, (("one", one, 1), ("all", photos, arguments.count))):
+                took = journal.once(f"{i}: {tool.name}, {part}", partial(run, tool, folder, count, room))
+                runs[part][tool.name].append(took)
+    return runs | {"settings": {tool.name: tool.settings for tool in tools}}
 
 
 def summarise(runs: dict[str, Any], top: dict[str, float]) -> dict[str, Any]:
@@ -215,10 +211,10 @@ def limits(every: dict[str, float], start: float, top: dict[str, float]) -> dict
 
 
 LIMITS = (
-    "All are limited by the network's forward pass where cores_busy is near cores_used: its arithmetic (share_of_…_products; "
-    "decoding and resizing, which take the same cores, are not counted in it) and the memory that activations pass through "
-    "between layers (copy_gb_per_second), not by files, which are in the system's cache. Where cores_busy is lower, "
-    "cores wait: for the start, for the decoders, for copies between processes. One photograph is limited by imports."
+    "Where cores_busy is near cores_used, the network's forward pass is the limit: its arithmetic (share_of_…_products) and "
+    "the memory that activations pass through between layers (copy_gb_per_second). Decoding and resizing take the "
+    "same cores and are not in those shares; files come from the system's cache. Where cores_busy is lower, "
+    "cores wait: for the start, for decoders, for copies between processes. Imports limit one photograph."
 )
 
 
@@ -229,7 +225,10 @@ def main() -> None:
     parser.add_argument("--count", type=int, default=960, help="files to embed, the photographs in turn")
     parser.add_argument("--repetitions", type=int, default=3)
     parser.add_argument(
-        "--pauc", action="append", metavar="OPTIONS", help="of `pauc embed`; may be given again, all run beside each other"
+        "--pauc",
+        action="append",
+        metavar="OPTIONS",
+        help="of `pauc embed`; may be given again, all run beside each other",
     )
     parser.add_argument("-o", "--output", type=Path, help="benchmarks/results/… unless given")
     arguments = parser.parse_args()

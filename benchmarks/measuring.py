@@ -11,6 +11,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple, cast
 
@@ -148,13 +149,19 @@ def random_model(path: Path, architecture: str, size: int) -> Path:
     )
 
 
+def pauc_embed(images: Path, model: Path, output: Path, *options: str) -> list[str]:
+    """The command, on the CPU; it prints JSON."""
+    words = ["embed", str(images), "-m", str(model), "-o", str(output), "--device", "cpu", "--overwrite", "--json"]
+    return [sys.executable, "-m", "pauc_hub.cli", *words, *options]
+
+
 def ceilings() -> dict[str, float]:
     """What the processor gives to whoever asks for nothing else: matrix products in GFLOP/s, copying in GB/s."""
     side, size = 2048, 1 << 28
     squares = torch.randn(side, side)
     source, target = torch.ones(size // 4), torch.empty(size // 4)
     products = {"fp32": squares, "bf16": squares.bfloat16()}
-    flops = {f"{name}_gflops": 2e-9 * side**3 / _quickest(lambda m=m: m @ m) for name, m in products.items()}
+    flops = {f"{name}_gflops": 2e-9 * side**3 / _quickest(partial(torch.matmul, m, m)) for name, m in products.items()}
     return flops | {"copy_gb_per_second": 2e-9 * size / _quickest(lambda: target.copy_(source))}
 
 
