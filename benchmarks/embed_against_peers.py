@@ -211,7 +211,7 @@ def limits(every: dict[str, float], start: float, top: dict[str, float]) -> dict
 
 
 LIMITS = (
-    "Where cores_busy is near cores_used, the forward pass is the limit: the network's arithmetic (share_of_…_products) "
+    "Where cores_busy is near cores_used, the forward pass is the limit: its arithmetic (share_of_…_products) "
     "and the memory that activations pass through between layers (copy_gb_per_second). Decoding and resizing take the "
     "same cores and are not in those shares; files come from the system's cache. Where cores_busy is lower, "
     "cores wait: for the start, for decoders, for copies between processes. Imports limit one photograph."
