@@ -147,12 +147,7 @@ def run(tool: Tool, photos: Path, count: int, room: Path) -> dict[str, float]:
     took = watch(*tool.command(photos, output), environment=tool.environment)
     if shape(output) != (count, WIDTH):
         raise SystemExit(f"{tool.name} left embeddings of shape {shape(output)}, not {(count, WIDTH)}")
-    return {
-        "seconds": took.seconds,
-        "images_per_second": count / took.seconds,
-        "peak_mib": took.peak_mib,
-        "cores_busy": took.cpu_seconds / took.seconds,
-    }
+    return took.figures(count)
 
 
 def bare_import() -> dict[str, float]:

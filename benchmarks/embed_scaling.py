@@ -132,12 +132,7 @@ def whole(model: Path, folder: Path, count: int, room: Path) -> dict[str, float]
     if told["images"] != count:
         raise SystemExit(f"{count} images were made, and the table has {told['images']}")
     output.unlink()
-    return {
-        "seconds": took.seconds,
-        "images_per_second": count / took.seconds,
-        "peak_mib": took.peak_mib,
-        "cores_busy": took.cpu_seconds / took.seconds,
-    }
+    return took.figures(count)
 
 
 def measure(counts: Sequence[int], repetitions: int, journal: Journal) -> dict[str, Any]:

@@ -12,6 +12,8 @@ import tempfile
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
+from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NamedTuple, cast
 
@@ -24,6 +26,7 @@ from pauc_hub.training import receipts
 
 RESULTS = Path(__file__).resolve().parent / "results"
 PROC = Path("/proc")
+MORE_PACKAGES = ("simplejpeg", "pyarrow", "openvino")
 SECONDS_BETWEEN_SAMPLES = 0.1
 SAMPLING_SHARE = 0.04  # at most, of one core: memory of gigabytes takes 20 ms to sample
 
@@ -36,6 +39,15 @@ class Watched(NamedTuple):
     peak_mib: float
     """Largest sum of the processes' proportional set sizes that was sampled: what several share counts once."""
     stdout: str
+
+    def figures(self, count: int) -> dict[str, float]:
+        """Of a command that embedded `count` images."""
+        return {
+            "seconds": self.seconds,
+            "images_per_second": count / self.seconds,
+            "peak_mib": self.peak_mib,
+            "cores_busy": self.cpu_seconds / self.seconds,
+        }
 
 
 def watch(*command: str, environment: Mapping[str, str] | None = None) -> Watched:
@@ -196,7 +208,7 @@ def machine() -> dict[str, Any]:
     return {
         "hardware": receipts.hardware(torch.device("cpu")),
         "cores_used": len(os.sched_getaffinity(0)),
-        "versions": receipts.versions(),
+        "versions": receipts.versions() | {name: version(name) for name in MORE_PACKAGES if find_spec(name)},
         "commit": receipts.commit(),
     }
 

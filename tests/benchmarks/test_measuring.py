@@ -7,7 +7,7 @@ from typing import Any
 
 import measuring
 import pytest
-from measuring import Journal, medians, memory_of, processes_of, rounded, slug, watch
+from measuring import Journal, Watched, medians, memory_of, processes_of, rounded, slug, watch
 
 MIB = 2**20
 FORKS = f"""import os, sys
@@ -42,6 +42,11 @@ def test_a_command_is_watched_to_its_end() -> None:
     assert took.seconds >= 0.3
     assert took.cpu_seconds > 0
     assert took.peak_mib > 0
+
+
+def test_figures_by_hand() -> None:
+    found = Watched(seconds=4.0, cpu_seconds=6.0, peak_mib=300.0, stdout="").figures(10)
+    assert found == {"seconds": 4.0, "images_per_second": 2.5, "peak_mib": 300.0, "cores_busy": 1.5}
 
 
 def test_a_command_that_fails_ends_the_measurement_and_says_why() -> None:
