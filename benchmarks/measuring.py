@@ -67,6 +67,7 @@ def watch(*command: str, environment: Mapping[str, str] | None = None) -> Watche
         finally:
             if process.returncode is None:
                 os.killpg(process.pid, signal.SIGKILL)
+                process.wait()
         output.seek(0)
         errors.seek(0)
         if process.returncode:
