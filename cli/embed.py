@@ -1,9 +1,9 @@
-"""`pauc embed`: a folder of images to a table of embeddings."""
+"""`pauc embed`: images to a table of embeddings."""
 
 import json
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -13,52 +13,66 @@ from pauc_hub.cli.summary import as_object, sentence
 
 
 def embed(
-    images: Annotated[Path, typer.Argument(help="Folder of images, of any nesting; or one image.")],
+    images: Annotated[
+        str, typer.Argument(help="Folder of images, of any nesting; one image; tar or Parquet files; or a URL of such.")
+    ],
     model: options.Model = "pauc_resnet18",
     output: Annotated[
-        Path | None, typer.Option("-o", "--output", help="Table to write; IMAGES.parquet, beside it, unless given.")
+        Path | None,
+        typer.Option(
+            "-o", "--output", help="File to write: .parquet (IMAGES.parquet unless given), .npy, .safetensors."
+        ),
     ] = None,
     batch_size: options.BatchSize = 64,
     device: options.Device = "auto",
     workers: options.Workers = None,
     precision: options.Precision = "auto",
     space: options.Space = "backbone",
+    dtype: Annotated[Literal["float32", "float16"], typer.Option(help="Of the numbers in the file.")] = "float32",
+    pca: Annotated[int | None, typer.Option(min=1, help="Keep so many principal components.")] = None,
+    update: Annotated[bool, typer.Option("--update", help="Embed only what is new or changed since.")] = False,
     overwrite: options.Overwrite = False,
     restart: Annotated[bool, typer.Option("--restart", help="Drop what a stopped run has done.")] = False,
     as_json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
-    """Turn a folder of images into a table of embeddings (Parquet); given again, a stopped run goes on."""
+    """Turn images into a table of embeddings; given again, a stopped run goes on, and a finished one is left alone."""
     from pauc_hub.catalog import locate
-    from pauc_hub.images import find_images
-    from pauc_hub.table import beside
-    from pauc_hub.workspace import check_start
+    from pauc_hub.earlier import check_place
+    from pauc_hub.ranks import Ranks
+    from pauc_hub.sources import open_source
+    from pauc_hub.table import table_of
 
-    table, folder, found = output or beside(images), locate(model), find_images(images)
-    check_start(table, overwrite)
+    ranks, folder = Ranks.from_environment(), locate(model)
+    source, table = ranks.share(open_source(images)), ranks.place(table_of(images, output))
+    check_place(table, overwrite=overwrite or update)
     from pauc_hub.device import keep_freed_memory  # what follows takes seconds to import
+    from pauc_hub.embed import default_workers
     from pauc_hub.model import load
+    from pauc_hub.plan import Form
     from pauc_hub.tabulate import embed_files
 
     keep_freed_memory()
-    loaded = load(folder, device=device, precision=precision)
+    loaded = load(folder, device=ranks.device(device), precision=precision)
     summary = embed_files(
         loaded,
-        found,
+        source,
         table,
-        root=images,
         space=space,
         batch_size=batch_size,
-        workers=workers,
+        workers=workers or ranks.workers(default_workers()),
+        form=Form(dtype, pca),
         overwrite=overwrite,
         restart=restart,
-        quiet=quiet,
+        update=update,
+        part=ranks.several,
+        quiet=quiet or ranks.rank > 0,
     )
     if summary.errors and not quiet:
-        unreadable = f"{summary.unreadable} of {len(found)} images could not be read"
+        unreadable = f"{summary.unreadable} of {summary.images + summary.unreadable} images could not be read"
         print(f"warning: {unreadable}; listed in {summary.errors}", file=sys.stderr)
     if as_json:
         print(json.dumps(as_object(summary, loaded, space)))
     elif not quiet:
         print(sentence(summary, loaded))
-    raise typer.Exit(SOME_UNREADABLE if summary.unreadable else 0)
+    raise typer.Exit(SOME_UNREADABLE if summary.unreadable and not ranks.several else 0)

@@ -10,6 +10,8 @@ if TYPE_CHECKING:  # they take seconds to import
 
 def sentence(summary: "Summary", model: "Model") -> str:
     made = f"{summary.images} embedding{'s' * (summary.images != 1)} of {summary.width} numbers by {model.name}"
+    if summary.done_before:
+        return f"{summary.output}: complete already, {made}; --update embeds what changed since, --overwrite everything"
     rate = (summary.images + summary.unreadable - summary.resumed) / summary.seconds
     before = f"; {summary.resumed} were done before" if summary.resumed else ""
     return f"{summary.output}: {made} in {summary.seconds:.1f} s ({rate:.1f} images/s{before})"

@@ -3,10 +3,10 @@
 import errno
 import os
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO, TypeVar
+from typing import BinaryIO, NamedTuple, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -43,13 +43,23 @@ class ImageFile:
     """Path below the root with `/` between its parts; bytes that are not UTF-8 as `\\xNN`."""
     path: Path
 
+    def open(self) -> Path:
+        """For read_with(), which looks at the file before it opens it."""
+        return self.path
+
+    def modified(self) -> float:
+        """Seconds since 1970.
+
+        Raises:
+            OSError: it is not there, or may not be looked at.
+        """
+        return self.path.stat().st_mtime
+
 
 def find_images(root: Path) -> list[ImageFile]:
     """All files below `root` that are named like images, sorted by name; `root` may also be one file of any name.
 
-    Symbolic links are followed, also those to folders, but never into a folder they lie in. Hidden files and folders
-    are skipped. Whether a file is any good shows when it is read; a folder that cannot be listed is handed on as if it
-    were a file, so that reading it tells why.
+    Whether a file is any good shows when it is read.
 
     Raises:
         UsageError: there is nothing at `root`.
@@ -59,7 +69,7 @@ def find_images(root: Path) -> list[ImageFile]:
         raise UsageError(f"no such file or folder: '{readable(root)}'")
     if not root.is_dir():
         return [ImageFile(readable(root.name), root)]
-    images = sorted(_walk(root))
+    images = list(walk(root))
     if not images:
         raise NoImages(f"no images in '{readable(root)}': no file there ends in {', '.join(sorted(SUFFIXES))}.")
     return images
@@ -67,28 +77,61 @@ def find_images(root: Path) -> list[ImageFile]:
 
 def readable(path: str | Path) -> str:
     """The path as text that can be printed and stored anywhere."""
+    if isinstance(path, str) and path.isascii():
+        return path
     return os.fsencode(path).decode("utf-8", "backslashreplace")
 
 
-def _walk(root: Path) -> Iterator[ImageFile]:
-    folders: list[tuple[str, Path, frozenset[tuple[int, int]]]] = [("", root, frozenset())]
-    while folders:
-        name, folder, above = folders.pop()
+def walk(root: Path, suffixes: Iterable[str] = SUFFIXES) -> Iterator[ImageFile]:
+    """The files below a folder whose names end so, in the order of their names, found while they are asked for.
+
+    Held at any time are the names in one folder and in those above it. Symbolic links are followed, also those to
+    folders, but never into a folder they lie in. Hidden files and folders are skipped. A folder that cannot be listed
+    is handed on as if it were a file, so that reading it tells why; its name ends in `/`.
+    """
+    endings = tuple(suffixes)
+    try:
+        levels = [_list("", root, frozenset(), endings)]
+    except OSError:
+        yield ImageFile(".", root)
+        return
+    while levels:
+        level = levels[-1]
+        if not level.left:
+            levels.pop()
+            continue
+        last = level.left.pop()
+        name, path = level.name + readable(last), level.path / last
+        if not last.endswith("/"):
+            yield ImageFile(name, path)
+            continue
         try:
-            here = _identity(folder)
-            with os.scandir(folder) as listing:
-                entries = [entry for entry in listing if not entry.name.startswith(".")]
+            levels.append(_list(name, path, level.inside, endings))
         except OSError:
-            yield ImageFile(name.removesuffix("/") or ".", folder)
-            continue
-        if here in above:
-            continue
-        for entry in entries:
-            below, path = name + readable(entry.name), folder / entry.name
-            if _is_folder(entry):
-                folders.append((below + "/", path, above | {here}))
-            elif path.suffix.lower() in SUFFIXES:
-                yield ImageFile(below, path)
+            yield ImageFile(name, path)
+
+
+class _Level(NamedTuple):
+    """A folder on the way of a walk."""
+
+    name: str
+    path: Path
+    inside: frozenset[tuple[int, int]]
+    """Identities of the folder and of those above it."""
+    left: list[str]
+    """What is in it and was not visited yet, the next one last; folders end in `/`."""
+
+
+def _list(name: str, path: Path, above: frozenset[tuple[int, int]], endings: tuple[str, ...]) -> _Level:
+    here = _identity(path)
+    if here in above:
+        return _Level(name, path, above, [])
+    with os.scandir(path) as entries:
+        shown = (entry for entry in entries if not entry.name.startswith("."))
+        marked = (entry.name + "/" if _is_folder(entry) else entry.name for entry in shown)
+        left = [name for name in marked if name.endswith("/") or name.lower().endswith(endings)]
+    left.sort(key=readable, reverse=True)  # with their `/`, folders stand where the names of their files do
+    return _Level(name, path, above | {here}, left)
 
 
 def _identity(folder: Path) -> tuple[int, int]:

@@ -15,7 +15,7 @@ from pauc_hub.durable import replacing
 from pauc_hub.table import Unreadable, embedding_columns
 
 NAME = re.compile(r"(\d{12})-(\d{12})\.arrow")  # of the first image, and of the first one after the last
-UNREADABLE = b"unreadable"
+UNREADABLE, NEWEST = b"unreadable", b"newest"  # keys of a shard's metadata
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,6 +26,8 @@ class Outcomes:
     embeddings: npt.NDArray[np.float32]  # (N, D)
     sizes: npt.NDArray[np.int32]  # (N, 2) width, height as seen
     unreadable: list[Unreadable]
+    newest: float
+    """When the last changed of their files was changed, in seconds since 1970; 0 where they are not files."""
 
     @property
     def count(self) -> int:
@@ -39,6 +41,7 @@ class Outcomes:
             np.concatenate([part.embeddings for part in parts]),
             np.concatenate([part.sizes for part in parts]),
             [reason for part in parts for reason in part.unreadable],
+            max(part.newest for part in parts),
         )
 
 
@@ -47,7 +50,8 @@ def write_shard(folder: Path, start: int, outcomes: Outcomes) -> Path:
     path = folder / f"{start:012}-{start + outcomes.count:012}.arrow"
     reasons = json.dumps(outcomes.unreadable, ensure_ascii=False).encode()
     columns = embedding_columns(outcomes.paths, outcomes.embeddings, outcomes.sizes)
-    batch = pa.record_batch(columns).replace_schema_metadata({UNREADABLE: reasons})
+    about = {UNREADABLE: reasons, NEWEST: json.dumps(outcomes.newest)}
+    batch = pa.record_batch(columns).replace_schema_metadata(about)
     with replacing(path) as file, pa.ipc.new_file(file, batch.schema) as writer:
         writer.write_batch(batch)
     return path
@@ -68,6 +72,7 @@ def read_shard(path: Path) -> Outcomes:
             vectors.flatten().to_numpy().reshape(-1, vectors.type.list_size),
             np.stack([rows["width"].to_numpy(), rows["height"].to_numpy()], axis=1),
             [Unreadable(*reason) for reason in reasons],
+            json.loads(reader.schema.metadata[NEWEST]),
         )
 
 

@@ -1,4 +1,4 @@
-"""A list of images to an embedding table, by way of a working folder, so that no stop loses work. N images, D width."""
+"""Images to an embedding table, by way of a working folder, so that no stop loses work. N images, D width."""
 
 import time
 from collections.abc import Sequence
@@ -10,14 +10,20 @@ from pathlib import Path
 import numpy as np
 
 import pauc_hub
+from pauc_hub.earlier import find_complete, open_earlier
 from pauc_hub.embed import BATCHES_AHEAD, Decoded, Encoder, choose_decoder, decode_ahead, encode, square
-from pauc_hub.errors import Interrupted, NoImages
-from pauc_hub.images import ImageFile, UnreadableImage, read_with, readable
-from pauc_hub.plan import Plan, fingerprint
+from pauc_hub.errors import Interrupted, UsageError
+from pauc_hub.images import UnreadableImage, read_with
+from pauc_hub.joining import join
+from pauc_hub.plan import Form, Plan
 from pauc_hub.progress import progress_bar
 from pauc_hub.shards import Outcomes
-from pauc_hub.table import Provenance, TableWriter, Unreadable, errors_path, write_errors
-from pauc_hub.workspace import Workspace, open_workspace
+from pauc_hub.sources import Entry, Source
+from pauc_hub.table import Provenance, Unreadable, errors_path
+from pauc_hub.update import Additions
+from pauc_hub.workspace import Workspace, open_workspace, settle
+
+AS_GIVEN = Form()
 
 
 @dataclass(frozen=True)
@@ -29,36 +35,48 @@ class Summary:
     unreadable: int
     """Rows of the errors table."""
     resumed: int
-    """Images of both that an earlier sitting had done."""
+    """Images of both that were done before: in an earlier sitting, or in the table that was updated."""
     width: int
     seconds: float
     output: Path
     errors: Path | None
     """The errors table, where there is one."""
 
+    @property
+    def done_before(self) -> bool:
+        """Whether there was nothing to do."""
+        return self.resumed == self.images + self.unreadable
+
 
 def embed_files(
     encoder: Encoder,
-    images: Sequence[ImageFile],
+    source: Source,
     output: Path,
     *,
-    root: Path,
     space: str = "backbone",
     batch_size: int = 64,
     workers: int | None = None,
+    form: Form = AS_GIVEN,
     overwrite: bool = False,
     restart: bool = False,
+    update: bool = False,
+    part: bool = False,
     quiet: bool = False,
 ) -> Summary:
-    """Write the embedding table of `images`, in their order; those that cannot be read go to a table of their own.
+    """Write the embedding table of a source, in its order; images that cannot be read go to a table of their own.
 
     Whatever stops it, the same call goes on where it stopped, and makes the table that it would have made at once.
+    Where that table is there already, it does nothing.
 
     Args:
-        images: what find_images(root) gives.
+        source: what open_source() gives.
+        output: its suffix says which kind of file; outputs.py has them.
         workers: threads that decode; one for each core unless given.
+        form: of the numbers.
         overwrite: whether a table that is there may be replaced, once the new one is whole.
         restart: drop what a stopped run has done.
+        update: take over from the table that is there what did not change since, and embed the rest alone.
+        part: of a table that several processes write; it may be empty.
         quiet: no progress bar.
 
     Raises:
@@ -68,26 +86,51 @@ def embed_files(
         Interrupted: by Ctrl-C; what is done is saved.
     """
     started = time.monotonic()
-    names = (image.name for image in images)
-    plan = Plan(_provenance(encoder, space, root), encoder.width_in(space), len(images), fingerprint(names))
+    whole = Plan(_provenance(encoder, space, source.root), encoder.width_in(space), *source.listing())
+    form.require_fit(whole)
+    _require_sense(form, overwrite=overwrite, update=update, part=part)
+    settle(output)
+    earlier = open_earlier(output, whole, form) if update else None
+    todo = Additions(source, earlier.names, earlier.newest) if earlier else source
+    plan = Plan(whole.provenance, whole.width, *todo.listing()) if earlier else whole
+    if not overwrite and not (earlier and plan.images) and (counts := find_complete(output, whole, form, update)):
+        return _summary(output, counts, sum(counts), started, form.width(whole))
     work: Workspace | None = None
     try:
-        with open_workspace(output, plan, overwrite=overwrite, restart=restart) as work:
+        with open_workspace(output, plan, overwrite=overwrite or update, restart=restart) as work:
             resumed = work.done
-            _embed(encoder, images, work, space, batch_size, workers, quiet)
-            unreadable = _make_tables(work, plan)
+            _embed(encoder, todo, plan.images, work, space, batch_size, workers, quiet)
+            done = work.done
+            counts = join(work, whole, form, part=part, source=source, earlier=earlier)
     except KeyboardInterrupt as stop:
-        done = work.done if work else 0
-        raise Interrupted(
-            f"interrupted; {done} of {len(images)} images are done, and the same command goes on from there."
-        ) from stop
-    seconds, errors = time.monotonic() - started, errors_path(output) if unreadable else None
-    return Summary(len(images) - unreadable, unreadable, resumed, plan.width, seconds, output, errors)
+        raise _interrupted(work.done if work else 0, plan.images) from stop
+    return _summary(output, counts, sum(counts) - done + resumed, started, form.width(whole))
+
+
+def _require_sense(form: Form, *, overwrite: bool, update: bool, part: bool) -> None:
+    if update and overwrite:
+        raise UsageError("--update keeps what --overwrite would make anew: give one of the two.")
+    if part and update:
+        raise UsageError("--update is the work of one process: give it without torchrun.")
+    if part and form.pca:
+        raise UsageError("--pca is the work of one process, since all images share one: leave it out.")
+
+
+def _summary(output: Path, counts: tuple[int, int], resumed: int, started: float, width: int) -> Summary:
+    images, unreadable = counts
+    errors = errors_path(output) if unreadable else None
+    return Summary(images, unreadable, resumed, width, time.monotonic() - started, output, errors)
+
+
+def _interrupted(done: int, images: int | None) -> Interrupted:
+    count = f"{done} images" if images is None else f"{done} of {images} images"
+    return Interrupted(f"interrupted; {count} are done, and the same command goes on from there.")
 
 
 def _embed(
     encoder: Encoder,
-    images: Sequence[ImageFile],
+    source: Source,
+    images: int | None,
     work: Workspace,
     space: str,
     batch_size: int,
@@ -97,16 +140,19 @@ def _embed(
     """Embed what is not done yet; the batches are those of a run that was never stopped where it stopped after one."""
     decoder = choose_decoder(encoder)
 
-    def read(image: ImageFile) -> Decoded | Unreadable:
+    def read(entry: Entry) -> tuple[Decoded | Unreadable, float]:
         try:
-            return square(image.name, read_with(decoder, image.path), encoder.preprocessing)
+            newest = entry.modified() or 0.0
+        except OSError:
+            newest = 0.0
+        try:
+            return square(entry.name, read_with(decoder, entry.open()), encoder.preprocessing), newest
         except UnreadableImage as refusal:
-            return Unreadable(image.name, refusal.kind, refusal.message)
+            return Unreadable(entry.name, refusal.kind, refusal.message), newest
 
-    left = islice(images, work.done, None)
     with (
-        progress_bar(len(images), "embedding", quiet=quiet, done=work.done) as bar,
-        closing(decode_ahead(read, left, workers, BATCHES_AHEAD * batch_size)) as results,
+        progress_bar(images, "embedding", quiet=quiet, done=work.done) as bar,
+        closing(decode_ahead(read, source.entries(work.done), workers, BATCHES_AHEAD * batch_size)) as results,
     ):
         while group := list(islice(results, batch_size)):
             work.add(_outcomes(encoder, group, space))
@@ -114,46 +160,23 @@ def _embed(
     work.save()
 
 
-def _outcomes(encoder: Encoder, group: Sequence[Decoded | Unreadable], space: str) -> Outcomes:
-    decoded = [result for result in group if isinstance(result, Decoded)]
-    unreadable = [result for result in group if isinstance(result, Unreadable)]
+def _outcomes(encoder: Encoder, group: Sequence[tuple[Decoded | Unreadable, float]], space: str) -> Outcomes:
+    decoded = [result for result, _ in group if isinstance(result, Decoded)]
+    unreadable = [result for result, _ in group if isinstance(result, Unreadable)]
     width = encoder.width_in(space)
     embeddings = encode(encoder, decoded, space) if decoded else np.empty((0, width), dtype=np.float32)
     sizes = np.array([image.size for image in decoded], dtype=np.int32).reshape(-1, 2)
-    return Outcomes([image.name for image in decoded], embeddings, sizes, unreadable)
+    newest = max(newest for _, newest in group)
+    return Outcomes([image.name for image in decoded], embeddings, sizes, unreadable, newest)
 
 
-def _make_tables(work: Workspace, plan: Plan) -> int:
-    """Join what is done into the table and the errors table; returns the rows of the latter."""
-    folder, output = work.making(), work.output
-    errors = folder / errors_path(output).name
-    unreadable = write_errors(errors, (reason for part in work.outcomes() for reason in part.unreadable))
-    if not unreadable:
-        errors.unlink()
-    if unreadable and unreadable == work.images:
-        first = next(reason for part in work.outcomes() for reason in part.unreadable)
-        work.publish()
-        raise _none_readable(first, unreadable, errors_path(output))
-    with TableWriter(folder / output.name, plan.width, plan.provenance) as table:
-        for part in work.outcomes():
-            table.write(part.paths, part.embeddings, part.sizes)
-    work.publish()
-    return unreadable
-
-
-def _none_readable(first: Unreadable, count: int, path: Path) -> NoImages:
-    return NoImages(
-        f"none of {count} images could be read; '{first.path}': {first.message}. All are listed in '{path}'."
-    )
-
-
-def _provenance(encoder: Encoder, space: str, root: Path) -> Provenance:
+def _provenance(encoder: Encoder, space: str, root: str) -> Provenance:
     return Provenance(
         model=encoder.name,
         weights_sha256=encoder.weights_sha256,
         space=space,
         preprocessing=encoder.preprocessing.to_config(),
         precision=encoder.precision,
-        root=readable(root.absolute()),
+        root=root,
         package_version=pauc_hub.__version__,
     )

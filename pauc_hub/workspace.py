@@ -15,21 +15,22 @@ from pathlib import Path
 
 from pauc_hub.durable import replacing, sync
 from pauc_hub.errors import PaucError
+from pauc_hub.outputs import check_output
 from pauc_hub.plan import Plan
 from pauc_hub.shards import Outcomes, read_shard, shards_in_a_row, write_shard
-from pauc_hub.table import check_output, errors_path
+from pauc_hub.table import errors_path
 
 SHARD_BYTES = 1 << 24  # of embeddings in a shard
 SHARD_SECONDS = 15.0  # of work in a shard, which is what a power cut costs
 RUN, MAKING, FINISHED = "run.json", "making", "finished"
+ERRORS = ".errors"  # the errors table among the finished files, which may have the very name of the table
 
 
 class Workspace:
     """What open_workspace() gives."""
 
-    def __init__(self, folder: Path, output: Path, plan: Plan) -> None:
+    def __init__(self, folder: Path, output: Path) -> None:
         self.output = output
-        self.images = plan.images
         self._folder = folder
         self._shards: dict[int, Path] = {}  # by the first image of each
         self._saved = 0
@@ -67,7 +68,7 @@ class Workspace:
         return map(read_shard, self._shards.values())
 
     def making(self) -> Path:
-        """An empty folder for the finished files, under their final names."""
+        """An empty folder for the finished files, under their final names; that of the errors table is ERRORS."""
         folder = self._folder / MAKING
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir()
@@ -94,11 +95,10 @@ def working_folder(output: Path) -> Path:
     return output.with_name(f".{output.name}.unfinished")
 
 
-def check_start(output: Path, overwrite: bool) -> None:
-    """Find out before any work whether a run can put its table there.
+def settle(output: Path) -> None:
+    """Bring to its end a run that was stopped when all was done but the moving of its files.
 
     Raises:
-        UsageError, OutputExists: as check_output() does.
         PaucError: another run is at it.
     """
     folder = working_folder(output)
@@ -107,6 +107,16 @@ def check_start(output: Path, overwrite: bool) -> None:
             _settle(folder, output)
     with suppress(OSError):  # only one that holds nothing goes: the last breath of a run that died just before its end
         folder.rmdir()
+
+
+def check_start(output: Path, overwrite: bool) -> None:
+    """Find out before any work whether a run can put its table there.
+
+    Raises:
+        UsageError, OutputExists: as check_output() does.
+        PaucError: as settle() does.
+    """
+    settle(output)
     check_output(output, overwrite)
 
 
@@ -132,7 +142,7 @@ def open_workspace(output: Path, plan: Plan, *, overwrite: bool = False, restart
             _begin(folder, plan)
     with _locked(folder, output):
         plan.require_same(folder / RUN, output)
-        work = Workspace(folder, output, plan)
+        work = Workspace(folder, output)
         work.load()
         try:
             yield work
@@ -149,7 +159,7 @@ def _begin(folder: Path, plan: Plan) -> None:
     folder.mkdir()
     try:
         with replacing(folder / RUN) as file:
-            file.write(json.dumps(plan.to_json(), indent=1).encode())
+            file.write(json.dumps(plan.to_run(), indent=1).encode())
     except OSError:
         shutil.rmtree(folder, ignore_errors=True)
         raise
@@ -188,11 +198,13 @@ def _telling(output: Path) -> Iterator[None]:
 
 def _settle(folder: Path, output: Path) -> None:
     """Move finished files to their places, the table first; may be stopped anywhere, and done again."""
-    finished = folder / FINISHED
-    if (finished / output.name).exists() and not (finished / errors_path(output).name).exists():
-        errors_path(output).unlink(missing_ok=True)  # of the table that this one replaces
+    finished, errors = folder / FINISHED, errors_path(output)
+    if (finished / output.name).exists() and not (finished / ERRORS).exists():
+        errors.unlink(missing_ok=True)  # of the table that this one replaces
     for path in sorted(finished.iterdir(), key=lambda path: path.name != output.name):
-        path.replace(output.with_name(path.name))
+        place = errors if path.name == ERRORS else output.with_name(path.name)
+        place.parent.mkdir(exist_ok=True)
+        path.replace(place)
     sync(output.parent)
     for path in {*folder.iterdir()} - {finished}:
         _remove(path)

@@ -16,7 +16,7 @@ import pytest
 from PIL import Image
 
 from pauc_hub.cli import run
-from pauc_hub.table import read_table
+from pauc_hub.outputs import read_table
 
 
 @pytest.fixture
@@ -123,6 +123,41 @@ def test_folders_of_any_spelling_name_their_table(
     monkeypatch.chdir(tmp_path / "here")
     assert run(["embed", given, "--quiet", *options]) == 0
     assert Path(table).exists()
+
+
+def test_given_again_it_says_that_the_table_is_complete(
+    photos: Path, options: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(["embed", "photos", "--quiet", *options]) == 0
+    assert run(["embed", "photos", *options]) == 0
+    assert capsys.readouterr().out == (
+        "photos.parquet: complete already, 4 embeddings of 96 numbers by tiny; "
+        "--update embeds what changed since, --overwrite everything\n"
+    )
+
+
+def test_an_update_embeds_what_is_new(photos: Path, options: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["embed", "photos", "--quiet", *options]) == 0
+    Image.new("RGB", (9, 9)).save(photos / "e.png")
+    assert run(["embed", "photos", *options]) == 1
+    assert capsys.readouterr().err == (
+        "error: 'photos.parquet' exists, with another number of images (4, now 5), list of images. "
+        "Name another place, or give --overwrite to embed all, or --update to embed what changed.\n"
+    )
+    assert run(["embed", "photos", "--update", *options]) == 0
+    assert capsys.readouterr().out.endswith(" images/s; 4 were done before)\n")
+    assert read_table(Path("photos.parquet")).paths == ["a.png", "b.JPG", "d.gif", "e.png", "trip to Ä/c.webp"]
+
+
+@pytest.mark.parametrize("suffix", [".npy", ".safetensors"])
+def test_other_files_hold_the_numbers_that_were_asked_for(photos: Path, options: list[str], suffix: str) -> None:
+    form = ["--dtype", "float16", "--pca", "3", "--quiet"]
+    assert run(["embed", "photos", "-o", f"v{suffix}", *form, *options]) == 0
+    assert {*left()} == {"photos", "v.index.parquet", "v.pca.safetensors", f"v{suffix}"}
+    table = read_table(Path(f"v{suffix}"))
+    assert table.embeddings.shape == (4, 3)
+    assert table.embeddings.dtype == "float16"
+    assert table.paths == ["a.png", "b.JPG", "d.gif", "trip to Ä/c.webp"]
 
 
 def test_overwriting_replaces_both_tables(photos: Path, options: list[str]) -> None:

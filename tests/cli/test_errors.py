@@ -49,7 +49,9 @@ CASES: list[tuple[tuple[str, ...], int, str]] = [
         2,
         f"Invalid value for '--precision': 'fp16' is not one of 'auto', 'fp32', 'bf16'. {HELP}",
     ),
-    ((*EMBED, "-o", "t.npy"), 2, "the output 't.npy' must end in .parquet."),
+    ((*EMBED, "-o", "t.csv"), 2, "the output 't.csv' must end in .parquet, .npy or .safetensors."),
+    ((*EMBED, "--pca", "97"), 2, "--pca 97 is more than 1 images can have. Give 1 or less."),
+    ((*EMBED, "--update", "--overwrite"), 2, "--update keeps what --overwrite would make anew: give one of the two."),
     (
         (*EMBED, "-o", "no/t.parquet"),
         2,
@@ -57,7 +59,11 @@ CASES: list[tuple[tuple[str, ...], int, str]] = [
     ),
     (("embed", "/", "-m", "model"), 2, "the table of '/' needs a name: give one with -o."),
     # nothing to work with
-    (("embed", "none"), 1, f"no images in 'none': no file there ends in {SUFFIXES}."),
+    (
+        ("embed", "none"),
+        1,
+        f"no images in '{{here}}/none': 1 file, none of which ends in {SUFFIXES}, .tar, .tar.gz, .tgz, .parquet.",
+    ),
     (
         ("embed", "broken", "-m", "model", "--quiet"),
         1,
@@ -92,7 +98,7 @@ def test_one_line_says_what_is_wrong(
     before = left()
     assert run(arguments) == code
     printed = capsys.readouterr()
-    assert (printed.out, printed.err) == ("", f"error: {message}\n")
+    assert (printed.out, printed.err) == ("", f"error: {message}\n".replace("{here}", str(Path.cwd())))
     assert left() - before <= {"broken.errors.parquet"}
 
 
@@ -165,7 +171,7 @@ def test_an_interrupt_anywhere_else_is_one_line(
     def stop(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("pauc_hub.images.find_images", stop)
+    monkeypatch.setattr("pauc_hub.sources.open_source", stop)
     assert run(EMBED) == 130
     assert capsys.readouterr() == ("", "error: interrupted\n")
 
@@ -174,6 +180,6 @@ def test_a_system_error_names_its_file(monkeypatch: pytest.MonkeyPatch, capsys: 
     def refuse(*_: object) -> None:
         raise PermissionError(13, "Permission denied", "photos/secret")
 
-    monkeypatch.setattr("pauc_hub.images.find_images", refuse)
+    monkeypatch.setattr("pauc_hub.sources.open_source", refuse)
     assert run(EMBED) == 1
     assert capsys.readouterr() == ("", "error: Permission denied: 'photos/secret'\n")

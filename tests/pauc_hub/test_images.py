@@ -91,7 +91,7 @@ def test_a_folder_that_cannot_be_listed_is_handed_on_to_the_reader(
         return scandir(path)
 
     monkeypatch.setattr(os, "scandir", refuse_locked)
-    assert names(tmp_path) == ["a.png", "locked"]
+    assert names(tmp_path) == ["a.png", "locked/"]
     with pytest.raises(UnreadableImage, match="Permission denied"):
         read_image(tmp_path / "locked")
 

@@ -1,6 +1,7 @@
 """From images to tables, by an encoder whose embedding of an image is its mean colour."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +14,9 @@ from PIL import Image
 import pauc_hub
 from pauc_hub.embed import embed_images
 from pauc_hub.errors import Interrupted, NoImages, OutputExists, PaucError, UnfinishedRun
-from pauc_hub.images import find_images
+from pauc_hub.outputs import read_table
 from pauc_hub.preprocess import Preprocessing
-from pauc_hub.table import read_table
+from pauc_hub.sources import Entry, Listing, Source, open_source
 from pauc_hub.tabulate import Summary, embed_files
 
 
@@ -36,6 +37,29 @@ def encoder(mean_colour: Any) -> Any:
     return mean_colour()
 
 
+@dataclass(frozen=True)
+class Vanishing:
+    """A source of which one file is gone as soon as the first entry was found."""
+
+    source: Source
+    victim: Path
+
+    @property
+    def root(self) -> str:
+        return self.source.root
+
+    def listing(self) -> Listing:
+        return self.source.listing()
+
+    def entries(self, start: int = 0) -> Iterator[Entry]:
+        for entry in self.source.entries(start):
+            self.victim.unlink(missing_ok=True)
+            yield entry
+
+    def share(self, rank: int, ranks: int) -> Source:
+        return self
+
+
 def stop_after(encoder: Any, batches: int, error: BaseException | type[BaseException]) -> None:
     """From then on, the encoder raises."""
     encode = encoder.encode
@@ -50,8 +74,7 @@ def stop_after(encoder: Any, batches: int, error: BaseException | type[BaseExcep
 
 
 def embed(photos: Path, encoder: Any, **options: Any) -> Summary:
-    images, output = find_images(photos), photos.with_name("photos.parquet")
-    return embed_files(encoder, images, output, root=photos, **{"quiet": True} | options)
+    return embed_files(encoder, open_source(photos), photos.with_name("photos.parquet"), **{"quiet": True} | options)
 
 
 def left(photos: Path) -> list[str]:
@@ -157,9 +180,7 @@ def test_leaves_nothing_when_it_is_stopped_before_anything_is_done(
 
 
 def test_an_image_that_vanishes_after_the_listing_is_a_row(photos: Path, encoder: Any) -> None:
-    images = find_images(photos)
-    (photos / "0.png").unlink()
-    summary = embed_files(encoder, images, photos.with_name("t.parquet"), root=photos, quiet=True)
+    summary = embed_files(encoder, Vanishing(open_source(photos), photos / "0.png"), photos.with_name("t.parquet"))
     errors = pq.read_table(photos.with_name("t.errors.parquet")).to_pylist()
     assert summary.images == 6
     assert errors[0] == {"path": "0.png", "kind": "missing", "message": "No such file or directory"}
@@ -238,16 +259,16 @@ def test_other_images_spaces_and_folders_do_not_go_on(photos: Path, mean_colour:
     with pytest.raises(UnfinishedRun, match=r" had another space \(backbone, now projection\)\. "):
         embed(photos, mean_colour(), space="projection")
     (photos / "0.png").rename(photos / "1.png")
-    with pytest.raises(UnfinishedRun, match=r" had another names of images\. "):
+    with pytest.raises(UnfinishedRun, match=r" had another list of images\. "):
         embed(photos, mean_colour())
     (photos / "1.png").unlink()
-    with pytest.raises(UnfinishedRun, match=r" had another number of images \(9, now 8\), names of images\. "):
+    with pytest.raises(UnfinishedRun, match=r" had another number of images \(9, now 8\), list of images\. "):
         embed(photos, mean_colour())
     (photos / "0.png").write_bytes(b"")
+    moved = photos.rename(tmp_path / "moved")
     with pytest.raises(UnfinishedRun, match=r" had another folder of images \(.*/photos, now .*/moved\)\. "):
-        embed_files(
-            mean_colour(), find_images(photos), tmp_path / "photos.parquet", root=tmp_path / "moved", quiet=True
-        )
+        embed_files(mean_colour(), open_source(moved), tmp_path / "photos.parquet", quiet=True)
+    moved.rename(photos)
     assert embed(photos, mean_colour()).resumed == 4
 
 
@@ -271,8 +292,7 @@ def test_a_stopped_run_leaves_the_table_that_it_would_replace(photos: Path, mean
     whole = tables(photos)
     stop(photos, mean_colour(), overwrite=True)
     assert tables(photos) == whole
-    with pytest.raises(OutputExists):
-        embed(photos, mean_colour())
+    assert embed(photos, mean_colour()).done_before
     assert embed(photos, mean_colour(), overwrite=True).resumed == 4
 
 

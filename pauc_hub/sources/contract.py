@@ -1,0 +1,85 @@
+"""What every source of images is: a list that is walked, again and again, in one order, and never held."""
+
+import hashlib
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
+from itertools import islice
+from pathlib import Path
+from typing import BinaryIO, NamedTuple, Protocol
+
+
+class Entry(Protocol):
+    """One image."""
+
+    @property
+    def name(self) -> str:
+        """As it stands in the table: relative to the root, `/` between its parts, readable() as all of it."""
+
+    def open(self) -> Path | BinaryIO:
+        """For read_with(); made to be called in a decoding thread.
+
+        Raises:
+            OSError, UnreadableImage: it cannot be had; nothing else is raised.
+        """
+
+    def modified(self) -> float | None:
+        """Seconds since 1970, of a local file; None for everything else.
+
+        Raises:
+            OSError: it is not there, or may not be looked at.
+        """
+
+
+class Listing(NamedTuple):
+    """How much there is, and a mark that changes when it does."""
+
+    images: int | None
+    """None where counting would mean to read everything."""
+    sha256: str
+
+
+class Source(Protocol):
+    """Images in an order that stays the same as long as nobody changes them."""
+
+    @property
+    def root(self) -> str:
+        """For provenance: an absolute path, or a URL without credentials."""
+
+    def listing(self) -> Listing:
+        """Look once at all that can be told without reading images."""
+
+    def entries(self, start: int = 0) -> Iterator[Entry]:
+        """The images from the `start`-th on, found while they are asked for."""
+
+    def share(self, rank: int, ranks: int) -> "Source":
+        """The part of one rank. The parts in the order of ranks are the whole, each image once; some may be empty."""
+
+
+@dataclass(frozen=True)
+class Walked:
+    """A source of single files, found by a walk from `first` up to before `last`."""
+
+    root: str
+    walk: Callable[[], Iterator[Entry]]
+    first: int = 0
+    last: int | None = None
+
+    def listing(self) -> Listing:
+        return fingerprint(entry.name for entry in self.entries())
+
+    def entries(self, start: int = 0) -> Iterator[Entry]:
+        return islice(self.walk(), self.first + start, self.last)
+
+    def share(self, rank: int, ranks: int) -> "Walked":
+        images = sum(1 for _ in self.entries())
+        first, last = (self.first + images * part // ranks for part in (rank, rank + 1))
+        return replace(self, first=first, last=last)
+
+
+def fingerprint(names: Iterable[str]) -> Listing:
+    """Count names, and mix them into one sum, in one pass."""
+    digest, images = hashlib.sha256(), 0
+    for name in names:
+        digest.update(name.encode() + b"\0")
+        images += 1
+    return Listing(images, digest.hexdigest())
