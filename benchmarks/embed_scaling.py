@@ -26,8 +26,10 @@ from PIL import Image
 import pauc_hub
 from pauc_hub.device import keep_freed_memory
 from pauc_hub.embed import BATCHES_AHEAD, choose_decoder, decode_ahead, square
-from pauc_hub.images import ImageFile, find_images, read_with
-from pauc_hub.table import Provenance, TableWriter
+from pauc_hub.images import read_with
+from pauc_hub.outputs import open_output
+from pauc_hub.sources import Entry, open_source
+from pauc_hub.table import Provenance
 
 ARCHITECTURE, SIZE, WIDTH, BATCH = "resnet18", 32, 512, 256
 SIDE, DIFFERENT, IN_FOLDER = 64, 4000, 1000
@@ -87,7 +89,7 @@ def timed(count: int, work: Callable[[], object]) -> dict[str, float]:
 
 def listing(folder: Path, count: int) -> dict[str, float]:
     def work() -> None:
-        if len(find_images(folder)) != count:
+        if open_source(folder).listing().images != count:
             raise SystemExit(f"{count} images were made, and the listing has others")
 
     return timed(count, work)
@@ -97,23 +99,23 @@ def reading(model: pauc_hub.Model, folder: Path, count: int) -> dict[str, float]
     """Decoded and resized as `pauc embed` does it, with its threads."""
     decoder = choose_decoder(model)
 
-    def read(image: ImageFile) -> object:
-        return square(image.name, read_with(decoder, image.path), model.preprocessing)
+    def read(image: Entry) -> object:
+        return square(image.name, read_with(decoder, image.open()), model.preprocessing)
 
-    images = find_images(folder)
+    images = open_source(folder).entries()
     return timed(count, lambda: [None for _ in decode_ahead(read, images, None, BATCHES_AHEAD * BATCH)])
 
 
 def writing(folder: Path, count: int, room: Path) -> dict[str, float]:
     """A table of random embeddings, which no compression makes smaller, until it is safe on the disk."""
-    names = [image.name for image in find_images(folder)]
+    names = [image.name for image in open_source(folder).entries()]
     rows = np.random.default_rng(0).standard_normal((BATCH, WIDTH), dtype=np.float32)
     sizes = np.full((BATCH, 2), SIDE, dtype=np.int32)
     output = room / "written.parquet"
 
     def work() -> None:
         about = Provenance("random", "", "backbone", {}, "fp32", "", "")
-        with TableWriter(output, WIDTH, about) as table:
+        with open_output(output, WIDTH, count, about) as table:
             for start in range(0, count, BATCH):
                 part = names[start : start + BATCH]
                 table.write(part, rows[: len(part)], sizes[: len(part)])
