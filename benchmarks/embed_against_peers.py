@@ -165,8 +165,10 @@ def measure(arguments: argparse.Namespace, journal: Journal) -> dict[str, Any]:
         model = random_model(room / "model", "resnet50", SIZE)
         tools = [pauc_tool(model, options) for options in arguments.pauc or [""]]
         tools += peer_tools(arguments.peers_venv, checkpoint)
-        runs: dict[str, Any] = {"bare": [], "one": {t.name: [] for t in tools}, "all": {t.name: [] for t in tools}}
+        runs: dict[str, Any] = {part: {tool.name: [] for tool in tools} for part in ("one", "all")}
+        runs |= {"ceilings": [], "bare": []}
         for i in range(1, arguments.repetitions + 1):
+            runs["ceilings"].append(journal.once(f"{i}: ceilings", ceilings))
             runs["bare"].append(journal.once(f"{i}: {BARE}", bare_import))
             for tool, (part, folder, count) in product(tools, (("one", one, 1), ("all", photos, arguments.count))):
                 took = journal.once(f"{i}: {tool.name}, {part}", partial(run, tool, folder, count, room))
@@ -174,13 +176,13 @@ def measure(arguments: argparse.Namespace, journal: Journal) -> dict[str, Any]:
     return runs | {"settings": {tool.name: tool.settings for tool in tools}}
 
 
-def summarise(runs: dict[str, Any], top: dict[str, float]) -> dict[str, Any]:
+def summarise(runs: dict[str, Any]) -> dict[str, Any]:
     """Medians, and what follows from them; the first tool is ours, and ratios say how many times better it is."""
-    bare = medians(runs["bare"])
+    top, bare = medians(runs["ceilings"]), medians(runs["bare"])
     one, every = ({name: medians(found) for name, found in runs[part].items()} for part in ("one", "all"))
     ours, *peers = every
     return {
-        "medians": {"bare import": bare, "one photograph": one, "all photographs": every},
+        "medians": {"ceilings": top, "bare import": bare, "one photograph": one, "all photographs": every},
         "ratios": {
             "seconds over ours": {peer: every[peer]["seconds"] / every[ours]["seconds"] for peer in peers},
             "peak memory over ours": {peer: every[peer]["peak_mib"] / every[ours]["peak_mib"] for peer in peers},
@@ -234,23 +236,25 @@ def main() -> None:
         "count": arguments.count,
         "photographs": len(photographs(arguments.photos)),
         "pauc": arguments.pauc or [""],
-        "repetitions": arguments.repetitions,
         **machine(),
         "peers": peer_versions(arguments.peers_venv),
     }
-    journal = Journal(output.with_suffix(".unfinished.json"), {k: v for k, v in about.items() if k != "repetitions"})
-    top = journal.once("ceilings", ceilings)
+    journal = Journal(output.with_suffix(".unfinished.json"), about)
     runs = measure(arguments, journal)
     result = {
         "question": "How fast are photographs embedded, beside what people use for it?",
         "command": command(arguments),
         **about,
         "tools": runs.pop("settings"),
-        "ceilings": top,
-        **summarise(runs, top),
+        **summarise(runs),
         "limits": LIMITS,
         "sittings": journal.sittings,
-        "repetitions": {"bare import": runs["bare"], "one photograph": runs["one"], "all photographs": runs["all"]},
+        "repetitions": {
+            "ceilings": runs["ceilings"],
+            "bare import": runs["bare"],
+            "one photograph": runs["one"],
+            "all photographs": runs["all"],
+        },
     }
     write_result(output, result, ("medians", "ratios", "how far from the limit"))
     journal.remove()

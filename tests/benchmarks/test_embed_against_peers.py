@@ -50,12 +50,12 @@ def took(seconds: float, peak: float) -> dict[str, float]:
 
 def test_ratios_say_how_many_times_a_peer_takes_what_we_take() -> None:
     runs = {
+        "ceilings": [{"bf16_gflops": 82.0, "fp32_gflops": 41.0, "copy_gb_per_second": 5.0}],
         "bare": [{"seconds": 4.0, "peak_mib": 400.0}],
         "one": {"ours": [took(5, 500)], "theirs": [took(10, 700)]},
         "all": {"ours": [took(20, 600), took(30, 600), took(21, 600)], "theirs": [took(63, 900)]},
     }
-    top = {"bf16_gflops": 82.0, "fp32_gflops": 41.0, "copy_gb_per_second": 5.0}
-    found = summarise(runs, top)
+    found = summarise(runs)
     assert found["ratios"] == {
         "seconds over ours": {"theirs": 3.0},
         "peak memory over ours": {"theirs": 1.5},
