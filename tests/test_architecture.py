@@ -26,13 +26,20 @@ FLOORS = (
         "registration",
         "table",
     },
-    {"jpeg", "outputs"},
-    {"backbones", "catalog", "embed", "plan", "probe", "prototypes", "shards"},
-    {"card", "model", "workspace"},
-    {"tabulate"},
+    {"cosine", "jpeg", "outputs", "strip"},
+    {"backbones", "catalog", "embed", "lookup", "plan", "probe", "prototypes", "shards"},
+    {"card", "faiss_index", "model", "workspace"},
+    {"neighbors", "queries", "tabulate"},
 )
 UPSTAIRS = {("registration", "backbones")}  # the import hook exists to import the architectures
-ANSWERS = {"probe", "prototypes"}  # rooms that answer questions from tables, and so never embed
+ANSWERS = {
+    "cosine",
+    "faiss_index",
+    "lookup",
+    "neighbors",
+    "probe",
+    "prototypes",
+}  # rooms that answer questions from tables, and so never embed
 BANNED = {"base.py", "common.py", "helpers.py", "utils.py"}  # names for drawers
 
 
