@@ -26,7 +26,7 @@ def search(
     quiet: options.Quiet = False,
 ) -> None:
     """Find the images of a table that are most like a given one, by cosine similarity."""
-    from pauc_hub.lookup import count_rows
+    from pauc_hub.lookup import shape
     from pauc_hub.neighbors import check_k
     from pauc_hub.neighbors import search as search_table
     from pauc_hub.outputs import read_provenance
@@ -36,7 +36,7 @@ def search(
     if page:
         check_page(page, overwrite)
     about = read_provenance(table)
-    check_k(k, count_rows(table), table)
+    check_k(k, shape(table)[0], table)
     queries = find_queries(images, table, about.root)
     own = [query.row for query in queries]
     folder = check_model(model, table, about) if model or None in own else None

@@ -34,13 +34,15 @@ def table_files(table: Path) -> tuple[Path, ...]:
     return tuple(sorted(part for part in parts if not part.name.endswith((ERRORS_SUFFIX, INDEX_SUFFIX))))
 
 
-def count_rows(table: Path) -> int:
-    """N, from the metadata alone."""
-    total = 0
+def shape(table: Path) -> tuple[int, int]:
+    """N and D, from the metadata alone."""
+    rows, width = 0, 0
     for path in _name_files(table):
         with _parquet(path) as file:
-            total += file.metadata.num_rows
-    return total
+            rows += file.metadata.num_rows
+            if not _is_flat(table):
+                width = file.schema_arrow.field("embedding").type.list_size
+    return rows, map_vectors(table)[0].shape[1] if _is_flat(table) else width
 
 
 def find_rows(table: Path, names: Iterable[str]) -> dict[str, int]:
@@ -63,7 +65,7 @@ def read_paths(table: Path, rows: Sequence[int]) -> list[str]:
 
 def read_vectors(table: Path, rows: Sequence[int]) -> npt.NDArray[np.float32]:
     """(len(rows), D) embeddings of some rows, in the order of `rows`, of which there is one at least."""
-    if not table.is_dir() and table.suffix != PARQUET:
+    if _is_flat(table):
         mapped: npt.NDArray[np.float32] = map_vectors(table)[0][np.asarray(rows)].astype(np.float32)
         return mapped
     return np.stack(_read(table, "embedding", rows, lambda column, i: np.asarray(column[i].values, np.float32)))
@@ -88,6 +90,11 @@ def _groups(table: Path) -> Iterator[_Group]:
             for number in range(file.metadata.num_row_groups):
                 yield _Group(path, number, start)
                 start += file.metadata.row_group(number).num_rows
+
+
+def _is_flat(table: Path) -> bool:
+    """Whether its embeddings are not in Parquet."""
+    return not table.is_dir() and table.suffix != PARQUET
 
 
 def _name_files(table: Path) -> tuple[Path, ...]:

@@ -6,6 +6,7 @@ Every row is compared, until a table is so large that an index pays.
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any, Literal
 
@@ -15,7 +16,7 @@ import numpy.typing as npt
 from pauc_hub import faiss_index
 from pauc_hub.cosine import Block, Neighbors, block_rows, nearest
 from pauc_hub.errors import TableError, UsageError
-from pauc_hub.lookup import count_rows, read_paths, read_vectors
+from pauc_hub.lookup import read_paths, shape
 from pauc_hub.outputs import read_batches
 from pauc_hub.progress import Bar, progress_bar
 
@@ -58,11 +59,11 @@ def search(
         TableError: the table is damaged, or of another width than the queries.
         PaucError: the index cannot be written.
     """
-    rows, width = count_rows(table), queries.shape[1]
+    rows, width = shape(table)
     own: list[int | None] = [None] * len(queries) if left_out is None else list(left_out)
     check_k(k, rows - any(row is not None for row in own), table)
-    if (stored := read_vectors(table, [0]).shape[1]) != width:
-        raise TableError(f"'{table}' has embeddings of {stored} numbers, and the queries have {width}.")
+    if queries.shape[1] != width:
+        raise TableError(f"'{table}' has embeddings of {width} numbers, and the queries have {queries.shape[1]}.")
     index, note = None, None
     if rows >= INDEX_ROWS and k <= faiss_index.LARGEST_K and not exact:
         index, note = _index(table, rows, width, quiet)
@@ -105,8 +106,9 @@ def _by_index(
         kept = kept[(rows[kept] >= 0) & (rows[kept] != (-1 if row is None else row))][:k]
         if len(kept) < k:
             return None
-        found.append(Neighbors(rows[kept], scores[kept], read_paths(table, rows[kept].tolist())))
-    return found
+        found.append((rows[kept], scores[kept]))
+    paths = iter(read_paths(table, [row for rows, _ in found for row in rows.tolist()]))
+    return [Neighbors(rows, scores, list(islice(paths, k))) for rows, scores in found]
 
 
 def _blocks(table: Path, rows: int, bar: Bar) -> Iterator[Block]:
