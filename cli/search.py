@@ -12,7 +12,7 @@ from pauc_hub.cli import hits, options
 
 def search(
     images: Annotated[list[str], typer.Argument(help="Image files, or paths that stand in the table.")],
-    table: Annotated[Path, typer.Option("--in", help="Table that `pauc embed` wrote.")],
+    table: Annotated[Path, typer.Option("--in", exists=True, help="Table that `pauc embed` wrote.")],
     k: Annotated[int, typer.Option("-k", min=1, help="Images to find for each.")] = 10,
     model: Annotated[
         str | None,

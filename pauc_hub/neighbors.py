@@ -78,7 +78,7 @@ def check_k(k: int, rows: int, table: Path) -> None:
     if rows < 1:
         raise UsageError(f"'{table}' holds no images to search among.")
     if not 1 <= k <= rows:
-        raise UsageError(f"-k {k} is more than the {rows} images to search among in '{table}'. Give -k {rows} or less.")
+        raise UsageError(f"-k {k} is not between 1 and {rows}, the images to search among in '{table}'.")
 
 
 def _index(table: Path, rows: int, width: int, quiet: bool) -> tuple[Any, str | None]:
