@@ -26,15 +26,22 @@ FLOORS = (
         "registration",
         "table",
     },
-    {"jpeg", "outputs", "sources"},
-    {"backbones", "catalog", "embed", "plan", "probe", "prototypes", "ranks", "shards"},
-    {"card", "model", "update", "workspace"},
-    {"earlier"},
+    {"cosine", "jpeg", "outputs", "sources", "strip"},
+    {"backbones", "catalog", "embed", "lookup", "plan", "probe", "prototypes", "ranks", "shards"},
+    {"card", "faiss_index", "model", "update", "workspace"},
+    {"earlier", "neighbors", "queries"},
     {"joining"},
     {"tabulate"},
 )
 UPSTAIRS = {("registration", "backbones")}  # the import hook exists to import the architectures
-ANSWERS = {"probe", "prototypes"}  # rooms that answer questions from tables, and so never embed
+ANSWERS = {
+    "cosine",
+    "faiss_index",
+    "lookup",
+    "neighbors",
+    "probe",
+    "prototypes",
+}  # rooms that answer questions from tables, and so never embed
 BANNED = {"base.py", "common.py", "helpers.py", "utils.py"}  # names for drawers
 
 
