@@ -13,9 +13,9 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from pauc_hub.errors import TableError
-from pauc_hub.outputs import INDEX_SUFFIX, files_of
+from pauc_hub.outputs import INDEX_SUFFIX, files_of, open_table
 from pauc_hub.table import ERRORS_SUFFIX, PARQUET
-from pauc_hub.vectors import map_vectors
+from pauc_hub.vectors import open_flat
 
 
 class _Group(NamedTuple):
@@ -36,13 +36,8 @@ def table_files(table: Path) -> tuple[Path, ...]:
 
 def shape(table: Path) -> tuple[int, int]:
     """N and D, from the metadata alone."""
-    rows, width = 0, 0
-    for path in _name_files(table):
-        with _parquet(path) as file:
-            rows += file.metadata.num_rows
-            if not _is_flat(table):
-                width = file.schema_arrow.field("embedding").type.list_size
-    return rows, map_vectors(table)[0].shape[1] if _is_flat(table) else width
+    stored = open_table(table)
+    return stored.rows, stored.width
 
 
 def find_rows(table: Path, names: Iterable[str]) -> dict[str, int]:
@@ -66,7 +61,8 @@ def read_paths(table: Path, rows: Sequence[int]) -> list[str]:
 def read_vectors(table: Path, rows: Sequence[int]) -> npt.NDArray[np.float32]:
     """(len(rows), D) embeddings of some rows, in the order of `rows`, of which there is one at least."""
     if _is_flat(table):
-        mapped: npt.NDArray[np.float32] = map_vectors(table)[0][np.asarray(rows)].astype(np.float32)
+        flat = open_flat(table)
+        mapped: npt.NDArray[np.float32] = flat.map(0, flat.shape[0])[np.asarray(rows)].astype(np.float32)
         return mapped
     return np.stack(_read(table, "embedding", rows, lambda column, i: np.asarray(column[i].values, np.float32)))
 
