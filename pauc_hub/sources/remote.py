@@ -167,10 +167,8 @@ def _children(system: Any, path: str, endings: tuple[str, ...]) -> list[tuple[st
 
 
 def _connect(url: str) -> tuple[Any, str]:
-    try:
-        from fsspec.core import url_to_fs  # type: ignore[import-untyped]
-    except ImportError as error:
-        raise PaucError(f"'{public(url)}' needs fsspec: pip install 'pauc-hub[remote]'.") from error
+    from fsspec.core import url_to_fs  # type: ignore[import-untyped]
+
     try:
         system, path = url_to_fs(url)
     except ImportError as error:
