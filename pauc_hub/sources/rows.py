@@ -168,6 +168,8 @@ def _group(part: Groups, parquet: "pq.ParquetFile", group: int, row: int) -> Ite
                 if at >= row:
                     yield _image(part, at, data, path)
                 at += 1
+        if at < end:
+            raise EOFError("the group ends before its rows do")
     except Exception as error:  # of Arrow, the system, the network
         yield from _lost(part, max(at, row), end, error)
 
