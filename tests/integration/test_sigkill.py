@@ -145,7 +145,7 @@ def over(process: int, seconds: float) -> bool:
 
 
 def moments(seed: int, **counts: int) -> list[Moment]:
-    """So many in each stage; those that come before the tables are joined are mixed, and together span the embedding."""
+    """So many in each stage; those before the tables are joined are mixed, and together span the embedding."""
     draw = random.Random(seed)
     latest = {"embedding": 2 / max(1, counts["embedding"])}
     drawn = [(stage, draw.random() * latest.get(stage, 1)) for stage, count in counts.items() for _ in range(count)]
