@@ -24,7 +24,7 @@ OLD = b"a table that is to be replaced"
 ENDED = {0, 3}  # done; done, but some images were unreadable
 COMPLETE = {0, 1}  # given again after its end: the table is there already
 STAGES = ("starting", "embedding", "joining", "publishing", "published")
-# Imports once what takes seconds, and forks a process for each command: no thread runs before that, torch's included.
+# Imports once what takes seconds, and forks a process for each command; torch has started no thread by then.
 SERVER = """
 import json, os, sys
 import pyarrow.parquet, timm, torch
@@ -145,12 +145,12 @@ def over(process: int, seconds: float) -> bool:
 
 
 def moments(seed: int, **counts: int) -> list[Moment]:
-    """So many in each stage, in random order; several kills share one embedding, and not all may be over its end."""
+    """So many in each stage; those before the tables are joined are mixed, and together span the embedding."""
     draw = random.Random(seed)
-    latest = {"embedding": 2 / max(1, counts["embedding"]), "joining": 0.7}
+    latest = {"embedding": 2 / max(1, counts["embedding"])}
     drawn = [(stage, draw.random() * latest.get(stage, 1)) for stage, count in counts.items() for _ in range(count)]
     draw.shuffle(drawn)
-    return drawn
+    return sorted(drawn, key=lambda moment: max(STAGES.index(moment[0]), STAGES.index("embedding")))
 
 
 def kill_at(
