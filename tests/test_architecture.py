@@ -25,7 +25,7 @@ FLOORS = (
         "registration",
         "table",
     },
-    {"jpeg"},
+    {"backend", "jpeg", "openvino_network"},
     {"backbones", "catalog", "embed", "plan", "probe", "prototypes", "shards"},
     {"card", "model", "workspace"},
     {"tabulate"},
