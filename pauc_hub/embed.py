@@ -5,6 +5,7 @@ from collections import deque
 from collections.abc import Callable, Generator, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import NamedTuple, Protocol, TypeVar
@@ -16,14 +17,16 @@ from PIL import Image
 
 from pauc_hub.errors import PaucError, UsageError
 from pauc_hub.images import UnreadableImage, from_array, read_with, readable, to_rgb
-from pauc_hub.jpeg import Pixels, decode
+from pauc_hub.jpeg import Pixels, Reduced, decode, decode_reduced
 from pauc_hub.preprocess import Preprocessing
 
 BATCHES_AHEAD = 2  # decoded squares that wait for the network: enough to keep it busy, little memory
 MAX_WORKERS = 32
+DECODINGS = ("exact", "scaled")
 
 ImageSource = str | Path | Image.Image | npt.NDArray[np.generic]
-Decoder = Callable[[Image.Image], Image.Image | Pixels]
+Picture = Image.Image | Pixels | Reduced
+Decoder = Callable[[Image.Image], Picture]
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
@@ -61,8 +64,12 @@ def embed_images(
     space: str = "backbone",
     batch_size: int = 64,
     workers: int | None = None,
+    decoding: str = "exact",
 ) -> npt.NDArray[np.float32]:
     """Embed paths, PIL images and arrays, in their order.
+
+    Args:
+        decoding: as for choose_decoder().
 
     Returns:
         (N, D) float32; N may be 0.
@@ -71,7 +78,7 @@ def embed_images(
         PaucError: an image cannot be read; the line says which.
         TypeError: something that is no image; likewise.
     """
-    decoder = choose_decoder(encoder)
+    decoder = choose_decoder(encoder, decoding)
 
     def read(numbered: tuple[int, ImageSource]) -> Decoded:
         index, source = numbered
@@ -111,15 +118,30 @@ def default_workers() -> int:
     return min(cores, MAX_WORKERS)
 
 
-def choose_decoder(encoder: Encoder) -> Decoder:
-    """fp32 promises what Pillow gives, to the last bit; bf16 rounds more than a quicker decoder does."""
-    return to_rgb if encoder.precision == "fp32" else decode
+def choose_decoder(encoder: Encoder, decoding: str = "exact") -> Decoder:
+    """fp32 promises what Pillow gives, to the last bit; bf16 rounds more than a quicker decoder does.
+
+    Args:
+        decoding: `exact`, or `scaled` for large JPEGs at a fraction of their sides, quicker and less exact.
+
+    Raises:
+        UsageError: neither.
+    """
+    if decoding not in DECODINGS:
+        raise UsageError(f"unknown decoding '{decoding}'. Use one of {', '.join(DECODINGS)}.")
+    exact = to_rgb if encoder.precision == "fp32" else decode
+    if decoding == "exact":
+        return exact
+    return partial(decode_reduced, short_side=encoder.preprocessing.short_side, otherwise=exact)
 
 
-def square(name: str, image: Image.Image | Pixels, preprocessing: Preprocessing) -> Decoded:
+def square(name: str, image: Picture, preprocessing: Preprocessing) -> Decoded:
     """Make a picture ready for the network."""
-    if isinstance(image, Image.Image):
-        return Decoded(name, preprocessing.square(image), image.size)
+    match image:
+        case Image.Image():
+            return Decoded(name, preprocessing.square(image), image.size)
+        case Reduced():
+            return Decoded(name, preprocessing.quick_square(*image), image.size)
     height, width, _ = image.shape
     return Decoded(name, preprocessing.quick_square(image), (width, height))
 
@@ -135,7 +157,7 @@ def encode(encoder: Encoder, images: Sequence[Decoded], space: str) -> npt.NDArr
         ) from error
 
 
-def _open(name: str, source: ImageSource, decoder: Decoder) -> Image.Image | Pixels:
+def _open(name: str, source: ImageSource, decoder: Decoder) -> Picture:
     try:
         match source:
             case str() | Path():

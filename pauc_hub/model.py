@@ -112,12 +112,14 @@ class Model:
         batch_size: int = 64,
         workers: int | None = None,
         space: str = "backbone",
+        decoding: str = "exact",
     ) -> npt.NDArray[np.float32]:
         """Embed images: paths, PIL images or arrays (H, W) or (H, W, 3 or 4); one alone or many.
 
         Args:
             workers: threads that decode; one for each core unless given.
             space: `backbone`, or `projection` for unit vectors of the space the prototypes live in.
+            decoding: `exact`, or `scaled` for large JPEGs at a fraction of their sides, quicker and less exact.
 
         Returns:
             (N, D) float32; N is 1 for one image alone.
@@ -126,7 +128,7 @@ class Model:
             PaucError: an image cannot be read; the line says which.
         """
         several = cast(Iterable[ImageSource], [images] if _is_one(images) else images)
-        return embed_images(self, several, space=space, batch_size=batch_size, workers=workers)
+        return embed_images(self, several, space=space, batch_size=batch_size, workers=workers, decoding=decoding)
 
     def width_in(self, space: str) -> int:
         """D of a space.
