@@ -21,6 +21,7 @@ from pauc_hub.jpeg import Pixels, Reduced, decode, decode_reduced
 from pauc_hub.preprocess import Preprocessing
 
 BATCHES_AHEAD = 2  # decoded squares that wait for the network: enough to keep it busy, little memory
+BATCHES_UNDER_WAY = 2  # in the network: one that is computed, and one behind it so that it need not wait
 MAX_WORKERS = 32
 DECODINGS = ("exact", "scaled")
 
@@ -87,8 +88,8 @@ def embed_images(
 
     parts = [np.empty((0, encoder.width_in(space)), dtype=np.float32)]
     with closing(decode_ahead(read, enumerate(images), workers, BATCHES_AHEAD * batch_size)) as results:
-        while group := list(islice(results, batch_size)):
-            parts.append(encode(encoder, group, space))
+        groups = iter(lambda: list(islice(results, batch_size)), [])
+        parts += finish_in_order(lambda group: launch(encoder, group, space), groups)
     return np.concatenate(parts)
 
 
@@ -110,6 +111,16 @@ def decode_ahead(
             yield waiting.popleft().result()
     finally:
         pool.shutdown(wait=False, cancel_futures=True)
+
+
+def finish_in_order(launch: Callable[[Item], Callable[[], Result]], items: Iterable[Item]) -> Generator[Result]:
+    """What each launched item comes to, in order; the next ones are under way before one is waited for.
+
+    They are launched one after the other, in a thread of their own.
+    """
+    with closing(decode_ahead(launch, items, workers=1, ahead=BATCHES_UNDER_WAY)) as launched:
+        for finish in launched:
+            yield finish()
 
 
 def default_workers() -> int:
@@ -148,13 +159,28 @@ def square(name: str, image: Picture, preprocessing: Preprocessing) -> Decoded:
 
 def encode(encoder: Encoder, images: Sequence[Decoded], space: str) -> npt.NDArray[np.float32]:
     """Embed a batch of N > 0 images: (N, D)."""
+    return launch(encoder, images, space)()
+
+
+def launch(encoder: Encoder, images: Sequence[Decoded], space: str) -> Callable[[], npt.NDArray[np.float32]]:
+    """Begin to embed a batch of N > 0 images; a GPU goes on by itself until the (N, D) embeddings are asked for."""
     batch = torch.from_numpy(np.stack([image.square for image in images]))
     try:
-        return encoder.encode(batch, space).cpu().numpy()
+        embeddings = encoder.encode(batch, space)
+        if not embeddings.is_cuda:
+            return embeddings.cpu().numpy
+        copied = torch.empty(embeddings.shape, pin_memory=True).copy_(embeddings, non_blocking=True)
+        there = torch.cuda.current_stream(embeddings.device).record_event()
     except torch.OutOfMemoryError as error:
         raise PaucError(
             f"a batch of {len(images)} images does not fit the GPU. Give a smaller --batch-size."
         ) from error
+
+    def finish() -> npt.NDArray[np.float32]:
+        there.synchronize()
+        return copied.numpy()
+
+    return finish
 
 
 def _open(name: str, source: ImageSource, decoder: Decoder) -> Picture:

@@ -14,6 +14,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from pauc_hub.backend import choose_backend
+from pauc_hub.captured import CapturedNetwork
 from pauc_hub.catalog import locate
 from pauc_hub.device import autocast, choose_device, choose_precision
 from pauc_hub.embed import ImageSource, embed_images
@@ -52,7 +53,7 @@ def load(model: str | Path, *, device: str = "auto", precision: str = "auto", ba
     preprocessing = Preprocessing.from_config(folder.preprocessing_config)
     return Model(
         name=str(folder.facts.get("name") or folder.path.resolve().name),
-        network=_network(folder, preprocessing.size, dtype, chosen).to(place),
+        network=_network(folder, preprocessing.size, dtype, chosen, place),
         projector=_projector(folder, place),
         preprocessing=preprocessing,
         folder=folder,
@@ -148,7 +149,9 @@ class Model:
         Returns:
             (N, D) float32 on the model's device; rows of unit norm where the space is `projection`.
         """
-        pixels = self.preprocessing.normalise(batch.to(self.device), self.dtype)
+        if self.device.type == "cuda" and batch.device.type == "cpu":
+            batch = batch.pin_memory()  # only from there the copying can go on beside the computing
+        pixels = self.preprocessing.normalise(batch.to(self.device, non_blocking=True), self.dtype)
         with autocast(self.device, self.dtype):
             features: Tensor = self.network(pixels)
             return (features if space == "backbone" else self._head(space)(features)).float()
@@ -165,13 +168,16 @@ def _is_one(images: Any) -> bool:
     return isinstance(images, str | Path | Image.Image) or (isinstance(images, np.ndarray) and images.ndim <= 3)
 
 
-def _network(folder: ModelFolder, size: int, dtype: torch.dtype, backend: str) -> nn.Module:
+def _network(folder: ModelFolder, size: int, dtype: torch.dtype, backend: str, device: torch.device) -> nn.Module:
     if folder.architecture not in DEPTHS:
-        return _timm_network(folder)
+        return _timm_network(folder).to(device)
     of_openvino = backend == "openvino"  # which rounds the weights itself
     with _refusing_misfits(folder):
         network = build_network(folder.architecture, folder.read_backbone(), torch.float32 if of_openvino else dtype)
-    return OpenVinoNetwork(network, size, dtype) if of_openvino else network
+    if of_openvino:
+        return OpenVinoNetwork(network, size, dtype)
+    network = network.to(device)
+    return CapturedNetwork(network) if device.type == "cuda" else network
 
 
 def _timm_network(folder: ModelFolder) -> nn.Module:

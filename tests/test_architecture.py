@@ -13,6 +13,7 @@ FLOORS = (
     {"errors"},
     {"checksums", "durable"},
     {
+        "captured",
         "device",
         "folder",
         "images",

@@ -2,7 +2,7 @@
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 from torch.nn import functional as F
 
-from pauc_hub.embed import Encoder, ImageSource, choose_decoder, decode_ahead, embed_images, square
+from pauc_hub.embed import Encoder, ImageSource, choose_decoder, decode_ahead, embed_images, finish_in_order, square
 from pauc_hub.errors import PaucError, UsageError
 from pauc_hub.images import read_image, to_rgb
 from pauc_hub.jpeg import Reduced, decode_reduced
@@ -78,6 +78,43 @@ def test_threads_end_with_the_consumer() -> None:
     while threading.active_count() > before and time.monotonic() < deadline:
         time.sleep(0.01)
     assert threading.active_count() <= before  # those of an earlier test may end meanwhile
+
+
+# ---------------------------------------------------------------- batches under way
+
+
+def test_the_next_batch_is_launched_before_one_is_waited_for() -> None:
+    events: list[str] = []
+
+    def launch(item: int) -> Callable[[], int]:
+        events.append(f"launch {item}")
+
+        def finish() -> int:
+            while f"launch {item + 1}" not in events and item < 3:
+                time.sleep(0.001)
+            events.append(f"finish {item}")
+            return -item
+
+        return finish
+
+    assert list(finish_in_order(launch, range(4))) == [0, -1, -2, -3]
+    assert [event for event in events if event.startswith("launch")] == [f"launch {item}" for item in range(4)]
+
+
+def test_what_goes_wrong_in_a_batch_is_raised_and_nothing_goes_on() -> None:
+    launched: list[int] = []
+
+    def launch(item: int) -> Callable[[], int]:
+        launched.append(item)
+        if item == 2:
+            raise PaucError("too large")
+        return lambda: item
+
+    results = finish_in_order(launch, range(100))
+    assert [next(results), next(results)] == [0, 1]
+    with pytest.raises(PaucError, match="too large"):
+        next(results)
+    assert len(launched) <= 5
 
 
 # ---------------------------------------------------------------- decoding
