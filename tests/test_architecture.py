@@ -13,6 +13,7 @@ FLOORS = (
     {"errors"},
     {"checksums", "durable", "vectors"},
     {
+        "captured",
         "device",
         "folder",
         "images",
@@ -26,7 +27,7 @@ FLOORS = (
         "registration",
         "table",
     },
-    {"cosine", "jpeg", "outputs", "sources", "strip"},
+    {"backend", "cosine", "jpeg", "openvino_network", "outputs", "sources", "strip"},
     {"backbones", "catalog", "embed", "lookup", "plan", "probe", "prototypes", "ranks", "shards"},
     {"card", "faiss_index", "model", "update", "workspace"},
     {"earlier", "neighbors", "queries"},
