@@ -6,7 +6,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryFile
-from typing import Any, BinaryIO, Literal
+from typing import Any, BinaryIO, Literal, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -30,7 +30,7 @@ from pauc_hub.table import (
     table_schema,
     telling,
 )
-from pauc_hub.vectors import METADATA_KEY, NPY, SAFETENSORS, Embeddings, flat_header, map_vectors
+from pauc_hub.vectors import METADATA_KEY, NPY, SAFETENSORS, Embeddings, Flat, flat_header, open_flat
 
 Dtype = Literal["float32", "float16"]
 
@@ -64,7 +64,7 @@ def check_output(output: Path, overwrite: bool) -> None:
         with TemporaryFile(dir=output.parent):  # without a name, so that no kill can leave it behind
             pass
         with suppress(FileNotFoundError):
-            hidden_sibling(max(files, key=lambda path: len(path.name))).lstat()
+            hidden_sibling(pca_path(output)).lstat()  # the longest name that may be needed
     except OSError as error:
         raise UsageError(f"'{output}' cannot be written ({error.strerror}). Name another place.") from error
     for path in files:
@@ -110,7 +110,7 @@ class Writer:
                 self.flush()
 
     def flush(self) -> None:
-        """Hand on what was held back."""
+        """Hand on what is held back: a whole group, or at the end the rest."""
         held = len(self._paths)
         if held:
             columns = embedding_columns(self._paths, self._stored(self._embeddings[:held]), self._sizes[:held])
@@ -122,8 +122,10 @@ class Writer:
 
     def _stored(self, embeddings: npt.NDArray[np.float32]) -> Embeddings:
         exact = self._pca.project(embeddings) if self._pca else embeddings
+        if self._dtype == exact.dtype:
+            return exact
         with np.errstate(over="ignore"):
-            rounded = exact.astype(self._dtype, copy=False)
+            rounded = exact.astype(self._dtype)
         too_large = np.argwhere(np.isinf(rounded) & np.isfinite(exact))
         if len(too_large):
             row, column = too_large[0]
@@ -172,20 +174,21 @@ def open_output(
 
 
 @dataclass(frozen=True, eq=False)
-class _Source:
-    """A table that was looked at, and not read yet."""
+class Stored:
+    """A table that was looked at, and of which no row was read."""
 
     files: list[Path]  # of Parquet
     rows: int
-    vectors: Embeddings | None  # where they are in a flat file
+    flat: Flat | None  # where the embeddings are elsewhere
     width: int
     dtype: np.dtype[Any]
     provenance: Provenance
 
-    def belongs_to(self, other: "_Source") -> bool:
+    def belongs_to(self, other: Self) -> bool:
         return (self.width, self.dtype, self.provenance) == (other.width, other.dtype, other.provenance)
 
-    def batches(self, rows: int) -> Iterator[Table]:
+    def batches(self, rows: int = ROWS_TOGETHER) -> Iterator[Table]:
+        """The rows in stretches of at most so many, of which one is in memory at a time."""
         start = 0
         for path in self.files:
             with _parquet(path) as file:
@@ -194,57 +197,78 @@ class _Source:
                     start += batch.num_rows
 
     def _table(self, batch: pa.RecordBatch, start: int) -> Table:
-        if self.vectors is None:
+        if self.flat is None:
             numbers = batch["embedding"].flatten().to_numpy(zero_copy_only=False)
             vectors = numbers.reshape(batch.num_rows, self.width)
         else:
-            vectors = self.vectors[start : start + batch.num_rows]
+            vectors = self.flat.map(start, start + batch.num_rows)
         sizes = np.stack([batch["width"].to_numpy(), batch["height"].to_numpy()], axis=1)
         return Table(batch["path"].to_pylist(), vectors, sizes, self.provenance)
 
 
-def read_table(path: Path) -> Table:
-    """Read an embedding table of any form, or a folder of `part-*.parquet` in the order of their names.
+def open_table(path: Path) -> Stored:
+    """Look at a table of any form, or at a folder of `part-*.parquet`, which are one table in the order of their names.
+
+    No file is kept open: there may be more parts than a process may have open files.
 
     Raises:
         TableError: not a table of this package or this format, or parts that do not belong together.
     """
-    source = _opened(path)
+    names = _parts(path) if path.is_dir() else [path]
+    parts = [_look_at(name) for name in names]
+    for name, part in zip(names, parts, strict=True):
+        if not part.belongs_to(parts[0]):
+            raise TableError(
+                f"'{path}' holds parts of different tables: {name.name} was made by another model or otherwise "
+                f"than {names[0].name}."
+            )
+    files = [file for part in parts for file in part.files]
+    return replace(parts[0], files=files, rows=sum(part.rows for part in parts))
+
+
+def read_table(path: Path) -> Table:
+    """Read a table whole; embeddings in a flat file are mapped.
+
+    Raises:
+        TableError: as open_table().
+    """
+    stored = open_table(path)
     paths: list[str] = []
-    mapped, sizes = source.vectors, np.empty((source.rows, 2), np.int32)
-    embeddings = np.empty((source.rows, source.width), source.dtype) if mapped is None else mapped
-    for batch in source.batches(ROWS_TOGETHER):
+    sizes = np.empty((stored.rows, 2), np.int32)
+    mapped = stored.flat.map(0, stored.rows) if stored.flat else None
+    embeddings = np.empty((stored.rows, stored.width), stored.dtype) if mapped is None else mapped
+    for batch in stored.batches():
         rows = slice(len(paths), len(paths) + len(batch.paths))
         paths += batch.paths
         sizes[rows] = batch.sizes
         if mapped is None:
             embeddings[rows] = batch.embeddings
-    return Table(paths, embeddings, sizes, source.provenance)
+    return Table(paths, embeddings, sizes, stored.provenance)
 
 
 def read_batches(path: Path, rows: int = ROWS_TOGETHER) -> Iterator[Table]:
-    """The same table in stretches of at most `rows`, of which one is in memory at a time.
+    """Read a table in stretches of at most `rows`, of which one is in memory at a time.
 
     Raises:
-        TableError: as read_table().
+        TableError: as open_table().
     """
-    yield from _opened(path).batches(rows)
+    return open_table(path).batches(rows)
 
 
 def read_provenance(path: Path) -> Provenance:
-    """What is said in a table about where it comes from; of its rows none is read.
+    """What is said in a table about where it comes from.
 
     Raises:
-        TableError: as read_table().
+        TableError: as open_table().
     """
-    return _opened(path).provenance
+    return open_table(path).provenance
 
 
 def read_pca(path: Path) -> Pca | None:
     """The projection that the embeddings of the table at `path` went through, if any.
 
     Raises:
-        TableError: as read_table(), or it is missing, or another.
+        TableError: as open_table(), or it is missing, or another.
     """
     expected = read_provenance(path).pca
     if expected is None:
@@ -255,20 +279,6 @@ def read_pca(path: Path) -> Pca | None:
     return pca
 
 
-def _opened(path: Path) -> _Source:
-    """Look at a table, of which none is kept open: there may be more parts than a process may have open files."""
-    names = _parts(path) if path.is_dir() else [path]
-    sources = [_look_at(name) for name in names]
-    for name, source in zip(names, sources, strict=True):
-        if not source.belongs_to(sources[0]):
-            raise TableError(
-                f"'{path}' holds parts of different tables: {name.name} was made by another model or otherwise "
-                f"than {names[0].name}."
-            )
-    files = [file for source in sources for file in source.files]
-    return replace(sources[0], files=files, rows=sum(source.rows for source in sources))
-
-
 def _parts(folder: Path) -> list[Path]:
     companions = (ERRORS_SUFFIX, INDEX_SUFFIX)
     parts = [path for path in folder.glob(f"part-*{PARQUET}") if not path.name.endswith(companions)]
@@ -277,20 +287,21 @@ def _parts(folder: Path) -> list[Path]:
     return sorted(parts)
 
 
-def _look_at(path: Path) -> _Source:
+def _look_at(path: Path) -> Stored:
     """One file of Parquet, or a flat one with its index."""
-    is_flat = path.suffix in (NPY, SAFETENSORS)
-    vectors, about = map_vectors(path) if is_flat else (None, None)
-    *_, names = files_of(path) if is_flat else (path,)
+    flat = open_flat(path) if path.suffix in (NPY, SAFETENSORS) else None
+    names = files_of(path)[-1] if flat else path
     with _parquet(names) as file:
         schema, rows = file.schema_arrow, file.metadata.num_rows
     provenance = Provenance.from_json((schema.metadata or {}).get(METADATA_KEY.encode(), b""), names)
-    if vectors is not None:
-        if len(vectors) != rows or about not in (None, provenance.to_json()):
-            raise TableError(f"'{path}' and '{names}' are of different tables.")
-        return _Source([names], rows, vectors, vectors.shape[1], vectors.dtype, provenance)
-    width, dtype = _kind_of(schema, path)
-    return _Source([path], rows, None, width, dtype, provenance)
+    if not {"path", "width", "height"} <= {*schema.names}:
+        raise TableError(f"'{names}' lacks a column path, width or height.")
+    if flat is None:
+        width, dtype = _kind_of(schema, path)
+        return Stored([path], rows, None, width, dtype, provenance)
+    if flat.shape[0] != rows or (flat.about and Provenance.from_json(flat.about, path) != provenance):
+        raise TableError(f"'{path}' and '{names}' are of different tables.")
+    return Stored([names], rows, flat, flat.shape[1], flat.dtype, provenance)
 
 
 def _kind_of(schema: pa.Schema, path: Path) -> tuple[int, np.dtype[Any]]:
@@ -310,6 +321,6 @@ def _parquet(path: Path) -> Iterator[pq.ParquetFile]:
     except OSError as error:
         reason = os.strerror(error.errno) if error.errno else str(error).partition("\n")[0]
         raise TableError(f"'{path}' cannot be read ({reason}).") from error
-    except pa.ArrowException as error:
+    except (pa.ArrowException, ValueError) as error:
         reason = str(error).partition("\n")[0]
         raise TableError(f"'{path}' cannot be read as Parquet ({reason}).") from error

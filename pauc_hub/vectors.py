@@ -2,7 +2,9 @@
 
 import io
 import json
+from dataclasses import dataclass
 from pathlib import Path
+from tokenize import TokenError
 from typing import Any
 
 import numpy as np
@@ -32,36 +34,56 @@ def flat_header(suffix: str, rows: int, width: int, dtype: np.dtype[Any], about:
     return len(text).to_bytes(8, "little") + text
 
 
-def map_vectors(path: Path) -> tuple[Embeddings, str | None]:
-    """The (N, D) numbers, mapped and not read, and what the file says about them.
+@dataclass(frozen=True)
+class Flat:
+    """A flat file that was looked at, and of which no number was read."""
+
+    path: Path
+    dtype: np.dtype[Any]
+    shape: tuple[int, ...]
+    offset: int
+    """Bytes before the first number."""
+    about: str | None
+    """What the file says about them, where its form has room for that."""
+
+    def map(self, start: int, stop: int) -> Embeddings:
+        """Some rows, read when they are looked at; they leave the memory with the last use of this mapping."""
+        width = self.shape[1]
+        offset = self.offset + start * width * self.dtype.itemsize
+        return np.memmap(self.path, self.dtype, mode="r", offset=offset, shape=(stop - start, width))
+
+
+def open_flat(path: Path) -> Flat:
+    """Look at a flat file.
 
     Raises:
-        TableError: they are no embeddings, or not all there.
+        TableError: it holds no embeddings, or not all of them.
     """
     try:
-        vectors, about = _map_npy(path) if path.suffix == NPY else _map_safetensors(path)
+        flat = _look_at_npy(path) if path.suffix == NPY else _look_at_safetensors(path)
+        if len(flat.shape) != 2 or flat.dtype not in KINDS.values():
+            raise TableError(f"'{path}' holds {flat.dtype} of shape {flat.shape}, and no rows of float32 or float16.")
+        flat.map(0, flat.shape[0])
     except OSError as error:
         raise TableError(f"'{path}' cannot be read ({error.strerror or error}).") from error
-    except (ValueError, KeyError, TypeError, EOFError) as error:
+    except (ValueError, KeyError, TypeError, EOFError, SyntaxError, TokenError) as error:  # an .npy begins with Python
         raise TableError(f"'{path}' is damaged, or holds no embeddings.") from error
-    if vectors.ndim != 2 or vectors.dtype not in KINDS.values():
-        raise TableError(f"'{path}' holds {vectors.dtype} of shape {vectors.shape}, and no rows of float32 or float16.")
-    return vectors, about
+    return flat
 
 
-def _map_npy(path: Path) -> tuple[npt.NDArray[Any], None]:
-    return np.load(path, mmap_mode="r", allow_pickle=False), None
+def _look_at_npy(path: Path) -> Flat:
+    array = np.load(path, mmap_mode="r", allow_pickle=False)
+    if not array.flags.c_contiguous:
+        raise ValueError("column by column")
+    return Flat(path, array.dtype, array.shape, array.offset, None)
 
 
-def _map_safetensors(path: Path) -> tuple[npt.NDArray[Any], str]:
+def _look_at_safetensors(path: Path) -> Flat:
     with path.open("rb") as file:
         length = int.from_bytes(file.read(8), "little")
         if length > LONGEST_HEADER:
             raise ValueError(length)
         header = json.loads(file.read(length))
         start = file.tell()
-    tensor = header[TENSOR]
-    shape, offset = tuple(tensor["shape"]), start + tensor["data_offsets"][0]
-    return np.memmap(path, KINDS[tensor["dtype"]], mode="r", offset=offset, shape=shape), header["__metadata__"][
-        METADATA_KEY
-    ]
+    tensor, about = header[TENSOR], header["__metadata__"][METADATA_KEY]
+    return Flat(path, KINDS[tensor["dtype"]], tuple(tensor["shape"]), start + tensor["data_offsets"][0], about)

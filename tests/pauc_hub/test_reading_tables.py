@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from pauc_hub.errors import TableError
-from pauc_hub.outputs import Dtype, open_output, read_batches, read_provenance, read_table
+from pauc_hub.outputs import Dtype, files_of, open_output, read_batches, read_provenance, read_table
 from pauc_hub.table import Provenance, Unreadable, errors_path, write_errors
 
 PROVENANCE = Provenance("pauc_resnet18.x", "ab" * 32, "backbone", {"crop_pct": 0.9}, "fp32", "/photos", "0.1.0")
@@ -25,6 +25,10 @@ def write(path: Path, names: str, width: int = 3, dtype: Dtype = "float32", **di
     with open_output(path, width, len(names), provenance, dtype) as writer:
         writer.write([*names], embeddings.reshape(-1, width), np.ones((len(names), 2), np.int32))
     return path
+
+
+def with_metadata(table: pa.Table) -> pa.Table:
+    return table.replace_schema_metadata({"pauc": PROVENANCE.to_json()})
 
 
 def refusal(path: Path) -> str:
@@ -126,10 +130,18 @@ def test_metadata_of_another_kind_is_no_table(tmp_path: Path, metadata: str) -> 
 
 def test_embeddings_of_no_fixed_length_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "t.parquet"
-    pq.write_table(pa.table({"embedding": [[1.0]]}).replace_schema_metadata({"pauc": PROVENANCE.to_json()}), path)
+    pq.write_table(with_metadata(pa.table({"path": ["a"], "width": [1], "height": [1], "embedding": [[1.0]]})), path)
     assert refusal(path) == (
         f"'{path}' holds embeddings as list<element: double>, and not as float32 or float16 of one length."
     )
+
+
+@pytest.mark.parametrize("name", ["t.parquet", "t.npy"])
+@pytest.mark.parametrize("column", ["path", "width", "height"])
+def test_a_column_that_is_not_there_is_missed(tmp_path: Path, name: str, column: str) -> None:
+    *_, path = files_of(write(tmp_path / name, "abc"))
+    pq.write_table(pq.read_table(path).drop_columns(column), path)
+    assert refusal(tmp_path / name) == f"'{path}' lacks a column path, width or height."
 
 
 @pytest.mark.parametrize("cut", [1, 4, 8, 40])
@@ -170,6 +182,14 @@ def test_arrays_that_are_no_embeddings_are_refused(tmp_path: Path, array: np.nda
     path = write(tmp_path / "t.npy", "abc")
     np.save(path, array)
     assert refusal(path) == (f"'{path}' holds {array.dtype} of shape {array.shape}, and no rows of float32 or float16.")
+
+
+@pytest.mark.parametrize("text", ["{", "04", "{'descr': '<f4', 'fortran_order': True, 'shape': (3, 3), }"])
+def test_an_npy_whose_header_is_another_is_refused(tmp_path: Path, text: str) -> None:
+    path = write(tmp_path / "t.npy", "abc")
+    data = path.read_bytes()
+    path.write_bytes(data[:10] + text.ljust(117).encode() + b"\n" + data[128:])
+    assert refusal(path) == f"'{path}' is damaged, or holds no embeddings."
 
 
 def test_pickles_are_never_loaded(tmp_path: Path) -> None:
