@@ -40,10 +40,10 @@ def embed(
 ) -> None:
     """Turn images into a table of embeddings; given again, a stopped run goes on, and a finished one is left alone."""
     from pauc_hub.catalog import locate
-    from pauc_hub.earlier import check_place
-    from pauc_hub.ranks import Ranks
+    from pauc_hub.runs.earlier import check_place
+    from pauc_hub.runs.ranks import Ranks
     from pauc_hub.sources import open_source
-    from pauc_hub.table import table_of
+    from pauc_hub.tables.table import table_of
 
     ranks, folder = Ranks.from_environment(), locate(model)
     source, table = ranks.share(open_source(images)), ranks.place(table_of(images, output))
@@ -51,8 +51,8 @@ def embed(
     from pauc_hub.device import keep_freed_memory  # what follows takes seconds to import
     from pauc_hub.embed import default_workers
     from pauc_hub.model import load
-    from pauc_hub.plan import Form
-    from pauc_hub.tabulate import embed_files
+    from pauc_hub.runs.plan import Form
+    from pauc_hub.runs.tabulate import embed_files
 
     keep_freed_memory()
     loaded = load(folder, device=ranks.device(device), precision=precision, backend=backend)
@@ -67,7 +67,9 @@ def embed(
         form=Form(dtype, pca),
         part=ranks.several,
         quiet=quiet or ranks.rank > 0,
-        overwrite=overwrite, restart=restart, update=update,
+        overwrite=overwrite,
+        restart=restart,
+        update=update,
     )
     if summary.errors and not quiet:
         unreadable = f"{summary.unreadable} of {summary.images + summary.unreadable} images could not be read"

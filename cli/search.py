@@ -26,12 +26,12 @@ def search(
     quiet: options.Quiet = False,
 ) -> None:
     """Find the images of a table that are most like a given one, by cosine similarity."""
-    from pauc_hub.lookup import shape
-    from pauc_hub.neighbors import check_k
-    from pauc_hub.neighbors import search as search_table
-    from pauc_hub.outputs import read_provenance
-    from pauc_hub.queries import check_model, embed_queries, find_queries
-    from pauc_hub.strip import check_page
+    from pauc_hub.search.lookup import shape
+    from pauc_hub.search.neighbors import check_k
+    from pauc_hub.search.neighbors import search as search_table
+    from pauc_hub.search.queries import check_model, embed_queries, find_queries
+    from pauc_hub.search.strip import check_page
+    from pauc_hub.tables.outputs import read_provenance
 
     if page:
         check_page(page, overwrite)

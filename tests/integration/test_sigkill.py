@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pauc_hub.outputs import read_table
+from pauc_hub.tables.outputs import read_table
 
 IMAGES, BATCH = 90, 2
 OLD = b"a table that is to be replaced"
@@ -28,8 +28,8 @@ SERVER = """
 import json, os, sys
 import pyarrow.parquet, timm, torch
 from PIL import Image
-import pauc_hub.model, pauc_hub.tabulate
-from pauc_hub import workspace
+import pauc_hub.model, pauc_hub.runs.tabulate
+from pauc_hub.runs import workspace
 from pauc_hub.cli import run
 
 workspace.SHARD_SECONDS = 0  # a shard a batch
