@@ -23,7 +23,7 @@ def embed(
             "-o", "--output", help="File to write: .parquet (IMAGES.parquet unless given), .npy, .safetensors."
         ),
     ] = None,
-    batch_size: options.BatchSize = 64,
+    batch_size: options.BatchSize = None,
     device: options.Device = "auto",
     workers: options.Workers = None,
     precision: options.Precision = "auto",
@@ -32,9 +32,9 @@ def embed(
     space: options.Space = "backbone",
     dtype: options.Dtype = "float32",
     pca: Annotated[int | None, typer.Option(min=1, help="Keep so many principal components.")] = None,
-    update: Annotated[bool, typer.Option("--update", help="Embed only what is new or changed since.")] = False,
+    update: options.Update = False,
     overwrite: options.Overwrite = False,
-    restart: Annotated[bool, typer.Option("--restart", help="Drop what a stopped run has done.")] = False,
+    restart: options.Restart = False,
     as_json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
@@ -48,7 +48,7 @@ def embed(
     ranks, folder = Ranks.from_environment(), locate(model)
     source, table = ranks.share(open_source(images)), ranks.place(table_of(images, output))
     check_place(table, overwrite=overwrite or update)
-    from pauc_hub.device import keep_freed_memory  # what follows takes seconds to import
+    from pauc_hub.device import BATCH_SIZES, keep_freed_memory, share_cores  # what follows takes seconds to import
     from pauc_hub.embed import default_workers
     from pauc_hub.model import load
     from pauc_hub.runs.plan import Form
@@ -61,8 +61,9 @@ def embed(
         source,
         table,
         space=space,
-        batch_size=batch_size,
+        batch_size=batch_size or BATCH_SIZES[loaded.device.type],
         workers=workers or ranks.workers(default_workers()),
+        lanes=share_cores(loaded.device) if loaded.backend == "torch" else 1,
         decoding=decoding,
         form=Form(dtype, pca),
         part=ranks.several,

@@ -65,6 +65,7 @@ def embed_files(
     space: str = "backbone",
     batch_size: int = 64,
     workers: int | None = None,
+    lanes: int = 1,
     decoding: str = "exact",
     form: Form = AS_GIVEN,
     overwrite: bool = False,
@@ -82,6 +83,7 @@ def embed_files(
         source: what open_source() gives.
         output: its suffix says which kind of file; outputs.py has them.
         workers: threads that decode; one for each core unless given.
+        lanes: batches that go through the network at the same time; share_cores() says how many do well.
         decoding: `exact`, or `scaled` for large JPEGs at a fraction of their sides, quicker and less exact.
         form: of the numbers.
         overwrite: whether a table that is there may be replaced, once the new one is whole.
@@ -110,7 +112,7 @@ def embed_files(
     try:
         with open_workspace(output, plan, overwrite=overwrite or update, restart=restart) as work:
             resumed = work.done
-            _embed(encoder, todo, plan.images, work, space, batch_size, workers, decoding, quiet)
+            _embed(encoder, todo, plan.images, work, space, batch_size, workers, lanes, decoding, quiet)
             done = work.done
             counts = join(work, whole, form, part=part, source=source, earlier=earlier)
     except KeyboardInterrupt as stop:
@@ -146,6 +148,7 @@ def _embed(
     space: str,
     batch_size: int,
     workers: int | None,
+    lanes: int,
     decoding: str,
     quiet: bool,
 ) -> None:
@@ -175,7 +178,7 @@ def _embed(
         closing(decode_ahead(read, source.entries(work.done), workers, BATCHES_AHEAD * batch_size)) as results,
     ):
         groups = iter(lambda: list(islice(results, batch_size)), [])
-        for outcomes in finish_in_order(begin, groups):
+        for outcomes in finish_in_order(begin, groups, lanes):
             work.add(outcomes)
             bar.advance(outcomes.count)
     work.save()
