@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pauc_hub.search.cosine import Block, row_lengths, unit_rows
-from pauc_hub.search.lookup import table_files
+from pauc_hub.tables.outputs import open_table
 from pauc_hub.tables.table import companion, whole_file
 
 SUFFIX = ".faiss"
@@ -94,8 +94,10 @@ def _units(block: Block) -> npt.NDArray[np.float32]:
 
 def _note(table: Path) -> bytes:
     """What an index was built from, of NOTE_BYTES: any writing to the table's files changes it."""
-    files = [(path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in table_files(table)]
-    state = hashlib.sha256(json.dumps(files).encode()).hexdigest()
+    stored = open_table(table)
+    files = [*stored.files, *([stored.flat.path] if stored.flat else [])]
+    states = [(path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in files]
+    state = hashlib.sha256(json.dumps(states).encode()).hexdigest()
     about = {"pauc": {"format_version": FORMAT_VERSION, "table": table.name, "files_sha256": state}}
     return b"\n" + json.dumps(about).encode().rjust(NOTE_BYTES - 2) + b"\n"
 

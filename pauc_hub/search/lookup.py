@@ -13,9 +13,9 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from pauc_hub.errors import TableError
-from pauc_hub.tables.outputs import INDEX_SUFFIX, files_of, open_table
-from pauc_hub.tables.table import ERRORS_SUFFIX, PARQUET
-from pauc_hub.tables.vectors import open_flat
+from pauc_hub.tables.outputs import Stored
+
+NAMES_TOGETHER = 1 << 16  # looked through at a time
 
 
 class _Group(NamedTuple):
@@ -26,48 +26,33 @@ class _Group(NamedTuple):
     start: int  # which row of the table its first one is
 
 
-def table_files(table: Path) -> tuple[Path, ...]:
-    """All files of a table, or of the parts of one, without what only lies beside it."""
-    if not table.is_dir():
-        return files_of(table)
-    parts = table.glob(f"part-*{PARQUET}")
-    return tuple(sorted(part for part in parts if not part.name.endswith((ERRORS_SUFFIX, INDEX_SUFFIX))))
-
-
-def shape(table: Path) -> tuple[int, int]:
-    """N and D, from the metadata alone."""
-    stored = open_table(table)
-    return stored.rows, stored.width
-
-
-def find_rows(table: Path, names: Iterable[str]) -> dict[str, int]:
+def find_rows(table: Stored, names: Iterable[str]) -> dict[str, int]:
     """In which row each name stands, the first one; names that the table does not have are left out."""
     wanted, start = pa.array(set(names), pa.string()), 0
     found: dict[str, int] = {}
-    for path in _name_files(table) if len(wanted) else ():
+    for path in table.files if len(wanted) else ():
         with _parquet(path) as file:
-            for batch in file.iter_batches(1 << 16, columns=["path"]):
+            for batch in file.iter_batches(NAMES_TOGETHER, columns=["path"]):
                 for i in np.flatnonzero(pc.is_in(batch["path"], wanted)):
                     found.setdefault(batch["path"][int(i)].as_py(), start + int(i))
                 start += batch.num_rows
     return found
 
 
-def read_paths(table: Path, rows: Sequence[int]) -> list[str]:
+def read_paths(table: Stored, rows: Sequence[int]) -> list[str]:
     """The names of some rows, in the order of `rows`."""
     return _read(table, "path", rows, lambda column, i: column[i].as_py())
 
 
-def read_vectors(table: Path, rows: Sequence[int]) -> npt.NDArray[np.float32]:
-    """(len(rows), D) embeddings of some rows, in the order of `rows`, of which there is one at least."""
-    if _is_flat(table):
-        flat = open_flat(table)
-        mapped: npt.NDArray[np.float32] = flat.map(0, flat.shape[0])[np.asarray(rows)].astype(np.float32)
-        return mapped
-    return np.stack(_read(table, "embedding", rows, lambda column, i: np.asarray(column[i].values, np.float32)))
+def read_vectors(table: Stored, rows: Sequence[int]) -> npt.NDArray[np.float32]:
+    """(len(rows), D) embeddings of some rows, in the order of `rows`."""
+    if table.flat:
+        return table.flat.map(0, table.rows)[np.asarray(rows, np.int64)].astype(np.float32)
+    vectors = _read(table, "embedding", rows, lambda column, i: np.asarray(column[i].values, np.float32))
+    return np.array(vectors, np.float32).reshape(len(rows), table.width)
 
 
-def _read(table: Path, column: str, rows: Sequence[int], take: Callable[[pa.Array, int], Any]) -> list[Any]:
+def _read(table: Stored, column: str, rows: Sequence[int], take: Callable[[pa.Array, int], Any]) -> list[Any]:
     groups = list(_groups(table))
     starts = [group.start for group in groups]
     where = [bisect_right(starts, row) - 1 for row in rows]
@@ -79,23 +64,13 @@ def _read(table: Path, column: str, rows: Sequence[int], take: Callable[[pa.Arra
     return [taken[row] for row in rows]
 
 
-def _groups(table: Path) -> Iterator[_Group]:
+def _groups(table: Stored) -> Iterator[_Group]:
     start = 0
-    for path in _name_files(table):
+    for path in table.files:
         with _parquet(path) as file:
             for number in range(file.metadata.num_row_groups):
                 yield _Group(path, number, start)
                 start += file.metadata.row_group(number).num_rows
-
-
-def _is_flat(table: Path) -> bool:
-    """Whether its embeddings are not in Parquet."""
-    return not table.is_dir() and table.suffix != PARQUET
-
-
-def _name_files(table: Path) -> tuple[Path, ...]:
-    files = table_files(table)
-    return files if table.is_dir() else files[-1:]
 
 
 @contextmanager

@@ -6,6 +6,7 @@ Every row is compared, until a table is so large that an index pays.
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any, Literal
@@ -17,10 +18,11 @@ from pauc_hub.errors import TableError, UsageError
 from pauc_hub.progress import Bar, progress_bar
 from pauc_hub.search import faiss_index
 from pauc_hub.search.cosine import Block, Neighbors, block_rows, nearest
-from pauc_hub.search.lookup import read_paths, shape
-from pauc_hub.tables.outputs import read_batches
+from pauc_hub.search.lookup import read_paths
+from pauc_hub.tables.outputs import Stored, open_table
 
-INDEX_ROWS = 1_000_000  # from here on an index is built; see docs/search.md for what each way takes
+INDEX_ROWS = 1_000_000  # of Parquet, from where on an index pays; docs/search.md has the times
+FLAT_INDEX_ROWS = 10 * INDEX_ROWS  # likewise where embeddings are mapped, and need not be decoded
 
 
 @dataclass(frozen=True)
@@ -59,18 +61,18 @@ def search(
         TableError: the table is damaged, or of another width than the queries.
         PaucError: the index cannot be written.
     """
-    rows, width = shape(table)
+    stored = open_table(table)
     own: list[int | None] = [None] * len(queries) if left_out is None else list(left_out)
-    check_k(k, rows - any(row is not None for row in own), table)
-    if queries.shape[1] != width:
-        raise TableError(f"'{table}' has embeddings of {width} numbers, and the queries have {queries.shape[1]}.")
+    check_k(k, stored.rows - any(row is not None for row in own), table)
+    if (width := queries.shape[1]) != stored.width:
+        raise TableError(f"'{table}' has embeddings of {stored.width} numbers, and the queries have {width}.")
     index, note = None, None
-    if rows >= INDEX_ROWS and k <= faiss_index.LARGEST_K and not exact:
-        index, note = _index(table, rows, width, quiet)
-    if index is not None and (found := _by_index(table, index, queries, k, own)):
+    if stored.rows >= (FLAT_INDEX_ROWS if stored.flat else INDEX_ROWS) and k <= faiss_index.LARGEST_K and not exact:
+        index, note = _index(table, stored, quiet)
+    if index is not None and (found := _by_index(stored, index, queries, k, own)):
         return Found(found, "index", None)
-    with progress_bar(rows, "searching", quiet=quiet) as bar:
-        return Found(nearest(_blocks(table, block_rows(width, len(queries)), bar), queries, k, own), "exact", note)
+    with progress_bar(stored.rows, "searching", quiet=quiet) as bar:
+        return Found(nearest(_blocks(stored, block_rows(width, len(queries)), bar), queries, k, own), "exact", note)
 
 
 def check_k(k: int, rows: int, table: Path) -> None:
@@ -81,7 +83,7 @@ def check_k(k: int, rows: int, table: Path) -> None:
         raise UsageError(f"-k {k} is not between 1 and {rows}, the images to search among in '{table}'.")
 
 
-def _index(table: Path, rows: int, width: int, quiet: bool) -> tuple[Any, str | None]:
+def _index(table: Path, stored: Stored, quiet: bool) -> tuple[Any, str | None]:
     """The index, which is built where there is none; or None, and why, for people."""
     if not faiss_index.is_installed():
         return None, "an index would make searching so large a table faster: `pip install 'pauc-hub[faiss-cpu]'`"
@@ -90,13 +92,14 @@ def _index(table: Path, rows: int, width: int, quiet: bool) -> tuple[Any, str | 
     path = faiss_index.index_path(table)
     if not os.access(path.absolute().parent, os.W_OK):
         return None, f"an index would make searching faster, but '{path}' cannot be written: its folder is read-only"
-    with progress_bar(2 * rows, "building the index", "rows", quiet=quiet) as bar:
-        faiss_index.build_index(table, lambda: _blocks(table, block_rows(width, 1), bar), rows, width)
+    with progress_bar(2 * stored.rows, "building the index", "rows", quiet=quiet) as bar:
+        blocks = partial(_blocks, stored, block_rows(stored.width, 1), bar)
+        faiss_index.build_index(table, blocks, stored.rows, stored.width)
     return faiss_index.open_index(table), None
 
 
 def _by_index(
-    table: Path, index: Any, queries: npt.NDArray[np.float32], k: int, own: list[int | None]
+    table: Stored, index: Any, queries: npt.NDArray[np.float32], k: int, own: list[int | None]
 ) -> list[Neighbors] | None:
     """None where the lists that the index looks at hold fewer than k rows."""
     all_rows, all_scores = faiss_index.search_index(index, queries, k + any(row is not None for row in own))
@@ -111,9 +114,9 @@ def _by_index(
     return [Neighbors(rows, scores, list(islice(paths, k))) for rows, scores in found]
 
 
-def _blocks(table: Path, rows: int, bar: Bar) -> Iterator[Block]:
+def _blocks(table: Stored, rows: int, bar: Bar) -> Iterator[Block]:
     start = 0
-    for batch in read_batches(table, rows):
+    for batch in table.batches(rows):
         yield Block(start, batch.paths, batch.embeddings)
         start += len(batch.paths)
         bar.advance(len(batch.paths))

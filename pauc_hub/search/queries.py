@@ -14,7 +14,7 @@ from pauc_hub.checksums import read_sums
 from pauc_hub.errors import PaucError, TableError, UnknownModel, UsageError
 from pauc_hub.images import UnreadableImage, read_image, readable
 from pauc_hub.search.lookup import find_rows, read_paths, read_vectors
-from pauc_hub.tables.outputs import read_pca
+from pauc_hub.tables.outputs import Stored, read_pca
 from pauc_hub.tables.table import Provenance
 
 WEIGHTS = "model.safetensors"  # as pauc_hub.folder has it, which imports torch
@@ -32,20 +32,20 @@ class Query:
     """Where the image is, or was."""
 
 
-def find_queries(words: Sequence[str], table: Path, root: str) -> list[Query]:
+def find_queries(words: Sequence[str], table: Path, stored: Stored) -> list[Query]:
     """Look up each word: an image file, else a path that stands in the table.
 
     Args:
         words: a file is known in the table if it lies where the table's own root and path say.
-        root: of the images in the table.
+        table: for messages.
 
     Raises:
         UsageError: a word is neither.
         PaucError: a file cannot be read as an image.
     """
-    names = {word: _names(Path(word), root) if Path(word).exists() else [word] for word in words}
-    rows = find_rows(table, [name for several in names.values() for name in several])
-    return [_query(word, [rows[name] for name in names[word] if name in rows], table, root) for word in words]
+    names = {word: _names(Path(word), stored.provenance.root) if Path(word).exists() else [word] for word in words}
+    rows = find_rows(stored, [name for several in names.values() for name in several])
+    return [_query(word, [rows[name] for name in names[word] if name in rows], table, stored) for word in words]
 
 
 def image_file(root: str, path: str) -> Path:
@@ -86,7 +86,7 @@ def check_model(model: str | None, table: Path, provenance: Provenance) -> Path:
 
 
 def embed_queries(
-    queries: Sequence[Query], table: Path, provenance: Provenance, folder: Path | None, device: str
+    queries: Sequence[Query], table: Path, stored: Stored, folder: Path | None, device: str
 ) -> npt.NDArray[np.float32]:
     """Vectors to search with, in the table's own space: those stored there, and files embedded as its images were.
 
@@ -103,10 +103,10 @@ def embed_queries(
     fresh = [query for query in queries if query.row is None]
     parts = []
     if known:
-        parts.append(read_vectors(table, [query.row for query in known if query.row is not None]))
+        parts.append(read_vectors(stored, [query.row for query in known if query.row is not None]))
     if fresh:
         assert folder is not None, "files need a model"
-        parts.append(_embed([query.word for query in fresh], table, provenance, folder, device))
+        parts.append(_embed([query.word for query in fresh], table, stored.provenance, folder, device))
     vectors = np.concatenate(parts)
     order = {id(query): i for i, query in enumerate([*known, *fresh])}
     return vectors[[order[id(query)] for query in queries]]
@@ -126,24 +126,20 @@ def _embed(files: list[str], table: Path, provenance: Provenance, folder: Path, 
     return pca.project(vectors) if pca else vectors
 
 
-def _query(word: str, rows: list[int], table: Path, root: str) -> Query:
+def _query(word: str, rows: list[int], table: Path, stored: Stored) -> Query:
     file = Path(word)
     if not file.exists():
         if not rows:
             raise UsageError(
-                f"'{readable(word)}' is neither a file nor a path in '{table}', such as '{_example(table)}'."
+                f"'{readable(word)}' is neither a file nor a path in '{table}', such as '{read_paths(stored, [0])[0]}'."
             )
-        return Query(word, rows[0], image_file(root, word))
+        return Query(word, rows[0], image_file(stored.provenance.root, word))
     if not rows:
         try:
             read_image(file)
         except UnreadableImage as error:
             raise PaucError(f"'{readable(word)}' cannot be searched with: {error}.") from error
     return Query(word, rows[0] if rows else None, file)
-
-
-def _example(table: Path) -> str:
-    return read_paths(table, [0])[0]
 
 
 def _names(file: Path, root: str) -> list[str]:

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from pauc_hub.errors import TableError
-from pauc_hub.search.lookup import find_rows, read_paths, read_vectors, shape, table_files
+from pauc_hub.search.lookup import find_rows, read_paths, read_vectors
 from pauc_hub.tables import outputs
-from pauc_hub.tables.outputs import open_output
+from pauc_hub.tables.outputs import Stored, open_output, open_table
 from pauc_hub.tables.table import Provenance
 
 ABOUT = Provenance("m", "0" * 64, "backbone", {}, "fp32", "/photos", "0")
@@ -25,7 +25,7 @@ def write(path: Path, rows: slice = slice(0, N), dtype: outputs.Dtype = "float32
 
 
 @pytest.fixture(params=FORMS)
-def table(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def table(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Stored:
     """Row groups of seven rows; parts of 20, none and 30."""
     monkeypatch.setattr(outputs, "BYTES_TOGETHER", 7 * 4 * D)
     path = tmp_path / str(request.param)
@@ -33,17 +33,12 @@ def table(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.Mo
         path.mkdir()
         for number, rows in enumerate([slice(0, 20), slice(0, 0), slice(20, N)]):
             write(path / f"part-{number}.parquet", rows)
-        (path / "part-0.errors.parquet").write_text("not looked at")
     else:
         write(path)
-    return path
+    return open_table(path)
 
 
-def test_rows_and_width_are_known_from_the_metadata(table: Path) -> None:
-    assert shape(table) == (N, D)
-
-
-def test_names_are_found_where_they_stand(table: Path) -> None:
+def test_names_are_found_where_they_stand(table: Stored) -> None:
     assert find_rows(table, ["49.jpg", "00.jpg", "20.jpg", "gone.jpg", "20.jpg"]) == {
         "49.jpg": 49,
         "00.jpg": 0,
@@ -52,36 +47,33 @@ def test_names_are_found_where_they_stand(table: Path) -> None:
     assert find_rows(table, []) == {}
 
 
-def test_rows_are_read_in_the_order_asked_for(table: Path) -> None:
+def test_rows_are_read_in_the_order_asked_for(table: Stored) -> None:
     rows = [49, 0, 6, 7, 19, 20, 49, 21]
     assert read_paths(table, rows) == [NAMES[row] for row in rows]
     read = read_vectors(table, rows)
     assert read.dtype == np.float32
     assert np.array_equal(read, VECTORS[rows])
+    assert (read_paths(table, []), read_vectors(table, []).shape) == ([], (0, D))
 
 
 @pytest.mark.parametrize("name", FORMS[:3])
 def test_16_bits_are_read_as_float32(tmp_path: Path, name: str) -> None:
     write(tmp_path / name, dtype="float16")
-    read = read_vectors(tmp_path / name, [3, 1])
+    read = read_vectors(open_table(tmp_path / name), [3, 1])
     assert read.dtype == np.float32
     assert np.array_equal(read, VECTORS[[3, 1]])
 
 
-def test_the_files_of_a_table_leave_out_what_lies_beside_it(table: Path) -> None:
-    files = sorted(str(path.relative_to(table.parent)) for path in table_files(table))
-    assert (
-        files
-        == {
-            "table.parquet": ["table.parquet"],
-            "table.npy": ["table.index.parquet", "table.npy"],
-            "table.safetensors": ["table.index.parquet", "table.safetensors"],
-            "parts": [f"parts/part-{number}.parquet" for number in range(3)],
-        }[table.name]
-    )
+def test_of_equal_names_the_first_is_found(tmp_path: Path) -> None:
+    for number in range(2):
+        (tmp_path / "parts").mkdir(exist_ok=True)
+        write(tmp_path / "parts" / f"part-{number}.parquet", slice(0, 20))
+    assert find_rows(open_table(tmp_path / "parts"), ["03.jpg"]) == {"03.jpg": 3}
 
 
 def test_a_damaged_file_is_one_line(tmp_path: Path) -> None:
+    write(tmp_path / "t.parquet")
+    stored = open_table(tmp_path / "t.parquet")
     (tmp_path / "t.parquet").write_text("no table")
     with pytest.raises(TableError, match=r"^'.*t\.parquet' cannot be read as Parquet \(.*\)\.$"):
-        find_rows(tmp_path / "t.parquet", ["a"])
+        find_rows(stored, ["a"])

@@ -38,6 +38,7 @@ def table(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
 def large(monkeypatch: pytest.MonkeyPatch) -> None:
     """Tables of N rows are large enough for an index."""
     monkeypatch.setattr(neighbors, "INDEX_ROWS", N)
+    monkeypatch.setattr(neighbors, "FLAT_INDEX_ROWS", N)
 
 
 def assert_as_good(
@@ -81,10 +82,12 @@ def test_a_large_table_gets_an_index_that_finds_the_same(table: Path) -> None:
 @pytest.mark.usefixtures("large")
 def test_an_index_leaves_the_query_itself_out(table: Path) -> None:
     queries, own = drawn(0)[[7, 7, 399]], [7, None, 399]
-    found = search(table, queries, 5, left_out=own).neighbors
+    answers = search(table, queries, 5, left_out=own)
+    found, method = answers.neighbors, answers.method
     truth = search(table, queries, 5, left_out=own, exact=True).neighbors
     for query, exact, indexed in zip(queries, truth, found, strict=True):
         assert_as_good(indexed, exact, query)
+    assert method == "index"
     assert [answer.rows[0] for answer in found][1] == 7
     assert 7 not in found[0].rows
     assert 399 not in found[2].rows
