@@ -13,9 +13,7 @@ from pauc_hub.cli.summary import as_object, sentence
 
 
 def embed(
-    images: Annotated[
-        str, typer.Argument(help="Folder of images, of any nesting; one image; tar or Parquet files; or a URL of such.")
-    ],
+    images: Annotated[str, typer.Argument(help="Folder of images, image, tar or Parquet files; or a URL of such.")],
     model: options.Model = "pauc_resnet18",
     output: Annotated[
         Path | None,
@@ -49,7 +47,6 @@ def embed(
     source, table = ranks.share(open_source(images)), ranks.place(table_of(images, output))
     check_place(table, overwrite=overwrite or update)
     from pauc_hub.device import BATCH_SIZES, keep_freed_memory, share_cores  # what follows takes seconds to import
-    from pauc_hub.embed import default_workers
     from pauc_hub.model import load
     from pauc_hub.runs.plan import Form
     from pauc_hub.runs.tabulate import embed_files
@@ -62,7 +59,7 @@ def embed(
         table,
         space=space,
         batch_size=batch_size or BATCH_SIZES[loaded.device.type],
-        workers=workers or ranks.workers(default_workers()),
+        workers=workers or ranks.workers(),
         lanes=share_cores(loaded.device) if loaded.backend == "torch" else 1,
         decoding=decoding,
         form=Form(dtype, pca),

@@ -75,9 +75,11 @@ class Ranks:
             return name
         return f"cuda:{self.local_rank % torch.cuda.device_count()}"
 
-    def workers(self, cores: int) -> int:
+    def workers(self) -> int:
         """Decoding threads: the cores shared with the other processes of the machine."""
-        return max(1, cores // self.local_count)
+        from pauc_hub.embed import default_workers  # which imports torch
+
+        return max(1, default_workers() // self.local_count)
 
 
 def _number(name: str, default: int) -> int:
