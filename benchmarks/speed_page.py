@@ -25,8 +25,8 @@ def result(start: str) -> dict[str, Any]:
 
 
 def place(found: dict[str, Any]) -> str:
-    hardware, count = found["hardware"], len(found["repetitions"])
-    times = "once" if count == 1 else f"{count} times, medians"
+    hardware, count = found["hardware"], found["command"].partition("--repetitions ")[2].split()[0]
+    times = "once" if count == "1" else f"{count} times, medians"
     return f"`{found['command']}`, {times}; {hardware['name']}, {hardware['cores']} cores, {hardware['memory_gb']} GB."
 
 
@@ -38,7 +38,7 @@ def table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
 def against_peers(found: dict[str, Any]) -> str:
     """Each tool's whole process, and ours in how many times less time."""
     medians = found["medians"]
-    tools = {name.removesuffix(", all"): figures for name, figures in medians.items() if name.endswith(", all")}
+    tools = medians["all photographs"]
     ours = next(iter(tools.values()))["seconds"]
     rows = [
         (
@@ -46,12 +46,12 @@ def against_peers(found: dict[str, Any]) -> str:
             f"{figures['seconds']:.1f}",
             f"{figures['seconds'] / ours:.1f}",
             f"{figures['peak_mib']:.0f}",
-            f"{medians[f'{name}, one']['seconds']:.1f}",
+            f"{medians['one photograph'][name]['seconds']:.1f}",
         )
         for name, figures in tools.items()
     ]
-    bare = medians["import torch, timm"]["seconds"]
-    head = (f"{found['settings']['count']} photographs", "s", "times ours", "peak, MiB", "one photograph, s")
+    bare = medians["bare import"]["seconds"]
+    head = (f"{found['count']} photographs", "s", "times ours", "peak, MiB", "one photograph, s")
     return f"""
 ## Photographs, beside other tools
 
