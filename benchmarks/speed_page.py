@@ -4,6 +4,7 @@ python benchmarks/speed_page.py
 """
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +31,7 @@ def place(found: dict[str, Any]) -> str:
     return f"`{found['command']}`, {times}; {hardware['name']}, {hardware['cores']} cores, {hardware['memory_gb']} GB."
 
 
-def table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
+def table(head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> str:
     lines = [head, tuple("---" for _ in head), *rows]
     return "".join(f"| {' | '.join(cells)} |\n" for cells in lines)
 
