@@ -1,5 +1,6 @@
 """The folded ResNets run by OpenVINO, which is optional and on CPUs quicker than torch. N images, S side, D width."""
 
+import ctypes
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -33,7 +34,8 @@ class OpenVinoNetwork(nn.Module):
             "NUM_STREAMS": 1,
             "ENABLE_CPU_PINNING": False,  # the decoding threads want the same cores
         }
-        self.compiled: Any = self.library.Core().compile_model(self._graph(network, size), "CPU", settings)
+        with _own_signal_stack():
+            self.compiled: Any = self.library.Core().compile_model(self._graph(network, size), "CPU", settings)
 
     def forward(self, pixels: Tensor) -> Tensor:
         rows = pixels.permute(0, 2, 3, 1).contiguous()  # no copy: pixels lie channels_last
@@ -86,3 +88,25 @@ def _without_telemetry() -> Iterator[None]:
         yield
     finally:
         del sys.modules[name]
+
+
+class _SignalStack(ctypes.Structure):
+    """stack_t of sigaltstack(2)."""
+
+    _fields_ = (("pointer", ctypes.c_void_p), ("flags", ctypes.c_int), ("size", ctypes.c_size_t))
+
+
+@contextmanager
+def _own_signal_stack() -> Iterator[None]:
+    """Where a processor has AMX, OpenVINO gives the thread a stack for signals, and frees it later though Python's
+    handlers still run on it: Ctrl-C would then end in a segmentation fault. So the thread gets its former one back.
+    """
+    if sys.platform != "linux":
+        yield
+        return
+    libc, former = ctypes.CDLL(None), _SignalStack()
+    libc.sigaltstack(None, ctypes.byref(former))
+    try:
+        yield
+    finally:
+        libc.sigaltstack(ctypes.byref(former), None)

@@ -136,3 +136,20 @@ def test_nobody_is_told_of_its_use(tmp_path: Path) -> None:
     done = subprocess.run([sys.executable, "-c", code], env=settings, capture_output=True, text=True, check=False)
     assert done.stderr == ""
     assert done.stdout == "openvino\ntelemetry imported\n"
+
+
+def test_signals_keep_the_stack_they_had() -> None:
+    """OpenVINO gives the thread one of its own, and frees it later: Ctrl-C would end in a segmentation fault."""
+    program = (
+        "import ctypes\n"
+        "from pauc_hub.model import load\n"
+        "def stack():\n"
+        "    found = (ctypes.c_uint64 * 3)()\n"
+        "    ctypes.CDLL(None).sigaltstack(None, found)\n"
+        "    return found[0]\n"
+        "before = stack()\n"
+        "load('pauc_resnet18', device='cpu', backend='openvino')\n"
+        "print(stack() == before)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout == "True\n"
