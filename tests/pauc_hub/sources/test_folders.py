@@ -96,6 +96,7 @@ def test_the_root_is_absolute_and_printable(tmp_path: Path, monkeypatch: pytest.
     touch(tmp_path, "photos/a.jpg")
     monkeypatch.chdir(tmp_path)
     assert open_source("photos").root == readable(tmp_path / "photos")
+    assert open_source(f"file://{tmp_path}/photos").root == readable(tmp_path / "photos")
     assert open_source(Path("photos/a.jpg")).root == readable(tmp_path / "photos" / "a.jpg")
 
 

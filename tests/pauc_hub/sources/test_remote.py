@@ -229,7 +229,8 @@ def test_a_web_server_gives_folders_tars_and_lists(
         ("large.tar/0.png", "1 px"),
         ("large.tar/1.png", "6002 px"),
     ]
-    assert outcomes(open_source(f"{served}/p/a.png?key=secret").entries()) == [("a.png", "3 px")]
+    signed = open_source(f"{served}/p/a.png?key=secret")
+    assert (signed.root, outcomes(signed.entries())) == (f"{served}/p/a.png", [("a.png", "3 px")])
     (tmp_path / "list.txt").write_text(f"p/a.png\n{served}/p/gone.png?key=secret\n")
     assert outcomes(open_source(f"{served}/list.txt").entries()) == [
         ("p/a.png", "3 px"),
