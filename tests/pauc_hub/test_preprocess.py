@@ -83,6 +83,14 @@ def test_the_quick_square_is_no_further_off_on_smooth_pictures_at_any_size(pictu
     assert np.mean([part.mean() for part in apart]) < 0.1
 
 
+def test_the_square_of_a_reduction_has_the_scale_of_the_whole() -> None:
+    """A long side of 341 = int(256 * 2000 / 1501), not the 340 that 256 * 1000 / 751 would give."""
+    reduction = np.array(noise(1000, 751))
+    resized = np.array(Image.fromarray(reduction).resize((341, 256), Image.Resampling.BICUBIC))
+    square = Preprocessing(224).quick_square(reduction, (2000, 1501))
+    assert np.abs(square.astype(int) - resized[16:240, 58:282]).max() <= 2
+
+
 @pytest.mark.parametrize("size", [(40, 2000), (2000, 40), (1, 33), (3, 1000)])
 def test_long_strips_stay_within_3_of_255_levels_of_timm(size: tuple[int, int]) -> None:
     image = noise(*size)
