@@ -37,8 +37,7 @@ class Clustering:
     """Where the points fell.
 
     Attributes:
-        centroids: (K, D) float32: means of their members, one iteration before the assignment was renewed; of unit
-            length where spherical.
+        centroids: (K, D) float32: the means that the last iteration found; of unit length where spherical.
         assignment: (N,) int64 in [0, K), the nearest centroid of each of this process's points.
         objectives: mean squared distance of a point to its nearest centroid, at the start and after each iteration.
         empty_splits: how often a cluster had lost all members and was given a part of another.

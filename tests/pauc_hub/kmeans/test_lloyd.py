@@ -68,13 +68,22 @@ def test_the_objective_never_rises(data: st.DataObject, spherical: bool, seed: i
 
 
 def test_an_empty_cluster_is_split_off_the_one_with_the_most_to_gain() -> None:
-    """Three centroids of which two coincide: the second of them must move to one of the two halves on the left."""
-    points = torch.cat([normal(50, 2) * 0.1 + torch.tensor([x, 0.0]) for x in (-12.0, -8.0, 10.0)])
+    """Three centroids of which two coincide: the second of them must move to one of the two groups on the left, and
+    not to the larger one on the right."""
+    sizes = {-12.0: 20, -8.0: 20, 10.0: 100}
+    points = torch.cat([normal(size, 2) * 0.1 + torch.tensor([x, 0.0]) for x, size in sizes.items()])
     start = torch.tensor([[-10.0, 0.0], [10.0, 0.0], [10.0, 0.0]])
     found = kmeans(points, 3, start=start, backend="torch")
     assert found.empty_splits == 1
-    assert torch.bincount(found.assignment).tolist() == [50, 50, 50]
+    assert sorted(torch.bincount(found.assignment).tolist()) == [20, 20, 100]
     assert found.objective < 0.1
+
+
+def test_a_cluster_of_one_point_is_never_split_however_far_its_centroid_was() -> None:
+    points = torch.tensor([[0.0, 2.0], [0.0, -2.0], [100.0, 0.0]])
+    start = torch.tensor([[0.0, 0.0], [200.0, 0.0], [500.0, 0.0]])
+    found = kmeans(points, 3, start=start, iterations=1, backend="torch")
+    assert sorted(found.assignment.tolist()) == [0, 1, 2]
 
 
 def test_several_empty_clusters_are_split_off_different_ones() -> None:
