@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from pauc_hub import model
 from pauc_hub.cli import run
 from pauc_hub.search import faiss_index, neighbors
 from pauc_hub.tables.outputs import open_output, read_table
@@ -106,6 +107,21 @@ def test_a_file_is_embedded_as_the_table_was(capsys: pytest.CaptureFixture[str])
     assert [found["score"] for found in second["neighbors"]] == pytest.approx(
         [s for s, _ in cosines("a.png")[:2]], abs=1e-5
     )
+
+
+@pytest.mark.usefixtures("here")
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_a_file_is_embedded_in_the_precision_of_the_table(precision: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    rewrite("t.parquet", read_table(Path("photos.parquet")), precision=precision)
+    real, asked = model.load, []
+
+    def load(folder: Path, **options: str) -> model.Model:
+        asked.append(options)
+        return real(folder, **options)
+
+    monkeypatch.setattr(model, "load", load)
+    assert run(["search", "query.png", "--in", "t.parquet", "-k", "1", *FILES]) == 0
+    assert asked == [{"device": "cpu", "precision": precision}]
 
 
 @pytest.mark.usefixtures("here")

@@ -79,6 +79,14 @@ def test_a_large_table_gets_an_index_that_finds_the_same(table: Path) -> None:
         assert_as_good(indexed, exact, query)
 
 
+@pytest.mark.parametrize(("name", "method"), [("t.parquet", "index"), ("t.npy", "exact")])
+def test_what_is_mapped_is_compared_without_an_index_for_longer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, method: str
+) -> None:
+    monkeypatch.setattr(neighbors, "INDEX_ROWS", N)
+    assert search(write(tmp_path / name, drawn(0)), drawn(1), 5).method == method
+
+
 @pytest.mark.usefixtures("large")
 def test_an_index_leaves_the_query_itself_out(table: Path) -> None:
     queries, own = drawn(0)[[7, 7, 399]], [7, None, 399]
