@@ -4,6 +4,8 @@ from typing import Annotated, Literal
 
 import typer
 
+from pauc_hub.errors import UsageError
+
 Model = Annotated[str, typer.Option("-m", "--model", help="A name that `pauc models` lists, or a model folder.")]
 BatchSize = Annotated[int, typer.Option(min=1, help="Images that go through the network together.")]
 Device = Annotated[str, typer.Option(help="auto (the first GPU, else the CPU), cpu, cuda, cuda:1, mps.")]
@@ -17,3 +19,11 @@ Space = Annotated[
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace an output that is there.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of prose.")]
 Quiet = Annotated[bool, typer.Option("--quiet", help="Print errors alone.")]
+
+
+def numbers(text: str | None) -> list[int] | None:
+    """`250,500,1000` as a list."""
+    try:
+        return [int(part) for part in text.split(",")] if text is not None else None
+    except ValueError:
+        raise UsageError(f"--clusters '{text}' is no list of numbers, such as 250,500,1000.") from None
