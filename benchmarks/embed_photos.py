@@ -17,6 +17,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from importlib.metadata import version
+from importlib.util import find_spec
 from itertools import cycle, islice
 from pathlib import Path
 from typing import Any, cast
@@ -37,6 +38,7 @@ from pauc_hub.training import receipts
 
 RESULTS = Path(__file__).resolve().parent / "results"
 BATCH = 64
+LIBRARIES = ("simplejpeg", "openvino")  # whose versions matter here besides those that always do
 # In a process of its own, since a child's peak memory begins with that of the process it was started from.
 WATCH = """import json, resource, subprocess, sys, time
 started = time.monotonic()
@@ -93,20 +95,17 @@ def watch(*command: str) -> dict[str, Any]:
     return found
 
 
-def pauc_embed(images: Path, model: Path, table: Path, precision: str) -> dict[str, Any]:
-    options = [
-        "-m",
-        str(model),
-        "-o",
-        str(table),
-        "--device",
-        "cpu",
-        "--precision",
-        precision,
-        "--batch-size",
-        str(BATCH),
-    ]
-    return watch(sys.executable, "-m", "pauc_hub.cli", "embed", str(images), *options, "--overwrite", "--json")
+def pauc_embed(images: Path, model: pauc_hub.Model, table: Path) -> dict[str, Any]:
+    options = {
+        "-m": model.folder.path,
+        "-o": table,
+        "--device": model.device,
+        "--precision": model.precision,
+        "--backend": model.backend,
+        "--batch-size": BATCH,
+    }
+    words = [str(word) for option in options.items() for word in option]
+    return watch(sys.executable, "-m", "pauc_hub.cli", "embed", str(images), *words, "--overwrite", "--json")
 
 
 def per_second(count: int, work: Callable[[], object]) -> float:
@@ -118,10 +117,16 @@ def per_second(count: int, work: Callable[[], object]) -> float:
 def forward_rate(model: pauc_hub.Model, batches: int) -> float:
     """Of the network alone: no decoding, no normalisation."""
     squares = torch.randint(0, 256, (BATCH, model.preprocessing.size, model.preprocessing.size, 3), dtype=torch.uint8)
-    pixels = model.preprocessing.normalise(squares, model.dtype)
+    pixels = model.preprocessing.normalise(squares.to(model.device), model.dtype)
+
+    def forward(times: int) -> None:
+        for _ in range(times):
+            features = model.network(pixels)
+        features.sum().item()  # a GPU is done only when it has to say something
+
     with torch.inference_mode():
-        model.network(pixels)
-        return per_second(BATCH * batches, lambda: [model.network(pixels) for _ in range(batches)])
+        forward(3)
+        return per_second(BATCH * batches, lambda: forward(batches))
 
 
 def decode_rate(model: pauc_hub.Model, folder: Path) -> float:
@@ -141,8 +146,8 @@ def decode_rate(model: pauc_hub.Model, folder: Path) -> float:
 def repetition(model: pauc_hub.Model, photos: Path, room: Path) -> dict[str, float]:
     """Everything once; seconds, MiB, and images per second."""
     importing = watch(sys.executable, "-c", "import torch, timm")
-    one = pauc_embed(photos / "000000.jpg", model.folder.path, room / "one.parquet", model.precision)
-    every = pauc_embed(photos, model.folder.path, room / "all.parquet", model.precision)
+    one = pauc_embed(photos / "000000.jpg", model, room / "one.parquet")
+    every = pauc_embed(photos, model, room / "all.parquet")
     told = json.loads(every["stdout"])
     return {
         "import_torch_timm_seconds": importing["seconds"],
@@ -156,13 +161,15 @@ def repetition(model: pauc_hub.Model, photos: Path, room: Path) -> dict[str, flo
     }
 
 
-def summarise(repetitions: list[dict[str, float]]) -> dict[str, float]:
+def summarise(repetitions: list[dict[str, float]], device: torch.device) -> dict[str, float]:
     """Medians, and what follows from them."""
     medians = {key: statistics.median(run[key] for run in repetitions) for key in repetitions[0]}
     forward, decoding, reached = (medians[f"{what}_rate"] for what in ("forward", "decode", "after_start"))
+    share_cores = device.type == "cpu"
+    within_reach = 1 / (1 / forward + 1 / decoding) if share_cores else min(forward, decoding)
     return medians | {
         "share_of_forward": reached / forward,
-        "share_of_forward_with_decoding": reached * (1 / forward + 1 / decoding),  # 1: no core ever waits
+        "share_of_forward_with_decoding": reached / within_reach,  # 1: no core ever waits, or the GPU never
         "one_image_over_import": medians["one_image_seconds"] / medians["import_torch_timm_seconds"],
     }
 
@@ -172,9 +179,8 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
         room = Path(name)
         folder = random_model(room / "model", arguments.architecture, arguments.size)
         photos = gather(arguments.folder, arguments.count, room / "photos")
-        model = pauc_hub.load(folder, device="cpu", precision=arguments.precision)
+        model = pauc_hub.load(folder, device=arguments.device, precision=arguments.precision, backend=arguments.backend)
         runs = [repetition(model, photos, room) for _ in range(arguments.repetitions)]
-        precision = model.precision
     return {
         "question": "How fast are photographs embedded, and how far is that from the network alone?",
         "command": command(arguments),
@@ -183,22 +189,25 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
             "count": arguments.count,
             "architecture": arguments.architecture,
             "size": arguments.size,
-            "precision": precision,
+            "precision": model.precision,
+            "backend": model.backend,
+            "device": str(model.device),
             "batch_size": BATCH,
             "network_threads": torch.get_num_threads(),
             "decode_threads": default_workers(),
         },
-        "medians": summarise(runs),
+        "medians": summarise(runs, model.device),
         "repetitions": runs,
-        "hardware": receipts.hardware(torch.device("cpu")),
-        "versions": receipts.versions() | {"simplejpeg": version("simplejpeg")},
+        "hardware": receipts.hardware(model.device),
+        "versions": receipts.versions()
+        | {name: version(name) for name in ("simplejpeg", "openvino") if find_spec(name)},
         "commit": receipts.commit(),
     }
 
 
 def command(arguments: argparse.Namespace) -> str:
     """How to do this again; where the photographs lie is nobody's business."""
-    options = ("count", "architecture", "size", "precision", "repetitions")
+    options = ("count", "architecture", "size", "precision", "backend", "device", "repetitions")
     words = ["photos/"] * bool(arguments.folder) + [f"--{name} {getattr(arguments, name)}" for name in options]
     return f"python benchmarks/embed_photos.py {' '.join(words)}"
 
@@ -223,13 +232,18 @@ def main() -> None:
     parser.add_argument("--architecture", default="resnet50")
     parser.add_argument("--size", type=int, default=224, help="side of the square, in pixels")
     parser.add_argument("--precision", default="auto")
+    parser.add_argument("--backend", default="auto")
+    parser.add_argument("--device", default="cpu")
     parser.add_argument("--repetitions", type=int, default=3)
-    parser.add_argument("-o", "--output", type=Path, help="benchmarks/results/embed-photos-<machine>.json unless given")
+    parser.add_argument("-o", "--output", type=Path, help="where to, unless to benchmarks/results")
     arguments = parser.parse_args()
     keep_freed_memory()
     result = rounded(measure(arguments))
     machine = re.sub(r"[^a-z0-9]+", "-", f"{result['hardware']['name']} {result['hardware']['cores']}".lower())
-    output = arguments.output or RESULTS / f"embed-photos-{arguments.architecture}-{machine}.json"
+    output = (
+        arguments.output
+        or RESULTS / f"embed-photos-{arguments.architecture}-{result['settings']['backend']}-{machine}.json"
+    )
     output.parent.mkdir(parents=True, exist_ok=True)
     output.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
     print(json.dumps(result["medians"], indent=2))

@@ -3,7 +3,7 @@
 import json
 import sys
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 
@@ -27,8 +27,10 @@ def embed(
     device: options.Device = "auto",
     workers: options.Workers = None,
     precision: options.Precision = "auto",
+    backend: options.Backend = "auto",
+    decoding: options.Decoding = "exact",
     space: options.Space = "backbone",
-    dtype: Annotated[Literal["float32", "float16"], typer.Option(help="Of the numbers in the file.")] = "float32",
+    dtype: options.Dtype = "float32",
     pca: Annotated[int | None, typer.Option(min=1, help="Keep so many principal components.")] = None,
     update: Annotated[bool, typer.Option("--update", help="Embed only what is new or changed since.")] = False,
     overwrite: options.Overwrite = False,
@@ -53,7 +55,7 @@ def embed(
     from pauc_hub.tabulate import embed_files
 
     keep_freed_memory()
-    loaded = load(folder, device=ranks.device(device), precision=precision)
+    loaded = load(folder, device=ranks.device(device), precision=precision, backend=backend)
     summary = embed_files(
         loaded,
         source,
@@ -61,12 +63,11 @@ def embed(
         space=space,
         batch_size=batch_size,
         workers=workers or ranks.workers(default_workers()),
+        decoding=decoding,
         form=Form(dtype, pca),
-        overwrite=overwrite,
-        restart=restart,
-        update=update,
         part=ranks.several,
         quiet=quiet or ranks.rank > 0,
+        overwrite=overwrite, restart=restart, update=update,
     )
     if summary.errors and not quiet:
         unreadable = f"{summary.unreadable} of {summary.images + summary.unreadable} images could not be read"

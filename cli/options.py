@@ -13,6 +13,14 @@ Workers = Annotated[int | None, typer.Option(min=1, help="Threads that decode im
 Precision = Annotated[
     Literal["auto", "fp32", "bf16"], typer.Option(help="Of the matrix products; auto is bf16 where that is native.")
 ]
+Backend = Annotated[
+    Literal["auto", "torch", "openvino"], typer.Option(help="What runs the network; auto is OpenVINO where it helps.")
+]
+Decoding = Annotated[
+    Literal["exact", "scaled"],
+    typer.Option(help="scaled: large JPEGs at a fraction of their sides, quicker, less exact."),
+]
+Dtype = Annotated[Literal["float32", "float16"], typer.Option(help="Of the numbers in the file.")]
 Space = Annotated[
     Literal["backbone", "projection"], typer.Option(help="projection: unit vectors, where the prototypes live.")
 ]

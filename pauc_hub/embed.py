@@ -5,6 +5,7 @@ from collections import deque
 from collections.abc import Callable, Generator, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import NamedTuple, Protocol, TypeVar
@@ -16,14 +17,17 @@ from PIL import Image
 
 from pauc_hub.errors import PaucError, UsageError
 from pauc_hub.images import UnreadableImage, from_array, read_with, readable, to_rgb
-from pauc_hub.jpeg import Pixels, decode
+from pauc_hub.jpeg import Pixels, Reduced, decode, decode_reduced
 from pauc_hub.preprocess import Preprocessing
 
 BATCHES_AHEAD = 2  # decoded squares that wait for the network: enough to keep it busy, little memory
+BATCHES_UNDER_WAY = 2  # in the network: one that is computed, and one behind it so that it need not wait
 MAX_WORKERS = 32
+DECODINGS = ("exact", "scaled")
 
 ImageSource = str | Path | Image.Image | npt.NDArray[np.generic]
-Decoder = Callable[[Image.Image], Image.Image | Pixels]
+Picture = Image.Image | Pixels | Reduced
+Decoder = Callable[[Image.Image], Picture]
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
@@ -61,8 +65,12 @@ def embed_images(
     space: str = "backbone",
     batch_size: int = 64,
     workers: int | None = None,
+    decoding: str = "exact",
 ) -> npt.NDArray[np.float32]:
     """Embed paths, PIL images and arrays, in their order.
+
+    Args:
+        decoding: as for choose_decoder().
 
     Returns:
         (N, D) float32; N may be 0.
@@ -71,7 +79,7 @@ def embed_images(
         PaucError: an image cannot be read; the line says which.
         TypeError: something that is no image; likewise.
     """
-    decoder = choose_decoder(encoder)
+    decoder = choose_decoder(encoder, decoding)
 
     def read(numbered: tuple[int, ImageSource]) -> Decoded:
         index, source = numbered
@@ -80,8 +88,8 @@ def embed_images(
 
     parts = [np.empty((0, encoder.width_in(space)), dtype=np.float32)]
     with closing(decode_ahead(read, enumerate(images), workers, BATCHES_AHEAD * batch_size)) as results:
-        while group := list(islice(results, batch_size)):
-            parts.append(encode(encoder, group, space))
+        groups = iter(lambda: list(islice(results, batch_size)), [])
+        parts += finish_in_order(lambda group: launch(encoder, group, space), groups)
     return np.concatenate(parts)
 
 
@@ -105,37 +113,77 @@ def decode_ahead(
         pool.shutdown(wait=False, cancel_futures=True)
 
 
+def finish_in_order(launch: Callable[[Item], Callable[[], Result]], items: Iterable[Item]) -> Generator[Result]:
+    """What each launched item comes to, in order; the next ones are under way before one is waited for.
+
+    They are launched one after the other, in a thread of their own.
+    """
+    with closing(decode_ahead(launch, items, workers=1, ahead=BATCHES_UNDER_WAY)) as launched:
+        for finish in launched:
+            yield finish()
+
+
 def default_workers() -> int:
     """One a core that this process may use."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return min(cores, MAX_WORKERS)
 
 
-def choose_decoder(encoder: Encoder) -> Decoder:
-    """fp32 promises what Pillow gives, to the last bit; bf16 rounds more than a quicker decoder does."""
-    return to_rgb if encoder.precision == "fp32" else decode
+def choose_decoder(encoder: Encoder, decoding: str = "exact") -> Decoder:
+    """fp32 promises what Pillow gives, to the last bit; bf16 rounds more than a quicker decoder does.
+
+    Args:
+        decoding: `exact`, or `scaled` for large JPEGs at a fraction of their sides, quicker and less exact.
+
+    Raises:
+        UsageError: neither.
+    """
+    if decoding not in DECODINGS:
+        raise UsageError(f"unknown decoding '{decoding}'. Use one of {', '.join(DECODINGS)}.")
+    exact = to_rgb if encoder.precision == "fp32" else decode
+    if decoding == "exact":
+        return exact
+    return partial(decode_reduced, short_side=encoder.preprocessing.short_side, otherwise=exact)
 
 
-def square(name: str, image: Image.Image | Pixels, preprocessing: Preprocessing) -> Decoded:
+def square(name: str, image: Picture, preprocessing: Preprocessing) -> Decoded:
     """Make a picture ready for the network."""
-    if isinstance(image, Image.Image):
-        return Decoded(name, preprocessing.square(image), image.size)
+    match image:
+        case Image.Image():
+            return Decoded(name, preprocessing.square(image), image.size)
+        case Reduced():
+            return Decoded(name, preprocessing.quick_square(*image), image.size)
     height, width, _ = image.shape
     return Decoded(name, preprocessing.quick_square(image), (width, height))
 
 
 def encode(encoder: Encoder, images: Sequence[Decoded], space: str) -> npt.NDArray[np.float32]:
     """Embed a batch of N > 0 images: (N, D)."""
+    return launch(encoder, images, space)()
+
+
+def launch(encoder: Encoder, images: Sequence[Decoded], space: str) -> Callable[[], npt.NDArray[np.float32]]:
+    """Begin to embed a batch of N > 0 images; a GPU goes on by itself until the (N, D) embeddings are asked for."""
     batch = torch.from_numpy(np.stack([image.square for image in images]))
     try:
-        return encoder.encode(batch, space).cpu().numpy()
+        embeddings = encoder.encode(batch, space)
+        if not embeddings.is_cuda:
+            return embeddings.cpu().numpy
+        copied = torch.empty(embeddings.shape, pin_memory=True).copy_(embeddings, non_blocking=True)
+        there = torch.cuda.current_stream(embeddings.device).record_event()
     except torch.OutOfMemoryError as error:
         raise PaucError(
             f"a batch of {len(images)} images does not fit the GPU. Give a smaller --batch-size."
         ) from error
 
+    def finish() -> npt.NDArray[np.float32]:
+        there.synchronize()
+        return copied.numpy()
 
-def _open(name: str, source: ImageSource, decoder: Decoder) -> Image.Image | Pixels:
+    return finish
+
+
+def _open(name: str, source: ImageSource, decoder: Decoder) -> Picture:
     try:
         match source:
             case str() | Path():

@@ -1,16 +1,19 @@
 """Images on disk: find them, and read each as upright RGB or say in one line why that cannot be done."""
 
+import ctypes
 import errno
 import os
 import stat
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import BinaryIO, NamedTuple, TypeVar
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, UnidentifiedImageError, _imaging
 
 from pauc_hub.errors import NoImages, UsageError
 
@@ -25,6 +28,7 @@ SYSTEM_KINDS = {
     errno.EACCES: "permission",
     errno.EPERM: "permission",
 }
+BAND_PIXELS = 1 << 20  # of an image with more than 8 bits that are scaled at once
 Pixels = TypeVar("Pixels")
 
 
@@ -190,17 +194,39 @@ def _open(file: BinaryIO, decode: Callable[[Image.Image], Pixels]) -> Pixels:
     try:
         with Image.open(file, formats=FORMATS) as image:
             _require_size(image)
+            if image.format == "TIFF":
+                _silence_libtiff()
             return decode(image)
     except UnreadableImage:
         raise
     except UnidentifiedImageError as error:
-        raise UnreadableImage("not_an_image", f"not an image of a known format ({', '.join(FORMATS)})") from error
+        raise _unidentified(file) from error
     except (Image.DecompressionBombError, MemoryError) as error:
         raise UnreadableImage("too_large", _one_line(error)) from error
     except Exception as error:
         if isinstance(error, OSError) and error.errno:  # of the system; Pillow's own have no number
             raise
         raise UnreadableImage("damaged", _one_line(error)) from error
+
+
+@cache
+def _silence_libtiff() -> None:
+    """Pillow turns its errors into exceptions; it prints them on stderr all the same, unless told otherwise."""
+    with suppress(OSError, AttributeError):  # a Pillow whose libtiff is out of reach
+        ctypes.CDLL(_imaging.__file__).TIFFSetErrorHandler(None)
+
+
+def _unidentified(file: BinaryIO) -> UnreadableImage:
+    """Pillow says the same of a text and of a photo that was cut or is of a rare kind, so look how the file begins."""
+    file.seek(0)
+    start = file.read(16)
+    for form in FORMATS:
+        _, accepts = Image.OPEN[form]
+        if accepts and accepts(start):
+            return UnreadableImage(
+                "damaged", f"it begins as {form}, but is broken, or of a kind that Pillow cannot read"
+            )
+    return UnreadableImage("not_an_image", f"not an image of a known format ({', '.join(FORMATS)})")
 
 
 def _require_size(image: Image.Image) -> None:
@@ -219,15 +245,13 @@ def to_rgb(image: Image.Image) -> Image.Image:
     """
     image.load()  # before its orientation is asked for: Pillow turns a TIFF here, and takes the tag away
     image = _upright(image)
-    if image.mode.startswith("I;16"):
-        image = _grey(np.asarray(image, dtype=np.float32), ceiling=65535)
-    elif image.mode in ("I", "F"):
-        image = _grey(*_range(np.asarray(image, dtype=np.float64)))
+    if image.mode.startswith("I;16") or image.mode in ("I", "F"):
+        image = _grey(image)
     try:
         if image.has_transparency_data:
-            image = image.convert("RGBA")
+            image = image if image.mode == "RGBA" else image.convert("RGBA")
             white = Image.new("RGB", image.size, "white")
-            white.paste(image, mask=image.getchannel("A"))
+            white.paste(image, mask=image)
             return white
         return image if image.mode == "RGB" else image.convert("RGB")
     except ValueError as error:
@@ -280,19 +304,42 @@ def _turn(image: Image.Image) -> Image.Transpose | None:
         return None
 
 
-def _range(values: npt.NDArray[np.float64]) -> tuple[npt.NDArray[np.float64], float]:
-    """Guess what white is: 1, 255 or 65535 where they hold all values, else the largest, with the smallest as black."""
-    finite = values[np.isfinite(values)]
-    low, high = (float(finite.min()), float(finite.max())) if finite.size else (0.0, 0.0)
-    values = np.nan_to_num(values, nan=low, posinf=high, neginf=low)
+def _grey(image: Image.Image) -> Image.Image:
+    """8-bit grey of 16-bit, integer or float grey. Not a number is black; infinite is the least or largest number."""
+    values = np.asarray(image)
+    low, high = _extremes(values)
+    black, contrast = (0.0, 65535.0) if image.mode.startswith("I;16") else _guess_range(low, high)
+    grey = np.empty(values.shape, dtype=np.uint8)
+    for rows in _bands(values):
+        band = np.nan_to_num(values[rows].astype(np.float64), nan=low, posinf=high, neginf=low)
+        grey[rows] = np.rint((band - black) * (255 / contrast))
+    return Image.fromarray(grey, mode="L")
+
+
+def _extremes(values: npt.NDArray[np.generic]) -> tuple[float, float]:
+    """Of the finite numbers; 0 and 0 where there are none."""
+    low, high = np.inf, -np.inf
+    for rows in _bands(values):
+        band = values[rows].astype(np.float64)
+        finite = np.isfinite(band)
+        low = min(low, float(band.min(where=finite, initial=np.inf)))
+        high = max(high, float(band.max(where=finite, initial=-np.inf)))
+    return (low, high) if low <= high else (0.0, 0.0)
+
+
+def _guess_range(low: float, high: float) -> tuple[float, float]:
+    """Where black is, and how far above it white: at 1, 255 or 65535 if that holds all values, else at the largest."""
     for ceiling in (1.0, 255.0, 65535.0):
         if low >= 0 and high <= ceiling:
-            return values, ceiling
-    return values - low, (high - low) or 1.0
+            return 0.0, ceiling
+    return low, (high - low) or 1.0
 
 
-def _grey(values: npt.NDArray[np.float32] | npt.NDArray[np.float64], ceiling: float) -> Image.Image:
-    return Image.fromarray(np.rint(values * (255 / ceiling)).astype(np.uint8), mode="L")
+def _bands(values: npt.NDArray[np.generic]) -> Iterator[slice]:
+    """Some rows at a time: as float64 all of a large image would take ten times its own memory."""
+    step = max(1, BAND_PIXELS // values.shape[1])
+    for start in range(0, len(values), step):
+        yield slice(start, start + step)
 
 
 def _one_line(error: Exception) -> str:

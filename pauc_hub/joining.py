@@ -45,33 +45,30 @@ def join(
     if not unreadable:
         errors.unlink()
     pca = _pca(work, form, work.done - unreadable, earlier)
-    parts = _merged_parts(work, pca, source, earlier) if earlier else lambda: _parts(work, pca)
+    parts = _merged_parts(work, pca, source, earlier) if earlier else work.outcomes
     rows = sum(len(done.paths) for done in parts()) if earlier else work.done - unreadable
     if not rows and not part:
         raise _nothing(work, plan, unreadable)
-    provenance = replace(plan.provenance, pca=pca.sha256) if pca else plan.provenance
-    receipt = (
-        plan.to_json() | form.to_json() | {"rows": rows, "unreadable": unreadable, "newest": _newest(work, earlier)}
-    )
-    width, place = form.width(plan), folder / output.name
-    with open_output(place, width, rows, provenance, form.dtype, receipt=receipt) as table:
+    counts = {"rows": rows, "unreadable": unreadable, "newest": _newest(work, earlier)}
+    receipt, place = plan.to_json() | form.to_json() | counts, folder / output.name
+    if earlier and pca:  # its rows went through the PCA already, and the added ones did in _merged_parts()
+        pca.save(pca_path(place))
+        plan, pca = replace(plan, width=pca.width, provenance=replace(plan.provenance, pca=pca.sha256)), None
+    with open_output(place, plan.width, rows, plan.provenance, form.dtype, pca, receipt) as table:
         for done in parts():
             table.write(done.paths, done.embeddings, done.sizes)
-    if pca:
-        pca.save(folder / pca_path(output).name)
     work.publish()
     return rows, unreadable
 
 
-def _parts(work: Workspace, pca: Pca | None) -> Iterator[Outcomes]:
-    for done in work.outcomes():
-        yield replace(done, embeddings=pca.project(done.embeddings)) if pca else done
-
-
 def _merged_parts(work: Workspace, pca: Pca | None, source: Source, earlier: Earlier) -> Parts:
+    def added() -> Iterator[Outcomes]:
+        for done in work.outcomes():
+            yield replace(done, embeddings=pca.project(done.embeddings)) if pca else done
+
     def parts() -> Iterator[Outcomes]:
         names = (entry.name for entry in source.entries())
-        return together(merged(names, earlier.rows(), _parts(work, pca)), ROWS_TOGETHER)
+        return together(merged(names, earlier.rows(), added()), ROWS_TOGETHER)
 
     return parts
 

@@ -13,12 +13,15 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
+from pauc_hub.backend import choose_backend
+from pauc_hub.captured import CapturedNetwork
 from pauc_hub.catalog import locate
 from pauc_hub.device import autocast, choose_device, choose_precision
 from pauc_hub.embed import ImageSource, embed_images
 from pauc_hub.errors import ModelFolderError, UsageError
 from pauc_hub.folder import ModelFolder, Prototypes, open_folder
 from pauc_hub.network import DEPTHS, build_network
+from pauc_hub.openvino_network import OpenVinoNetwork
 from pauc_hub.preprocess import Preprocessing
 from pauc_hub.projector import Projector
 from pauc_hub.registration import import_timm
@@ -26,7 +29,7 @@ from pauc_hub.registration import import_timm
 SPACES = ("backbone", "projection")
 
 
-def load(model: str | Path, *, device: str = "auto", precision: str = "auto") -> "Model":
+def load(model: str | Path, *, device: str = "auto", precision: str = "auto", backend: str = "auto") -> "Model":
     """Load a model, ready to embed images.
 
         >>> model = load("pauc_resnet18")
@@ -37,22 +40,26 @@ def load(model: str | Path, *, device: str = "auto", precision: str = "auto") ->
         model: a name that `pauc models` lists, with or without its tag, or a model folder.
         device: `auto` is the first GPU, else the CPU; or a name of torch's.
         precision: `auto` is bf16 where the hardware multiplies it natively; or fp32, bf16.
+        backend: `auto` is OpenVINO for a stock ResNet on a CPU where it is installed; or torch, openvino.
 
     Raises:
         UnknownModel, MissingWeights, ModelFolderError: there is no such model, or it is damaged.
-        UsageError: no such device or precision.
+        UsageError: no such device, precision or backend.
     """
     folder = open_folder(locate(model))
     place = choose_device(device)
     dtype = choose_precision(precision, place)
+    chosen = choose_backend(backend, place, folder.architecture)
+    preprocessing = Preprocessing.from_config(folder.preprocessing_config)
     return Model(
         name=str(folder.facts.get("name") or folder.path.resolve().name),
-        network=_network(folder, dtype).to(place),
+        network=_network(folder, preprocessing.size, dtype, chosen, place),
         projector=_projector(folder, place),
-        preprocessing=Preprocessing.from_config(folder.preprocessing_config),
+        preprocessing=preprocessing,
         folder=folder,
         device=place,
         dtype=dtype,
+        backend=chosen,
     )
 
 
@@ -70,6 +77,8 @@ class Model:
     device: torch.device
     dtype: torch.dtype
     """What its matrix products are computed in; results are float32 always."""
+    backend: str = "torch"
+    """What runs the network: `torch`, or `openvino`."""
 
     @property
     def width(self) -> int:
@@ -104,12 +113,14 @@ class Model:
         batch_size: int = 64,
         workers: int | None = None,
         space: str = "backbone",
+        decoding: str = "exact",
     ) -> npt.NDArray[np.float32]:
         """Embed images: paths, PIL images or arrays (H, W) or (H, W, 3 or 4); one alone or many.
 
         Args:
             workers: threads that decode; one for each core unless given.
             space: `backbone`, or `projection` for unit vectors of the space the prototypes live in.
+            decoding: `exact`, or `scaled` for large JPEGs at a fraction of their sides, quicker and less exact.
 
         Returns:
             (N, D) float32; N is 1 for one image alone.
@@ -118,7 +129,7 @@ class Model:
             PaucError: an image cannot be read; the line says which.
         """
         several = cast(Iterable[ImageSource], [images] if _is_one(images) else images)
-        return embed_images(self, several, space=space, batch_size=batch_size, workers=workers)
+        return embed_images(self, several, space=space, batch_size=batch_size, workers=workers, decoding=decoding)
 
     def width_in(self, space: str) -> int:
         """D of a space.
@@ -138,7 +149,9 @@ class Model:
         Returns:
             (N, D) float32 on the model's device; rows of unit norm where the space is `projection`.
         """
-        pixels = self.preprocessing.normalise(batch.to(self.device), self.dtype)
+        if self.device.type == "cuda" and batch.device.type == "cpu":
+            batch = batch.pin_memory()  # only from there the copying can go on beside the computing
+        pixels = self.preprocessing.normalise(batch.to(self.device, non_blocking=True), self.dtype)
         with autocast(self.device, self.dtype):
             features: Tensor = self.network(pixels)
             return (features if space == "backbone" else self._head(space)(features)).float()
@@ -155,11 +168,16 @@ def _is_one(images: Any) -> bool:
     return isinstance(images, str | Path | Image.Image) or (isinstance(images, np.ndarray) and images.ndim <= 3)
 
 
-def _network(folder: ModelFolder, dtype: torch.dtype) -> nn.Module:
+def _network(folder: ModelFolder, size: int, dtype: torch.dtype, backend: str, device: torch.device) -> nn.Module:
     if folder.architecture not in DEPTHS:
-        return _timm_network(folder)
+        return _timm_network(folder).to(device)
+    of_openvino = backend == "openvino"  # which rounds the weights itself
     with _refusing_misfits(folder):
-        return build_network(folder.architecture, folder.read_backbone(), dtype)
+        network = build_network(folder.architecture, folder.read_backbone(), torch.float32 if of_openvino else dtype)
+    if of_openvino:
+        return OpenVinoNetwork(network, size, dtype)
+    network = network.to(device)
+    return CapturedNetwork(network) if device.type == "cuda" else network
 
 
 def _timm_network(folder: ModelFolder) -> nn.Module:

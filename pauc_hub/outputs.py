@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
@@ -38,6 +39,7 @@ Dtype = Literal["float32", "float16"]
 INDEX_SUFFIX, PCA_SUFFIX = ".index.parquet", ".pca.safetensors"
 BYTES_TOGETHER = 1 << 24  # of embeddings held back until they are written together
 ROWS_TOGETHER = 8192  # read at a time
+OF = re.compile(r"-of-(\d+)\.")  # in the names of parts
 RECEIPT_KEY = b"pauc.run"  # of the metadata in Parquet
 BUFFER = 1 << 20  # bytes read at a time from a column, whose row group may be large where others wrote it
 
@@ -66,7 +68,7 @@ def check_output(output: Path, overwrite: bool) -> None:
         with TemporaryFile(dir=output.parent):  # without a name, so that no kill can leave it behind
             pass
         with suppress(FileNotFoundError):
-            hidden_sibling(max(files, key=lambda path: len(path.name))).lstat()
+            hidden_sibling(pca_path(output)).lstat()  # the longest name that may be needed
     except OSError as error:
         raise UsageError(f"'{output}' cannot be written ({error.strerror}). Name another place.") from error
     for path in files:
@@ -112,7 +114,7 @@ class Writer:
                 self.flush()
 
     def flush(self) -> None:
-        """Hand on what was held back."""
+        """Hand on what is held back: a whole group, or at the end the rest."""
         held = len(self._paths)
         if held:
             columns = embedding_columns(self._paths, self._stored(self._embeddings[:held]), self._sizes[:held])
@@ -316,6 +318,8 @@ def _parts(folder: Path) -> list[Path]:
     parts = [path for path in folder.glob(f"part-*{PARQUET}") if not path.name.endswith(companions)]
     if not parts:
         raise TableError(f"'{folder}' holds no part-*{PARQUET}.")
+    if (found := OF.search(parts[0].name)) and len(parts) < int(found[1]):
+        raise TableError(f"'{folder}' holds {len(parts)} of its {int(found[1])} parts: the others are not done yet.")
     return sorted(parts)
 
 

@@ -71,6 +71,11 @@ class Pca:
         return save({"mean": self.mean, "components": np.ascontiguousarray(self.components)}, {"pauc": about})
 
     def save(self, path: Path) -> None:
+        """Put the file at `path`, whole or not at all.
+
+        Raises:
+            OSError: it cannot be written.
+        """
         with replacing(path) as file:
             file.write(self.content)
 

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Self
 
 import numpy as np
@@ -73,13 +74,14 @@ class Preprocessing:
             return np.array(image.resize((self.size, self.size), resample, box=source))
         return np.array(image.resize((width, height), resample).crop(crop))
 
-    def quick_square(self, pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+    def quick_square(self, pixels: npt.NDArray[np.uint8], size: tuple[int, int] | None = None) -> npt.NDArray[np.uint8]:
         """square() in half the time, by torch: no number differs by more than 2.
 
         Args:
             pixels: (H, W, 3) uint8, RGB.
+            size: width, height of the whole where `pixels` are a reduction of it.
         """
-        height, width, _ = pixels.shape
+        width, height = size or (pixels.shape[1], pixels.shape[0])
         if max(height, width) > LONGEST_ASPECT * min(height, width):
             return self.square(Image.fromarray(pixels))
         width, height = _resized((width, height), self.short_side)
@@ -99,7 +101,7 @@ class Preprocessing:
             (N, 3, size, size) in channels_last memory order; worked out in float32, then rounded to `dtype`.
         """
         rows = batch.flatten(2)  # (N, size, 3 size), since what is only three long cannot be vectorised
-        mean, std = (torch.tensor(values, device=batch.device).repeat(self.size) for values in (self.mean, self.std))
+        mean, std = (_row(values, self.size, batch.device) for values in (self.mean, self.std))
         pixels = torch.empty(rows.shape, dtype=dtype, device=batch.device)
         step = 1 if batch.device.type == "cpu" else max(1, len(batch))  # one image stays in the processor's cache
         for part, target in zip(torch.split(rows, step), torch.split(pixels, step), strict=True):
@@ -138,6 +140,11 @@ class Preprocessing:
             "mean": list(self.mean),
             "std": list(self.std),
         }
+
+
+@lru_cache(maxsize=8)  # putting numbers onto a GPU waits for all that it has to do
+def _row(colour: tuple[float, float, float], pixels: int, device: torch.device) -> torch.Tensor:
+    return torch.tensor(colour, device=device).repeat(pixels)
 
 
 def _three(values: Sequence[float]) -> tuple[float, float, float]:

@@ -1,7 +1,7 @@
 """Images to an embedding table, by way of a working folder, so that no stop loses work. N images, D width."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from itertools import islice
@@ -11,7 +11,16 @@ import numpy as np
 
 import pauc_hub
 from pauc_hub.earlier import find_complete, open_earlier
-from pauc_hub.embed import BATCHES_AHEAD, Decoded, Encoder, choose_decoder, decode_ahead, encode, square
+from pauc_hub.embed import (
+    BATCHES_AHEAD,
+    Decoded,
+    Encoder,
+    choose_decoder,
+    decode_ahead,
+    finish_in_order,
+    launch,
+    square,
+)
 from pauc_hub.errors import Interrupted, UsageError
 from pauc_hub.images import UnreadableImage, read_with
 from pauc_hub.joining import join
@@ -56,6 +65,7 @@ def embed_files(
     space: str = "backbone",
     batch_size: int = 64,
     workers: int | None = None,
+    decoding: str = "exact",
     form: Form = AS_GIVEN,
     overwrite: bool = False,
     restart: bool = False,
@@ -72,6 +82,7 @@ def embed_files(
         source: what open_source() gives.
         output: its suffix says which kind of file; outputs.py has them.
         workers: threads that decode; one for each core unless given.
+        decoding: `exact`, or `scaled` for large JPEGs at a fraction of their sides, quicker and less exact.
         form: of the numbers.
         overwrite: whether a table that is there may be replaced, once the new one is whole.
         restart: drop what a stopped run has done.
@@ -86,7 +97,7 @@ def embed_files(
         Interrupted: by Ctrl-C; what is done is saved.
     """
     started = time.monotonic()
-    whole = Plan(_provenance(encoder, space, source.root), encoder.width_in(space), *source.listing())
+    whole = Plan(_provenance(encoder, space, decoding, source.root), encoder.width_in(space), *source.listing())
     form.require_fit(whole)
     _require_sense(form, overwrite=overwrite, update=update, part=part)
     settle(output)
@@ -99,7 +110,7 @@ def embed_files(
     try:
         with open_workspace(output, plan, overwrite=overwrite or update, restart=restart) as work:
             resumed = work.done
-            _embed(encoder, todo, plan.images, work, space, batch_size, workers, quiet)
+            _embed(encoder, todo, plan.images, work, space, batch_size, workers, decoding, quiet)
             done = work.done
             counts = join(work, whole, form, part=part, source=source, earlier=earlier)
     except KeyboardInterrupt as stop:
@@ -135,10 +146,11 @@ def _embed(
     space: str,
     batch_size: int,
     workers: int | None,
+    decoding: str,
     quiet: bool,
 ) -> None:
     """Embed what is not done yet; the batches are those of a run that was never stopped where it stopped after one."""
-    decoder = choose_decoder(encoder)
+    decoder, width = choose_decoder(encoder, decoding), encoder.width_in(space)
 
     def read(entry: Entry) -> tuple[Decoded | Unreadable, float]:
         try:
@@ -150,32 +162,31 @@ def _embed(
         except UnreadableImage as refusal:
             return Unreadable(entry.name, refusal.kind, refusal.message), newest
 
+    def begin(group: Sequence[tuple[Decoded | Unreadable, float]]) -> Callable[[], Outcomes]:
+        decoded = [result for result, _ in group if isinstance(result, Decoded)]
+        unreadable = [result for result, _ in group if isinstance(result, Unreadable)]
+        finish = launch(encoder, decoded, space) if decoded else lambda: np.empty((0, width), dtype=np.float32)
+        names, newest = [image.name for image in decoded], max(newest for _, newest in group)
+        sizes = np.array([image.size for image in decoded], dtype=np.int32).reshape(-1, 2)
+        return lambda: Outcomes(names, finish(), sizes, unreadable, newest)
+
     with (
         progress_bar(images, "embedding", quiet=quiet, done=work.done) as bar,
         closing(decode_ahead(read, source.entries(work.done), workers, BATCHES_AHEAD * batch_size)) as results,
     ):
-        while group := list(islice(results, batch_size)):
-            work.add(_outcomes(encoder, group, space))
-            bar.advance(len(group))
+        groups = iter(lambda: list(islice(results, batch_size)), [])
+        for outcomes in finish_in_order(begin, groups):
+            work.add(outcomes)
+            bar.advance(outcomes.count)
     work.save()
 
 
-def _outcomes(encoder: Encoder, group: Sequence[tuple[Decoded | Unreadable, float]], space: str) -> Outcomes:
-    decoded = [result for result, _ in group if isinstance(result, Decoded)]
-    unreadable = [result for result, _ in group if isinstance(result, Unreadable)]
-    width = encoder.width_in(space)
-    embeddings = encode(encoder, decoded, space) if decoded else np.empty((0, width), dtype=np.float32)
-    sizes = np.array([image.size for image in decoded], dtype=np.int32).reshape(-1, 2)
-    newest = max(newest for _, newest in group)
-    return Outcomes([image.name for image in decoded], embeddings, sizes, unreadable, newest)
-
-
-def _provenance(encoder: Encoder, space: str, root: str) -> Provenance:
+def _provenance(encoder: Encoder, space: str, decoding: str, root: str) -> Provenance:
     return Provenance(
         model=encoder.name,
         weights_sha256=encoder.weights_sha256,
         space=space,
-        preprocessing=encoder.preprocessing.to_config(),
+        preprocessing=encoder.preprocessing.to_config() | ({} if decoding == "exact" else {"decoding": decoding}),
         precision=encoder.precision,
         root=root,
         package_version=pauc_hub.__version__,

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from pauc_hub.durable import replacing, sync
 from pauc_hub.errors import PaucError
-from pauc_hub.outputs import check_output
+from pauc_hub.outputs import check_output, files_of, pca_path
 from pauc_hub.plan import Plan
 from pauc_hub.shards import Outcomes, read_shard, shards_in_a_row, write_shard
 from pauc_hub.table import errors_path
@@ -197,12 +197,15 @@ def _telling(output: Path) -> Iterator[None]:
 
 
 def _settle(folder: Path, output: Path) -> None:
-    """Move finished files to their places, the table first; may be stopped anywhere, and done again."""
-    finished, errors = folder / FINISHED, errors_path(output)
-    if (finished / output.name).exists() and not (finished / ERRORS).exists():
-        errors.unlink(missing_ok=True)  # of the table that this one replaces
-    for path in sorted(finished.iterdir(), key=lambda path: path.name != output.name):
-        place = errors if path.name == ERRORS else output.with_name(path.name)
+    """Move finished files to their places; may be stopped anywhere, and done again."""
+    finished = folder / FINISHED
+    places = {
+        path: errors_path(output) if path.name == ERRORS else output.with_name(path.name) for path in finished.iterdir()
+    }
+    if (finished / output.name).exists():  # a whole table: of the one that it replaces, nothing may stay
+        for stale in {errors_path(output), *files_of(output), pca_path(output)} - {output, *places.values()}:
+            stale.unlink(missing_ok=True)
+    for path, place in sorted(places.items(), key=lambda item: item[1] != output):  # the table first, see above
         place.parent.mkdir(exist_ok=True)
         path.replace(place)
     sync(output.parent)

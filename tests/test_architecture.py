@@ -13,6 +13,7 @@ FLOORS = (
     {"errors"},
     {"checksums", "durable", "vectors"},
     {
+        "captured",
         "device",
         "folder",
         "images",
@@ -26,15 +27,22 @@ FLOORS = (
         "registration",
         "table",
     },
-    {"jpeg", "outputs", "sources"},
-    {"backbones", "catalog", "embed", "plan", "probe", "prototypes", "ranks", "shards"},
-    {"card", "model", "update", "workspace"},
-    {"earlier"},
+    {"backend", "cosine", "jpeg", "openvino_network", "outputs", "sources", "strip"},
+    {"backbones", "catalog", "embed", "lookup", "plan", "probe", "prototypes", "ranks", "shards"},
+    {"card", "faiss_index", "model", "update", "workspace"},
+    {"earlier", "neighbors", "queries"},
     {"joining"},
     {"tabulate"},
 )
 UPSTAIRS = {("registration", "backbones")}  # the import hook exists to import the architectures
-ANSWERS = {"probe", "prototypes"}  # rooms that answer questions from tables, and so never embed
+ANSWERS = {
+    "cosine",
+    "faiss_index",
+    "lookup",
+    "neighbors",
+    "probe",
+    "prototypes",
+}  # rooms that answer questions from tables, and so never embed
 BANNED = {"base.py", "common.py", "helpers.py", "utils.py"}  # names for drawers
 
 

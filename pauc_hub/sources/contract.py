@@ -1,9 +1,7 @@
 """What every source of images is: a list that is walked, again and again, in one order, and never held."""
 
 import hashlib
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, replace
-from itertools import islice
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import BinaryIO, NamedTuple, Protocol
 
@@ -55,31 +53,9 @@ class Source(Protocol):
         """The part of one rank. The parts in the order of ranks are the whole, each image once; some may be empty."""
 
 
-@dataclass(frozen=True)
-class Walked:
-    """A source of single files, found by a walk from `first` up to before `last`."""
-
-    root: str
-    walk: Callable[[], Iterator[Entry]]
-    first: int = 0
-    last: int | None = None
-
-    def listing(self) -> Listing:
-        return fingerprint(entry.name for entry in self.entries())
-
-    def entries(self, start: int = 0) -> Iterator[Entry]:
-        return islice(self.walk(), self.first + start, self.last)
-
-    def share(self, rank: int, ranks: int) -> "Walked":
-        images = sum(1 for _ in self.entries())
-        first, last = (self.first + images * part // ranks for part in (rank, rank + 1))
-        return replace(self, first=first, last=last)
-
-
-def fingerprint(names: Iterable[str]) -> Listing:
-    """Count names, and mix them into one sum, in one pass."""
-    digest, images = hashlib.sha256(), 0
-    for name in names:
-        digest.update(name.encode() + b"\0")
-        images += 1
-    return Listing(images, digest.hexdigest())
+def fingerprint(marks: Iterable[str]) -> str:
+    """One sum of them all, in their order."""
+    digest = hashlib.sha256()
+    for mark in marks:
+        digest.update(mark.encode() + b"\0")
+    return digest.hexdigest()

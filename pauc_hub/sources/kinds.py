@@ -5,10 +5,11 @@ from typing import TypeVar
 
 from pauc_hub.errors import NoImages
 from pauc_hub.images import SUFFIXES
-from pauc_hub.sources.contract import Entry, Source, Walked
+from pauc_hub.sources.contract import Entry, Source
 from pauc_hub.sources.rows import SUFFIX_OF_ROWS, open_rows
 from pauc_hub.sources.stored import File
 from pauc_hub.sources.tars import SUFFIXES_OF_TARS, Archives
+from pauc_hub.sources.walked import Walked
 
 Found = TypeVar("Found", bound=Entry)
 EVERYTHING = ("",)

@@ -90,7 +90,7 @@ def stored(files: Sequence[RemoteFile]) -> list[File]:
 def _size(file: RemoteFile) -> int | None:
     if file.size is not None:
         return file.size
-    with _telling(file.name):
+    with _telling(file.system.unstrip_protocol(file.path)):
         size: int | None = file.system.info(file.path)["size"]
     return size
 
@@ -113,7 +113,7 @@ def _open_pattern(url: str) -> Source:
 
     def walk(suffixes: Iterable[str]) -> Iterator[RemoteFile]:
         endings = tuple(suffixes)
-        files = (RemoteFile(public(readable(path.removeprefix(start))), system, path) for path in paths)
+        files = (RemoteFile(readable(public(path).removeprefix(public(start))), system, path) for path in paths)
         return (file for file in files if file.name.lower().endswith(endings))
 
     return recognise(public(base).rstrip("/"), walk, stored)
@@ -167,10 +167,8 @@ def _children(system: Any, path: str, endings: tuple[str, ...]) -> list[tuple[st
 
 
 def _connect(url: str) -> tuple[Any, str]:
-    try:
-        from fsspec.core import url_to_fs  # type: ignore[import-untyped]
-    except ImportError as error:
-        raise PaucError(f"'{public(url)}' needs fsspec: pip install 'pauc-hub[remote]'.") from error
+    from fsspec.core import url_to_fs  # type: ignore[import-untyped]
+
     try:
         system, path = url_to_fs(url)
     except ImportError as error:

@@ -50,7 +50,7 @@ class Rows:
 
     def listing(self) -> Listing:
         marks = (f"{part.file.mark}\0{part.first}\0{part.last}" for part in self.parts)
-        return Listing(sum(part.rows for part in self.parts), fingerprint(marks).sha256)
+        return Listing(sum(part.rows for part in self.parts), fingerprint(marks))
 
     def entries(self, start: int = 0) -> Iterator[Entry]:
         for part in self.parts:
@@ -168,6 +168,8 @@ def _group(part: Groups, parquet: "pq.ParquetFile", group: int, row: int) -> Ite
                 if at >= row:
                     yield _image(part, at, data, path)
                 at += 1
+        if at < end:
+            raise EOFError("the group ends before its rows do")
     except Exception as error:  # of Arrow, the system, the network
         yield from _lost(part, max(at, row), end, error)
 

@@ -24,7 +24,7 @@ class Archives:
     files: tuple[File, ...]
 
     def listing(self) -> Listing:
-        return Listing(None, fingerprint(file.mark for file in self.files).sha256)
+        return Listing(None, fingerprint(file.mark for file in self.files))
 
     def entries(self, start: int = 0) -> Iterator[Entry]:
         return islice(chain.from_iterable(map(_images, self.files)), start, None)
@@ -62,7 +62,7 @@ def _images(file: File) -> Iterator[Entry]:
             for member in _members(tar):
                 if in_place and member.offset_data + member.size > (file.size or 0):
                     raise EOFError("it is cut off")
-                if _is_shown(member.name):
+                if _is_shown(member):
                     yield _image(file, member, tar, in_place)
                     found += 1
     except Exception as error:  # of tarfile, zlib, the system, the network
@@ -94,9 +94,9 @@ def _members(tar: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:
             raise tarfile.ReadError(f"it is cut off, or damaged ({error})") from error
 
 
-def _is_shown(name: str) -> bool:
-    hidden = any(part.startswith(".") for part in name.split("/") if part not in (".", ".."))
-    return name.lower().endswith(ENDINGS) and not hidden
+def _is_shown(member: tarfile.TarInfo) -> bool:
+    hidden = any(part.startswith(".") for part in member.name.split("/") if part not in (".", ".."))
+    return member.name.lower().endswith(ENDINGS) and not hidden and not member.isdir()
 
 
 def _image(file: File, member: tarfile.TarInfo, tar: tarfile.TarFile, in_place: bool) -> Entry:

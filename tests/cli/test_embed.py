@@ -149,6 +149,15 @@ def test_an_update_embeds_what_is_new(photos: Path, options: list[str], capsys: 
     assert read_table(Path("photos.parquet")).paths == ["a.png", "b.JPG", "d.gif", "e.png", "trip to Ä/c.webp"]
 
 
+def test_scaled_decoding_is_noted_in_the_table_and_does_not_mix(photos: Path, options: list[str]) -> None:
+    Image.new("RGB", (900, 700), "red").save(photos / "large.jpg")
+    assert run(["embed", "photos", "--decoding", "scaled", "--quiet", *options]) == 0
+    table = read_table(Path("photos.parquet"))
+    assert table.provenance.preprocessing["decoding"] == "scaled"
+    assert table.sizes[table.paths.index("large.jpg")].tolist() == [900, 700]
+    assert run(["embed", "photos", "--quiet", *options]) == 1
+
+
 @pytest.mark.parametrize("suffix", [".npy", ".safetensors"])
 def test_other_files_hold_the_numbers_that_were_asked_for(photos: Path, options: list[str], suffix: str) -> None:
     form = ["--dtype", "float16", "--pca", "3", "--quiet"]

@@ -4,7 +4,6 @@ import os
 import re
 import subprocess
 import sys
-from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -47,8 +46,6 @@ def run(code: str, folder: Path) -> str:
 @pytest.mark.parametrize("tool", BLOCKS)
 def test_the_block_of_each_tool_reads_the_table_and_gives_one_back(tmp_path: Path, tool: str, dtype: Dtype) -> None:
     package = PACKAGES.get(tool)
-    if package and not find_spec(package):
-        pytest.skip(f"{package} is not installed")
     written = write_tables(tmp_path, dtype)
     run(BLOCKS[tool] + THEN, tmp_path)
     with np.load(tmp_path / "found.npz") as found:
@@ -66,8 +63,6 @@ def test_the_block_of_each_tool_reads_the_table_and_gives_one_back(tmp_path: Pat
 
 
 def test_the_query_finds_the_nearest(tmp_path: Path) -> None:
-    if not find_spec("duckdb"):
-        pytest.skip("duckdb is not installed")
     written = write_tables(tmp_path, "float32")
     unit = written.embeddings / np.linalg.norm(written.embeddings, axis=1, keepdims=True)
     nearest = np.argsort(-unit @ unit[7])[:10]

@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 
 from pauc_hub.cli import run
+from pauc_hub.errors import TableError
 from pauc_hub.outputs import read_table
 
 
@@ -53,6 +54,8 @@ def test_two_processes_make_the_table_of_one(photos: Path, model_folder: Path) -
     whole = lost.read_bytes()
     lost.unlink()  # as where a process died: the others' parts stay, and its own is made again
     (Path("two.errors.parquet") / parts[1]).unlink()
+    with pytest.raises(TableError, match=r"^'two\.parquet' holds 1 of its 2 parts: the others are not done yet\.$"):
+        read_table(Path("two.parquet"))
     untouched = (Path("two.parquet") / parts[0]).stat().st_mtime_ns
     assert torchrun("embed", "photos", "-o", "two.parquet", *options).returncode == 0
     assert lost.read_bytes() == whole

@@ -2,16 +2,22 @@
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
+from torch.nn import functional as F
 
-from pauc_hub.embed import Encoder, ImageSource, decode_ahead, embed_images
+from pauc_hub.embed import Encoder, ImageSource, choose_decoder, decode_ahead, embed_images, finish_in_order, square
 from pauc_hub.errors import PaucError, UsageError
+from pauc_hub.images import read_image, to_rgb
+from pauc_hub.jpeg import Reduced, decode_reduced
+from pauc_hub.model import load
+from pauc_hub.preprocess import Preprocessing
 
 
 @pytest.fixture
@@ -72,6 +78,85 @@ def test_threads_end_with_the_consumer() -> None:
     while threading.active_count() > before and time.monotonic() < deadline:
         time.sleep(0.01)
     assert threading.active_count() <= before  # those of an earlier test may end meanwhile
+
+
+# ---------------------------------------------------------------- batches under way
+
+
+def test_the_next_batch_is_launched_before_one_is_waited_for() -> None:
+    events: list[str] = []
+
+    def launch(item: int) -> Callable[[], int]:
+        events.append(f"launch {item}")
+
+        def finish() -> int:
+            while f"launch {item + 1}" not in events and item < 3:
+                time.sleep(0.001)
+            events.append(f"finish {item}")
+            return -item
+
+        return finish
+
+    assert list(finish_in_order(launch, range(4))) == [0, -1, -2, -3]
+    assert [event for event in events if event.startswith("launch")] == [f"launch {item}" for item in range(4)]
+
+
+def test_what_goes_wrong_in_a_batch_is_raised_and_nothing_goes_on() -> None:
+    launched: list[int] = []
+
+    def launch(item: int) -> Callable[[], int]:
+        launched.append(item)
+        if item == 2:
+            raise PaucError("too large")
+        return lambda: item
+
+    results = finish_in_order(launch, range(100))
+    assert [next(results), next(results)] == [0, 1]
+    with pytest.raises(PaucError, match="too large"):
+        next(results)
+    assert len(launched) <= 5
+
+
+# ---------------------------------------------------------------- decoding
+
+
+def test_an_unknown_decoding_is_refused(encoder: Encoder) -> None:
+    with pytest.raises(UsageError) as refusal:
+        choose_decoder(encoder, "rough")
+    assert str(refusal.value) == "unknown decoding 'rough'. Use one of exact, scaled."
+
+
+def photo(width: int, height: int) -> Image.Image:
+    """Soft shapes, texture and noise, as of a camera."""
+    draws = np.random.default_rng([width, height])
+    layers = [
+        (strength * np.asarray(Image.fromarray(coarse).resize((width, height), Image.Resampling.BICUBIC), np.float32))
+        for cells, strength in ((4, 0.5), (48, 0.3), (300, 0.15), (1500, 0.05))
+        for coarse in [draws.integers(0, 256, (cells, cells, 3), dtype=np.uint8)]
+    ]
+    return Image.fromarray(np.clip(np.sum(layers, axis=0), 0, 255).astype(np.uint8))
+
+
+@pytest.mark.parametrize("size", [64, 224])
+def test_scaled_decoding_is_as_near_as_the_documents_say(tmp_path: Path, size: int) -> None:
+    """Mean of at most 2 of 255, a cosine of at least 0.999, and the size of the whole; docs/embedding.md."""
+    model = load("pauc_resnet18", device="cpu", precision="fp32")
+    preprocessing, squares = Preprocessing(size), []
+    for i, (width, height) in enumerate([(2000, 1500), (1500, 2000), (1100, 1101), (4001, 1999)]):
+        photo(width, height).save(tmp_path / f"{i}.jpg", quality=92)
+        with Image.open(tmp_path / f"{i}.jpg") as image:
+            found = decode_reduced(image, preprocessing.short_side, to_rgb)
+        assert isinstance(found, Reduced)
+        quick = square("", found, preprocessing)
+        assert quick.size == (width, height)
+        squares.append((quick.square, preprocessing.square(read_image(tmp_path / f"{i}.jpg"))))
+    scaled, exact = np.stack([pair[0] for pair in squares]), np.stack([pair[1] for pair in squares])
+    assert 0 < np.abs(scaled.astype(int) - exact).mean() <= 2
+    if size == model.preprocessing.size:
+        paths = sorted(tmp_path.iterdir())
+        rows, expected = model.embed(paths, decoding="scaled"), model.embed(paths)
+        assert not np.array_equal(rows, expected)
+        assert F.cosine_similarity(torch.from_numpy(rows), torch.from_numpy(expected)).min() >= 0.999
 
 
 # ---------------------------------------------------------------- images in memory

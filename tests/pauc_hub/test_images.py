@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from pauc_hub import images
 from pauc_hub.errors import NoImages, UsageError
 from pauc_hub.images import UnreadableImage, find_images, read_image, to_rgb
 
@@ -198,7 +199,17 @@ def test_wide_ranges_stretch_from_smallest_to_largest(tmp_path: Path) -> None:
     assert image[..., 0].tolist() == [[0, 200, 255], [0, 255, 0]]
 
 
-@pytest.mark.parametrize("value", [-5.0, 1e6, float("nan")])
+@pytest.mark.parametrize("dtype", ["float32", "int32", "uint16"])
+def test_deep_images_scaled_in_bands_are_those_scaled_at_once(monkeypatch: pytest.MonkeyPatch, dtype: str) -> None:
+    values = np.random.default_rng(0).integers(0, 65536, (7, 5)).astype(dtype) * (3 if dtype != "uint16" else 1)
+    at_once = np.asarray(to_rgb(Image.fromarray(values)))
+    monkeypatch.setattr(images, "BAND_PIXELS", 11)  # two rows; the last band has one
+    assert (np.asarray(to_rgb(Image.fromarray(values))) == at_once).all()
+    black, white = (0, 65535) if dtype == "uint16" else (values.min(), values.max())
+    assert (at_once[..., 0] == np.rint((values - float(black)) * (255 / (white - black)))).all()
+
+
+@pytest.mark.parametrize("value", [-5.0, 1e6, 3e38, float("nan")])
 def test_floats_of_one_value_are_black(tmp_path: Path, value: float) -> None:
     image = read_image(save(tmp_path / "x.tiff", value, "F"))
     assert pixel(image) == (0, 0, 0)

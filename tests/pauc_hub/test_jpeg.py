@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pauc_hub.images import UnreadableImage, read_image, read_with
-from pauc_hub.jpeg import decode
+from pauc_hub.images import UnreadableImage, read_image, read_with, to_rgb
+from pauc_hub.jpeg import decode, decode_reduced
 from pauc_hub.preprocess import Preprocessing
 
 Picture = Callable[[int, int], Image.Image]
@@ -79,6 +79,64 @@ def test_other_images_are_left_to_pillow(picture: Picture, kind: str, mode: str)
     assert np.array_equal(np.asarray(read), np.asarray(read_image(io.BytesIO(file.getvalue()))))
 
 
+def reduced(data: bytes, short_side: int) -> Any:
+    return read_with(lambda image: decode_reduced(image, short_side, to_rgb), io.BytesIO(data))
+
+
+def drafted(data: bytes, factor: int) -> Image.Image:
+    """The same by Pillow."""
+    with Image.open(io.BytesIO(data)) as image:
+        image.draft(image.mode, (image.width // factor, image.height // factor))
+        return to_rgb(image)
+
+
+@pytest.mark.parametrize(
+    ("size", "factor"),
+    [
+        ((121, 80), 2),
+        ((80, 121), 2),
+        ((159, 317), 2),
+        ((160, 333), 4),
+        ((319, 320), 4),
+        ((1003, 327), 8),
+        ((2000, 999), 8),
+    ],
+)
+def test_large_jpegs_are_reduced_to_twice_the_side_that_is_wanted(
+    picture: Picture, size: tuple[int, int], factor: int
+) -> None:
+    data = jpeg(picture(*size))
+    pixels, whole = reduced(data, short_side=20)
+    assert whole == size
+    assert pixels.shape == (-(-size[1] // factor), -(-size[0] // factor), 3)
+    assert np.array_equal(pixels, np.asarray(drafted(data, factor)))
+
+
+@pytest.mark.parametrize("orientation", range(2, 9))
+def test_turned_jpegs_are_reduced_likewise_and_keep_their_size_as_seen(picture: Picture, orientation: int) -> None:
+    """Of these sides the halves are equal once rounded, so that they alone do not tell which is which."""
+    data = jpeg(picture(200, 199), **turned(orientation))
+    pixels, whole = reduced(data, short_side=49)
+    assert whole == read_image(io.BytesIO(data)).size
+    assert pixels.shape == (100, 100, 3)
+    assert np.array_equal(pixels, np.asarray(drafted(data, 2)))
+
+
+def test_grey_is_reduced_too(picture: Picture) -> None:
+    data = jpeg(picture(400, 300).convert("L"))
+    pixels, whole = reduced(data, short_side=20)
+    assert whole == (400, 300)
+    assert np.array_equal(pixels, np.asarray(drafted(data, 4)))
+
+
+@pytest.mark.parametrize(("kind", "mode"), [("JPEG", "CMYK"), ("PNG", "RGB"), ("PNG", "L")])
+def test_what_is_no_large_jpeg_is_not_reduced(picture: Picture, kind: str, mode: str) -> None:
+    large, small = io.BytesIO(), jpeg(picture(400, 79))
+    picture(400, 300).convert(mode).save(large, kind)
+    for data in (large.getvalue(), small):
+        assert reduced(data, short_side=40 if data is small else 20) == read_image(io.BytesIO(data))
+
+
 def outcome(read: Callable[[Path], Any], path: Path) -> tuple[str, str] | None:
     try:
         read(path)
@@ -87,14 +145,21 @@ def outcome(read: Callable[[Path], Any], path: Path) -> tuple[str, str] | None:
     return None
 
 
+READERS = {"whole": decode, "reduced": lambda image: decode_reduced(image, 20, decode)}
+
+
+@pytest.mark.parametrize("orientation", [1, 6])
+@pytest.mark.parametrize("reader", READERS.values(), ids=READERS.keys())
 @pytest.mark.parametrize("progressive", [False, True])
-def test_cut_off_anywhere_it_ends_as_with_pillow(picture: Picture, tmp_path: Path, progressive: bool) -> None:
-    data = jpeg(picture(120, 80), progressive=progressive)
+def test_cut_off_anywhere_it_ends_as_with_pillow(
+    picture: Picture, tmp_path: Path, progressive: bool, reader: Callable[[Image.Image], Any], orientation: int
+) -> None:
+    data = jpeg(picture(120, 80), progressive=progressive, **turned(orientation))
     path, outcomes = tmp_path / "cut.jpg", set()
     for length in [1, *range(0, len(data), len(data) // 20), len(data) - 3, len(data) - 2, len(data) - 1]:
         path.write_bytes(data[:length])
         expected = outcome(read_image, path)
-        assert outcome(lambda path: read_with(decode, path), path) == expected
+        assert outcome(lambda path: read_with(reader, path), path) == expected
         outcomes.add(expected[0] if expected else "")
     assert {"empty", "not_an_image", "damaged"} <= outcomes
 

@@ -48,7 +48,7 @@ def test_a_collapsed_clustering_is_an_error_that_says_what_to_try() -> None:
 
 
 def clustering(points: torch.Tensor, assignment: list[int]) -> Clustering:
-    return Clustering(torch.zeros(max(assignment) + 1, points.shape[1]), torch.tensor(assignment), 0.0)
+    return Clustering(torch.zeros(max(assignment) + 1, points.shape[1]), torch.tensor(assignment), (0.0,), 0)
 
 
 def test_prototypes_are_the_unit_means_of_their_members() -> None:

@@ -48,12 +48,17 @@ def png_header(width: int, height: int) -> bytes:
     return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b"")) + chunk(b"IEND", b"")
 
 
+BEGINS_AS = "it begins as {}, but is broken, or of a kind that Pillow cannot read"
+TWELVE_BITS = jpeg().replace(b"\xff\xc0\x00\x11\x08", b"\xff\xc1\x00\x11\x0c")
+
 CONTENTS = [
     ("empty", b"", "empty", "the file has no bytes"),
     ("text", b"<!DOCTYPE html>", "not_an_image", "not an image of a known format (JPEG, PNG, WEBP, TIFF, BMP, GIF)"),
     ("one_byte", b"\xff", "not_an_image", None),
     ("postscript", b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "not_an_image", None),
     ("cut_jpeg", jpeg()[: len(jpeg()) // 2], "damaged", None),
+    ("cut_tiff", b"II*\0\xff\0\0\0", "damaged", None),
+    ("twelve_bits", TWELVE_BITS, "damaged", BEGINS_AS.format("JPEG")),
     ("bomb", png_header(20_000, 20_000), "too_large", None),
     ("no_pixels", png_header(60, 40), "damaged", None),
 ]
@@ -67,6 +72,14 @@ def test_says_what_is_wrong_with_the_content(
     found = failure(tmp_path / "x.jpg")
     assert found[0] == kind
     assert message in (None, found[1])
+
+
+def test_libtiff_says_nothing_past_python(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    quadrants().save(tmp_path / "x.tif", compression="tiff_lzw")
+    whole = (tmp_path / "x.tif").read_bytes()
+    (tmp_path / "x.tif").write_bytes(whole[:8] + bytes(len(whole[8:60])) + whole[60:])
+    assert failure(tmp_path / "x.tif")[0] == "damaged"
+    assert capfd.readouterr() == ("", "")
 
 
 def fifo(path: Path) -> None:

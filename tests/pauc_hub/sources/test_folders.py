@@ -5,7 +5,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pauc_hub.errors import NoImages, UsageError
@@ -28,6 +28,7 @@ PART = st.sampled_from(["a", "b", "a.b", "a-b", "a~", "é", "Z", "0"])
 TREE = st.lists(st.lists(PART, min_size=1, max_size=4).map("/".join), min_size=1, max_size=30, unique=True)
 
 
+@settings(deadline=None)  # the disk may be busy
 @given(tree=TREE, start=st.integers(0, 35), ranks=st.integers(1, 40))
 def test_any_tree_is_walked_in_the_order_of_names_from_any_start_in_any_shares(
     tree: list[str], start: int, ranks: int
@@ -56,10 +57,23 @@ def test_the_listing_counts_and_changes_with_the_names(tmp_path: Path) -> None:
     before = source.listing()
     assert before == (2, hashlib.sha256(b"a/c.jpg\0b.jpg\0").hexdigest())
     touch(tmp_path, "notes.txt", ".hidden.jpg")
-    assert source.listing() == before
+    assert open_source(tmp_path).listing() == before
     touch(tmp_path, "a/d.jpg")
-    assert source.listing().images == 3
-    assert source.listing().sha256 != before.sha256
+    after = open_source(tmp_path).listing()
+    assert after.images == 3
+    assert after.sha256 != before.sha256
+
+
+def test_what_was_listed_stays_so_that_what_vanishes_is_noticed(tmp_path: Path) -> None:
+    source = open_source(touch(tmp_path, "b.jpg", "a/c.jpg"))
+    before = source.listing()
+    (tmp_path / "b.jpg").unlink()
+    touch(tmp_path, "d.jpg")
+    assert source.listing() == before
+    assert [entry.name for entry in source.entries()] == ["a/c.jpg", "b.jpg"]
+    assert [entry.name for entry in source.entries(1)] == ["b.jpg"]
+    one, other = source.entries(), source.entries()  # each has a place of its own
+    assert [next(one).name, next(other).name, next(one).name] == ["a/c.jpg", "a/c.jpg", "b.jpg"]
 
 
 def test_a_share_lists_its_own_images(tmp_path: Path) -> None:
