@@ -16,8 +16,12 @@ BY_RECIPE = "the recipe's"
 
 def train(
     images: Annotated[Path, typer.Argument(help="Folder of images (any nesting), tar file, or folder of tar files.")],
-    output: Annotated[Path, typer.Option("-o", "--output", help="Folder of the run.")],
-    recipe: Annotated[str, typer.Option(help="Settings by name; own_images looks at the images.")] = "own_images",
+    output: Annotated[
+        Path | None, typer.Option("-o", "--output", help="Folder of the run; --dry-run alone needs none.")
+    ] = None,
+    recipe: Annotated[
+        str | None, typer.Option(show_default="own_images", help="Settings by name: docs/training.md lists them.")
+    ] = None,
     config: Annotated[Path | None, typer.Option(help="TOML file of settings, which the options below replace.")] = None,
     objective: Annotated[str | None, typer.Option(show_default=BY_RECIPE, help="infonce, protonce or pauc.")] = None,
     architecture: Annotated[str | None, typer.Option(show_default=BY_RECIPE, help="A backbone of timm's.")] = None,
@@ -40,34 +44,37 @@ def train(
     typed: dict[str, object] = {"objective": objective, "architecture": architecture, "size": size, "epochs": epochs}
     typed |= {"batch_size": batch_size, "lr": lr, "clusters": options.numbers(clusters), "precision": precision}
     given = {name: value for name, value in (typed | {"seed": seed}).items() if value is not None}
-    if resume and (given or config or overwrite or dry_run or recipe != "own_images"):
+    if resume and (given or config or overwrite or dry_run or recipe):
         raise UsageError("--resume goes on with the run's own settings: beside it give -o, --device, --workers alone.")
+    if output is None and not dry_run:
+        raise UsageError("-o is missing: the folder that the run goes into. Only --dry-run needs none.")
+    run = output or Path("run")
     from pauc_hub.device import choose_device, keep_freed_memory  # what follows takes seconds to import
     from pauc_hub.training.config import read_config
     from pauc_hub.training.data import open_source
     from pauc_hub.training.loop import train as run_training
-    from pauc_hub.training.recipes import settle
+    from pauc_hub.training.recipes import OWN_IMAGES, settle
+    from pauc_hub.training.record import refuse_standing
     from pauc_hub.training.rehearsal import rehearse
 
     keep_freed_memory()
     source, where, settings = open_source(images), choose_device(device), None
     if not resume:
+        if not (dry_run or overwrite):
+            refuse_standing(run)
         file = read_config(config) if config else {}
-        settings, choices = settle(source, where.type, file | given, recipe, str(config or "the settings"))
-        if choices and not (quiet or as_json):
-            show_settings(choices, settings, len(source))
+        settings, choices = settle(source, where, file | given, recipe or OWN_IMAGES, str(config or "the settings"))
+        show_settings(choices, len(source), quiet=quiet)
         if dry_run:
-            show_estimate(rehearse(source, settings, where, workers), settings, as_json=as_json)
+            estimate = rehearse(source, settings, where, workers, quiet=quiet)
+            show_estimate(estimate, settings, choices, as_json=as_json)
             return
     model = run_training(
         source,
-        output,
+        run,
         settings,
-        device=device,
-        workers=workers,
-        resume=resume,
-        overwrite=overwrite,
-        quiet=quiet,
+        device=device, workers=workers,
+        resume=resume, overwrite=overwrite, quiet=quiet,
         command=shlex.join(["pauc", *sys.argv[1:]]),
-    )
-    show_result(model, output, as_json=as_json, quiet=quiet)
+    )  # fmt: skip
+    show_result(model, run, as_json=as_json, quiet=quiet)

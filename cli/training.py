@@ -4,7 +4,6 @@ import json
 import shlex
 import sys
 from dataclasses import asdict
-from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,24 +17,33 @@ if TYPE_CHECKING:  # they take seconds to import
     from pauc_hub.training.rehearsal import Estimate
 
 
-def show_settings(choices: "list[Choice]", config: "Config", images: int) -> None:
-    """To stderr: what was chosen, each with its reason."""
-    clusters = ", ".join(map(str, config.clusters or ()))
-    print(f"{images} images; chosen for them:", file=sys.stderr)
-    for choice in choices:
-        print(f"  {choice.name} {choice.value}  ({choice.reason})", file=sys.stderr)
-    print(f"  clusters {clusters}; queue {config.queue}; learning rate {config.peak_lr:g}", file=sys.stderr)
+def show_settings(choices: "list[Choice]", images: int, *, quiet: bool) -> None:
+    """To stderr: what nobody wrote down, each with its reason."""
+    lines = [f"{choice.name} {choice.value}  ({choice.reason})" for choice in choices]
+    if not quiet:
+        print(
+            "\n  ".join(
+                [f"{images} images; chosen for them and this machine, where nothing else was asked for:", *lines]
+            ),
+            file=sys.stderr,
+        )
 
 
-def show_estimate(estimate: "Estimate", config: "Config", *, as_json: bool) -> None:
+def show_estimate(estimate: "Estimate", config: "Config", choices: "list[Choice]", *, as_json: bool) -> None:
     """To stdout: what a run would take."""
     if as_json:
-        print(json.dumps({"settings": config.to_json(), "estimate": asdict(estimate)}))
+        reasons = {choice.name: choice.reason for choice in choices}
+        print(json.dumps({"settings": config.to_json(), "reasons": reasons, "estimate": asdict(estimate)}))
         return
-    epoch = f"{_span(estimate.mstep_seconds)} of learning and {_span(estimate.estep_seconds)} of E-step an epoch"
-    print(f"about {_span(estimate.seconds)} for {config.epochs} epochs: {epoch}, {estimate.step_seconds:.2f} s a step")
-    gpu = "" if estimate.gpu_memory_gib is None else f", {estimate.gpu_memory_gib:.1f} GiB on the GPU"
-    print(f"about {estimate.memory_gib:.1f} GiB of memory{gpu}")
+    epoch = [f"{span(estimate.learning_seconds)} of learning", f"{span(estimate.saving_seconds)} of saving"]
+    if config.objective != "infonce":
+        epoch.insert(1, f"{span(estimate.estep_seconds)} of E-step")
+    print(f"time: about {span(estimate.seconds)} for {config.epochs} epochs, each {', '.join(epoch)}")
+    if estimate.gpu_memory_gib is None:
+        print(f"memory: about {estimate.memory_gib:.1f} of this machine's {estimate.available_gib:.1f} GiB")
+    else:
+        gpu = f"{estimate.gpu_memory_gib:.1f} of the GPU's {estimate.available_gib:.1f} GiB"
+        print(f"memory: about {gpu}, and {estimate.memory_gib:.1f} GiB of the machine's")
 
 
 def show_result(model: Path, run: Path, *, as_json: bool, quiet: bool) -> None:
@@ -55,6 +63,16 @@ def show_result(model: Path, run: Path, *, as_json: bool, quiet: bool) -> None:
     raise typer.Exit(SOME_UNREADABLE if seen["unreadable"] else 0)
 
 
-def _span(seconds: float) -> str:
-    """`1 day, 2:03:04` and the like."""
-    return str(timedelta(seconds=round(seconds)))
+def span(seconds: float) -> str:
+    """`0.25 s`, `3 min 20 s`, `2 h 5 min`, `3 days 4 h`: two units at most."""
+    if seconds < 10:
+        return f"{seconds:.2g} s"
+    units = (("days", 86400), ("h", 3600), ("min", 60), ("s", 1))
+    rest, parts = round(seconds), []
+    for name, length in units:
+        parts.append((rest // length, name))
+        rest %= length
+    first = next(i for i, (number, _) in enumerate(parts) if number)
+    return " ".join(f"{number} {name}" for number, name in parts[first : first + 2] if number).replace(
+        "1 days", "1 day"
+    )

@@ -20,6 +20,7 @@ from pauc_hub.training.diagnostics import diagnose
 from pauc_hub.training.draws import Purpose, torch_draws
 from pauc_hub.training.estep import all_features, expect
 from pauc_hub.training.interruption import StopRequest
+from pauc_hub.training.machine import out_of_memory_explained
 from pauc_hub.training.mstep import learn
 from pauc_hub.training.publish import Finished, publish
 from pauc_hub.training.recipes import settle
@@ -62,12 +63,12 @@ def train(
         TrainingFailed: the run cannot go on; the last checkpoint stands.
     """
     source, where = images if isinstance(images, ImageSource) else open_source(images), choose_device(device)
-    settled = record.saved_config(run) if resume else config or settle(source, where.type, {})[0]
+    settled = record.saved_config(run) if resume else config or settle(source, where, {})[0]
     config = settled.resolve(len(source))
     place = checkpoint.read_place(run, source.fingerprint()) if resume else None
     if place is None:
         record.begin(run, config, overwrite)
-    with StopRequest() as stop:
+    with StopRequest() as stop, out_of_memory_explained(config):
         state = new_training(run, config, source, where, workers or default_workers(), stop, quiet, command)
         if place is not None:
             state.resume_from(place)

@@ -6,10 +6,13 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from pauc_hub.errors import UsageError
-from pauc_hub.training.auto import Choice, choose, usual_side
+from pauc_hub.training.auto import Choice, Facts, choose, consequences, usual_side
 from pauc_hub.training.config import Config, from_mapping
 from pauc_hub.training.data import ImageSource
+from pauc_hub.training.machine import machine_of
 
 FOLDER = Path(__file__).parent / "recipes"
 OWN_IMAGES = "own_images"  # chooses by the images and the machine
@@ -33,25 +36,30 @@ def read_recipe(name: str) -> dict[str, Any]:
 
 
 def settle(
-    source: ImageSource, device: str, given: Mapping[str, Any], recipe: str = OWN_IMAGES, named: str = "the settings"
+    source: ImageSource,
+    device: torch.device,
+    given: Mapping[str, Any],
+    recipe: str = OWN_IMAGES,
+    named: str = "the settings",
 ) -> tuple[Config, list[Choice]]:
-    """The settings of a run: what is given, else the recipe's, else the defaults; all checked.
+    """The settings of a run: what is given, else the recipe's, else what is chosen, else the defaults; all checked.
 
     Args:
-        device: `cpu`, or else a kind of GPU.
         given: settings by name.
         named: where they come from, for complaints.
 
     Returns:
-        the settings, and those that were chosen, each with its reason.
+        the settings, resolved, and those that nobody wrote down, each with its reason.
 
     Raises:
         UsageError: unknown names, wrong values, no such recipe.
     """
-    written = read_recipe(recipe)
-    from_mapping(dict(given), named)  # complains of all that is given before any image is looked at
-    choices = choose(len(source), usual_side(source), device) if recipe == OWN_IMAGES else []
-    choices = [choice for choice in choices if choice.name not in given]
+    written = read_recipe(recipe) | dict(given)
+    asked = from_mapping(written, named)  # complains of all that is given before any image is looked at
+    if recipe != OWN_IMAGES:
+        config = asked.resolve(len(source))
+        return config, consequences(config, written)
+    choices = choose(Facts(len(source), usual_side(source), machine_of(device)), written)
     chosen = {choice.name: choice.value for choice in choices}
-    config = from_mapping(chosen | written | dict(given), named).resolve(len(source))
-    return config, choices
+    config = from_mapping(chosen | written, named).resolve(len(source))
+    return config, choices + consequences(config, written)
