@@ -1,5 +1,6 @@
 """Settings for somebody's own images, from their number, their size and the machine; each with its reason."""
 
+import math
 import statistics
 from collections.abc import Mapping
 from typing import Any, NamedTuple
@@ -18,7 +19,7 @@ SEEN = {True: 20_000_000, False: 2_000_000}  # images over all epochs, with a GP
 FEWEST_EPOCHS, MOST_EPOCHS = {True: 100, False: 10}, {True: 800, False: 200}
 MIB_AN_IMAGE = {"resnet18": 15, "resnet34": 22, "resnet50": 49, "resnet101": 73}  # kept for the gradient: 224 px, bf16
 FOR_A_BATCH = 0.5  # of the memory; keys, augmentation, weights and what is passing take the rest
-LOOKED_AT = 64  # images whose size is read
+LOOKED_AT = 64  # images at most, whose size is read
 
 
 class Choice(NamedTuple):
@@ -75,8 +76,8 @@ def consequences(config: Config, given: Mapping[str, Any]) -> list[Choice]:
 
 def usual_side(source: ImageSource) -> int:
     """Median of the shorter sides of some images, spread evenly over the source; 224 where none can be read."""
-    step = max(1, len(source) // LOOKED_AT)
-    images = (source.read(index) for index in range(0, len(source), step))
+    indices = range(0, len(source), math.ceil(len(source) / LOOKED_AT))
+    images = (source.read(index) for index in indices)
     sides = [min(image.size) for image in images if image is not None]
     return round(statistics.median(sides)) if sides else LARGEST_VIEWS[True]
 
