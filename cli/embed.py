@@ -67,9 +67,7 @@ def embed(
         form=Form(dtype, pca),
         part=ranks.several,
         quiet=quiet or ranks.rank > 0,
-        overwrite=overwrite,
-        restart=restart,
-        update=update,
+        overwrite=overwrite, restart=restart, update=update,
     )
     if summary.errors and not quiet:
         unreadable = f"{summary.unreadable} of {summary.images + summary.unreadable} images could not be read"

@@ -29,7 +29,7 @@ def train(
     epochs: Annotated[int | None, typer.Option(show_default=BY_RECIPE, help="Passes over all images.")] = None,
     batch_size: Annotated[int | None, typer.Option(show_default=BY_RECIPE, help="Images a step.")] = None,
     lr: Annotated[float | None, typer.Option(show_default=BY_RECIPE, help="Peak rate for a batch of 256.")] = None,
-    clusters: Annotated[str | None, typer.Option(help="Prototypes of each clustering, e.g. 250,500,1000.")] = None,
+    clusters: Annotated[str | None, typer.Option(show_default=BY_RECIPE, help="Prototypes, e.g. 250,500,1000.")] = None,
     precision: Annotated[str | None, typer.Option(show_default="auto", help="auto, fp32 or bf16.")] = None,
     seed: Annotated[int | None, typer.Option(show_default="0", help="Of everything drawn.")] = None,
     device: options.Device = "auto",

@@ -32,11 +32,12 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> ImageSource:
 
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rehearsal, "MOST_STEPS", 3)
+
+
+def test_the_estimate_is_near_the_truth(source: ImageSource, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Within a factor of two; the machine may be busy with something else in two tries of three."""
     monkeypatch.setattr(rehearsal, "MOST_STEPS", 10)
-
-
-def test_the_estimate_is_near_the_truth(source: ImageSource, tmp_path: Path) -> None:
-    """Within a factor of two on a machine at rest; the bounds here allow for one that is busy now and then."""
     ratios = []
     for attempt in range(3):
         told = rehearse(source, SETTINGS.resolve(160), CPU, 1, quiet=True)
@@ -68,8 +69,8 @@ def test_infonce_has_one_e_step_and_no_terms_over_prototypes(
     told = rehearse(source, Config(**config.to_json() | {"objective": "infonce"}), CPU, 1, quiet=True)
     assert told.seconds == pytest.approx(6 * (told.learning_seconds + told.saving_seconds) + told.estep_seconds)
     rehearse(source, config, CPU, 1, quiet=True)
-    assert {frozenset(each) for each in terms[:10]} == {frozenset({"loss", "infonce"})}
-    assert {frozenset(each) for each in terms[10:]} == {frozenset({"loss", "infonce", "align", "unif", "corr"})}
+    assert {frozenset(each) for each in terms[:3]} == {frozenset({"loss", "infonce"})}
+    assert {frozenset(each) for each in terms[3:]} == {frozenset({"loss", "infonce", "align", "unif", "corr"})}
 
 
 def test_it_ends_in_time_and_goes_by_what_it_has_seen(source: ImageSource, monkeypatch: pytest.MonkeyPatch) -> None:
