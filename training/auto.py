@@ -9,7 +9,7 @@ from pauc_hub.training.config import LARGEST_QUEUE, Config
 from pauc_hub.training.data import ImageSource
 from pauc_hub.training.machine import Machine
 
-DEEP = 100_000  # images from which on a ResNet-50 is worth its cost, on a GPU
+DEEP = 200_000  # images from which on a ResNet-50 is worth its cost, on a GPU
 STEP = 32  # pixels that the sides of views are multiples of: a ResNet halves its input five times
 LARGEST_VIEWS = {True: 224, False: 64}  # pixels, with a GPU and without
 LARGEST_BATCH, SMALLEST_BATCH = 256, 64
