@@ -37,7 +37,7 @@ from pauc_hub.preprocess import Preprocessing
 from pauc_hub.training import receipts
 
 RESULTS = Path(__file__).resolve().parent / "results"
-BATCH = 64
+BATCH = 32  # the default on a CPU
 LIBRARIES = ("simplejpeg", "openvino")  # whose versions matter here besides those that always do
 # In a process of its own, since a child's peak memory begins with that of the process it was started from.
 WATCH = """import json, resource, subprocess, sys, time

@@ -27,9 +27,9 @@ import pauc_hub
 from pauc_hub.device import keep_freed_memory
 from pauc_hub.embed import BATCHES_AHEAD, choose_decoder, decode_ahead, square
 from pauc_hub.images import read_with
-from pauc_hub.outputs import open_output
 from pauc_hub.sources import Entry, open_source
-from pauc_hub.table import Provenance
+from pauc_hub.tables.outputs import open_output
+from pauc_hub.tables.table import Provenance
 
 ARCHITECTURE, SIZE, WIDTH, BATCH = "resnet18", 32, 512, 256
 SIDE, DIFFERENT, IN_FOLDER = 64, 4000, 1000

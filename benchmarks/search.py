@@ -25,17 +25,17 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from pauc_hub import faiss_index, neighbors
-from pauc_hub.lookup import read_paths, read_vectors, shape
-from pauc_hub.outputs import open_output
-from pauc_hub.table import Provenance
+from pauc_hub.search import faiss_index, neighbors
+from pauc_hub.search.lookup import read_paths, read_vectors
+from pauc_hub.tables.outputs import open_output, open_table
+from pauc_hub.tables.table import Provenance
 from pauc_hub.training import receipts
 
 RESULTS = Path(__file__).resolve().parent / "results"
 CENTRES, LATENT, SPREAD, NOISE = 2000, 32, 0.7, 0.3
 TOGETHER = 50_000  # rows made at a time
 QUERIES = 200  # that recall is measured with
-INDEXED_SEARCH = "from pauc_hub import neighbors; neighbors.INDEX_ROWS = 0; import pauc_hub.cli as c; c.main()"
+INDEXED_SEARCH = "from pauc_hub.search import neighbors; neighbors.INDEX_ROWS = 0; import pauc_hub.cli as c; c.main()"
 
 
 def made_up(rows: int, width: int) -> Iterator[npt.NDArray[np.float32]]:
@@ -71,7 +71,7 @@ def process_seconds(words: list[str], *command: str) -> float:
 
 def recall(table: Path, picked: list[int], k: int) -> float:
     """Of the k truly nearest, the share among the k that the index gives."""
-    queries, own = read_vectors(table, picked), [*picked]
+    queries, own = read_vectors(open_table(table), picked), [*picked]
     truth = neighbors.search(table, queries, k, left_out=own, exact=True, quiet=True)
     found = neighbors.search(table, queries, k, left_out=own, quiet=True)
     assert (truth.method, found.method) == ("exact", "index")
@@ -81,8 +81,9 @@ def recall(table: Path, picked: list[int], k: int) -> float:
 
 def repetition(table: Path, picked: list[int]) -> dict[str, float]:
     """Everything once; seconds. The index is there."""
-    queries = read_vectors(table, picked)
-    words = ["search", read_paths(table, picked[:1])[0], "--in", str(table)]
+    stored = open_table(table)
+    queries = read_vectors(stored, picked)
+    words = ["search", read_paths(stored, picked[:1])[0], "--in", str(table)]
 
     def search(count: int, exact: bool) -> float:
         asked = queries[:count]
@@ -106,9 +107,9 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
             shutil.copyfile(arguments.table, table)
         else:
             write_made_up(table, arguments.rows, arguments.width)
-        (rows, width), first = shape(table), read_vectors(table, [0])
-        picked = np.random.default_rng(1).choice(rows, QUERIES, replace=False).tolist()
-        building = seconds(lambda: neighbors.search(table, first, 1, quiet=True))
+        stored = open_table(table)
+        picked = np.random.default_rng(1).choice(stored.rows, QUERIES, replace=False).tolist()
+        building = seconds(lambda: neighbors.search(table, read_vectors(stored, [0]), 1, quiet=True))
         runs = [repetition(table, picked) for _ in range(arguments.repetitions)]
         found = {f"recall_at_{k}": recall(table, picked, k) for k in (10, faiss_index.LARGEST_K)}
         sizes = {"table_mib": table.stat().st_size, "index_mib": faiss_index.index_path(table).stat().st_size}
@@ -118,9 +119,9 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
         "command": command(arguments),
         "settings": {
             "embeddings": "given" if arguments.table else "made up",
-            "rows": rows,
-            "width": width,
-            "lists": faiss_index.list_count(rows),
+            "rows": stored.rows,
+            "width": stored.width,
+            "lists": faiss_index.list_count(stored.rows),
             "probes": faiss_index.PROBES,
             "cores": len(os.sched_getaffinity(0)),
         },

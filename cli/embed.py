@@ -13,9 +13,7 @@ from pauc_hub.cli.summary import as_object, sentence
 
 
 def embed(
-    images: Annotated[
-        str, typer.Argument(help="Folder of images, of any nesting; one image; tar or Parquet files; or a URL of such.")
-    ],
+    images: Annotated[str, typer.Argument(help="Folder of images, image, tar or Parquet files; or a URL of such.")],
     model: options.Model = "pauc_resnet18",
     output: Annotated[
         Path | None,
@@ -23,7 +21,7 @@ def embed(
             "-o", "--output", help="File to write: .parquet (IMAGES.parquet unless given), .npy, .safetensors."
         ),
     ] = None,
-    batch_size: options.BatchSize = 64,
+    batch_size: options.BatchSize = None,
     device: options.Device = "auto",
     workers: options.Workers = None,
     precision: options.Precision = "auto",
@@ -32,27 +30,26 @@ def embed(
     space: options.Space = "backbone",
     dtype: options.Dtype = "float32",
     pca: Annotated[int | None, typer.Option(min=1, help="Keep so many principal components.")] = None,
-    update: Annotated[bool, typer.Option("--update", help="Embed only what is new or changed since.")] = False,
+    update: options.Update = False,
     overwrite: options.Overwrite = False,
-    restart: Annotated[bool, typer.Option("--restart", help="Drop what a stopped run has done.")] = False,
+    restart: options.Restart = False,
     as_json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
     """Turn images into a table of embeddings; given again, a stopped run goes on, and a finished one is left alone."""
     from pauc_hub.catalog import locate
-    from pauc_hub.earlier import check_place
-    from pauc_hub.ranks import Ranks
+    from pauc_hub.runs.earlier import check_place
+    from pauc_hub.runs.ranks import Ranks
     from pauc_hub.sources import open_source
-    from pauc_hub.table import table_of
+    from pauc_hub.tables.table import table_of
 
     ranks, folder = Ranks.from_environment(), locate(model)
     source, table = ranks.share(open_source(images)), ranks.place(table_of(images, output))
     check_place(table, overwrite=overwrite or update)
-    from pauc_hub.device import keep_freed_memory  # what follows takes seconds to import
-    from pauc_hub.embed import default_workers
+    from pauc_hub.device import BATCH_SIZES, keep_freed_memory, share_cores  # what follows takes seconds to import
     from pauc_hub.model import load
-    from pauc_hub.plan import Form
-    from pauc_hub.tabulate import embed_files
+    from pauc_hub.runs.plan import Form
+    from pauc_hub.runs.tabulate import embed_files
 
     keep_freed_memory()
     loaded = load(folder, device=ranks.device(device), precision=precision, backend=backend)
@@ -61,13 +58,16 @@ def embed(
         source,
         table,
         space=space,
-        batch_size=batch_size,
-        workers=workers or ranks.workers(default_workers()),
+        batch_size=batch_size or BATCH_SIZES[loaded.device.type],
+        workers=workers or ranks.workers(),
+        lanes=share_cores(loaded.device) if loaded.backend == "torch" else 1,
         decoding=decoding,
         form=Form(dtype, pca),
         part=ranks.several,
         quiet=quiet or ranks.rank > 0,
-        overwrite=overwrite, restart=restart, update=update,
+        overwrite=overwrite,
+        restart=restart,
+        update=update,
     )
     if summary.errors and not quiet:
         unreadable = f"{summary.unreadable} of {summary.images + summary.unreadable} images could not be read"

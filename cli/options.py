@@ -1,5 +1,6 @@
 """Options that several commands share, with one wording each."""
 
+from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
@@ -7,7 +8,9 @@ import typer
 from pauc_hub.errors import UsageError
 
 Model = Annotated[str, typer.Option("-m", "--model", help="A name that `pauc models` lists, or a model folder.")]
-BatchSize = Annotated[int, typer.Option(min=1, help="Images that go through the network together.")]
+BatchSize = Annotated[
+    int | None, typer.Option(min=1, help="Images that go through the network together; 32 on a CPU, else 256.")
+]
 Device = Annotated[str, typer.Option(help="auto (the first GPU, else the CPU), cpu, cuda, cuda:1, mps.")]
 Workers = Annotated[int | None, typer.Option(min=1, help="Threads that decode images; one for each core.")]
 Precision = Annotated[
@@ -24,6 +27,12 @@ Dtype = Annotated[Literal["float32", "float16"], typer.Option(help="Of the numbe
 Space = Annotated[
     Literal["backbone", "projection"], typer.Option(help="projection: unit vectors, where the prototypes live.")
 ]
+Table = Annotated[
+    Path | None,
+    typer.Option("-o", "--output", help="File to write: .parquet (IMAGES.parquet unless given), .npy, .safetensors."),
+]
+Update = Annotated[bool, typer.Option("--update", help="Embed only what is new or changed since.")]
+Restart = Annotated[bool, typer.Option("--restart", help="Drop what a stopped run has done.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace an output that is there.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of prose.")]
 Quiet = Annotated[bool, typer.Option("--quiet", help="Print errors alone.")]

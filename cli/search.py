@@ -26,27 +26,26 @@ def search(
     quiet: options.Quiet = False,
 ) -> None:
     """Find the images of a table that are most like a given one, by cosine similarity."""
-    from pauc_hub.lookup import shape
-    from pauc_hub.neighbors import check_k
-    from pauc_hub.neighbors import search as search_table
-    from pauc_hub.outputs import read_provenance
-    from pauc_hub.queries import check_model, embed_queries, find_queries
-    from pauc_hub.strip import check_page
+    from pauc_hub.search.neighbors import check_k
+    from pauc_hub.search.neighbors import search as search_table
+    from pauc_hub.search.queries import check_model, embed_queries, find_queries
+    from pauc_hub.search.strip import check_page
+    from pauc_hub.tables.outputs import open_table
 
     if page:
         check_page(page, overwrite)
-    about = read_provenance(table)
-    check_k(k, shape(table)[0], table)
-    queries = find_queries(images, table, about.root)
+    stored = open_table(table)
+    check_k(k, stored.rows, table)
+    queries = find_queries(images, table, stored)
     own = [query.row for query in queries]
-    folder = check_model(model, table, about) if model or None in own else None
-    vectors = embed_queries(queries, table, about, folder, device)
+    folder = check_model(model, table, stored.provenance) if model or None in own else None
+    vectors = embed_queries(queries, table, stored, folder, device)
     found = search_table(table, vectors, k, left_out=own, exact=exact, quiet=quiet)
     if found.note and not quiet:
         print(f"note: {found.note}", file=sys.stderr)
     if page:
-        hits.write_page(page, table, about, queries, found)
+        hits.write_page(page, table, stored.provenance, queries, found)
     if as_json:
-        print(json.dumps(hits.as_object(table, about, queries, found, page)))
+        print(json.dumps(hits.as_object(table, stored.provenance, queries, found, page)))
     elif not quiet:
         print(hits.as_text(queries, found))

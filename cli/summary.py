@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:  # they take seconds to import
     from pauc_hub.model import Model
-    from pauc_hub.tabulate import Summary
+    from pauc_hub.runs.tabulate import Summary
 
 
 def sentence(summary: "Summary", model: "Model") -> str:

@@ -21,7 +21,6 @@ from pauc_hub.jpeg import Pixels, Reduced, decode, decode_reduced
 from pauc_hub.preprocess import Preprocessing
 
 BATCHES_AHEAD = 2  # decoded squares that wait for the network: enough to keep it busy, little memory
-BATCHES_UNDER_WAY = 2  # in the network: one that is computed, and one behind it so that it need not wait
 MAX_WORKERS = 32
 DECODINGS = ("exact", "scaled")
 
@@ -113,12 +112,15 @@ def decode_ahead(
         pool.shutdown(wait=False, cancel_futures=True)
 
 
-def finish_in_order(launch: Callable[[Item], Callable[[], Result]], items: Iterable[Item]) -> Generator[Result]:
+def finish_in_order(
+    launch: Callable[[Item], Callable[[], Result]], items: Iterable[Item], lanes: int = 1
+) -> Generator[Result]:
     """What each launched item comes to, in order; the next ones are under way before one is waited for.
 
-    They are launched one after the other, in a thread of their own.
+    Args:
+        lanes: how many are launched at the same time, each in a thread of its own.
     """
-    with closing(decode_ahead(launch, items, workers=1, ahead=BATCHES_UNDER_WAY)) as launched:
+    with closing(decode_ahead(launch, items, workers=lanes, ahead=lanes + 1)) as launched:
         for finish in launched:
             yield finish()
 

@@ -61,7 +61,7 @@ class Rows:
     def share(self, rank: int, ranks: int) -> "Rows":
         """Whole row groups, of about the same number of rows."""
         rows = [end - start for part in self.parts for start, end in pairwise(part.bounds[part.first : part.last + 1])]
-        cut, before, parts = portion([count or 1 for count in rows], rank, ranks), 0, []
+        cut, before, parts = portion(rows, rank, ranks), 0, []
         for part in self.parts:
             groups = range(part.first, part.last)[max(0, cut.start - before) : max(0, cut.stop - before)]
             if groups:
@@ -165,7 +165,7 @@ def _group(part: Groups, parquet: "pq.ParquetFile", group: int, row: int) -> Ite
     try:
         for batch in parquet.iter_batches(ROWS_TOGETHER, row_groups=[group], columns=[part.column], use_threads=False):
             for data, path in _cells(batch.column(0)):
-                if at >= row:
+                if row <= at < end:
                     yield _image(part, at, data, path)
                 at += 1
         if at < end:

@@ -100,6 +100,6 @@ def portion(weights: Sequence[int], rank: int, ranks: int) -> slice:
     Each goes where its middle lies when the whole is divided evenly; so neighbours stay together, and of equal things
     none gets more than one above another.
     """
-    total = sum(weights)
+    total = sum(weights) or 1
     owners = [(start + end) * ranks // (2 * total) for start, end in pairwise(accumulate(weights, initial=0))]
     return slice(bisect_left(owners, rank), bisect_right(owners, rank))

@@ -82,9 +82,9 @@ def _members(tar: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:
     file, member = tar.fileobj, tar.next()
     assert file is not None
     while member:
-        yield member
         if tar.offset <= member.offset:
             raise tarfile.ReadError("a member of negative size")
+        yield member
         file.seek(tar.offset)
         try:
             member = tarfile.TarInfo.fromtarfile(tar)

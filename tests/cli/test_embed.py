@@ -16,7 +16,7 @@ import pytest
 from PIL import Image
 
 from pauc_hub.cli import run
-from pauc_hub.outputs import read_table
+from pauc_hub.tables.outputs import read_table
 
 
 @pytest.fixture

@@ -12,11 +12,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pauc_hub import faiss_index, neighbors
 from pauc_hub.cli import run
-from pauc_hub.outputs import open_output, read_table
-from pauc_hub.pca import Pca
-from pauc_hub.table import Provenance, Table
+from pauc_hub.search import faiss_index, neighbors
+from pauc_hub.tables.outputs import open_output, read_table
+from pauc_hub.tables.pca import Pca
+from pauc_hub.tables.table import Provenance, Table
 
 NAMES = ["a.png", "b.JPG", "d.gif", "sub/c.webp", "sub/e.png"]
 

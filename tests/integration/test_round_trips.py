@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pauc_hub.outputs import Dtype, open_output, read_table
-from pauc_hub.table import Provenance, Table
+from pauc_hub.tables.outputs import Dtype, open_output, read_table
+from pauc_hub.tables.table import Provenance, Table
 
 FORMATS = Path(__file__).parents[2] / "docs" / "formats.md"
 SECTION = FORMATS.read_text().partition("### In other tools\n")[2].partition("\n#")[0]

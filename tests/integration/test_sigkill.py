@@ -17,20 +17,19 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pauc_hub.outputs import read_table
+from pauc_hub.tables.outputs import read_table
 
 IMAGES, BATCH = 90, 2
 OLD = b"a table that is to be replaced"
 ENDED = {0, 3}  # done; done, but some images were unreadable
-COMPLETE = {0, 1}  # given again after its end: the table is there already
 STAGES = ("starting", "embedding", "joining", "publishing", "published")
 # Imports once what takes seconds, and forks a process for each command; torch has started no thread by then.
 SERVER = """
 import json, os, sys
 import pyarrow.parquet, timm, torch
 from PIL import Image
-import pauc_hub.model, pauc_hub.tabulate
-from pauc_hub import workspace
+import pauc_hub.model, pauc_hub.runs.tabulate
+from pauc_hub.runs import workspace
 from pauc_hub.cli import run
 
 workspace.SHARD_SECONDS = 0  # a shard a batch
@@ -115,7 +114,7 @@ class Run:
             signal.pidfd_send_signal(process, signal.SIGKILL)
         if (code := self._end(process)) == -signal.SIGKILL:
             return "starting" if self.stage() == "embedding" and self.shards() == done else self.stage()
-        assert code in ENDED | COMPLETE
+        assert code in ENDED
         return None
 
     def _reached(self, stage: str, done: int) -> bool:
@@ -124,7 +123,7 @@ class Run:
         return STAGES.index(self.stage()) >= STAGES.index(stage)
 
     def finish(self) -> None:
-        assert self._end(self._start()) in ENDED | COMPLETE
+        assert self._end(self._start()) in ENDED
 
     def tables(self) -> dict[str, bytes]:
         """All that it left; nothing else may lie there."""

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from pauc_hub import device as module
-from pauc_hub.device import autocast, choose_device, choose_precision, has_native_bf16, keep_freed_memory
+from pauc_hub.device import autocast, choose_device, choose_precision, has_native_bf16, keep_freed_memory, share_cores
 from pauc_hub.errors import UsageError
 
 CPU, GPU, APPLE = torch.device("cpu"), torch.device("cuda"), torch.device("mps")
@@ -113,3 +113,16 @@ def test_glibc_accepts_both_settings(monkeypatch: pytest.MonkeyPatch) -> None:
     keep_freed_memory()
     assert sorted(asked) == [(-3, 1 << 30), (-1, 2147479551)]
     assert all(0 < value < 2**31 for _, value in asked)  # mallopt takes an int
+
+
+def test_lanes_share_the_threads_of_a_cpu_and_leave_a_gpu_alone() -> None:
+    before = torch.get_num_threads()
+    try:
+        for threads, lanes, each in [(1, 1, 1), (2, 2, 1), (3, 3, 1), (4, 4, 1), (9, 4, 2), (16, 4, 4)]:
+            torch.set_num_threads(threads)
+            assert share_cores(torch.device("cuda")) == 1
+            assert torch.get_num_threads() == threads
+            assert share_cores(torch.device("cpu")) == lanes
+            assert torch.get_num_threads() == each
+    finally:
+        torch.set_num_threads(before)

@@ -1,6 +1,7 @@
 """Folders of images as sources: one order, any start, any number of shares."""
 
 import hashlib
+import os
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -114,6 +115,13 @@ def test_folders_are_entered_only_when_it_is_their_turn(tmp_path: Path) -> None:
     (tmp_path / "d" / "4.jpg").unlink()
     (tmp_path / "d").rmdir()
     assert [entry.name for entry in found] == ["c/3.jpg", "c/5.jpg", "d/"]
+
+
+def test_names_that_are_not_utf8_are_sorted_as_they_are_shown(tmp_path: Path) -> None:
+    source = open_source(
+        touch(tmp_path, os.fsdecode(b"\xe9.png"), "a.png", "Z.png", os.fsdecode(b"\xe9/b.png"), "é.png")
+    )
+    assert names(source) == ["Z.png", "\\xe9.png", "\\xe9/b.png", "a.png", "é.png"]
 
 
 def test_nothing_there_is_wrong_usage(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """What a folder is taken for, and what is said where it is nothing that is known."""
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -30,6 +31,20 @@ def test_a_folder_named_like_a_file_is_a_folder(tmp_path: Path) -> None:
         (tmp_path / name).mkdir()
         (tmp_path / name / "a.png").touch()
         assert names(tmp_path / name) == ["a.png"]
+
+
+def test_a_folder_that_cannot_be_listed_is_no_empty_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    scandir = os.scandir
+
+    def refuse_locked(path: Path) -> object:
+        if path.name == "locked":
+            raise PermissionError(13, "Permission denied")
+        return scandir(path)
+
+    (tmp_path / "locked").mkdir()
+    monkeypatch.setattr(os, "scandir", refuse_locked)
+    assert names(tmp_path) == ["locked/"]
+    assert names(tmp_path / "locked") == ["."]
 
 
 def test_a_folder_without_images_says_what_was_found_and_what_was_looked_for(tmp_path: Path) -> None:

@@ -30,7 +30,7 @@ def names(place: str | Path) -> list[str]:
 
 
 def test_a_list_gives_what_it_names_in_its_order(tmp_path: Path, require_one_order: OneOrder) -> None:
-    lines = ["b.png", "a b.jpg", "", f"{tmp_path}/c.gif", "sub/../b.png", "# 1.png", "b.png", "no suffix"]
+    lines = ["b.png", "a b.jpg", "", f"{tmp_path}/c.gif", "sub/../b.png", "# 1.png", "b.png ", "no suffix"]
     (tmp_path / "images.txt").write_text("\ufeff" + "\r\n".join(lines))
     source = open_source(tmp_path / "images.txt")
     assert require_one_order(source) == [line for line in lines if line]

@@ -222,6 +222,14 @@ def test_a_web_server_gives_folders_tars_and_lists(
         write_tar(tmp_path / "s" / f"{name}.tar", [f"{i}.png" for i in range(4)])
     assert len(require_one_order(open_source(f"{served}/s/{{00..01}}.tar?sig=secret"))) == 8
     assert outcomes(open_source(f"{served}/s/00.tar").entries())[-1] == ("00.tar/3.png", "4 px")
+    write_tar(
+        tmp_path / "large.tar", ["0.png", *(f"{i}.txt" for i in range(6000)), "1.png"]
+    )  # more than a block of fsspec
+    assert outcomes(open_source(f"{served}/large.tar").entries()) == [
+        ("large.tar/0.png", "1 px"),
+        ("large.tar/1.png", "6002 px"),
+    ]
+    assert outcomes(open_source(f"{served}/p/a.png?key=secret").entries()) == [("a.png", "3 px")]
     (tmp_path / "list.txt").write_text(f"p/a.png\n{served}/p/gone.png?key=secret\n")
     assert outcomes(open_source(f"{served}/list.txt").entries()) == [
         ("p/a.png", "3 px"),

@@ -1,7 +1,9 @@
 """Images in Parquet: row by row, whatever is wrong with some, and the right column or none."""
 
+import io
 import json
 from collections.abc import Callable, Iterable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +15,8 @@ import pytest
 from pauc_hub.errors import NoImages, PaucError, UsageError
 from pauc_hub.images import UnreadableImage
 from pauc_hub.sources import Entry, Source, open_source
-from pauc_hub.sources.rows import ROWS_TOGETHER, image_column
+from pauc_hub.sources.rows import BUFFER, ROWS_TOGETHER, image_column, open_rows
+from pauc_hub.sources.stored import File
 
 WriteRows = Callable[..., Path]
 Outcomes = Callable[[Iterable[Entry]], list[tuple[str, str]]]
@@ -119,6 +122,56 @@ def test_a_group_damaged_in_the_middle_costs_its_rows_and_no_others(
     assert len(require_one_order(source)) == source.listing().images == 12
     with pytest.raises(UnreadableImage, match=r"^the row cannot be read: \S"):
         next(source.entries(4)).open()
+
+
+def test_a_group_damaged_towards_its_end_gives_what_comes_before(
+    tmp_path: Path, write_rows: WriteRows, outcomes: Outcomes, require_one_order: OneOrder
+) -> None:
+    count = 3 * ROWS_TOGETHER
+    table = pq.read_table(write_rows(tmp_path / "x.parquet", count))
+    pq.write_table(table, tmp_path / "x.parquet", write_batch_size=1, data_page_size=1, use_dictionary=False)
+    data = bytearray((tmp_path / "x.parquet").read_bytes())
+    end = pq.ParquetFile(tmp_path / "x.parquet").metadata.row_group(0).column(0).total_compressed_size
+    data[end - 300 : end] = b"\xff" * 300
+    (tmp_path / "x.parquet").write_bytes(data)
+    found = [kind for _, kind in outcomes(open_source(tmp_path).entries())]
+    assert found[:ROWS_TOGETHER] == [f"{row + 1} px" for row in range(ROWS_TOGETHER)]
+    assert found[-1] == "damaged"
+    assert len(require_one_order(open_source(tmp_path))) == len(found) == count
+
+
+def test_a_file_replaced_after_it_was_listed_gives_as_many_entries(
+    tmp_path: Path, write_rows: WriteRows, outcomes: Outcomes
+) -> None:
+    source = open_source(write_rows(tmp_path / "x.parquet", 12))
+    for count, group, kept in ((10, 4, 10), (4, 4, 4), (12, 6, 8), (12, 2, 6)):
+        write_rows(tmp_path / "x.parquet", count, group=group)
+        found = [kind for _, kind in outcomes(source.entries())]
+        assert len(found) == 12
+        assert len([kind for kind in found if kind != "damaged"]) == kept
+
+
+def test_a_large_group_is_read_piece_by_piece(tmp_path: Path) -> None:
+    pieces: list[int] = []
+
+    class Watched(io.BytesIO):
+        def read(self, size: int | None = -1) -> bytes:
+            data = super().read(size)
+            pieces.append(len(data))
+            return data
+
+    column = pa.array([bytes(100_000)] * 100)
+    pq.write_table(
+        pa.table({"image": column}),
+        tmp_path / "x.parquet",
+        use_dictionary=False,
+        compression="none",
+        write_batch_size=4,
+    )
+    data = (tmp_path / "x.parquet").read_bytes()
+    assert sum(1 for _ in open_rows("", [File("x.parquet", len(data), partial(Watched, data))]).entries()) == 100
+    assert sum(pieces) > 100 * 100_000
+    assert max(pieces) <= BUFFER + 500_000  # a buffer and a page
 
 
 @pytest.mark.parametrize("seed", range(3))

@@ -4,6 +4,7 @@ import io
 import os
 import tarfile
 from collections.abc import Callable, Iterable
+from itertools import islice
 from pathlib import Path
 
 import pytest
@@ -186,13 +187,13 @@ def test_what_is_no_tar_is_one_entry(tmp_path: Path, outcomes: Outcomes) -> None
 
 def test_a_negative_size_does_not_turn_the_walk_back(tmp_path: Path, write_tar: WriteTar, outcomes: Outcomes) -> None:
     path = write_tar(tmp_path / "x.tar", ["a.txt"])
-    member = tarfile.TarInfo("b.txt")
+    member = tarfile.TarInfo("b.png")
     header = bytearray(member.tobuf(tarfile.GNU_FORMAT))
-    header[124:136] = (256**12 - 2 * BLOCK).to_bytes(12, "big")  # base 256, as GNU tar writes numbers; -1024
+    header[124:136] = (256**12 - BLOCK).to_bytes(12, "big")  # base 256, as GNU tar writes numbers: back to itself
     header[148:156] = b" " * 8
     header[148:155] = b"%06o\0" % sum(header)
     path.write_bytes(path.read_bytes()[: 3 * BLOCK] + header + bytes(2 * BLOCK))
-    assert outcomes(open_source(path).entries()) == [("x.tar", "damaged")]
+    assert outcomes(islice(open_source(path).entries(), 3)) == [("x.tar", "damaged")]
 
 
 def test_archives_that_vanish_or_shrink_after_they_were_listed_are_entries(

@@ -1,0 +1,121 @@
+"""docs/speed.md, from the newest results in benchmarks/results: no figure there is typed.
+
+python benchmarks/speed_page.py
+"""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+RESULTS = Path(__file__).resolve().parent / "results"
+PAGE = Path(__file__).resolve().parents[1] / "docs" / "speed.md"
+HEAD = """\
+# How fast, and beside what
+
+Made by `python benchmarks/speed_page.py` from the files in `benchmarks/results`, which hold every repetition, the
+machine and all versions. Machines differ and are shared: trust the ratios of one run, and repeat it on yours.
+"""
+
+
+def result(start: str) -> dict[str, Any]:
+    """The result whose file begins so."""
+    [path] = RESULTS.glob(f"{start}*.json")
+    found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return found
+
+
+def place(found: dict[str, Any]) -> str:
+    hardware, count = found["hardware"], found["command"].partition("--repetitions ")[2].split()[0]
+    times = "once" if count == "1" else f"{count} times, medians"
+    return f"`{found['command']}`, {times}; {hardware['name']}, {hardware['cores']} cores, {hardware['memory_gb']} GB."
+
+
+def table(head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> str:
+    lines = [head, tuple("---" for _ in head), *rows]
+    return "".join(f"| {' | '.join(cells)} |\n" for cells in lines)
+
+
+def against_peers(found: dict[str, Any]) -> str:
+    """Each tool's whole process, and ours in how many times less time."""
+    medians = found["medians"]
+    tools = medians["all photographs"]
+    ours = next(iter(tools.values()))["seconds"]
+    rows = [
+        (
+            name,
+            f"{figures['seconds']:.1f}",
+            f"{figures['seconds'] / ours:.1f}",
+            f"{figures['peak_mib']:.0f}",
+            f"{medians['one photograph'][name]['seconds']:.1f}",
+        )
+        for name, figures in tools.items()
+    ]
+    bare = medians["bare import"]["seconds"]
+    head = (f"{found['count']} photographs", "s", "times ours", "peak, MiB", "one photograph, s")
+    return f"""
+## Photographs, beside other tools
+
+{table(head, rows)}
+Whole processes, ResNet-50 at 224 pixels, random weights; start and end are included. Memory is the sum over a tool's
+processes, shared pages divided among those that share them. `import torch, timm` alone takes {bare:.1f} s here.
+What limits `pauc embed` is the network, then the decoders; the others also leave cores idle while they start and load.
+
+{place(found)}
+"""
+
+
+def alone(found: dict[str, Any]) -> str:
+    """How near the engine comes to the network alone."""
+    m = found["medians"]
+    best = 1 / (1 / m["forward_rate"] + 1 / m["decode_rate"])
+    reached, share = m["after_start_rate"] / best, m["share_of_forward"]
+    return f"""
+## How far that is from the limit: {found["settings"]["architecture"]}
+
+After its start `pauc embed` does {m["after_start_rate"]:.0f} photographs a second. The network alone, on all cores,
+does {m["forward_rate"]:.0f}, the decoders alone {m["decode_rate"]:.0f}; the same cores do both, so {best:.0f} is the
+most: {reached:.0%} of that is reached, and {share:.0%} of the network's own rate. One photograph from a cold start
+takes {m["one_image_seconds"]:.1f} s, {m["one_image_over_import"]:.2f} times what `import torch, timm` takes alone.
+
+{place(found)}
+"""
+
+
+def scaling(found: dict[str, Any]) -> str:
+    """Time and memory against the number of images."""
+    growth, medians = found["growth"], found["medians"]
+    rows = [
+        (f"{int(count):,}", f"{figures['seconds']:.0f}", f"{figures['peak_mib']:.0f}")
+        for count, figures in medians["whole"].items()
+    ]
+    parts = [
+        (name, f"{figures['seconds']:.1f}", f"{figures['images_per_second']:,.0f}", found["limits"][name])
+        for name, figures in medians["parts"].items()
+    ]
+    seconds, memory = growth["seconds_per_100000_images"], growth["mib_per_100000_images"]
+    return f"""
+## Small images, and many
+
+{found["settings"]["images"]}; {found["settings"]["model"]}.
+
+{table(("images", "s", "peak, MiB"), rows)}
+{seconds:.0f} s and {memory:.0f} MiB for each 100,000 more; off the line by {growth["seconds_residual"]:.1f} s and
+{growth["mib_residual"]:.0f} MiB.
+
+{table(("50,000 images", "s", "a second", "limited by"), parts)}
+{place(found)}
+"""
+
+
+def page() -> str:
+    sections = (
+        against_peers(result("embed-against-peers")),
+        alone(result("embed-photos-resnet50")),
+        scaling(result("embed-scaling")),
+    )
+    return HEAD + "".join(sections)
+
+
+if __name__ == "__main__":
+    PAGE.write_text(page(), encoding="utf-8")

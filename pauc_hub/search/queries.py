@@ -1,0 +1,159 @@
+"""What `pauc search` is asked: words to rows of the table or image files, and those to vectors. Q queries, D width."""
+
+import os
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from pauc_hub.catalog import locate
+from pauc_hub.checksums import read_sums
+from pauc_hub.errors import PaucError, TableError, UnknownModel, UsageError
+from pauc_hub.images import UnreadableImage, read_image, readable
+from pauc_hub.search.lookup import find_rows, read_paths, read_vectors
+from pauc_hub.tables.outputs import Stored, read_pca
+from pauc_hub.tables.table import Provenance
+
+WEIGHTS = "model.safetensors"  # as pauc_hub.folder has it, which imports torch
+
+
+@dataclass(frozen=True)
+class Query:
+    """An image to search with."""
+
+    word: str
+    """As it was given."""
+    row: int | None
+    """Where it stands in the table; None for a file that does not."""
+    file: Path
+    """Where the image is, or was."""
+
+
+def find_queries(words: Sequence[str], table: Path, stored: Stored) -> list[Query]:
+    """Look up each word: an image file, else a path that stands in the table.
+
+    Args:
+        words: a file is known in the table if it lies where the table's own root and path say.
+        table: for messages.
+
+    Raises:
+        UsageError: a word is neither.
+        PaucError: a file cannot be read as an image.
+    """
+    names = {word: _names(Path(word), stored.provenance.root) if Path(word).exists() else [word] for word in words}
+    rows = find_rows(stored, [name for several in names.values() for name in several])
+    return [_query(word, [rows[name] for name in names[word] if name in rows], table, stored) for word in words]
+
+
+def image_file(root: str, path: str) -> Path:
+    """Where the image of a table lies, or lay; the root may be the image itself."""
+    place = Path(root)
+    if place.is_file() and place.name == path:
+        return place
+    file = place / path
+    return file if file.exists() else Path(os.fsdecode(_bytes(str(file))))
+
+
+def check_model(model: str | None, table: Path, provenance: Provenance) -> Path:
+    """The folder of the model that made the table.
+
+    Args:
+        model: as -m was given; None for what the table names.
+
+    Raises:
+        UnknownModel: there is no such model here.
+        TableError: its weights are not those that made the table.
+    """
+    try:
+        folder = locate(model or provenance.model)
+    except PaucError as error:
+        if model:
+            raise
+        raise UnknownModel(
+            f"'{table}' was made by a model named '{provenance.model}', which is none of those here by name. "
+            "Give its folder with -m."
+        ) from error
+    found = read_sums(folder).get(WEIGHTS, "none")
+    if found != provenance.weights_sha256:
+        raise TableError(
+            f"'{table}' was made by '{provenance.model}' with weights of sha256 {provenance.weights_sha256[:12]}…, "
+            f"and those in '{folder}' have {found[:12]}…. Give the model that made it with -m."
+        )
+    return folder
+
+
+def embed_queries(
+    queries: Sequence[Query], table: Path, stored: Stored, folder: Path | None, device: str
+) -> npt.NDArray[np.float32]:
+    """Vectors to search with, in the table's own space: those stored there, and files embedded as its images were.
+
+    Args:
+        folder: the model's; None will do where every query has a row.
+
+    Returns:
+        (Q, D) float32.
+
+    Raises:
+        PaucError: an image cannot be read, or the table went through other preprocessing or a PCA that is missing.
+    """
+    known = [query for query in queries if query.row is not None]
+    fresh = [query for query in queries if query.row is None]
+    parts = []
+    if known:
+        parts.append(read_vectors(stored, [query.row for query in known if query.row is not None]))
+    if fresh:
+        assert folder is not None, "files need a model"
+        parts.append(_embed([query.word for query in fresh], table, stored.provenance, folder, device))
+    vectors = np.concatenate(parts)
+    order = {id(query): i for i, query in enumerate([*known, *fresh])}
+    return vectors[[order[id(query)] for query in queries]]
+
+
+def _embed(files: list[str], table: Path, provenance: Provenance, folder: Path, device: str) -> npt.NDArray[np.float32]:
+    from pauc_hub.model import load  # takes seconds to import, which stored vectors do not need
+
+    pca = read_pca(table)
+    model = load(folder, device=device, precision=provenance.precision)
+    now = model.preprocessing.to_config()
+    if now != {key: provenance.preprocessing.get(key) for key in now}:
+        raise TableError(
+            f"the model in '{folder}' prepares images otherwise than it did for '{table}'. Embed them again."
+        )
+    vectors = model.embed(files, space=provenance.space)
+    return pca.project(vectors) if pca else vectors
+
+
+def _query(word: str, rows: list[int], table: Path, stored: Stored) -> Query:
+    file = Path(word)
+    if not file.exists():
+        if not rows:
+            raise UsageError(
+                f"'{readable(word)}' is neither a file nor a path in '{table}', such as '{read_paths(stored, [0])[0]}'."
+            )
+        return Query(word, rows[0], image_file(stored.provenance.root, word))
+    if not rows:
+        try:
+            read_image(file)
+        except UnreadableImage as error:
+            raise PaucError(f"'{readable(word)}' cannot be searched with: {error}.") from error
+    return Query(word, rows[0] if rows else None, file)
+
+
+def _names(file: Path, root: str) -> list[str]:
+    """What the file is called in a table of this root: nothing, if it lies elsewhere."""
+    names = []
+    for here, top in ((file.absolute(), root), (file.resolve(), readable(Path(root).resolve()))):
+        name = readable(here)
+        if name == top:
+            names.append(here.name)
+        elif name.startswith(top.rstrip("/") + "/"):
+            names.append(name[len(top.rstrip("/")) + 1 :])
+    return names
+
+
+def _bytes(path: str) -> bytes:
+    """The other way round than readable()."""
+    return re.sub(rb"\\x([0-9a-f]{2})", lambda match: bytes.fromhex(match[1].decode()), os.fsencode(path))
