@@ -67,12 +67,9 @@ def span(seconds: float) -> str:
     """`0.25 s`, `3 min 20 s`, `2 h 5 min`, `3 days 4 h`: two units at most."""
     if seconds < 10:
         return f"{seconds:.2g} s"
-    units = (("days", 86400), ("h", 3600), ("min", 60), ("s", 1))
-    rest, parts = round(seconds), []
-    for name, length in units:
-        parts.append((rest // length, name))
-        rest %= length
-    first = next(i for i, (number, _) in enumerate(parts) if number)
-    return " ".join(f"{number} {name}" for number, name in parts[first : first + 2] if number).replace(
-        "1 days", "1 day"
-    )
+    days, rest = divmod(round(seconds), 86400)
+    numbers = (days, rest // 3600, rest // 60 % 60, rest % 60)
+    units = ("day" if days == 1 else "days", "h", "min", "s")
+    first = next(place for place, number in enumerate(numbers) if number)
+    told = list(zip(numbers, units, strict=True))[first : first + 2]
+    return " ".join(f"{number} {unit}" for number, unit in told if number)
