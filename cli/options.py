@@ -5,6 +5,8 @@ from typing import Annotated, Literal
 
 import typer
 
+from pauc_hub.errors import UsageError
+
 Model = Annotated[str, typer.Option("-m", "--model", help="A name that `pauc models` lists, or a model folder.")]
 BatchSize = Annotated[
     int | None, typer.Option(min=1, help="Images that go through the network together; 32 on a CPU, else 256.")
@@ -34,3 +36,11 @@ Restart = Annotated[bool, typer.Option("--restart", help="Drop what a stopped ru
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace an output that is there.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of prose.")]
 Quiet = Annotated[bool, typer.Option("--quiet", help="Print errors alone.")]
+
+
+def numbers(text: str | None) -> list[int] | None:
+    """`250,500,1000` as a list."""
+    try:
+        return [int(part) for part in text.split(",")] if text is not None else None
+    except ValueError:
+        raise UsageError(f"--clusters '{text}' is no list of numbers, such as 250,500,1000.") from None

@@ -15,13 +15,15 @@ from pauc_hub.errors import Interrupted, TrainingFailed
 from pauc_hub.progress import progress_bar
 from pauc_hub.training import checkpoint, record
 from pauc_hub.training.config import Config
-from pauc_hub.training.data import open_source
+from pauc_hub.training.data import ImageSource, open_source
 from pauc_hub.training.diagnostics import diagnose
 from pauc_hub.training.draws import Purpose, torch_draws
 from pauc_hub.training.estep import all_features, expect
 from pauc_hub.training.interruption import StopRequest
+from pauc_hub.training.machine import out_of_memory_explained
 from pauc_hub.training.mstep import learn
 from pauc_hub.training.publish import Finished, publish
+from pauc_hub.training.recipes import settle
 from pauc_hub.training.state import Training, new_training
 
 STEPS_BETWEEN_LINES = 10  # of metrics.jsonl
@@ -29,7 +31,7 @@ SAMPLE = 256  # images on which the rounding of the published weights is checked
 
 
 def train(
-    images: Path,
+    images: Path | ImageSource,
     run: Path,
     config: Config | None = None,
     *,
@@ -43,9 +45,11 @@ def train(
     """Pretrain on a folder or tar files, and export a model folder.
 
     Args:
-        images: a folder of any nesting, a tar file, or a folder of tar files; labels are neither needed nor looked for.
+        images: a folder of any nesting, a tar file, or a folder of tar files, or what open_source() made of it; labels
+            are neither needed nor looked for.
         run: folder for config, metrics, checkpoint and, at the end, `model/`.
-        config: what to do; its `None`s are chosen from the number of images. A resumed run keeps its own.
+        config: what to do; its `None`s are chosen from the number of images, and all of it where it is None itself
+            (recipes.py). A resumed run keeps its own.
         workers: threads that decode; one for each core unless given.
         resume: go on from the run's checkpoint.
         command: what was typed, for the receipts.
@@ -58,13 +62,13 @@ def train(
         Interrupted: after Ctrl-C or SIGTERM, with everything saved.
         TrainingFailed: the run cannot go on; the last checkpoint stands.
     """
-    source = open_source(images)
-    config = (record.saved_config(run) if resume else config or Config()).resolve(len(source))
-    where = choose_device(device)
+    source, where = images if isinstance(images, ImageSource) else open_source(images), choose_device(device)
+    settled = record.saved_config(run) if resume else config or settle(source, where, {})[0]
+    config = settled.resolve(len(source))
     place = checkpoint.read_place(run, source.fingerprint()) if resume else None
     if place is None:
         record.begin(run, config, overwrite)
-    with StopRequest() as stop:
+    with StopRequest() as stop, out_of_memory_explained(config):
         state = new_training(run, config, source, where, workers or default_workers(), stop, quiet, command)
         if place is not None:
             state.resume_from(place)

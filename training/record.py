@@ -21,12 +21,9 @@ def begin(run: Path, config: Config, overwrite: bool) -> None:
         OutputExists: a run stands there; nothing was touched.
         UsageError: the folder cannot be made.
     """
-    standing = [run / name for name in (CONFIG, METRICS, UNREADABLE, checkpoint.NAME, MODEL) if (run / name).exists()]
-    if standing and not overwrite:
-        raise OutputExists(
-            f"'{run}' already holds a run. Go on with --resume, start anew with --overwrite, or give another -o."
-        )
-    for path in standing:
+    if not overwrite:
+        refuse_standing(run)
+    for path in _standing(run):
         shutil.rmtree(path) if path.is_dir() else path.unlink()
     try:
         run.mkdir(parents=True, exist_ok=True)
@@ -47,6 +44,24 @@ def saved_config(run: Path) -> Config:
     if not path.exists():
         raise UsageError(f"nothing to resume: '{run}' holds no run. Start without --resume.")
     return read_saved(path)
+
+
+def refuse_standing(run: Path) -> None:
+    """Leave a run that is there alone.
+
+    Raises:
+        OutputExists: a run stands there.
+    """
+    if _standing(run):
+        raise OutputExists(
+            f"'{run}' already holds a run. Go on with --resume, start anew with --overwrite, or give another -o."
+        )
+
+
+def _standing(run: Path) -> list[Path]:
+    """What a run in this folder has left."""
+    names = (CONFIG, METRICS, UNREADABLE, checkpoint.NAME, MODEL)
+    return [run / name for name in names if (run / name).exists()]
 
 
 class Metrics:

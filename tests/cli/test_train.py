@@ -155,7 +155,10 @@ def test_prose_goes_to_the_right_streams_and_overwrite_starts_anew(
     assert run([*TRAIN, "--epochs", "1", "--objective", "infonce", "--overwrite"]) == 3
     printed = capsys.readouterr()
     assert printed.out == "run/model: trained. Embed with it: pauc embed IMAGES -m run/model\n"
-    epoch, warning = printed.err.splitlines()
+    *chosen, epoch, warning = printed.err.splitlines()
+    assert chosen[0] == "60 images; chosen for them and this machine, where nothing else was asked for:"
+    told = [line.split()[0] for line in chosen[1:]]
+    assert told == ["architecture", "norm_group", "lr"]  # the rest stands in the file or on the command line
     assert epoch.startswith("epoch 1/1: loss ")
     assert warning == "warning: 1 of 60 images could not be read; listed in run/unreadable.txt"
     assert (there / "run" / "unreadable.txt").read_text() == "07.png\tthe file has no bytes\n"
@@ -164,15 +167,14 @@ def test_prose_goes_to_the_right_streams_and_overwrite_starts_anew(
     assert [(line["epoch"], line["step"]) for line in metrics(there)] == [(0, 3), (1, 0)]
 
 
-def test_help_tells_the_defaults_of_the_settings() -> None:
+def test_help_says_who_sets_what_is_not_given() -> None:
     told = {
         name: parameter.annotation.__metadata__[0].show_default
         for name, parameter in inspect.signature(train).parameters.items()
         if hasattr(Config, name)
     }
-    del told["clusters"]  # it has none: they follow from the number of images
-    assert told == {name: str(getattr(Config(), name)) for name in told}
-    assert len(told) == 8
+    by_recipe = ("objective", "architecture", "size", "epochs", "batch_size", "lr", "clusters")
+    assert told == dict.fromkeys(by_recipe, "the recipe's") | {"precision": Config.precision, "seed": str(Config.seed)}
 
 
 # --- refusals, each before anything is written
@@ -181,8 +183,9 @@ def test_help_tells_the_defaults_of_the_settings() -> None:
 CANNOT = "the configuration cannot be trained: "
 LISTED = "docs/training.md lists all settings."
 RUNS_OWN = "--resume goes on with the run's own settings: beside it give -o, --device, --workers alone."
+NO_OUTPUT = "-o is missing: the folder that the run goes into. Only --dry-run needs none."
 REFUSED: list[tuple[tuple[str, ...], int, str]] = [
-    (("train", "photos"), 2, "Missing option '-o' / '--output'. `pauc train --help` shows what there is."),
+    (("train", "photos"), 2, NO_OUTPUT),
     (("train", "nowhere", "-o", "run"), 2, "no such file or folder: 'nowhere'"),
     ((*TRAIN, "--objective", "moco"), 2, f"{CANNOT}objective 'moco' is none of infonce, protonce, pauc."),
     (
@@ -210,6 +213,26 @@ REFUSED: list[tuple[tuple[str, ...], int, str]] = [
     ((*TRAIN, "--resume"), 2, RUNS_OWN),
     (("train", "photos", "-o", "run", "--resume", "--lr", "0.1"), 2, RUNS_OWN),
     (("train", "photos", "-o", "run", "--resume", "--overwrite"), 2, RUNS_OWN),
+    (("train", "photos", "-o", "run", "--resume", "--dry-run"), 2, RUNS_OWN),
+    (("train", "photos", "-o", "run", "--resume", "--recipe", "own_images"), 2, RUNS_OWN),
+    (("train", "photos", "--resume"), 2, NO_OUTPUT),
+    (("train", "nowhere", "--dry-run"), 2, "no such file or folder: 'nowhere'"),
+    (
+        ("train", "photos", "-o", "run", "--recipe", "cifar10"),
+        2,
+        (
+            "unknown recipe 'cifar10'. Did you mean 'cifar10_pauc'? There are cifar10_infonce, cifar10_pauc, "
+            "cifar10_protonce, imagenet100, imagenet1k, own_images, tiny_imagenet."
+        ),
+    ),
+    (
+        ("train", "photos", "--dry-run", "--recipe", "tiny_imagenet"),
+        2,
+        (
+            f"{CANNOT}batch_size 256 needs as many images; there are 60; "
+            "clusters 8000 needs at least 80000 images (10 each); there are 60: give 6 or less."
+        ),
+    ),
     (
         ("train", "empty", "-o", "run"),
         1,

@@ -1,0 +1,126 @@
+"""A rehearsal foretells how long a run takes, and leaves nothing."""
+
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from pauc_hub.errors import TrainingFailed
+from pauc_hub.training import machine, rehearsal
+from pauc_hub.training.config import Config
+from pauc_hub.training.data import ImageSource, open_source
+from pauc_hub.training.loop import train
+from pauc_hub.training.rehearsal import rehearse
+
+CPU = torch.device("cpu")
+SETTINGS = Config(size=32, batch_size=32, epochs=6, dim=16, precision="fp32", norm_group=32, kmeans="torch")
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory: pytest.TempPathFactory) -> ImageSource:
+    folder = tmp_path_factory.mktemp("rehearsal") / "photos"
+    folder.mkdir()
+    for i in range(160):
+        coarse = np.random.default_rng(i).integers(0, 256, (4, 4, 3), dtype=np.uint8)
+        Image.fromarray(coarse).resize((40, 40)).save(folder / f"{i:03}.png")
+    return open_source(folder)
+
+
+@pytest.fixture(autouse=True)
+def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rehearsal, "MOST_STEPS", 3)
+
+
+def test_the_estimate_is_near_the_truth(source: ImageSource, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Within a factor of two; the machine may be busy with something else in two tries of three."""
+    monkeypatch.setattr(rehearsal, "MOST_STEPS", 10)
+    ratios = []
+    for attempt in range(3):
+        told = rehearse(source, SETTINGS.resolve(160), CPU, 1, quiet=True)
+        began = time.monotonic()
+        train(source, tmp_path / str(attempt), SETTINGS, device="cpu", workers=1, quiet=True)
+        ratios.append(told.seconds / (time.monotonic() - began))
+        if 1 / 2 <= ratios[-1] <= 2:
+            return
+    raise AssertionError(f"estimated / real: {ratios}")
+
+
+def test_the_parts_make_the_whole(source: ImageSource) -> None:
+    told = rehearse(source, SETTINGS.resolve(160), CPU, 1, quiet=True)
+    assert told.learning_seconds == pytest.approx(5 * told.step_seconds)  # 160 // 32
+    expected = 6 * (told.learning_seconds + told.saving_seconds) + 6 * told.estep_seconds  # 5 epochs, and the last
+    assert told.seconds == pytest.approx(expected)
+    assert min(told.step_seconds, told.estep_seconds, told.saving_seconds) > 0
+    assert told.gpu_memory_gib is None
+    assert 0.1 < told.memory_gib < told.available_gib
+
+
+def test_infonce_has_one_e_step_and_no_terms_over_prototypes(
+    source: ImageSource, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    terms: list[set[str]] = []
+    learn = rehearsal.learn
+    monkeypatch.setattr(rehearsal, "learn", lambda *given: (found := learn(*given), terms.append(set(found)))[0])
+    config = SETTINGS.resolve(160)
+    told = rehearse(source, Config(**config.to_json() | {"objective": "infonce"}), CPU, 1, quiet=True)
+    assert told.seconds == pytest.approx(6 * (told.learning_seconds + told.saving_seconds) + told.estep_seconds)
+    rehearse(source, config, CPU, 1, quiet=True)
+    assert {frozenset(each) for each in terms[:3]} == {frozenset({"loss", "infonce"})}
+    assert {frozenset(each) for each in terms[3:]} == {frozenset({"loss", "infonce", "align", "unif", "corr"})}
+
+
+def test_it_ends_in_time_and_goes_by_what_it_has_seen(source: ImageSource, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on images that take hours: one step, one batch of features."""
+    monkeypatch.setattr(rehearsal, "LEARNING_SECONDS", 0.0)
+    monkeypatch.setattr(rehearsal, "FEATURE_SECONDS", 0.0)
+    steps: list[int] = []
+    learn = rehearsal.learn
+    monkeypatch.setattr(rehearsal, "learn", lambda *given: (learn(*given), steps.append(1))[0])
+    told = rehearse(source, SETTINGS.resolve(160), CPU, 1, quiet=True)
+    assert len(steps) == 1
+    assert told.seconds > 0
+
+
+def test_k_means_is_tried_on_a_part_and_multiplied(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The clock is the work: points times clusters times passes."""
+    clock, kmeans = [0.0], rehearsal.kmeans
+
+    def counted(points: torch.Tensor, k: int, *, iterations: int, backend: str) -> object:
+        clock[0] += len(points) * k * (iterations + 2)
+        return kmeans(points, k, iterations=1, backend="torch")
+
+    monkeypatch.setattr(rehearsal, "kmeans", counted)
+    monkeypatch.setattr(rehearsal.time, "monotonic", lambda: clock[0])
+    monkeypatch.setattr(rehearsal, "POINTS", 1000)
+    for images, clusters, iterations in [(500, 10, 20), (1000, 40, 5), (80_000, 700, 20)]:
+        config = Config(dim=8, kmeans_iterations=iterations, kmeans_restarts=3)
+        told = rehearsal._kmeans_seconds(images, clusters, config, CPU)
+        assert told == pytest.approx(images * clusters * (iterations + 2) * 3)
+
+
+def test_nothing_is_left(source: ImageSource, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    before = sorted(source.root.iterdir())
+    rehearse(source, SETTINGS.resolve(160), CPU, 1, quiet=True)
+    assert list(tmp_path.iterdir()) == []
+    assert sorted(source.root.iterdir()) == before
+
+
+def test_a_batch_that_does_not_fit_the_gpu_is_one_line(source: ImageSource, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate …")
+
+    monkeypatch.setattr(rehearsal, "learn", full)
+    with pytest.raises(TrainingFailed) as refused:
+        rehearse(source, SETTINGS.resolve(160), CPU, 1, quiet=True)
+    assert str(refused.value) == (
+        "a batch of 32 images of 32 pixels does not fit the GPU. "
+        "Start anew with a smaller --batch-size, --size or --architecture."
+    )
+    with pytest.raises(KeyError), machine.out_of_memory_explained(SETTINGS):
+        raise KeyError

@@ -1,0 +1,131 @@
+"""Settings for somebody's own images, from their number, their size and the machine; each with its reason."""
+
+import math
+import statistics
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from pauc_hub.training.config import LARGEST_QUEUE, Config
+from pauc_hub.training.data import ImageSource
+from pauc_hub.training.machine import Machine
+
+DEEP = 200_000  # images from which on a ResNet-50 is worth its cost, on a GPU
+STEP = 32  # pixels that the sides of views are multiples of: a ResNet halves its input five times
+LARGEST_VIEWS = {True: 224, False: 64}  # pixels, with a GPU and without
+LARGEST_BATCH, SMALLEST_BATCH = 256, 64
+BATCHES = 16  # an epoch, at least
+STATISTICS = 32  # images that share batch statistics where batches are small; two such groups make the smallest batch
+SEEN = {True: 20_000_000, False: 2_000_000}  # images over all epochs, with a GPU and without: hours on either
+FEWEST_EPOCHS, MOST_EPOCHS = {True: 100, False: 10}, {True: 800, False: 200}
+MIB_AN_IMAGE = {"resnet18": 15, "resnet34": 22, "resnet50": 49, "resnet101": 73}  # kept for the gradient: 224 px, bf16
+FOR_A_BATCH = 0.5  # of the memory; keys, augmentation, weights and what is passing take the rest
+LOOKED_AT = 64  # images at most, whose size is read
+
+
+class Choice(NamedTuple):
+    """One setting, and why."""
+
+    name: str
+    value: Any
+    reason: str
+
+
+class Facts(NamedTuple):
+    """What the choices follow from.
+
+    Attributes:
+        images: how many there are.
+        side: usual length of their shorter sides, pixels.
+    """
+
+    images: int
+    side: int
+    machine: Machine
+
+
+def choose(facts: Facts, given: Mapping[str, Any]) -> list[Choice]:
+    """What to train with where nothing else is asked for; Config.resolve() chooses clusters and queue.
+
+    Args:
+        given: settings by name that stand, and that the choices agree with.
+    """
+    settled, choices = dict(given), []
+    for rule in (_architecture, _size, _batch_size, _norm_group, _epochs):
+        choice = rule(facts, settled)
+        if choice.name not in settled:
+            settled[choice.name] = choice.value
+            choices.append(choice)
+    return choices
+
+
+def consequences(config: Config, given: Mapping[str, Any]) -> list[Choice]:
+    """What Config.resolve() made of it, for people to read.
+
+    Args:
+        config: resolved.
+        given: settings by name that somebody wrote down.
+    """
+    rate = f"for a batch of 256, and in proportion: {config.peak_lr:g} for {config.batch_size}"
+    found = [
+        Choice("clusters", list(config.clusters or ()), "one for 50, 25 and 12.5 images, or for 10 at least"),
+        Choice("queue", config.queue, f"whole batches: half of the images, {LARGEST_QUEUE:,} at most"),
+        Choice("lr", config.lr, rate),
+    ]
+    return [choice for choice in found if given.get(choice.name) is None]
+
+
+def usual_side(source: ImageSource) -> int:
+    """Median of the shorter sides of some images, spread evenly over the source; 224 where none can be read."""
+    indices = range(0, len(source), math.ceil(len(source) / LOOKED_AT))
+    images = (source.read(index) for index in indices)
+    sides = [min(image.size) for image in images if image is not None]
+    return round(statistics.median(sides)) if sides else LARGEST_VIEWS[True]
+
+
+def _architecture(facts: Facts, _: Mapping[str, Any]) -> Choice:
+    deep = facts.machine.gpu and facts.images >= DEEP
+    here = f"here are {_place(facts)} and {facts.images:,}"
+    return Choice(
+        "architecture",
+        "resnet50" if deep else "resnet18",
+        f"a resnet50 pays off with a GPU and {DEEP:,} images or more; {here}",
+    )
+
+
+def _size(facts: Facts, _: Mapping[str, Any]) -> Choice:
+    largest = LARGEST_VIEWS[facts.machine.gpu]
+    size = min(largest, max(STEP, facts.side // STEP * STEP))
+    limit = f"{largest} is the most" if facts.machine.gpu else f"a CPU takes too long over more than {largest}"
+    return Choice("size", size, f"pixels; the images' shorter sides have about {facts.side}, and {limit}")
+
+
+def _batch_size(facts: Facts, settled: Mapping[str, Any]) -> Choice:
+    an_image = MIB_AN_IMAGE.get(settled["architecture"], max(MIB_AN_IMAGE.values())) * 2**20
+    a_batch = an_image * (1 + facts.machine.wide) * (settled["size"] / 224) ** 2
+    fitting = int(facts.machine.memory * FOR_A_BATCH / max(a_batch, 1)) // STATISTICS * STATISTICS
+    wanted = min(LARGEST_BATCH, facts.images // BATCHES // STATISTICS * STATISTICS)
+    reason = f"{BATCHES} batches an epoch or more, of {SMALLEST_BATCH} to {LARGEST_BATCH} images"
+    if fitting < wanted:
+        reason = f"what the {facts.machine.memory / 2**30:.0f} GiB of {_place(facts)} hold; {SMALLEST_BATCH} at least"
+    return Choice("batch_size", max(2, min(facts.images, max(SMALLEST_BATCH, min(wanted, fitting)))), reason)
+
+
+def _norm_group(_: Facts, settled: Mapping[str, Any]) -> Choice:
+    usual = Config.norm_group
+    small = settled["batch_size"] < 2 * usual
+    return Choice(
+        "norm_group",
+        STATISTICS if small else usual,
+        "images that share batch statistics; a batch needs two such groups",  # method.md §5
+    )
+
+
+def _epochs(facts: Facts, _: Mapping[str, Any]) -> Choice:
+    gpu = facts.machine.gpu
+    epochs = min(MOST_EPOCHS[gpu], max(FEWEST_EPOCHS[gpu], round(SEEN[gpu] / facts.images)))
+    bounds = f"{FEWEST_EPOCHS[gpu]} to {MOST_EPOCHS[gpu]}"
+    return Choice("epochs", epochs, f"{bounds}, to see about {SEEN[gpu]:,} images in all: hours with {_place(facts)}")
+
+
+def _place(facts: Facts) -> str:
+    return "a GPU" if facts.machine.gpu else "a CPU"

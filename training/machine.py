@@ -1,0 +1,46 @@
+"""What a machine holds, as far as training asks; and the one line for a batch that it does not hold."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import NamedTuple
+
+import torch
+
+from pauc_hub.device import choose_precision
+from pauc_hub.errors import TrainingFailed
+from pauc_hub.training.config import Config
+
+
+class Machine(NamedTuple):
+    """Where a run takes place.
+
+    Attributes:
+        gpu: whether there is one to train on.
+        memory: bytes, the GPU's own or else the machine's.
+        wide: numbers of its matrix products take four bytes each, not two.
+    """
+
+    gpu: bool
+    memory: int
+    wide: bool
+
+
+def machine_of(device: torch.device) -> Machine:
+    wide = choose_precision("auto", device) is torch.float32
+    if device.type == "cuda":
+        return Machine(True, torch.cuda.get_device_properties(device).total_memory, wide)
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return Machine(device.type != "cpu", memory, wide)
+
+
+@contextmanager
+def out_of_memory_explained(config: Config) -> Iterator[None]:
+    """Raise TrainingFailed where the GPU cannot hold a step."""
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        raise TrainingFailed(
+            f"a batch of {config.batch_size} images of {config.size} pixels does not fit the GPU. "
+            "Start anew with a smaller --batch-size, --size or --architecture."
+        ) from error

@@ -1,0 +1,166 @@
+"""A minute of training that leaves nothing, to tell what a run would take. N images, D projection width, K clusters."""
+
+import resource
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import closing, suppress
+from dataclasses import dataclass
+from itertools import count
+from pathlib import Path
+
+import torch
+from torch.nn import functional as F
+
+from pauc_hub.embed import default_workers
+from pauc_hub.folder import Prototypes
+from pauc_hub.kmeans import kmeans
+from pauc_hub.progress import Bar, progress_bar
+from pauc_hub.training.config import Config
+from pauc_hub.training.data import ImageSource, TwoViews
+from pauc_hub.training.draws import Purpose, torch_draws
+from pauc_hub.training.estep import Expectation, all_features
+from pauc_hub.training.interruption import StopRequest
+from pauc_hub.training.machine import machine_of, out_of_memory_explained
+from pauc_hub.training.mstep import learn
+from pauc_hub.training.state import Training, new_training
+
+LEARNING_SECONDS, FEATURE_SECONDS = 25.0, 12.0  # with imports and k-means, about a minute
+MOST_STEPS = 200
+WARMING_UP = 2  # steps that are not counted
+POINTS = 1 << 14  # that k-means is tried on
+FEATURE_COPIES = 3  # at once: of all images, of the readable ones, and these about their mean
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What a run would take here, if the machine stays as busy as it is."""
+
+    seconds: float
+    """Of the whole run."""
+    learning_seconds: float
+    """Of an epoch's M-step."""
+    step_seconds: float
+    estep_seconds: float
+    saving_seconds: float
+    """Of a checkpoint."""
+    memory_gib: float
+    """Of this process at its peak."""
+    gpu_memory_gib: float | None
+    available_gib: float
+    """Of the GPU where there is one, else of the machine."""
+
+
+def rehearse(
+    source: ImageSource, config: Config, device: torch.device, workers: int | None = None, *, quiet: bool = False
+) -> Estimate:
+    """Take a few steps, embed a few batches, cluster a few points; then multiply.
+
+    Args:
+        config: resolved.
+
+    Raises:
+        TrainingFailed: a step does not fit the GPU.
+    """
+    clustered, clusters = config.objective != "infonce", config.clusters or ()
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        progress_bar(None, "trying it out", quiet=quiet) as bar,
+        out_of_memory_explained(config),
+    ):
+        state = new_training(Path(folder), config, source, device, workers or default_workers(), StopRequest(), True)
+        if clustered:
+            state.expectation = _pretended(len(source), clusters, config.dim, device)
+        step = _step_seconds(state, bar)
+        saving = _saving_seconds(state)
+        estep = _feature_seconds(state, bar) + sum(_kmeans_seconds(len(source), k, config, device) for k in clusters)
+    learning = step * state.steps
+    esteps = 1 + clustered * max(0, config.epochs - config.warmup_epochs)  # the last one is for the model folder
+    gpu = device.type == "cuda"
+    features = FEATURE_COPIES * len(source) * config.dim * 4
+    own = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    return Estimate(
+        seconds=config.epochs * (learning + saving) + esteps * estep,
+        learning_seconds=learning,
+        step_seconds=step,
+        estep_seconds=estep,
+        saving_seconds=saving,
+        memory_gib=(own + (0 if gpu else features)) / 2**30,
+        gpu_memory_gib=(torch.cuda.max_memory_reserved(device) + features) / 2**30 if gpu else None,
+        available_gib=machine_of(device).memory / 2**30,
+    )
+
+
+def _pretended(images: int, clusters: tuple[int, ...], dim: int, device: torch.device) -> Expectation:
+    """Prototypes of the right number anywhere: a step takes the same time with them."""
+    draws = torch.Generator().manual_seed(0)
+    prototypes, assignments = [], []
+    for k in clusters:
+        centroids = F.normalize(torch.randn(k, dim, generator=draws), dim=1).to(device)
+        ones = torch.ones(k, device=device)
+        prototypes.append(Prototypes(centroids, 0.2 * ones, ones.long(), ones))
+        assignments.append(torch.randint(k, (images,), generator=draws).to(device))
+    return Expectation(tuple(prototypes), tuple(assignments))
+
+
+def _step_seconds(state: Training, bar: Bar) -> float:
+    """Of one step, its wait for images included."""
+    times = [time.monotonic()]
+    for batch in _epochs(state):
+        learn(state, batch)["loss"].item()  # waits for the device
+        times.append(time.monotonic())
+        bar.advance(len(batch.index))
+        if times[-1] - times[0] > LEARNING_SECONDS or len(times) > MOST_STEPS:
+            break
+    warm = min(WARMING_UP, len(times) - 2)
+    return (times[-1] - times[warm]) / (len(times) - 1 - warm)
+
+
+def _epochs(state: Training) -> Iterator[TwoViews]:
+    """Batches without end, epoch by epoch, as the loop reads them: short epochs wait for their first images often."""
+    config = state.config
+    for epoch in count():
+        order = torch.randperm(len(state.source), generator=torch_draws(config.seed, Purpose.ORDER, epoch)).tolist()
+        batches = [order[i * config.batch_size : (i + 1) * config.batch_size] for i in range(state.steps)]
+        with closing(state.loader.views(batches, config.crop_min, config.seed, epoch)) as views:
+            yield from views
+
+
+def _saving_seconds(state: Training) -> float:
+    began = time.monotonic()
+    state.save()
+    return time.monotonic() - began
+
+
+class _Enough(Exception):
+    """Features of so many images have been seen that the rest can be told."""
+
+
+def _feature_seconds(state: Training, bar: Bar) -> float:
+    """Of the features of all images."""
+    began, done = time.monotonic(), 0
+
+    def seen(images: int) -> None:
+        nonlocal done
+        done += images
+        bar.advance(images)
+        if time.monotonic() - began > FEATURE_SECONDS:
+            raise _Enough
+
+    with suppress(_Enough):
+        all_features(state.pair.key, state.loader, state.device, state.dtype, 2 * state.config.batch_size, seen)
+    return (time.monotonic() - began) / done * len(state.source)
+
+
+def _kmeans_seconds(images: int, clusters: int, config: Config, device: torch.device) -> float:
+    """Its work grows with points times clusters times passes; seeding is about one pass more, assigning another."""
+    count = min(images, POINTS)
+    points = F.normalize(torch.randn(count, config.dim, generator=torch.Generator().manual_seed(0)), dim=1).to(device)
+    k = min(clusters, count // 8)
+    iterations = config.kmeans_iterations if count == images else 2
+    began = time.monotonic()
+    kmeans(points, k, iterations=iterations, backend=config.kmeans).centroids.sum().item()
+    work = count * k * (iterations + 2)
+    return (
+        (time.monotonic() - began) * config.kmeans_restarts * images * clusters * (config.kmeans_iterations + 2) / work
+    )
