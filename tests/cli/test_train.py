@@ -280,7 +280,7 @@ def stopped(folder: Path, command: list[str], number: signal.Signals) -> str:
     program = [sys.executable, "-m", "pauc_hub.cli", *command]
     with subprocess.Popen(program, cwd=folder, env=environment, text=True, stderr=subprocess.PIPE) as process:
         assert process.stderr is not None
-        said = [process.stderr.readline()]
+        said = [next(line for line in process.stderr if line.startswith("epoch "))]  # settings stand before it
         process.send_signal(number)
         said += process.stderr.readlines()
     assert process.returncode == 130
