@@ -10,11 +10,14 @@ import torch
 from PIL import Image
 
 from pauc_hub.errors import TrainingFailed
+from pauc_hub.kmeans import kmeans
 from pauc_hub.training import machine, rehearsal
 from pauc_hub.training.config import Config
-from pauc_hub.training.data import ImageSource, open_source
+from pauc_hub.training.data import ImageSource, TwoViews, open_source
 from pauc_hub.training.loop import train
+from pauc_hub.training.mstep import learn
 from pauc_hub.training.rehearsal import rehearse
+from pauc_hub.training.state import Training
 
 CPU = torch.device("cpu")
 SETTINGS = Config(size=32, batch_size=32, epochs=6, dim=16, precision="fp32", norm_group=32, kmeans="torch")
@@ -63,8 +66,13 @@ def test_infonce_has_one_e_step_and_no_terms_over_prototypes(
     source: ImageSource, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     terms: list[set[str]] = []
-    learn = rehearsal.learn
-    monkeypatch.setattr(rehearsal, "learn", lambda *given: (found := learn(*given), terms.append(set(found)))[0])
+
+    def noted(state: Training, batch: TwoViews) -> dict[str, torch.Tensor]:
+        found = learn(state, batch)
+        terms.append(set(found))
+        return found
+
+    monkeypatch.setattr(rehearsal, "learn", noted)
     config = SETTINGS.resolve(160)
     told = rehearse(source, Config(**config.to_json() | {"objective": "infonce"}), CPU, 1, quiet=True)
     assert told.seconds == pytest.approx(6 * (told.learning_seconds + told.saving_seconds) + told.estep_seconds)
@@ -78,8 +86,12 @@ def test_it_ends_in_time_and_goes_by_what_it_has_seen(source: ImageSource, monke
     monkeypatch.setattr(rehearsal, "LEARNING_SECONDS", 0.0)
     monkeypatch.setattr(rehearsal, "FEATURE_SECONDS", 0.0)
     steps: list[int] = []
-    learn = rehearsal.learn
-    monkeypatch.setattr(rehearsal, "learn", lambda *given: (learn(*given), steps.append(1))[0])
+
+    def counted(state: Training, batch: TwoViews) -> dict[str, torch.Tensor]:
+        steps.append(1)
+        return learn(state, batch)
+
+    monkeypatch.setattr(rehearsal, "learn", counted)
     told = rehearse(source, SETTINGS.resolve(160), CPU, 1, quiet=True)
     assert len(steps) == 1
     assert told.seconds > 0
@@ -87,14 +99,14 @@ def test_it_ends_in_time_and_goes_by_what_it_has_seen(source: ImageSource, monke
 
 def test_k_means_is_tried_on_a_part_and_multiplied(monkeypatch: pytest.MonkeyPatch) -> None:
     """The clock is the work: points times clusters times passes."""
-    clock, kmeans = [0.0], rehearsal.kmeans
+    clock = [0.0]
 
     def counted(points: torch.Tensor, k: int, *, iterations: int, backend: str) -> object:
         clock[0] += len(points) * k * (iterations + 2)
         return kmeans(points, k, iterations=1, backend="torch")
 
     monkeypatch.setattr(rehearsal, "kmeans", counted)
-    monkeypatch.setattr(rehearsal.time, "monotonic", lambda: clock[0])
+    monkeypatch.setattr(time, "monotonic", lambda: clock[0])
     monkeypatch.setattr(rehearsal, "POINTS", 1000)
     for images, clusters, iterations in [(500, 10, 20), (1000, 40, 5), (80_000, 700, 20)]:
         config = Config(dim=8, kmeans_iterations=iterations, kmeans_restarts=3)
