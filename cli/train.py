@@ -15,7 +15,7 @@ BY_RECIPE = "the recipe's"
 
 
 def train(
-    images: Annotated[Path, typer.Argument(help="Folder of images (any nesting), tar file, or folder of tar files.")],
+    images: Annotated[str, typer.Argument(help="Folder of images, tar or Parquet files, a list; or a URL of such.")],
     output: Annotated[
         Path | None, typer.Option("-o", "--output", help="Folder of the run; --dry-run alone needs none.")
     ] = None,
@@ -58,7 +58,7 @@ def train(
     from pauc_hub.training.rehearsal import rehearse
 
     keep_freed_memory()
-    source, where, settings = open_source(images), choose_device(device), None
+    source, where, settings = open_source(images, quiet=quiet), choose_device(device), None
     if not resume:
         if not (dry_run or overwrite):
             refuse_standing(run)

@@ -5,6 +5,8 @@ import statistics
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from pauc_hub.training.config import LARGEST_QUEUE, Config
 from pauc_hub.training.data import ImageSource
 from pauc_hub.training.machine import Machine
@@ -18,7 +20,7 @@ STATISTICS = 32  # images that share batch statistics where batches are small; t
 SEEN = {True: 20_000_000, False: 2_000_000}  # images over all epochs, with a GPU and without: hours on either
 FEWEST_EPOCHS, MOST_EPOCHS = {True: 100, False: 10}, {True: 800, False: 200}
 MIB_AN_IMAGE = {"resnet18": 15, "resnet34": 22, "resnet50": 49, "resnet101": 73}  # kept for the gradient: 224 px, bf16
-FOR_A_BATCH = 0.5  # of the memory; keys, augmentation, weights and what is passing take the rest
+FOR_A_BATCH = 0.5  # of the memory; images that lie there (a quarter: resident.py), keys, weights and the rest share it
 LOOKED_AT = 64  # images at most, whose size is read
 
 
@@ -77,8 +79,8 @@ def consequences(config: Config, given: Mapping[str, Any]) -> list[Choice]:
 def usual_side(source: ImageSource) -> int:
     """Median of the shorter sides of some images, spread evenly over the source; 224 where none can be read."""
     indices = range(0, len(source), math.ceil(len(source) / LOOKED_AT))
-    images = (source.read(index) for index in indices)
-    sides = [min(image.size) for image in images if image is not None]
+    pictures = (source.read(index) for index in indices)
+    sides = [min(np.asarray(picture).shape[:2]) for picture in pictures if picture is not None]
     return round(statistics.median(sides)) if sides else LARGEST_VIEWS[True]
 
 

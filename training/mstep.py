@@ -23,9 +23,7 @@ def learn(state: Training, batch: TwoViews) -> dict[str, Tensor]:
     config, pair = state.config, state.pair
     for group in state.optimiser.param_groups:
         group["lr"] = learning_rate(config, state.epoch * state.steps + state.step, config.epochs * state.steps)
-    first = state.augment(batch.first.to(state.device), _draws(state, Purpose.AUGMENT, 0))
-    second = state.augment(batch.second.to(state.device), _draws(state, Purpose.AUGMENT, 1))
-    index = batch.index.to(state.device)
+    first, second = state.augment(batch.first, batch.draws[0]), state.augment(batch.second, batch.draws[1])
     queue = pair.queue.rows.clone()
     sides, keys = [], []
     for side, (shown, other) in enumerate([(first, second), (second, first)][: 1 + config.symmetric]):
@@ -34,7 +32,7 @@ def learn(state: Training, batch: TwoViews) -> dict[str, Tensor]:
         draws = _draws(state, Purpose.NEGATIVES, side)
         sides.append(
             {"infonce": objectives.info_nce(q, k, queue, config.temperature)}
-            | prototype_terms(q, k, index, state.expectation, config, draws)
+            | prototype_terms(q, k, batch.index, state.expectation, config, draws)
         )
         keys.append(k)
     terms = {name: torch.stack([side[name] for side in sides]).mean() for name in sides[0]}

@@ -19,6 +19,7 @@ from pauc_hub.training.draws import Purpose, seed_for
 from pauc_hub.training.encoder import MomentumPair
 from pauc_hub.training.estep import Expectation
 from pauc_hub.training.interruption import StopRequest
+from pauc_hub.training.resident import choose_loader
 
 PHOTOGRAPH = 160  # pixels; timm crops the margins of larger pictures, smaller ones are cut tightly already
 SECONDS_BETWEEN_CHECKPOINTS = 600  # at most this much work is lost to a power cut
@@ -91,7 +92,7 @@ class Training:
     def heed_signals(self) -> None:
         """Raise Interrupted if a stop was asked for."""
         if self.stop.requested:
-            again = shlex.join(["pauc", "train", str(self.source.root), "-o", str(self.run), "--resume"])
+            again = shlex.join(["pauc", "train", self.source.root, "-o", str(self.run), "--resume"])
             at = f"epoch {min(self.epoch + 1, self.config.epochs)} of {self.config.epochs}"
             raise Interrupted(f"stopped in {at}; all that was done is saved. Go on with: {again}")
 
@@ -105,8 +106,13 @@ def new_training(
     stop: StopRequest,
     quiet: bool,
     command: str = "",
+    most: int | None = None,
 ) -> Training:
-    """At the very start: initial weights that follow from the seed alone."""
+    """At the very start: initial weights that follow from the seed alone.
+
+    Args:
+        most: images that are read at most, of those that would lie in memory: for a rehearsal.
+    """
     with torch.random.fork_rng(devices=[]):  # the caller's own generator is left as it was
         torch.manual_seed(seed_for(config.seed, Purpose.WEIGHTS))
         pair = MomentumPair(config.architecture, config.dim, config.queue or 0, config.norm_group)
@@ -115,8 +121,8 @@ def new_training(
     return Training(
         run=run,
         config=config,
-        loader=Loader(source, preprocessing, workers),
-        augment=_augmentation(config, preprocessing),
+        loader=choose_loader(source, preprocessing, workers, device, stop, quiet=quiet, most=most),
+        augment=Augmentation(preprocessing.mean, preprocessing.std),
         pair=pair,
         optimiser=_optimiser(pair, config),
         device=device,
@@ -124,18 +130,6 @@ def new_training(
         stop=stop,
         quiet=quiet,
         command=command,
-    )
-
-
-def _augmentation(config: Config, preprocessing: Preprocessing) -> Augmentation:
-    return Augmentation(
-        flip=config.flip,
-        jitter=config.jitter,
-        jitter_probability=config.jitter_probability,
-        grey=config.grey,
-        blur=config.blur,
-        mean=preprocessing.mean,
-        std=preprocessing.std,
     )
 
 
