@@ -5,10 +5,8 @@ import statistics
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-import numpy as np
-
 from pauc_hub.training.config import LARGEST_QUEUE, Config
-from pauc_hub.training.data import ImageSource
+from pauc_hub.training.data import ImageSource, size_of
 from pauc_hub.training.machine import Machine
 
 DEEP = 200_000  # images from which on a ResNet-50 is worth its cost, on a GPU
@@ -80,7 +78,7 @@ def usual_side(source: ImageSource) -> int:
     """Median of the shorter sides of some images, spread evenly over the source; 224 where none can be read."""
     indices = range(0, len(source), math.ceil(len(source) / LOOKED_AT))
     pictures = (source.read(index) for index in indices)
-    sides = [min(np.asarray(picture).shape[:2]) for picture in pictures if picture is not None]
+    sides = [min(size_of(picture)) for picture in pictures if picture is not None]
     return round(statistics.median(sides)) if sides else LARGEST_VIEWS[True]
 
 

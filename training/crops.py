@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from pauc_hub.jpeg import Pixels
+from pauc_hub.training.data import Picture, size_of
 from pauc_hub.training.views import HIGHEST_ASPECT, ViewDraws
 
 EVERY = slice(None)
@@ -42,7 +43,7 @@ def _central_box(width: int, height: int) -> tuple[int, int, int, int]:
     return left, top, left + w, top + h
 
 
-def cut(picture: Image.Image | Pixels, draws: ViewDraws, row: int, size: int) -> Pixels:
+def cut(picture: Picture, draws: ViewDraws, row: int, size: int) -> Pixels:
     """The crop of one picture; Pillow's to the last bit of an image, and of an array torch's: by 1 it may differ.
 
     Args:
@@ -51,8 +52,7 @@ def cut(picture: Image.Image | Pixels, draws: ViewDraws, row: int, size: int) ->
     Returns:
         (S, S, 3) uint8.
     """
-    width, height = picture.size if isinstance(picture, Image.Image) else (picture.shape[1], picture.shape[0])
-    left, top, right, bottom = boxes(draws, width, height, slice(row, row + 1))[0].tolist()
+    left, top, right, bottom = boxes(draws, *size_of(picture), slice(row, row + 1))[0].tolist()
     if isinstance(picture, Image.Image):
         cropped = picture.crop((left, top, right, bottom))
         pixels = np.asarray(cropped.resize((size, size), Image.Resampling.BILINEAR))

@@ -30,6 +30,11 @@ TRIES = 100  # neighbours tried in place of an unreadable image before giving up
 FETCHED_TOGETHER = 16  # images behind URLs: it is waiting, not work
 
 
+def size_of(picture: Picture) -> tuple[int, int]:
+    """Width, height."""
+    return picture.size if isinstance(picture, Image.Image) else (picture.shape[1], picture.shape[0])
+
+
 @dataclass
 class ImageSource:
     """All images of a run, by index, in the source's own order.

@@ -46,13 +46,13 @@ class Estimate:
     estep_seconds: float
     saving_seconds: float
     """Of a checkpoint."""
-    reading_seconds: float
-    """Once, of all images into memory; 0 where they are streamed."""
     memory_gib: float
     """Of this process at its peak."""
     gpu_memory_gib: float | None
     available_gib: float
     """Of the GPU where there is one, else of the machine."""
+    reading_seconds: float = 0.0
+    """Once, of all images into memory; 0 where they are streamed."""
 
 
 def rehearse(
@@ -91,10 +91,10 @@ def rehearse(
         step_seconds=step,
         estep_seconds=estep,
         saving_seconds=saving,
-        reading_seconds=reading,
         memory_gib=(own + (0 if gpu else to_come)) / 2**30,
         gpu_memory_gib=(torch.cuda.max_memory_reserved(device) + to_come) / 2**30 if gpu else None,
         available_gib=machine_of(device).memory / 2**30,
+        reading_seconds=reading,
     )
 
 

@@ -15,7 +15,7 @@ from pauc_hub.preprocess import LONGEST_ASPECT, Preprocessing
 from pauc_hub.progress import progress_bar
 from pauc_hub.training.ahead import fill_ahead, send
 from pauc_hub.training.crops import boxes, cut_batch
-from pauc_hub.training.data import ImageSource, Loader, TwoViews
+from pauc_hub.training.data import ImageSource, Loader, TwoViews, size_of
 from pauc_hub.training.interruption import StopRequest
 from pauc_hub.training.machine import free_memory
 from pauc_hub.training.streamed import Streamed
@@ -85,27 +85,27 @@ def choose_loader(
         Interrupted: a stop was asked for.
         TrainingFailed: too many that cannot be read in a row.
     """
-    shape, count = _one_shape(source), min(len(source), most or len(source))
-    if shape is not None and _fits(shape, len(source), preprocessing.size, device):
+    of_each, count = _one_size(source), min(len(source), most or len(source))
+    if of_each is not None and _fits(of_each, len(source), preprocessing.size, device):
         with suppress(_Differs):
-            return _read(source, preprocessing, workers, device, stop, count, shape, quiet)
+            return _read(source, preprocessing, workers, device, stop, count, of_each, quiet)
     return Streamed(source, preprocessing, workers, device)
 
 
-def _fits(shape: tuple[int, int], images: int, size: int, device: torch.device) -> bool:
-    small = max(shape) <= min(LARGEST * size, LONGEST_ASPECT * min(shape))
-    return small and 3 * math.prod(shape) * images <= SHARE * free_memory(device)
+def _fits(size: tuple[int, int], images: int, view: int, device: torch.device) -> bool:
+    small = max(size) <= min(LARGEST * view, LONGEST_ASPECT * min(size))
+    return small and 3 * math.prod(size) * images <= SHARE * free_memory(device)
 
 
 class _Differs(Exception):
     """An image is of another size than those before it."""
 
 
-def _one_shape(source: ImageSource) -> tuple[int, int] | None:
-    """Height and width of all of some images, spread evenly; None where they differ or none can be read."""
+def _one_size(source: ImageSource) -> tuple[int, int] | None:
+    """Width and height of all of some images, spread evenly; None where they differ or none can be read."""
     pictures = (source.read(index) for index in range(0, len(source), math.ceil(len(source) / LOOKED_AT)))
-    shapes = {np.shape(picture)[:2] for picture in pictures if picture is not None}
-    return shapes.pop() if len(shapes) == 1 else None  # type: ignore[return-value]
+    sizes = {size_of(picture) for picture in pictures if picture is not None}
+    return sizes.pop() if len(sizes) == 1 else None
 
 
 def _read(
@@ -115,10 +115,10 @@ def _read(
     device: torch.device,
     stop: StopRequest,
     count: int,
-    shape: tuple[int, int],
+    size: tuple[int, int],
     quiet: bool,
 ) -> Resident:
-    began, (height, width) = time.monotonic(), shape
+    began, (width, height) = time.monotonic(), size
     images = torch.empty((count, height, 3, width), dtype=torch.uint8, device=device)
     readable = torch.ones(count, dtype=torch.bool)
 
@@ -132,10 +132,9 @@ def _read(
         if picture is None:
             readable[rows[row]] = False
             return
-        pixels = np.asarray(picture)
-        if pixels.shape[:2] != shape:
+        if size_of(picture) != size:
             raise _Differs
-        room[0].numpy()[row] = pixels.transpose(0, 2, 1)
+        room[0].numpy()[row] = np.asarray(picture).transpose(0, 2, 1)
 
     with (
         closing(fill_ahead(with_room(), fill, workers)) as filled,
