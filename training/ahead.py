@@ -52,7 +52,7 @@ def send_ahead(jobs: Generator[Job[Item], None, None], device: torch.device) -> 
         if device.type != "cuda":
             yield from ((item, tuple(tensor.to(device) for tensor in tensors)) for item, tensors in jobs)
             return
-        stream = torch.cuda.Stream(device)
+        stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
         waiting: deque[tuple[Job[Item], torch.cuda.Event]] = deque()
         for item, tensors in jobs:
             with torch.cuda.stream(stream):

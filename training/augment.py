@@ -69,9 +69,8 @@ def colour_matrix(brightness: Tensor, contrast: Tensor, saturation: Tensor, hue:
     """(N, 3, 3) matrices, and the (N,) share of the image's mean luma that is added to every channel."""
     cos, sin = torch.cos(2 * torch.pi * hue), torch.sin(2 * torch.pi * hue)
     one, zero = torch.ones_like(hue), torch.zeros_like(hue)
-    turn = torch.stack([one, zero, zero, zero, cos, sin, zero, -sin, cos], dim=1).view(
-        -1, 3, 3
-    )  # red to yellow to green
+    rows = [one, zero, zero, zero, cos, sin, zero, -sin, cos]  # from red to yellow, as HSV counts
+    turn = torch.stack(rows, dim=1).view(-1, 3, 3)
     turn = TO_YIQ.inverse() @ turn @ TO_YIQ
     saturate = saturation.view(-1, 1, 1) * torch.eye(3) + (1 - saturation).view(-1, 1, 1) * LUMA
     return turn @ saturate * (brightness * contrast).view(-1, 1, 1), brightness * (1 - contrast)

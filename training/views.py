@@ -4,6 +4,7 @@ A batch's draws follow from (seed, epoch, step) and are made for all of it at on
 takes the same rows of images and draws, and sees what one process with the whole would see.
 """
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, fields
 
@@ -87,9 +88,8 @@ def epoch_batches(config: Config, images: int, epoch: int, first: int = 0) -> It
 
 def draw_views(config: Config, count: int, draws: torch.Generator) -> ViewDraws:
     """MoCo v2's set, each image for itself; strengths and probabilities are the config's."""
-    aspects = torch.tensor([LOWEST_ASPECT, HIGHEST_ASPECT], dtype=torch.float64).log()
     area = _between(config.crop_min, 1.0, (count, TRIES), draws)
-    aspect = _between(*aspects.tolist(), (count, TRIES), draws).exp()
+    aspect = _between(math.log(LOWEST_ASPECT), math.log(HIGHEST_ASPECT), (count, TRIES), draws).exp()
     place = _between(0.0, 1.0, (count, 2), draws)
     mirrored = _chosen(count, config.flip, draws)
     still = ~_chosen(count, config.jitter_probability, draws)
@@ -98,7 +98,8 @@ def draw_views(config: Config, count: int, draws: torch.Generator) -> ViewDraws:
     brightness, contrast, saturation = (factor.masked_fill_(still, 1.0) for factor in factors)
     saturation.masked_fill_(_chosen(count, config.grey, draws), 0.0)
     sharp = ~_chosen(count, config.blur, draws)
-    sigma = _between(*(edge * config.size / 224 for edge in BLUR), (count,), draws).float().masked_fill_(sharp, 0.0)
+    finest, widest = (edge * config.size / 224 for edge in BLUR)
+    sigma = _between(finest, widest, (count,), draws).float().masked_fill_(sharp, 0.0)
     return ViewDraws(area, aspect, place, mirrored, brightness, contrast, saturation, hue, sigma)
 
 

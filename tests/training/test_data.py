@@ -2,6 +2,8 @@
 
 import errno
 import os
+import shutil
+import tempfile
 from collections.abc import Callable
 from itertools import repeat
 from pathlib import Path
@@ -11,9 +13,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from fsspec.implementations.memory import MemoryFileSystem
+from fsspec.implementations.memory import MemoryFileSystem  # type: ignore[import-untyped]
 from PIL import Image
 
+from pauc_hub import sources
 from pauc_hub.errors import NoImages, PaucError, TrainingFailed, UsageError
 from pauc_hub.images import ImageFile
 from pauc_hub.sources.tars import Member
@@ -21,7 +24,8 @@ from pauc_hub.training import data, spool
 from pauc_hub.training.data import ImageSource, open_source, size_of
 from pauc_hub.training.spool import Spool, Spooled
 
-Make, Write = Callable[..., bytes], Callable[..., Path]
+Make = Callable[..., bytes]
+Write = Callable[..., Path]
 NOT_AN_IMAGE = "not an image of a known format (JPEG, PNG, WEBP, TIFF, BMP, GIF)"
 NAMES = ["b.png", "sub/a.PNG", "c.png"]
 
@@ -137,8 +141,8 @@ def test_the_fingerprint_is_of_the_names_and_their_order() -> None:
 
 
 def test_passwords_are_not_kept(twelve: ImageSource, monkeypatch: pytest.MonkeyPatch) -> None:
-    opened = data.sources.open_source(twelve.root)
-    monkeypatch.setattr(data.sources, "open_source", lambda _: opened)
+    opened = sources.open_source(twelve.root)
+    monkeypatch.setattr(sources, "open_source", lambda _: opened)
     assert open_source("s3://user:hunter2@bucket/photos?key=hunter2").root == "s3://bucket/photos"
 
 
@@ -188,7 +192,7 @@ def test_the_size_of_a_picture_is_its_width_and_height() -> None:
 
 
 def test_the_scratch_file_has_no_name_and_goes_with_its_images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(spool.tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     kept = Spool()
     first, second = kept.add("a", b"abc"), kept.add("b", b"defg")
     assert [second.open().read(), first.open().read(), second.open().read()] == [b"defg", b"abc", b"defg"]
@@ -205,7 +209,7 @@ def test_too_little_room_is_one_line_before_anything_is_read(
     path = write_tar(tmp_path / "x.tgz", {f"{i}.png": png(i) for i in range(4)}, "w:gz")
     free = path.stat().st_size + spool.ROOM_LEFT
     usage = type("Usage", (), {"free": free})
-    monkeypatch.setattr(spool.shutil, "disk_usage", lambda _: usage)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage)
     assert len(open_source(path)) == 4
     usage.free -= 1  # type: ignore[attr-defined]
     with pytest.raises(PaucError, match=r"^these images can only be read from front to back, .* Set TMPDIR to a "):
@@ -217,8 +221,8 @@ def test_a_disk_that_fills_up_is_one_line(monkeypatch: pytest.MonkeyPatch) -> No
         raise OSError(errno.ENOSPC, "No space left on device")
 
     kept, written = Spool(), repeat(1)
-    monkeypatch.setattr(spool.os, "pwrite", lambda *_: next(written))
+    monkeypatch.setattr(os, "pwrite", lambda *_: next(written))
     assert kept.add("a", b"abc").size == kept.size == 3  # a byte at a time
-    monkeypatch.setattr(spool.os, "pwrite", full)
+    monkeypatch.setattr(os, "pwrite", full)
     with pytest.raises(PaucError, match=r"has room for 0\.0\. Set TMPDIR"):
         kept.add("b", b"abc")

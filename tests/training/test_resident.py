@@ -20,7 +20,8 @@ from pauc_hub.training.views import Batch
 
 CPU = torch.device("cpu")
 SQUARE = Preprocessing(size=8, crop_pct=0.875)
-Draw, Make, Write = Callable[..., Batch], Callable[..., bytes], Callable[..., Path]
+Draw = Callable[..., Batch]
+Write = Callable[..., Path]
 GOOD = [0, 1, 2, 5, 6, 7, 8]
 
 

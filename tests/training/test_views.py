@@ -1,6 +1,7 @@
 """What is drawn for views: distributed as torchvision's transforms draw it, by row, and the same from one seed."""
 
 from dataclasses import fields
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -56,7 +57,8 @@ def test_the_blur_is_as_wide_as_torchvisions_and_scales_with_the_view() -> None:
 def test_each_change_is_as_frequent_as_asked(probability: float) -> None:
     names = ("flip", "jitter_probability", "grey", "blur")
     for name in names:
-        found = draws(**dict.fromkeys(names, 0.5) | {name: probability})
+        settings: dict[str, Any] = dict.fromkeys(names, 0.5) | {name: probability}
+        found = draws(**settings)
         moved = {
             "flip": found.mirrored,
             "jitter_probability": found.brightness != 1,
