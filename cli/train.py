@@ -32,6 +32,8 @@ def train(
     clusters: Annotated[str | None, typer.Option(show_default=BY_RECIPE, help="Prototypes, e.g. 250,500,1000.")] = None,
     precision: Annotated[str | None, typer.Option(show_default="auto", help="auto, fp32 or bf16.")] = None,
     seed: Annotated[int | None, typer.Option(show_default="0", help="Of everything drawn.")] = None,
+    labelled: Annotated[str | None, typer.Option(help="Folder, one subfolder a class: kNN while training.")] = None,
+    wandb: Annotated[str | None, typer.Option(help="Project there to tell; needs the extra `wandb`.")] = None,
     device: options.Device = "auto",
     workers: options.Workers = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Try a minute, tell time and memory.")] = False,
@@ -43,7 +45,8 @@ def train(
     """Pretrain a backbone on unlabelled images, and write it as a model folder."""
     typed: dict[str, object] = {"objective": objective, "architecture": architecture, "size": size, "epochs": epochs}
     typed |= {"batch_size": batch_size, "lr": lr, "clusters": options.numbers(clusters), "precision": precision}
-    given = {name: value for name, value in (typed | {"seed": seed}).items() if value is not None}
+    typed |= {"seed": seed, "labelled": labelled}
+    given = {name: value for name, value in typed.items() if value is not None}
     if resume and (given or config or overwrite or dry_run or recipe):
         raise UsageError("--resume goes on with the run's own settings: beside it give -o, --device, --workers alone.")
     if output is None and not dry_run:
@@ -66,15 +69,11 @@ def train(
         settings, choices = settle(source, where, file | given, recipe or OWN_IMAGES, str(config or "the settings"))
         show_settings(choices, len(source), quiet=quiet)
         if dry_run:
-            estimate = rehearse(source, settings, where, workers, quiet=quiet)
-            show_estimate(estimate, settings, choices, as_json=as_json)
+            show_estimate(rehearse(source, settings, where, workers, quiet=quiet), settings, choices, as_json=as_json)
             return
     model = run_training(
-        source,
-        run,
-        settings,
-        device=device, workers=workers,
-        resume=resume, overwrite=overwrite, quiet=quiet,
+        source, run, settings,
+        device=device, workers=workers, wandb=wandb, resume=resume, overwrite=overwrite, quiet=quiet,
         command=shlex.join(["pauc", *sys.argv[1:]]),
     )  # fmt: skip
     show_result(model, run, as_json=as_json, quiet=quiet)

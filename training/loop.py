@@ -7,7 +7,6 @@ from contextlib import closing
 from pathlib import Path
 
 import torch
-from torch import Tensor
 
 from pauc_hub.device import choose_device
 from pauc_hub.embed import default_workers
@@ -25,8 +24,12 @@ from pauc_hub.training.mstep import learn
 from pauc_hub.training.publish import Finished, publish
 from pauc_hub.training.recipes import settle
 from pauc_hub.training.state import Training, new_training
+from pauc_hub.training.watch.boards import refuse_absent_wandb
+from pauc_hub.training.watch.labelled import open_labelled
+from pauc_hub.training.watch.log import Log, watching
 
 STEPS_BETWEEN_LINES = 10  # of metrics.jsonl
+TOLD = ("loss", "infonce", "proto", "align", "unif", "corr", "knn")  # of an epoch, to people
 SAMPLE = 256  # images on which the rounding of the published weights is checked
 
 
@@ -41,6 +44,7 @@ def train(
     overwrite: bool = False,
     quiet: bool = False,
     command: str = "",
+    wandb: str | None = None,
 ) -> Path:
     """Pretrain on a folder or tar files, and export a model folder.
 
@@ -53,6 +57,7 @@ def train(
         workers: threads that decode; one for each core unless given.
         resume: go on from the run's checkpoint.
         command: what was typed, for the receipts.
+        wandb: project there, to be told what metrics.jsonl is.
 
     Returns:
         The model folder.
@@ -65,6 +70,8 @@ def train(
     source, where = images if isinstance(images, ImageSource) else open_source(images), choose_device(device)
     settled = record.saved_config(run) if resume else config or settle(source, where, {})[0]
     config = settled.resolve(len(source))
+    labelled = open_labelled(Path(config.labelled)) if config.labelled else None
+    refuse_absent_wandb(wandb)
     place = checkpoint.read_place(run, source.fingerprint()) if resume else None
     if place is None:
         record.begin(run, config, overwrite)
@@ -72,24 +79,25 @@ def train(
         state = new_training(run, config, source, where, workers or default_workers(), stop, quiet, command)
         if place is not None:
             state.resume_from(place)
-        try:
-            _alternate(state)
-            return _finish(state)
-        except Interrupted:
-            state.save()
-            raise
+        with watching(state, labelled, wandb) as log:
+            try:
+                _alternate(state, log)
+                return _finish(state)
+            except Interrupted:
+                state.save()
+                raise
 
 
-def _alternate(state: Training) -> None:
-    metrics = record.Metrics(state.run, state.epoch, state.step)
+def _alternate(state: Training, log: Log) -> None:
     while state.epoch < state.config.epochs:
         if state.config.objective != "infonce" and state.epoch >= state.config.warmup_epochs and state.step == 0:
             state.watched = _expectation_step(state)
-        watched = state.watched | _maximisation_step(state, metrics)
+        watched = state.watched | _maximisation_step(state, log)
+        watched |= {"estep_share": _estep_share(watched, watched["mstep_seconds"])} | log.knn()
         state.epoch, state.step, state.watched = state.epoch + 1, 0, {}
-        means = metrics.write_epoch(state.epoch, watched)
+        line = log.write_epoch(state.epoch, watched)
         state.save()
-        _report(state, means, watched)
+        _report(state, line)
         state.heed_signals()
 
 
@@ -110,7 +118,7 @@ def _expectation_step(state: Training) -> dict[str, float]:
     return watched | {"estep_seconds": time.monotonic() - began}
 
 
-def _maximisation_step(state: Training, metrics: record.Metrics) -> dict[str, float]:
+def _maximisation_step(state: Training, log: Log) -> dict[str, float]:
     """Learn from all batches of the epoch that are left; returns how fast it went."""
     config, began, waited = state.config, time.monotonic(), 0.0
     order = torch.randperm(len(state.source), generator=torch_draws(config.seed, Purpose.ORDER, state.epoch)).tolist()
@@ -127,8 +135,9 @@ def _maximisation_step(state: Training, metrics: record.Metrics) -> dict[str, fl
             terms = learn(state, batch)
             state.step += 1
             if state.step % STEPS_BETWEEN_LINES == 0 or state.step == state.steps:
-                values = _finite(terms, state)
-                metrics.write_step(state.epoch, state.step, values | {"lr": state.optimiser.param_groups[0]["lr"]})
+                values = {name: term.item() for name, term in terms.items()}
+                log.write_step(state.epoch, state.step, values | {"lr": state.optimiser.param_groups[0]["lr"]})
+                _refuse_infinite(values, state)
                 share = _estep_share(state.watched, time.monotonic() - began)
                 bar.note(**{name: round(value, 3) for name, value in values.items()}, **{"E-step": f"{share:.0%}"})
             bar.advance(config.batch_size)
@@ -139,29 +148,25 @@ def _maximisation_step(state: Training, metrics: record.Metrics) -> dict[str, fl
     return {"images_per_second": images / seconds, "data_wait": waited / seconds, "mstep_seconds": seconds}
 
 
-def _finite(terms: dict[str, Tensor], state: Training) -> dict[str, float]:
-    values = {name: term.item() for name, term in terms.items()}
+def _refuse_infinite(values: dict[str, float], state: Training) -> None:
     if not all(math.isfinite(value) for value in values.values()):
         raise TrainingFailed(
             f"the loss is no longer finite at step {state.step} of epoch {state.epoch + 1}: training diverged. "
             f"The last checkpoint stands; start anew with a lower learning rate (--lr, now {state.config.lr:g})."
         )
-    return values
 
 
-def _report(state: Training, means: dict[str, float], watched: dict[str, float]) -> None:
+def _report(state: Training, line: dict[str, float]) -> None:
     """One line an epoch, for people."""
     if state.quiet:
         return
-    terms = ", ".join(f"{name} {value:.3f}" for name, value in means.items())
+    terms = ", ".join(f"{name} {line[name]:.3f}" for name in TOLD if name in line)
     spread = (
-        f", intra_share {watched['intra_share']:.3f}, rank {watched['effective_rank']:.1f}"
-        if "intra_share" in watched
-        else ""
+        f", intra_share {line['intra_share']:.3f}, rank {line['effective_rank']:.1f}" if "intra_share" in line else ""
     )
     sys.stderr.write(
         f"epoch {state.epoch}/{state.config.epochs}: {terms}{spread}; "
-        f"{watched['images_per_second']:.0f} images/s, E-step {_estep_share(watched, watched['mstep_seconds']):.0%}\n"
+        f"{line['images_per_second']:.0f} images/s, E-step {line['estep_share']:.0%}\n"
     )
 
 

@@ -18,7 +18,8 @@ def learn(state: Training, batch: TwoViews) -> dict[str, Tensor]:
     """One step of the optimiser; the momentum encoder and the queue follow.
 
     Returns:
-        () loss and its unweighted terms, detached; symmetric training's are means over both sides.
+        () loss, its unweighted terms, and the alignment that is watched (method.md §6), detached; symmetric training's
+        are means over both sides.
     """
     config, pair = state.config, state.pair
     for group in state.optimiser.param_groups:
@@ -27,7 +28,7 @@ def learn(state: Training, batch: TwoViews) -> dict[str, Tensor]:
     second = state.augment(batch.second.to(state.device), _draws(state, Purpose.AUGMENT, 1))
     index = batch.index.to(state.device)
     queue = pair.queue.rows.clone()
-    sides, keys = [], []
+    sides, keys, gaps = [], [], []
     for side, (shown, other) in enumerate([(first, second), (second, first)][: 1 + config.symmetric]):
         with autocast(state.device, state.dtype):
             q, k = pair.queries(shown), pair.keys(other, _draws(state, Purpose.SHUFFLE, side))
@@ -37,6 +38,7 @@ def learn(state: Training, batch: TwoViews) -> dict[str, Tensor]:
             | prototype_terms(q, k, index, state.expectation, config, draws)
         )
         keys.append(k)
+        gaps.append((q.detach() - k).square().sum(dim=1).mean())
     terms = {name: torch.stack([side[name] for side in sides]).mean() for name in sides[0]}
     weights = term_weights(config, state.epoch + state.step / state.steps)
     loss = torch.stack([weights[name] * term for name, term in terms.items()]).sum()
@@ -45,7 +47,8 @@ def learn(state: Training, batch: TwoViews) -> dict[str, Tensor]:
     state.optimiser.step()
     pair.follow(config.momentum)
     pair.queue.push(torch.cat(keys))
-    return {"loss": loss.detach()} | {name: term.detach() for name, term in terms.items()}
+    watched = {"loss": loss.detach(), "alignment": torch.stack(gaps).mean()}
+    return watched | {name: term.detach() for name, term in terms.items()}
 
 
 def prototype_terms(

@@ -1,10 +1,12 @@
-"""The folder of a run: config.json, metrics.jsonl, the checkpoint, unreadable.txt, and the model folder at the end."""
+"""The folder of a run: config.json, metrics.jsonl, what shows it, the checkpoint, and the model folder at the end."""
 
 import contextlib
 import json
+import math
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 from pauc_hub.durable import hidden_sibling, write_synced
 from pauc_hub.errors import OutputExists, TrainingFailed, UsageError
@@ -12,6 +14,9 @@ from pauc_hub.training import checkpoint
 from pauc_hub.training.config import Config, read_saved
 
 CONFIG, METRICS, UNREADABLE, MODEL = "config.json", "metrics.jsonl", "unreadable.txt", "model"
+CURVES, WANDB = "curves.png", "wandb_id.txt"
+TENSORBOARD, EVENTS = "tensorboard", "events.out.tfevents.*"  # a folder, and what in it is ours
+FAILED = "failed"  # in the last line of metrics.jsonl, where a run ended with an error
 
 
 def begin(run: Path, config: Config, overwrite: bool) -> None:
@@ -60,8 +65,8 @@ def refuse_standing(run: Path) -> None:
 
 def _standing(run: Path) -> list[Path]:
     """What a run in this folder has left."""
-    names = (CONFIG, METRICS, UNREADABLE, checkpoint.NAME, MODEL)
-    return [run / name for name in names if (run / name).exists()]
+    names = (CONFIG, METRICS, UNREADABLE, CURVES, WANDB, checkpoint.NAME, MODEL)
+    return [*(run / name for name in names if (run / name).exists()), *(run / TENSORBOARD).glob(EVENTS)]
 
 
 class Metrics:
@@ -81,16 +86,25 @@ class Metrics:
         self._append({"epoch": epoch, "step": step} | values)
 
     def write_epoch(self, epoch: int, values: dict[str, float]) -> dict[str, float]:
-        """The epoch before `epoch` is over: the mean of its steps' lines, and `values`. Returns the means."""
+        """The epoch before `epoch` is over; returns its line: its steps' means, the last rate, and `values`."""
         terms = [name for name in self._lines[-1] if name not in ("epoch", "step", "lr")] if self._lines else []
         means = {name: sum(line[name] for line in self._lines) / len(self._lines) for name in terms}
+        rate = {"lr": self._lines[-1]["lr"]} if self._lines else {}
         self._lines = []
-        self._append({"epoch": epoch, "step": 0} | means | values)
-        return means
+        line = {"epoch": epoch, "step": 0} | means | rate | values
+        self._append(line)
+        return line
 
-    def _append(self, values: dict[str, float]) -> None:
+    def write_failure(self, epoch: int, step: int, message: str) -> None:
+        """The run ends here; the line is dropped when it goes on."""
+        with contextlib.suppress(TrainingFailed):  # a full disk may be what it ends of
+            self._append({"epoch": epoch, "step": step, FAILED: message})
+
+    def _append(self, values: Mapping[str, Any]) -> None:
+        # JSON has no word for what is not finite
+        told = {name: None if isinstance(v, float) and not math.isfinite(v) else v for name, v in values.items()}
         with _explained(self.path), self.path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(values) + "\n")
+            file.write(json.dumps(told, allow_nan=False) + "\n")
 
     def _replace(self, text: str) -> None:
         new = hidden_sibling(self.path)
@@ -115,7 +129,7 @@ def _explained(path: Path) -> Iterator[None]:
 def _place(line: str) -> tuple[int, int]:
     try:
         values = json.loads(line)
-        return values["epoch"], values["step"]
+        return (2**62, 0) if FAILED in values else (values["epoch"], values["step"])
     except (ValueError, KeyError, TypeError):  # the last line of a killed run may be cut short
         return (2**62, 0)
 
