@@ -87,9 +87,10 @@ class Metrics:
 
     def write_epoch(self, epoch: int, values: dict[str, float]) -> dict[str, float]:
         """The epoch before `epoch` is over; returns its line: its steps' means, the last rate, and `values`."""
-        terms = [name for name in self._lines[-1] if name not in ("epoch", "step", "lr")] if self._lines else []
+        last = self._lines[-1] if self._lines else {}
+        terms = [name for name in last if name not in ("epoch", "step", "lr")]
         means = {name: sum(line[name] for line in self._lines) / len(self._lines) for name in terms}
-        rate = {"lr": self._lines[-1]["lr"]} if self._lines else {}
+        rate = {name: last[name] for name in last if name == "lr"}
         self._lines = []
         line = {"epoch": epoch, "step": 0} | means | rate | values
         self._append(line)

@@ -80,20 +80,21 @@ def test_metrics_are_lines_of_steps_and_epochs_with_means(tmp_path: Path) -> Non
     metrics = Metrics(tmp_path, 0, 0)
     metrics.write_step(0, 10, {"loss": 4.0, "infonce": 3.0, "lr": 0.1})
     metrics.write_step(0, 13, {"loss": 2.0, "infonce": 2.5, "lr": 0.2})
-    assert metrics.write_epoch(1, {"knn": 9.0}) == {"loss": 3.0, "infonce": 2.75}
+    line = {"epoch": 1, "step": 0, "loss": 3.0, "infonce": 2.75, "lr": 0.2, "knn": 9.0}
+    assert metrics.write_epoch(1, {"knn": 9.0}) == line
     metrics.write_step(1, 13, {"loss": 1.0, "lr": 0.1})
-    assert metrics.write_epoch(2, {}) == {"loss": 1.0}
+    metrics.write_epoch(2, {})
     assert lines(tmp_path) == [
         {"epoch": 0, "step": 10, "loss": 4.0, "infonce": 3.0, "lr": 0.1},
         {"epoch": 0, "step": 13, "loss": 2.0, "infonce": 2.5, "lr": 0.2},
-        {"epoch": 1, "step": 0, "loss": 3.0, "infonce": 2.75, "knn": 9.0},
+        line,
         {"epoch": 1, "step": 13, "loss": 1.0, "lr": 0.1},
-        {"epoch": 2, "step": 0, "loss": 1.0},
+        {"epoch": 2, "step": 0, "loss": 1.0, "lr": 0.1},
     ]
 
 
 def test_an_epoch_without_lines_has_no_means(tmp_path: Path) -> None:
-    assert Metrics(tmp_path, 0, 0).write_epoch(1, {"knn": 1.0}) == {}
+    Metrics(tmp_path, 0, 0).write_epoch(1, {"knn": 1.0})
     assert lines(tmp_path) == [{"epoch": 1, "step": 0, "knn": 1.0}]
 
 
@@ -120,7 +121,7 @@ def test_means_include_the_lines_of_the_sitting_before(tmp_path: Path) -> None:
         before.write_step(1, step, {"loss": loss})
     after = Metrics(tmp_path, 1, 25)
     after.write_step(1, 30, {"loss": 2.0})
-    assert after.write_epoch(2, {}) == {"loss": 3.0}
+    assert after.write_epoch(2, {})["loss"] == 3.0
 
 
 @pytest.mark.parametrize(
@@ -161,6 +162,36 @@ def test_a_full_disk_is_one_line_and_loses_no_metrics(tmp_path: Path, monkeypatc
         assert str(failed.value) == expected
     assert lines(tmp_path) == [{"epoch": 0, "step": 10, "loss": 1.0}]
     assert [path.name for path in tmp_path.iterdir()] == ["metrics.jsonl"]
+
+
+def test_the_error_that_a_run_ended_with_is_its_last_line_until_it_goes_on(tmp_path: Path) -> None:
+    metrics = Metrics(tmp_path, 0, 0)
+    metrics.write_step(0, 10, {"loss": float("inf")})
+    metrics.write_failure(0, 10, "diverged")
+    assert lines(tmp_path) == [
+        {"epoch": 0, "step": 10, "loss": None},  # JSON has no word for infinity
+        {"epoch": 0, "step": 10, "failed": "diverged"},
+    ]
+    Metrics(tmp_path, 0, 10)
+    assert lines(tmp_path) == [{"epoch": 0, "step": 10, "loss": None}]
+
+
+def test_an_error_that_cannot_be_noted_is_no_other_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    metrics = Metrics(tmp_path, 0, 0)
+    monkeypatch.setattr(Path, "open", full_disk)
+    metrics.write_failure(0, 10, "the disk is full")
+
+
+def test_overwriting_takes_what_shows_a_run_and_nothing_else(tmp_path: Path) -> None:
+    record.begin(tmp_path, CONFIG, overwrite=False)
+    (tmp_path / "tensorboard").mkdir()
+    ours = ["curves.png", "wandb_id.txt", "tensorboard/events.out.tfevents.1.host"]
+    others = ["tensorboard/notes.txt", "other.png"]
+    for name in ours + others:
+        (tmp_path / name).write_text("x")
+    record.begin(tmp_path, CONFIG, overwrite=True)
+    assert [name for name in ours if (tmp_path / name).exists()] == []
+    assert all((tmp_path / name).exists() for name in others)
 
 
 def test_unreadable_images_are_listed_with_their_reasons(tmp_path: Path) -> None:

@@ -69,12 +69,13 @@ def draw(run: History, path: Path) -> list[str]:
     """Write the picture; returns the titles of its panels, those for which the run has measured something."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
+    from matplotlib.layout_engine import ConstrainedLayoutEngine
 
     panels = [panel for panel in PANELS if any(len(run.series(name)[0]) for name in panel.metrics)] or [PANELS[0]]
+    room = ConstrainedLayoutEngine(h_pad=0.09, w_pad=0.06)  # inches
     columns = min(COLUMNS, len(panels))
     rows = math.ceil(len(panels) / columns)
-    figure = Figure(figsize=(columns * WIDTH, rows * HEIGHT + 0.4), layout="constrained", dpi=110)
-    figure.get_layout_engine().set(h_pad=0.09, w_pad=0.06)  # inches
+    figure = Figure(figsize=(columns * WIDTH, rows * HEIGHT + 0.4), layout=room, dpi=110)
     FigureCanvasAgg(figure)  # never a window, whatever the user's own settings
     figure.suptitle(_headline(run), fontsize=11, x=0.01, ha="left")
     grid = figure.subplots(rows, columns, squeeze=False).flatten()

@@ -38,7 +38,7 @@ class History:
     @property
     def steps_done(self) -> int:
         whole = self.epochs_done * self.steps_an_epoch
-        return max([whole, *(line["epoch"] * self.steps_an_epoch + line["step"] for line in self.steps[-1:])])
+        return max([whole, *(int(line["epoch"] * self.steps_an_epoch + line["step"]) for line in self.steps[-1:])])
 
     def series(self, name: str) -> tuple[list[int], list[float]]:
         """Epochs (from 1) and values, of the epochs that have it; NaN where it was not finite."""
