@@ -11,7 +11,7 @@ from PIL import Image
 
 from pauc_hub.errors import UsageError
 from pauc_hub.training.config import Config
-from pauc_hub.training.data import open_source
+from pauc_hub.training.data import ImageSource, open_source
 from pauc_hub.training.interruption import StopRequest
 from pauc_hub.training.state import Training, new_training
 from pauc_hub.training.watch import labelled
@@ -108,7 +108,7 @@ def test_images_none_of_which_can_be_read_are_refused(tmp_path: Path) -> None:
     ],
 )
 def test_it_is_asked_so_often_that_it_costs_little(bank: int, queries: int, images: int, due: list[int]) -> None:
-    parts = [Split(open_source(Path(__file__)), torch.zeros(count)) for count in (bank, queries)]
+    parts = [Split(ImageSource(Path("x"), [], []), torch.zeros(count)) for count in (bank, queries)]
     assert [epoch for epoch in range(1, 8) if Labelled(*parts).is_due(epoch, 7, images)] == due
 
 
