@@ -92,10 +92,10 @@ class Config:
     """runs of k-means, the best of which is taken."""
     precision: str = "auto"
     """auto, fp32 or bf16."""
-    seed: int = 0
-    """of everything drawn."""
     labelled: str = ""
     """folder of images, one subfolder a class, for kNN while training; it only watches. None unless given."""
+    seed: int = 0
+    """of everything drawn."""
 
     @property
     def warmup_epochs(self) -> int:

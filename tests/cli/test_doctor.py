@@ -10,7 +10,7 @@ import pytest
 from pauc_hub.cli import run
 from pauc_hub.training import record
 from pauc_hub.training.config import Config
-from pauc_hub.training.watch import doctor
+from pauc_hub.training.watch import curves
 
 CONFIG = Config(objective="infonce", epochs=40, queue=4095)
 
@@ -86,10 +86,10 @@ def test_without_matplotlib_or_a_place_to_write_the_verdict_stands(
         raise PermissionError(13, "Permission denied")
 
     write_epochs(begun, [8.0, 7.5, 7.0, 6.5])
-    monkeypatch.setattr(doctor, "draw", read_only)
+    monkeypatch.setattr(curves, "draw", read_only)
     assert run(["doctor", "run"]) == 0
     assert capsys.readouterr().err == "note: no curves: 'run/curves.png' could not be written (Permission denied)\n"
-    monkeypatch.setattr(doctor, "can_draw", lambda: False)
+    monkeypatch.setattr(curves, "can_draw", lambda: False)
     assert run(["doctor", "run"]) == 0
     printed = capsys.readouterr()
     assert printed.err == "note: no curves: matplotlib is not installed: pip install 'pauc-hub[train]'\n"

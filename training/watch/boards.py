@@ -10,11 +10,15 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Protocol
 
-from pauc_hub.errors import UsageError
+from pauc_hub.errors import TrainingFailed, UsageError
 from pauc_hub.training.config import Config
 from pauc_hub.training.record import EVENTS, TENSORBOARD, WANDB
 
 Line = Mapping[str, Any]  # of metrics.jsonl
+
+
+class BoardLost(Exception):
+    """A board can be told no more."""
 
 
 class Board(Protocol):
@@ -63,7 +67,7 @@ class Wandb:
         if not identity.exists():
             identity.write_text(f"{secrets.token_hex(8)}\n", encoding="utf-8")
         try:
-            self._wandb = wandb.init(
+            self._run = wandb.init(
                 project=project,
                 name=run.name,
                 id=identity.read_text(encoding="utf-8").strip(),
@@ -72,14 +76,17 @@ class Wandb:
                 config=config.to_json(),
             )
         except wandb.Error as error:
-            raise UsageError(f"wandb did not begin: {error}. Leave out --wandb to train without it.") from error
-        self._steps = steps
+            raise TrainingFailed(f"wandb did not begin: {error}. Leave out --wandb to train without it.") from error
+        self._steps, self._error = steps, wandb.Error
 
     def show(self, line: Line) -> None:
-        self._wandb.log(dict(_numbers(line)), step=line["epoch"] * self._steps + line["step"])
+        try:
+            self._run.log(dict(_numbers(line)), step=line["epoch"] * self._steps + line["step"])
+        except self._error as error:
+            raise BoardLost(str(error)) from error
 
     def close(self) -> None:
-        self._wandb.finish()
+        self._run.finish()
 
 
 def refuse_absent_wandb(project: str | None) -> None:

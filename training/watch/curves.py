@@ -65,6 +65,17 @@ def can_draw() -> bool:
     return find_spec("matplotlib") is not None
 
 
+def drawn(run: History, path: Path) -> tuple[Path | None, str]:
+    """The picture's path, or None and the reason why there is none: nothing else fails for that."""
+    if not can_draw():
+        return None, "matplotlib is not installed: pip install 'pauc-hub[train]'"
+    try:
+        draw(run, path)
+    except OSError as error:  # somebody else's run, or a full disk
+        return None, f"'{path}' could not be written ({error.strerror})"
+    return path, ""
+
+
 def draw(run: History, path: Path) -> list[str]:
     """Write the picture; returns the titles of its panels, those for which the run has measured something."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg

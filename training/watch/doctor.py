@@ -5,9 +5,9 @@ from pathlib import Path
 
 from pauc_hub.training.record import CURVES, MODEL
 from pauc_hub.training.watch.checks import findings, learning_is_judged, unjudged
-from pauc_hub.training.watch.curves import can_draw, draw
+from pauc_hub.training.watch.curves import drawn
 from pauc_hub.training.watch.finding import Finding
-from pauc_hub.training.watch.history import History, read_history
+from pauc_hub.training.watch.history import read_history
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ def examine(run: Path) -> Diagnosis:
         UsageError: there is no run.
     """
     history = read_history(run)
-    found, (curves, undrawn) = findings(history), _drawn(history, run / CURVES)
+    found, (curves, undrawn) = findings(history), drawn(history, run / CURVES)
     untroubled = "healthy" if learning_is_judged(history) else "too early to tell"
     return Diagnosis(
         epochs_done=history.epochs_done,
@@ -55,13 +55,3 @@ def examine(run: Path) -> Diagnosis:
         curves=curves,
         undrawn=undrawn,
     )
-
-
-def _drawn(history: History, path: Path) -> tuple[Path | None, str]:
-    if not can_draw():
-        return None, "matplotlib is not installed: pip install 'pauc-hub[train]'"
-    try:
-        draw(history, path)
-    except OSError as error:  # somebody else's run, or a full disk: what was found can still be said
-        return None, f"'{path}' could not be written ({error.strerror})"
-    return path, ""

@@ -3,16 +3,16 @@
 import resource
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 import torch
 
 from pauc_hub.errors import TrainingFailed
 from pauc_hub.training import record
 from pauc_hub.training.state import Training
-from pauc_hub.training.watch.boards import open_boards
+from pauc_hub.training.watch.boards import BoardLost, open_boards
 from pauc_hub.training.watch.checks import findings
-from pauc_hub.training.watch.curves import can_draw, draw
+from pauc_hub.training.watch.curves import drawn
 from pauc_hub.training.watch.finding import Finding
 from pauc_hub.training.watch.history import History, Line, read_history, read_lines
 from pauc_hub.training.watch.labelled import Labelled, knn_accuracy
@@ -62,15 +62,16 @@ class Log:
 
     def close(self) -> None:
         for board in self._boards:
-            board.close()
+            with suppress(OSError, BoardLost):
+                board.close()
 
     def _show(self, line: Line) -> None:
         for board in list(self._boards):
             try:
                 board.show(line)
-            except OSError as error:  # no reason to end a run
+            except (OSError, BoardLost) as error:  # no reason to end a run
                 self._boards.remove(board)
-                self._say(f"{type(board).__name__} is told no more: {error.strerror}")
+                self._say(f"{type(board).__name__} is told no more: {error}")
 
     def _warn(self) -> None:
         """Of what is wrong and was not before."""
@@ -95,8 +96,7 @@ def watching(state: Training, labelled: Labelled | None, wandb: str | None) -> I
     log = Log(state, labelled, wandb)
     try:
         yield log
-        if can_draw():
-            draw(read_history(state.run), state.run / record.CURVES)
+        drawn(read_history(state.run), state.run / record.CURVES)
     except TrainingFailed as failure:
         log.write_failure(str(failure))
         raise

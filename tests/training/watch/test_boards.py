@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from pauc_hub.errors import UsageError
+from pauc_hub.errors import TrainingFailed, UsageError
 from pauc_hub.training.config import Config
 from pauc_hub.training.watch import boards
-from pauc_hub.training.watch.boards import TensorBoard, open_boards, refuse_absent_wandb
+from pauc_hub.training.watch.boards import BoardLost, TensorBoard, open_boards, refuse_absent_wandb
 
 STEP = {"epoch": 1, "step": 5, "loss": 2.0}
 EPOCH = {"epoch": 2, "step": 0, "loss": 1.5, "knn": 0.25}
@@ -77,7 +77,9 @@ class Run:
     def __init__(self, path, settings):
         self.path = path
         self._tell({"init": settings})
-    def log(self, values, step): self._tell({"step": step, **values})
+    def log(self, values, step):
+        if "step/loss" in values and values["step/loss"] < 0: raise Error("quota")
+        self._tell({"step": step, **values})
     def finish(self): self._tell({"finish": True})
     def _tell(self, what):
         with self.path.open("a") as file: file.write(json.dumps(what) + "\\n")
@@ -116,8 +118,16 @@ def test_wandb_is_told_the_same_under_one_id(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("wandb")
+def test_what_wandb_refuses_is_a_board_lost(tmp_path: Path) -> None:
+    with pytest.raises(BoardLost, match=r"^quota$"):
+        open_boards(tmp_path, STEPS, [], Config(), "mine", quiet=True)[-1].show(STEP | {"loss": -1.0})
+
+
+@pytest.mark.usefixtures("wandb")
 def test_wandb_is_imported_when_asked_for_alone(tmp_path: Path) -> None:
     open_boards(tmp_path, STEPS, [], Config(), None, quiet=True)[0].close()
     assert "wandb" not in sys.modules
-    with pytest.raises(UsageError, match=r"^wandb did not begin: no key\. Leave out --wandb to train without it\.$"):
+    with pytest.raises(
+        TrainingFailed, match=r"^wandb did not begin: no key\. Leave out --wandb to train without it\.$"
+    ):
         open_boards(tmp_path, STEPS, [], Config(), "refused", quiet=True)

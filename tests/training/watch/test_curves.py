@@ -5,7 +5,9 @@ from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
+import numpy as np
 import pytest
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from PIL import Image
 
@@ -30,6 +32,10 @@ def figures(monkeypatch: pytest.MonkeyPatch) -> list[Figure]:
     return kept
 
 
+def drawn_in(axes: Axes) -> list[list[float]]:
+    return [np.asarray(line.get_ydata(), dtype=float).tolist() for line in axes.lines]
+
+
 def test_every_panel_shows_what_was_measured(tmp_path: Path, made: Made, figures: list[Figure]) -> None:
     series = {name: [0.25, 0.5, float(i)] for i, name in enumerate(name for panel in PANELS for name in panel.metrics)}
     titles = draw(made(**series), tmp_path / "curves.png")
@@ -38,7 +44,7 @@ def test_every_panel_shows_what_was_measured(tmp_path: Path, made: Made, figures
     assert figure.get_suptitle() == "pauc, resnet18 at 224 px, 3 of 40 epochs; shaded: warm-up"
     for axes, panel in zip(figure.axes, PANELS, strict=True):
         assert axes.get_title(loc="left") == panel.title
-        shown = [list(line.get_ydata()) for line in axes.lines if len(line.get_ydata()) == 3]
+        shown = [values for values in drawn_in(axes) if len(values) == 3]
         assert shown == [series[name] for name in panel.metrics]
         assert {text.get_text() for text in axes.texts} >= set(panel.metrics.values()) - {""}
     with Image.open(tmp_path / "curves.png") as picture:
@@ -56,7 +62,7 @@ def test_long_runs_are_thinned_and_names_stand_apart(tmp_path: Path, made: Made,
     same = {name: [0.5, 0.5] for name in ("proto", "align", "unif", "corr")}
     draw(replace(made(infonce=[1.0, 2.0], **same), steps=steps), tmp_path / "curves.png")
     loss, terms, *_ = figures[0].axes
-    thinned = [list(line.get_ydata()) for line in loss.lines if len(line.get_ydata()) > 2]
+    thinned = [values for values in drawn_in(loss) if len(values) > 2]
     assert [(len(values), values[0]) for values in thinned] == [(400, 2.0)]  # the mean of 0 to 4
     heights = sorted(text.xy[1] for text in terms.texts)  # type: ignore[attr-defined]
     assert all(b - a > 0.1 for a, b in pairwise(heights))

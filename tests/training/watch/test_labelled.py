@@ -2,7 +2,6 @@
 
 import dataclasses
 from pathlib import Path
-from typing import cast
 
 import numpy as np
 import pytest
@@ -137,5 +136,5 @@ def test_the_score_is_the_share_of_queries_that_are_told_right(coloured: tuple[L
 
 def test_a_stop_is_not_delayed_by_it(coloured: tuple[Labelled, Training]) -> None:
     found, state = coloured
-    cast(StopRequest, state.stop).requested = True
+    state.stop.requested = True
     assert knn_accuracy(found, state) is None

@@ -14,8 +14,9 @@ from pauc_hub.errors import TrainingFailed, UsageError
 from pauc_hub.training import config as config_module
 from pauc_hub.training import loop
 from pauc_hub.training.config import Config
-from pauc_hub.training.watch import checks, log
+from pauc_hub.training.watch import boards, checks, curves, learning
 from pauc_hub.training.watch.checks import findings
+from pauc_hub.training.watch.finding import Finding
 from pauc_hub.training.watch.history import read_history
 
 CONFIG = Config(
@@ -105,8 +106,8 @@ def test_an_absurd_rate_is_seen_to_diverge(images: Path, tmp_path: Path) -> None
 def test_keys_without_momentum_are_seen_to_collapse_and_said_to_once(
     images: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(log, "can_draw", lambda: False)
-    sick = dataclasses.replace(CONFIG, momentum=0.0, lr=3.0, epochs=30, objective="infonce")
+    monkeypatch.setattr(learning, "FEWEST_STEPS", 20)  # of 32: tiny as it is, this run is blind from the first on
+    sick = dataclasses.replace(CONFIG, momentum=0.0, lr=3.0, epochs=8, objective="infonce")
     loop.train(images, tmp_path, sick, workers=1)
     [finding] = findings(read_history(tmp_path))
     assert finding.name == "collapsed"
@@ -116,9 +117,22 @@ def test_keys_without_momentum_are_seen_to_collapse_and_said_to_once(
     assert alarms[0].endswith(f"`pauc doctor {tmp_path}` tells more.")
 
 
+def test_a_board_that_is_lost_ends_no_run(
+    images: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(boards.TensorBoard, "show", full)
+    monkeypatch.setattr(curves, "draw", full)
+    loop.train(images, tmp_path, dataclasses.replace(CONFIG, epochs=2))
+    said = [line for line in capsys.readouterr().err.splitlines() if line.startswith("warning: ")]
+    assert said == ["warning: TensorBoard is told no more: [Errno 28] No space left on device"]
+
+
 def test_a_quiet_run_keeps_its_alarms_to_itself(
     images: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(checks, "CHECKS", (lambda run: checks.Finding("bad", "it is", "so", "x", "y"),))
+    monkeypatch.setattr(checks, "CHECKS", (lambda run: Finding("bad", "it is", "so", "x", "y"),))
     loop.train(images, tmp_path, dataclasses.replace(CONFIG, epochs=1), quiet=True)
     assert capsys.readouterr().err == ""
