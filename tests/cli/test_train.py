@@ -20,6 +20,7 @@ from pauc_hub.cli import run
 from pauc_hub.cli.train import train
 from pauc_hub.folder import open_folder
 from pauc_hub.training.config import Config
+from pauc_hub.training.watch import boards
 
 SETTINGS = """\
 size = 32
@@ -263,6 +264,19 @@ def test_a_run_that_stands_there_is_refused(there: Path, capsys: pytest.CaptureF
         "error: 'run' already holds a run. Go on with --resume, start anew with --overwrite, or give another -o.\n"
     )
     assert {path: path.stat().st_mtime_ns for path in (there / "run").rglob("*")} == before
+
+
+def test_what_watches_a_run_is_asked_for_by_options_and_refused_first(
+    here: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert run([*TRAIN, "--labelled", "photos", "--quiet"]) == 2
+    needs = "needs 2 or more subfolders with images, one for each class; it has none."
+    assert capsys.readouterr().err == f"error: labelled '{here / 'photos'}' {needs}\n"
+    monkeypatch.setattr(boards, "find_spec", lambda _: None)
+    assert run([*TRAIN, "--wandb", "mine", "--quiet"]) == 2
+    absent = "--wandb needs a package that is not installed: pip install 'pauc-hub[wandb]'."
+    assert capsys.readouterr().err == f"error: {absent}\n"
+    assert left(here) == ["photos", "tiny.toml"]
 
 
 def test_a_resume_with_other_images_is_refused(there: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -3,18 +3,24 @@
 import dataclasses
 import json
 import socket
+import time
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from pauc_hub.errors import TrainingFailed, UsageError
 from pauc_hub.training import config as config_module
 from pauc_hub.training import loop
 from pauc_hub.training.config import Config
-from pauc_hub.training.watch import boards, checks, curves, learning
+from pauc_hub.training.data import ImageSource, TwoViews, open_source
+from pauc_hub.training.interruption import StopRequest
+from pauc_hub.training.mstep import learn
+from pauc_hub.training.state import new_training
+from pauc_hub.training.watch import boards, checks, curves, learning, pace
 from pauc_hub.training.watch.checks import findings
 from pauc_hub.training.watch.finding import Finding
 from pauc_hub.training.watch.history import read_history
@@ -82,6 +88,19 @@ def test_a_watched_run_tells_all_it_should_and_asks_nobody(
     assert findings(read_history(run)) == []
 
 
+def test_alignment_is_the_mean_squared_distance_of_a_query_and_its_key(images: Path, tmp_path: Path) -> None:
+    config = dataclasses.replace(CONFIG, batch_size=2, queue=4).resolve(40)
+    state = new_training(tmp_path, config, open_source(images), torch.device("cpu"), 1, StopRequest(), quiet=True)
+    q, k = torch.eye(16)[:2].requires_grad_(), torch.eye(16)[[0, 0]]  # squared distances 0 and 2
+    views = torch.zeros(2, 32, 32, 3, dtype=torch.uint8)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(state.pair, "queries", lambda *_: q)
+        patch.setattr(state.pair, "keys", lambda *_: k)
+        found = learn(state, TwoViews(torch.tensor([0, 1]), views, views))
+    assert found["alignment"].item() == pytest.approx((0 + 2) / 2)
+    assert not found["alignment"].requires_grad
+
+
 def test_a_run_keeps_its_labelled_folder(images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     resolved = dataclasses.replace(CONFIG, labelled="images").resolve(40)
@@ -115,6 +134,26 @@ def test_keys_without_momentum_are_seen_to_collapse_and_said_to_once(
     alarms = [line for line in capsys.readouterr().err.splitlines() if line.startswith("warning: ")]
     assert [alarm.split(":")[1] for alarm in alarms] == [" collapsed"]
     assert alarms[0].endswith(f"`pauc doctor {tmp_path}` tells more.")
+
+
+def test_slow_reading_is_seen_to_starve(images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    read = ImageSource.read
+
+    def slowly(source: ImageSource, index: int) -> Image.Image | None:
+        time.sleep(0.02)
+        return read(source, index)
+
+    monkeypatch.setattr(ImageSource, "read", slowly)
+    monkeypatch.setattr(pace, "BRIEF", 0.0)
+    loop.train(images, tmp_path, dataclasses.replace(CONFIG, epochs=4, objective="infonce"), workers=1, quiet=True)
+    assert [finding.name for finding in findings(read_history(tmp_path))] == ["starved"]
+
+
+def test_an_e_step_out_of_proportion_is_seen(images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pace, "BRIEF", 0.0)
+    monkeypatch.setattr(pace, "WAITING", 1.0)  # epochs of four steps mostly wait for the first
+    loop.train(images, tmp_path, dataclasses.replace(CONFIG, epochs=4, kmeans_restarts=100), quiet=True)
+    assert [finding.name for finding in findings(read_history(tmp_path))] == ["burdened"]
 
 
 def test_a_board_that_is_lost_ends_no_run(
