@@ -24,9 +24,7 @@ from pauc_hub.training.mstep import learn
 from pauc_hub.training.publish import Finished, publish
 from pauc_hub.training.recipes import settle
 from pauc_hub.training.state import Training, new_training
-from pauc_hub.training.watch.boards import refuse_absent_wandb
-from pauc_hub.training.watch.labelled import open_labelled
-from pauc_hub.training.watch.log import Log, watching
+from pauc_hub.training.watch.log import Log, refuse_unwatchable, watching
 
 STEPS_BETWEEN_LINES = 10  # of metrics.jsonl
 TOLD = ("loss", "infonce", "proto", "align", "unif", "corr", "knn")  # of an epoch, to people
@@ -70,8 +68,7 @@ def train(
     source, where = images if isinstance(images, ImageSource) else open_source(images), choose_device(device)
     settled = record.saved_config(run) if resume else config or settle(source, where, {})[0]
     config = settled.resolve(len(source))
-    labelled = open_labelled(Path(config.labelled)) if config.labelled else None
-    refuse_absent_wandb(wandb)
+    refuse_unwatchable(config, wandb)
     place = checkpoint.read_place(run, source.fingerprint()) if resume else None
     if place is None:
         record.begin(run, config, overwrite)
@@ -79,7 +76,7 @@ def train(
         state = new_training(run, config, source, where, workers or default_workers(), stop, quiet, command)
         if place is not None:
             state.resume_from(place)
-        with watching(state, labelled, wandb) as log:
+        with watching(state, wandb) as log:
             try:
                 _alternate(state, log)
                 return _finish(state)

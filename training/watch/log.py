@@ -4,31 +4,32 @@ import resource
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from pathlib import Path
 
 import torch
 
 from pauc_hub.errors import TrainingFailed
 from pauc_hub.training import record
+from pauc_hub.training.config import Config
 from pauc_hub.training.state import Training
-from pauc_hub.training.watch.boards import BoardLost, open_boards
+from pauc_hub.training.watch.boards import BoardLost, open_boards, refuse_absent_wandb
 from pauc_hub.training.watch.checks import findings
 from pauc_hub.training.watch.curves import drawn
 from pauc_hub.training.watch.finding import Finding
 from pauc_hub.training.watch.history import History, Line, read_history, read_lines
-from pauc_hub.training.watch.labelled import Labelled, knn_accuracy
+from pauc_hub.training.watch.labelled import Labelled, knn_accuracy, open_labelled
 
 
 class Log:
     """What the loop writes to; where several processes train together, the first one alone needs it."""
 
-    def __init__(self, state: Training, labelled: Labelled | None = None, wandb: str | None = None) -> None:
+    def __init__(self, state: Training, wandb: str | None) -> None:
         """Go on where `state` stands; later lines, of work that was not saved, are dropped.
 
         Args:
-            labelled: images for kNN.
             wandb: the project, where wandb is to be told too.
         """
-        self._state, self._labelled = state, labelled
+        self._state, self._labelled = state, _labelled(state.config)
         self._metrics = record.Metrics(state.run, state.epoch, state.step)
         lines = read_lines(state.run)
         self._epochs = [line for line in lines if not line["step"]]
@@ -91,9 +92,9 @@ class Log:
 
 
 @contextmanager
-def watching(state: Training, labelled: Labelled | None, wandb: str | None) -> Iterator[Log]:
+def watching(state: Training, wandb: str | None) -> Iterator[Log]:
     """A log that is closed at the end, notes the error that the run ends with, and draws the curves of a whole one."""
-    log = Log(state, labelled, wandb)
+    log = Log(state, wandb)
     try:
         yield log
         drawn(read_history(state.run), state.run / record.CURVES)
@@ -102,6 +103,16 @@ def watching(state: Training, labelled: Labelled | None, wandb: str | None) -> I
         raise
     finally:
         log.close()
+
+
+def refuse_unwatchable(config: Config, wandb: str | None) -> None:
+    """Raise UsageError, before a run begins, where labelled images or wandb are asked for and cannot be had."""
+    refuse_absent_wandb(wandb)
+    _labelled(config)
+
+
+def _labelled(config: Config) -> Labelled | None:
+    return open_labelled(Path(config.labelled)) if config.labelled else None
 
 
 def peak_memory(device: torch.device) -> dict[str, float]:
