@@ -54,7 +54,7 @@ class World:
         gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
         for bucket in _buckets(gradients):
             flat = self.sum(torch.cat([gradient.flatten() for gradient in bucket]))
-            parts = flat.split([gradient.numel() for gradient in bucket])
+            parts = torch.split(flat, [gradient.numel() for gradient in bucket])
             for gradient, part in zip(bucket, parts, strict=True):
                 gradient.copy_(part.view(gradient.shape))
 
@@ -71,7 +71,7 @@ class World:
             return everyone
         ends = [total * rank // self.size for rank in range(self.size + 1)]
         lengths = [stop - start for start, stop in pairwise(ends)]
-        return torch.cat([part[:length] for part, length in zip(everyone.split(most), lengths, strict=True)])
+        return torch.cat([part[:length] for part, length in zip(torch.split(everyone, most), lengths, strict=True)])
 
     def gather_with_gradient(self, rows: Tensor, total: int) -> Tensor:
         """The same, with gradient to this process's own rows: every process computes the loss of all of them."""

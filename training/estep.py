@@ -51,9 +51,9 @@ def all_features(
     Returns:
         (N, D) unit rows, and (N,) bool: which images could be read; of this process's stretch of the N images.
     """
-    own, most = range(len(loader.source))[world.stretch(len(loader.source))], -(-len(loader.source) // world.size)
-    count = -(-most // batch_size)
-    batches = [own[len(own) * i // count : len(own) * (i + 1) // count] for i in range(count)]
+    total = len(loader.source)
+    count = -(-total // (world.size * batch_size))  # of batches, the same on all processes
+    batches = [part.tolist() for part in torch.arange(total)[world.stretch(total)].tensor_split(count)]
     features, readable = [], []
     encoder.eval()
     try:

@@ -28,5 +28,5 @@ def joined_statistics(encoder: nn.Module, groups: int, world: World) -> Iterator
     after = (world.size - 1 - world.rank) * groups
     own = keep**after * (torch.cat(statistics) - keep**groups * before)
     joined = world.sum(own) + keep ** (world.size * groups) * before
-    for statistic, value in zip(statistics, joined.split([len(each) for each in statistics]), strict=True):
+    for statistic, value in zip(statistics, torch.split(joined, [len(each) for each in statistics]), strict=True):
         statistic.data.copy_(value)  # past autograd, which has noted them and needs them no more

@@ -89,7 +89,7 @@ class Metrics:
         """Go on after (epoch, step): lines past it, of work that was not saved, are dropped.
 
         Args:
-            written: by this process; of several only the first writes.
+            written: by this process; of several the first alone writes.
         """
         self.path, self._lines, self._written = run / METRICS, list[dict[str, float]](), written
         if not written:

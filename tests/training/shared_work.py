@@ -113,7 +113,7 @@ def learnt(state: Training, expectation: Expectation) -> dict[str, dict[str, Ten
     everything = torch.randperm(len(state.source), generator=torch.Generator().manual_seed(0)).tolist()
     batches = [everything[: state.config.batch_size]] * STEPS
     own = [batch[state.world.stretch(len(batch))] for batch in batches]
-    terms = {}
+    terms: dict[str, Tensor] = {}
     with closing(state.loader.views(own, state.config.crop_min, state.config.seed, 0)) as views:
         for batch in views:
             terms |= {f"{name} {state.step}": value for name, value in learn(state, batch).items()}
