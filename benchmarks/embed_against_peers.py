@@ -61,7 +61,7 @@ class Tool:
 
 def pauc_tool(model: Path, options: str) -> Tool:
     def command(photos: Path, output: Path) -> list[str]:
-        return pauc_embed(photos, model, output, *options.split())
+        return pauc_embed(photos, *options.split(), model=model, output=output)
 
     return Tool(f"{PAUC} {options}".strip(), command, ".parquet", dict(os.environ), f"defaults {options}".strip())
 

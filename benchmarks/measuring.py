@@ -26,6 +26,7 @@ from pauc_hub.training import receipts
 
 RESULTS = Path(__file__).resolve().parent / "results"
 PROC = Path("/proc")
+CPU = torch.device("cpu")
 MORE_PACKAGES = ("simplejpeg", "pyarrow", "openvino")
 SECONDS_BETWEEN_SAMPLES = 0.1
 SAMPLING_SHARE = 0.04  # at most, of one core: memory of gigabytes takes 20 ms to sample
@@ -162,9 +163,9 @@ def random_model(path: Path, architecture: str, size: int) -> Path:
     )
 
 
-def pauc_embed(images: Path, model: Path, output: Path, *options: str) -> list[str]:
-    """The command, on the CPU; it prints JSON."""
-    words = ["embed", str(images), "-m", str(model), "-o", str(output), "--device", "cpu", "--overwrite", "--json"]
+def pauc_embed(images: Path, *options: str, model: Path, output: Path, device: str = "cpu") -> list[str]:
+    """The command; it prints JSON."""
+    words = ["embed", str(images), "-m", str(model), "-o", str(output), "--device", device, "--overwrite", "--json"]
     return [sys.executable, "-m", "pauc_hub.cli", *words, *options]
 
 
@@ -204,19 +205,19 @@ def rounded(value: Any) -> Any:
     return value
 
 
-def machine() -> dict[str, Any]:
+def machine(device: torch.device = CPU) -> dict[str, Any]:
     """What measurements depend on besides their settings."""
     return {
-        "hardware": receipts.hardware(torch.device("cpu")),
+        "hardware": receipts.hardware(device),
         "cores_used": len(os.sched_getaffinity(0)),
         "versions": receipts.versions() | {name: version(name) for name in MORE_PACKAGES if find_spec(name)},
         "commit": receipts.commit(),
     }
 
 
-def result_path(question: str) -> Path:
-    """benchmarks/results/<question>-<processor>-<cores>.json."""
-    hardware = receipts.hardware(torch.device("cpu"))
+def result_path(question: str, device: torch.device = CPU) -> Path:
+    """benchmarks/results/<question>-<processor or GPU>-<cores>.json."""
+    hardware = receipts.hardware(device)
     return RESULTS / f"{question}-{slug(hardware['name'], hardware['cores'])}.json"
 
 
