@@ -116,7 +116,7 @@ def _expectation_step(state: Training) -> dict[str, float]:
     with progress_bar(len(state.source), f"epoch {state.epoch + 1}: E-step", quiet=state.quiet) as bar:
 
         def seen(count: int) -> None:
-            bar.advance(count)
+            bar.advance(count * state.world.size)  # the others are as far
             state.heed_signals()
 
         batch_size = 2 * state.config.batch_size  # without gradients there is room for more
