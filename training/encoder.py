@@ -10,6 +10,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from pauc_hub.projector import Projector
+from pauc_hub.training.distributed import ALONE, World
+from pauc_hub.training.norms import joined_statistics
 
 
 class Encoder(nn.Module):
@@ -47,30 +49,35 @@ class Queue(nn.Module):
 class MomentumPair(nn.Module):
     """The encoder that learns (`query`), the slow copy that makes keys and prototypes (`key`), and the queue."""
 
-    def __init__(self, architecture: str, dim: int, queue: int, group: int) -> None:
-        """`group`: images that share batch statistics, see `keys`."""
+    def __init__(self, architecture: str, dim: int, queue: int, group: int, world: World = ALONE) -> None:
+        """`group`: images that share batch statistics, see `keys`; `world`: the processes that share each batch."""
         super().__init__()
         self.query = Encoder(architecture, dim)
         self.key = copy.deepcopy(self.query).requires_grad_(False)
         self.queue = Queue(queue, dim)
-        self.group = group
+        self.group, self.world = group, world
         for layer in self.key.modules():  # its running statistics follow the query encoder's, not its own batches
             if isinstance(layer, nn.BatchNorm2d):
                 layer.momentum = 0.0
 
     def queries(self, images: Tensor) -> Tensor:
-        """(N, D) with gradient, in batch-norm groups of neighbours."""
-        return torch.cat([self.query(part) for part in _groups(images, self.group)])
+        """(N, D) of all processes, with gradient, in batch-norm groups of neighbours. `images` are this process's."""
+        groups = _groups(images, self.group)
+        with joined_statistics(self.query, len(groups), self.world):
+            q = torch.cat([self.query(part) for part in groups])
+        return self.world.gather_with_gradient(q, len(images) * self.world.size)
 
     @torch.no_grad()
     def keys(self, images: Tensor, generator: torch.Generator) -> Tensor:
-        """(N, D) without gradient, in batch-norm groups of another permutation.
+        """(N, D) of all processes, without gradient, in batch-norm groups of another permutation.
 
         With shared statistics the encoder could match a query and its key by their batch mates (method.md §5).
         """
-        order = torch.randperm(len(images), generator=generator).to(images.device)
-        keys = torch.cat([self.key(part) for part in _groups(images[order], self.group)])
-        return keys[order.argsort()]
+        count = len(images) * self.world.size
+        order = torch.randperm(count, generator=generator)
+        shuffled = self.world.shuffle(images.permute(0, 2, 3, 1), order).permute(0, 3, 1, 2)  # channels stay last
+        keys = torch.cat([self.key(part) for part in _groups(shuffled, self.group)])
+        return self.world.gather(keys, count)[order.argsort().to(keys.device)]
 
     @torch.no_grad()
     def follow(self, momentum: float) -> None:
@@ -79,9 +86,9 @@ class MomentumPair(nn.Module):
             slow.lerp_(fast, 1 - momentum)
 
 
-def _groups(images: Tensor, size: int) -> Iterator[Tensor]:
+def _groups(images: Tensor, size: int) -> tuple[Tensor, ...]:
     """Parts of at least `size` rows, as equal as can be."""
-    yield from images.tensor_split(max(1, len(images) // size))
+    return images.tensor_split(max(1, len(images) // size))
 
 
 def _state(encoder: Encoder) -> Iterator[Tensor]:

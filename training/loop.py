@@ -9,13 +9,15 @@ from pathlib import Path
 import torch
 
 from pauc_hub.device import choose_device
-from pauc_hub.embed import default_workers
 from pauc_hub.errors import Interrupted, TrainingFailed
 from pauc_hub.progress import progress_bar
-from pauc_hub.training import checkpoint, record
-from pauc_hub.training.config import Config
+from pauc_hub.runs.ranks import Ranks
+from pauc_hub.training import record
+from pauc_hub.training.checkpoint import Place
+from pauc_hub.training.config import Config, refuse
 from pauc_hub.training.data import ImageSource, open_source
 from pauc_hub.training.diagnostics import diagnose
+from pauc_hub.training.distributed import join, sharing_problems
 from pauc_hub.training.draws import Purpose, torch_draws
 from pauc_hub.training.estep import all_features, expect
 from pauc_hub.training.interruption import StopRequest
@@ -52,10 +54,12 @@ def train(
         run: folder for config, metrics, checkpoint and, at the end, `model/`.
         config: what to do; its `None`s are chosen from the number of images, and all of it where it is None itself
             (recipes.py). A resumed run keeps its own.
-        workers: threads that decode; one for each core unless given.
+        workers: threads that decode; one for each core unless given, which the processes of a machine share.
         resume: go on from the run's checkpoint.
         command: what was typed, for the receipts.
         wandb: project there, to be told what metrics.jsonl is.
+
+    Of several processes, as torchrun numbers them in the environment, each calls this; the first writes and prints.
 
     Returns:
         The model folder.
@@ -65,24 +69,37 @@ def train(
         Interrupted: after Ctrl-C or SIGTERM, with everything saved.
         TrainingFailed: the run cannot go on; the last checkpoint stands.
     """
-    source, where = images if isinstance(images, ImageSource) else open_source(images), choose_device(device)
-    settled = record.saved_config(run) if resume else config or settle(source, where, {})[0]
-    config = settled.resolve(len(source))
-    refuse_unwatchable(config, wandb)
-    place = checkpoint.read_place(run, source.fingerprint()) if resume else None
-    if place is None:
-        record.begin(run, config, overwrite)
-    with StopRequest() as stop, out_of_memory_explained(config):
-        state = new_training(run, config, source, where, workers or default_workers(), stop, quiet, command)
-        if place is not None:
-            state.resume_from(place)
-        with watching(state, wandb) as log:
-            try:
-                _alternate(state, log)
-                return _finish(state)
-            except Interrupted:
-                state.save()
-                raise
+    ranks = Ranks.from_environment()
+    source = images if isinstance(images, ImageSource) else open_source(images)
+    where = choose_device(ranks.device(device))
+
+    def opened() -> tuple[Config, Place | None]:
+        asked = record.saved_config(run) if resume else config or settle(source, where, {})[0]
+        settled = asked.resolve(len(source))
+        refuse(sharing_problems(settled, ranks.count))
+        refuse_unwatchable(settled, wandb)
+        shown, again = source.fingerprint(), ranks.restarted
+        return settled, record.open_run(run, settled, shown, resume=resume, overwrite=overwrite, restarted=again)
+
+    with join(ranks, where) as world, StopRequest() as stop:
+        settled, place = world.decided_by_first(opened)
+        with out_of_memory_explained(settled):
+            silent, threads = quiet or not world.first, workers or ranks.workers()
+            state = new_training(run, settled, source, where, threads, stop, silent, command, world)
+            if place is not None:
+                state.resume_from(place)
+            with watching(state, wandb) as log:
+                return _run(state, log)
+
+
+def _run(state: Training, log: Log) -> Path:
+    try:
+        _alternate(state, log)
+        return _finish(state)
+    except Interrupted:
+        state.save()
+        state.world.wait()  # who leaves early looks like a failure to torchrun, which then ends the first
+        raise
 
 
 def _alternate(state: Training, log: Log) -> None:
@@ -104,14 +121,18 @@ def _expectation_step(state: Training) -> dict[str, float]:
     with progress_bar(len(state.source), f"epoch {state.epoch + 1}: E-step", quiet=state.quiet) as bar:
 
         def seen(count: int) -> None:
-            bar.advance(count)
+            bar.advance(count * state.world.size)  # the others are as far
             state.heed_signals()
 
         batch_size = 2 * state.config.batch_size  # without gradients there is room for more
-        features, readable = all_features(state.pair.key, state.loader, state.device, state.dtype, batch_size, seen)
-    state.expectation = expect(features, readable, state.config, state.epoch)
-    record.list_unreadable(state.run, state.source.unreadable, state.source.names)
-    watched = diagnose(features, readable, state.expectation, before, state.config)
+        features, readable = all_features(
+            state.pair.key, state.loader, state.device, state.dtype, batch_size, seen, state.world
+        )
+    state.expectation = expect(features, readable, state.config, state.epoch, state.world)
+    state.source.unreadable |= state.world.merge(state.source.unreadable)
+    if state.world.first:
+        record.list_unreadable(state.run, state.source.unreadable, state.source.names)
+    watched = diagnose(features, readable, state.expectation, before, state.config, state.world)
     return watched | {"estep_seconds": time.monotonic() - began}
 
 
@@ -120,9 +141,9 @@ def _maximisation_step(state: Training, log: Log) -> dict[str, float]:
     config, began, waited = state.config, time.monotonic(), 0.0
     order = torch.randperm(len(state.source), generator=torch_draws(config.seed, Purpose.ORDER, state.epoch)).tolist()
     batches = [order[i * config.batch_size : (i + 1) * config.batch_size] for i in range(state.step, state.steps)]
-    images = len(batches) * config.batch_size
+    images, own = len(batches) * config.batch_size, [batch[state.world.stretch(config.batch_size)] for batch in batches]
     with (
-        closing(state.loader.views(batches, config.crop_min, config.seed, state.epoch)) as views,
+        closing(state.loader.views(own, config.crop_min, config.seed, state.epoch)) as views,
         progress_bar(images, f"epoch {state.epoch + 1}/{config.epochs}", quiet=state.quiet) as bar,
     ):
         for _ in batches:
@@ -176,6 +197,13 @@ def _estep_share(watched: dict[str, float], mstep_seconds: float) -> float:
 def _finish(state: Training) -> Path:
     """A last E-step for the final weights, then the model folder."""
     _expectation_step(state)
+    if state.world.first:
+        _publish(state)
+    state.world.wait()
+    return state.run / record.MODEL
+
+
+def _publish(state: Training) -> None:
     assert state.expectation is not None, "the E-step sets it"
     sample = [index for index in range(len(state.source)) if index not in state.source.unreadable][:SAMPLE]
     pixels = torch.cat([squares for squares, _ in state.loader.squares([sample])])
@@ -189,4 +217,4 @@ def _finish(state: Training) -> Path:
         seconds=state.seconds,
         command=state.command,
     )
-    return publish(finished, state.run / record.MODEL)
+    publish(finished, state.run / record.MODEL)

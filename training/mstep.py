@@ -24,9 +24,10 @@ def learn(state: Training, batch: TwoViews) -> dict[str, Tensor]:
     config, pair = state.config, state.pair
     for group in state.optimiser.param_groups:
         group["lr"] = learning_rate(config, state.epoch * state.steps + state.step, config.epochs * state.steps)
-    first = state.augment(batch.first.to(state.device), _draws(state, Purpose.AUGMENT, 0))
-    second = state.augment(batch.second.to(state.device), _draws(state, Purpose.AUGMENT, 1))
-    index = batch.index.to(state.device)
+    rows = state.world.stretch(config.batch_size)
+    first = state.augment(batch.first.to(state.device), _draws(state, Purpose.AUGMENT, 0), config.batch_size, rows)
+    second = state.augment(batch.second.to(state.device), _draws(state, Purpose.AUGMENT, 1), config.batch_size, rows)
+    index = state.world.gather(batch.index.to(state.device), config.batch_size)
     queue = pair.queue.rows.clone()
     sides, keys, gaps = [], [], []
     for side, (shown, other) in enumerate([(first, second), (second, first)][: 1 + config.symmetric]):
@@ -44,6 +45,7 @@ def learn(state: Training, batch: TwoViews) -> dict[str, Tensor]:
     loss = torch.stack([weights[name] * term for name, term in terms.items()]).sum()
     state.optimiser.zero_grad()
     torch.autograd.backward(loss)
+    state.world.sum_gradients(pair.query.parameters())
     state.optimiser.step()
     pair.follow(config.momentum)
     pair.queue.push(torch.cat(keys))

@@ -11,12 +11,30 @@ from typing import Any
 from pauc_hub.durable import hidden_sibling, write_synced
 from pauc_hub.errors import OutputExists, TrainingFailed, UsageError
 from pauc_hub.training import checkpoint
+from pauc_hub.training.checkpoint import Place
 from pauc_hub.training.config import Config, read_saved
 
 CONFIG, METRICS, UNREADABLE, MODEL = "config.json", "metrics.jsonl", "unreadable.txt", "model"
 CURVES, WANDB = "curves.png", "wandb_id.txt"
 TENSORBOARD, EVENTS = "tensorboard", "events.out.tfevents.*"  # a folder, and what in it is ours
 FAILED = "failed"  # in the last line of metrics.jsonl, where a run ended with an error
+
+
+def open_run(run: Path, config: Config, images: str, *, resume: bool, overwrite: bool, restarted: bool) -> Place | None:
+    """The place where a run goes on; None where it begins, and its folder is made.
+
+    Args:
+        images: fingerprint of the images at hand.
+        restarted: the command was given before, and its processes ended; what it has begun goes on from its checkpoint.
+
+    Raises:
+        OutputExists, UsageError: nothing was touched.
+    """
+    own = restarted and (run / CONFIG).exists() and saved_config(run) == config
+    if resume or (own and (run / checkpoint.NAME).exists()):
+        return checkpoint.read_place(run, images)
+    begin(run, config, overwrite or own)
+    return None
 
 
 def begin(run: Path, config: Config, overwrite: bool) -> None:
@@ -72,9 +90,15 @@ def _standing(run: Path) -> list[Path]:
 class Metrics:
     """metrics.jsonl: a line every few steps and one an epoch, in the order of the run."""
 
-    def __init__(self, run: Path, epoch: int, step: int) -> None:
-        """Go on after (epoch, step): lines past it, of work that was not saved, are dropped."""
-        self.path = run / METRICS
+    def __init__(self, run: Path, epoch: int, step: int, *, written: bool = True) -> None:
+        """Go on after (epoch, step): lines past it, of work that was not saved, are dropped.
+
+        Args:
+            written: by this process; of several the first alone writes.
+        """
+        self.path, self._lines, self._written = run / METRICS, list[dict[str, float]](), written
+        if not written:
+            return
         lines = self.path.read_text(encoding="utf-8", errors="replace").splitlines() if self.path.exists() else []
         kept = [line for line in lines if _place(line) <= (epoch, step)]
         self._replace("".join(f"{line}\n" for line in kept))
@@ -104,8 +128,9 @@ class Metrics:
     def _append(self, values: Mapping[str, Any]) -> None:
         # JSON has no word for what is not finite
         told = {name: None if isinstance(v, float) and not math.isfinite(v) else v for name, v in values.items()}
-        with _explained(self.path), self.path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(told, allow_nan=False) + "\n")
+        if self._written:
+            with _explained(self.path), self.path.open("a", encoding="utf-8") as file:
+                file.write(json.dumps(told, allow_nan=False) + "\n")
 
     def _replace(self, text: str) -> None:
         new = hidden_sibling(self.path)

@@ -1,5 +1,6 @@
 """The folder of a run: what begins it, what refuses to, and a metrics.jsonl that never tells of work that was lost."""
 
+import dataclasses
 import errno
 import json
 from pathlib import Path
@@ -8,7 +9,7 @@ from typing import Any
 import pytest
 
 from pauc_hub.errors import OutputExists, TrainingFailed, UsageError
-from pauc_hub.training import record
+from pauc_hub.training import checkpoint, record
 from pauc_hub.training.config import Config
 from pauc_hub.training.record import Metrics
 
@@ -44,6 +45,28 @@ def test_a_run_that_stands_there_is_touched_only_with_overwrite(tmp_path: Path, 
     record.begin(tmp_path, CONFIG, overwrite=True)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["config.json", "notes.txt"]
     assert record.saved_config(tmp_path) == CONFIG
+
+
+def opened(run: Path, config: Config = CONFIG, *, resume: bool = False, restarted: bool = True) -> object:
+    return record.open_run(run, config, "abc", resume=resume, overwrite=False, restarted=restarted)
+
+
+def test_a_restarted_command_goes_on_with_the_run_that_it_began(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(checkpoint, "read_place", lambda run, images: (run, images))
+    run = tmp_path / "run"
+    assert opened(run) is None  # it had begun nothing
+    (run / "metrics.jsonl").touch()
+    assert opened(run) is None  # nothing was saved yet
+    assert [path.name for path in run.iterdir()] == ["config.json"]
+    (run / checkpoint.NAME).touch()
+    with pytest.raises(OutputExists, match="already holds a run"):
+        opened(run, restarted=False)
+    with pytest.raises(OutputExists, match="already holds a run"):
+        opened(run, dataclasses.replace(CONFIG, epochs=4))  # somebody else's
+    assert opened(run) == opened(run, resume=True, restarted=False) == (run, "abc")
+    assert record.saved_config(run) == CONFIG
 
 
 def test_a_folder_of_other_files_is_no_run(tmp_path: Path) -> None:
@@ -205,3 +228,12 @@ def test_there_is_no_list_where_all_images_can_be_read(tmp_path: Path) -> None:
     record.list_unreadable(tmp_path, {0: "damaged"}, ["a.png"])
     record.list_unreadable(tmp_path, {}, ["a.png"])  # it was repaired between two sittings
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_process_that_does_not_write_leaves_the_file_alone(tmp_path: Path) -> None:
+    before = '{"epoch": 9, "step": 9}\n'
+    (tmp_path / "metrics.jsonl").write_text(before)
+    metrics = Metrics(tmp_path, 0, 0, written=False)
+    metrics.write_step(0, 1, {"loss": 2.0})
+    assert metrics.write_epoch(1, {}) == {"loss": 2.0}
+    assert (tmp_path / "metrics.jsonl").read_text() == before

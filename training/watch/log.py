@@ -4,6 +4,7 @@ import resource
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -21,7 +22,7 @@ from pauc_hub.training.watch.labelled import Labelled, knn_accuracy, open_labell
 
 
 class Log:
-    """What the loop writes to; where several processes train together, the first one alone needs it."""
+    """What the loop writes to; of several processes that share a run, the first one's alone writes and looks."""
 
     def __init__(self, state: Training, wandb: str | None) -> None:
         """Go on where `state` stands; later lines, of work that was not saved, are dropped.
@@ -29,11 +30,12 @@ class Log:
         Args:
             wandb: the project, where wandb is to be told too.
         """
-        self._state, self._labelled = state, _labelled(state.config)
-        self._metrics = record.Metrics(state.run, state.epoch, state.step)
+        self._state, first = state, state.world.first
+        self._metrics = record.Metrics(state.run, state.epoch, state.step, written=first)
         lines = read_lines(state.run)
         self._epochs = [line for line in lines if not line["step"]]
-        self._boards = open_boards(state.run, state.steps, lines, state.config, wandb, quiet=state.quiet)
+        boards = partial(open_boards, state.run, state.steps, lines, state.config, wandb, quiet=state.quiet)
+        self._boards, self._labelled = (boards(), _labelled(state.config)) if first else ([], None)
         self._known = set(self._findings())
 
     def write_step(self, epoch: int, step: int, values: dict[str, float]) -> None:
@@ -97,7 +99,8 @@ def watching(state: Training, wandb: str | None) -> Iterator[Log]:
     log = Log(state, wandb)
     try:
         yield log
-        drawn(read_history(state.run), state.run / record.CURVES)
+        if state.world.first:
+            drawn(read_history(state.run), state.run / record.CURVES)
     except TrainingFailed as failure:
         log.write_failure(str(failure))
         raise
