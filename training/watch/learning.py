@@ -12,6 +12,15 @@ from pauc_hub.training.watch.finding import RECENT, Finding
 from pauc_hub.training.watch.history import History
 
 FEWEST_STEPS = 100  # a contrastive loss does not move before; the shortest runs that learnt had about as many
+TENTH = 0.1  # of the epochs: long runs of small sets rise to their rate slowly
+PLENTY = 1000  # steps after which no tenth is waited for
+
+
+def learning_is_judged(run: History) -> bool:
+    """Whether a loss at chance means anything yet."""
+    begun = run.steps_done >= FEWEST_STEPS and run.epochs_done >= TENTH * run.config.epochs
+    return len(run.epochs) >= RECENT and (begun or run.steps_done >= PLENTY)
+
 
 LOST = 1 / 3  # of what InfoNCE had gained on chance; epochs of tiny sets waver by a fifth
 CLEAR = 0.3  # nats of gain that can be lost at all: less is noise
@@ -63,7 +72,7 @@ def collapsed(run: History) -> Finding | None:
     """All images get about the same feature."""
     if "have collapsed" in run.failure:
         return _collapsed(run, f"all distances are 0 in epoch {run.epochs_done + 1}", LOSS)
-    if run.steps_done < FEWEST_STEPS:
+    if not learning_is_judged(run):
         return None
     ranks, spread = run.recent("effective_rank", RECENT), run.recent("uniformity", RECENT)
     if len(ranks) == RECENT and (max(ranks) < LINE or min(spread) > POINT):
@@ -88,7 +97,7 @@ def _collapsed(run: History, evidence: str, panel: str) -> Finding:
 
 def stuck(run: History) -> Finding | None:
     """InfoNCE stays at the logarithm of the number of keys: a query finds its own among them by chance alone."""
-    if run.steps_done < FEWEST_STEPS or not _blind(run):
+    if not learning_is_judged(run) or not _blind(run):
         return None
     return Finding(
         "stuck",
@@ -102,7 +111,7 @@ def stuck(run: History) -> Finding | None:
 def _blind(run: History) -> bool:
     """As many epochs as count, and not one of them better than guessing."""
     losses = run.recent("infonce", RECENT)
-    return len(losses) == RECENT and min(losses) > _chance(run) - GAIN
+    return bool(losses) and min(losses) > _chance(run) - GAIN
 
 
 def _chance(run: History) -> float:
