@@ -235,5 +235,5 @@ def test_a_process_that_does_not_write_leaves_the_file_alone(tmp_path: Path) -> 
     (tmp_path / "metrics.jsonl").write_text(before)
     metrics = Metrics(tmp_path, 0, 0, written=False)
     metrics.write_step(0, 1, {"loss": 2.0})
-    assert metrics.write_epoch(1, {}) == {"loss": 2.0}
+    assert metrics.write_epoch(1, {}) == {"epoch": 1, "step": 0, "loss": 2.0}
     assert (tmp_path / "metrics.jsonl").read_text() == before
