@@ -32,7 +32,7 @@ precision = "fp32"
 kmeans = "torch"
 """
 TRAIN = ("train", "photos", "-o", "run", "--config", "tiny.toml", "--device", "cpu", "--workers", "1")
-FILES = ["checkpoint.safetensors", "config.json", "metrics.jsonl", "model"]
+FILES = ["checkpoints", "config.json", "metrics.jsonl", "model"]
 
 
 def write_photos(root: Path, count: int = 60) -> None:
@@ -297,7 +297,7 @@ def test_signals_save_and_say_how_to_go_on(here: Path, capsys: pytest.CaptureFix
         _, reason, again = stopped(here, command, number).partition("; all that was done is saved. Go on with: pauc ")
         assert reason
         assert again == "train photos -o run --resume\n"
-        assert left(here / "run") == ["checkpoint.safetensors", "config.json", "metrics.jsonl"]
+        assert left(here / "run") == ["checkpoints", "config.json", "metrics.jsonl"]
         command = shlex.split(again)
     assert run(command) == 0
     assert capsys.readouterr().out.startswith("run/model: trained.")
