@@ -2,6 +2,7 @@
 
 import errno
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -246,7 +247,7 @@ def test_a_full_disk_is_one_line_and_loses_no_metrics(tmp_path: Path, monkeypatc
             metrics.write_step(0, 20, {"loss": 1.0})
         assert str(failed.value) == expected
     with monkeypatch.context() as patch:
-        patch.setattr(Path, "open", full_disk)
+        patch.setattr(os, "fsync", full_disk)
         with pytest.raises(TrainingFailed) as failed:
             Metrics(tmp_path, 0, 0)
         assert str(failed.value) == expected
