@@ -6,6 +6,7 @@ One of resnet50 with a queue of 16,384 has 340 MB, and its sum takes a third of 
 import hashlib
 import json
 import re
+import shutil
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from pathlib import Path
@@ -19,7 +20,7 @@ from pauc_hub.durable import sync
 
 FOLDER = "checkpoints"
 KEPT = 2  # the newest, and one that stands in for it should the disk have damaged it
-WRITING = ".writing"  # one name, so that what killed processes leave is written over
+WRITING = ".writing"  # a folder, since safetensors writes beside and renames as well; killed processes leave it
 SUM = "sha256"
 
 Moment = tuple[int, int]  # an epoch, and its steps that are done
@@ -54,14 +55,16 @@ def put(run: Path, moment: Moment, tensors: dict[str, Tensor], metadata: dict[st
         path.parent.mkdir()
         sync(run)
     whole = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
-    temporary = path.with_name(WRITING)
+    shutil.rmtree(path.with_name(WRITING), ignore_errors=True)
+    temporary = path.with_name(WRITING) / path.name
     try:
+        temporary.parent.mkdir()
         save_file(whole, temporary, metadata | {SUM: _sum(metadata, whole, whole.__getitem__)})
         sync(temporary)
         temporary.replace(path)
         sync(path.parent)
     finally:
-        temporary.unlink(missing_ok=True)  # after a success there is none
+        shutil.rmtree(temporary.parent, ignore_errors=True)
     keep(run, KEPT, newest=path)
 
 
@@ -77,7 +80,7 @@ def keep(run: Path, count: int, newest: Path | None = None) -> None:
 def clear(run: Path) -> None:
     """Remove all of them, and the folder if nothing else lies there."""
     keep(run, 0)
-    (run / FOLDER / WRITING).unlink(missing_ok=True)
+    shutil.rmtree(run / FOLDER / WRITING, ignore_errors=True)
     with suppress(OSError):
         sync(run / FOLDER)
         (run / FOLDER).rmdir()

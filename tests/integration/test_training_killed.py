@@ -4,7 +4,6 @@ import json
 import random
 import shutil
 import signal
-import time
 from collections import Counter
 from collections.abc import Iterator
 from itertools import pairwise
@@ -17,7 +16,7 @@ from PIL import Image
 
 IMAGES = 33  # four batches, and one image more
 ENDED = 3  # done, but an image was unreadable
-KILLS = {"building": 2, "learning": 5, "features": 3, "clustering": 2, "saving": 5, "publishing": 3, "anything": 4}
+KILLS = {"building": 2, "learning": 5, "features": 3, "clustering": 2, "saving": 5, "publishing": 3, "anything": 2}
 CLOCKS = ("images_per_second", "data_wait", "mstep_seconds", "estep_seconds")
 FILES = ["checkpoints", "config.json", "metrics.jsonl", "model", "unreadable.txt"]
 # What the process is doing is written into a file, a line whenever that changes, with the time.
@@ -82,13 +81,12 @@ class Run:
 
     def time(self) -> None:
         """Let it run from the beginning to the end, and note how long it does what."""
-        began = time.monotonic()
         assert self._server.end(self._start()) == ENDED
         noted = self._noted()
         spans = [(name, after - when) for (name, when), (_, after) in pairwise(noted)]
         counts = Counter(name for name, _ in spans)
         self._seconds = {name: sum(span for other, span in spans if other == name) / counts[name] for name in counts}
-        self._seconds["anything"] = time.monotonic() - began
+        self._seconds["anything"] = noted[-1][1] - noted[0][1]
 
     def kill(self, doing: str, times: int, share: float) -> str | None:
         """Kill it so far into what it does for that many times; tell what it was doing, or None where it had ended."""
@@ -144,7 +142,7 @@ def folder(tmp_path: Path) -> Path:
         Image.fromarray(coarse).resize((32, 32)).save(tmp_path / "photos" / f"{i:02}.png")
     (tmp_path / "photos" / "07.png").write_text("text")
     (tmp_path / "tiny.toml").write_text(
-        'architecture = "test_resnet"\nsize = 32\nepochs = 5\nbatch_size = 8\nqueue = 16\ndim = 16\nclusters = [2, 3]\n'
+        'architecture = "test_resnet"\nsize = 32\nepochs = 4\nbatch_size = 8\nqueue = 16\ndim = 16\nclusters = [2, 3]\n'
         'weight_proto = 0.1\nnegatives = 2\nprecision = "fp32"\nkmeans = "torch"\n'
     )
     return tmp_path

@@ -66,7 +66,8 @@ def test_those_of_lost_work_give_way_and_other_files_stay(tmp_path: Path) -> Non
 def test_clearing_leaves_not_even_the_folder(tmp_path: Path) -> None:
     shelf.clear(tmp_path)
     put(tmp_path, 3, 0)
-    (tmp_path / "checkpoints" / shelf.WRITING).write_text("half")
+    (tmp_path / "checkpoints" / ".writing").mkdir()
+    (tmp_path / "checkpoints" / ".writing" / ".tmp123").write_text("half")
     shelf.clear(tmp_path)
     assert list(tmp_path.iterdir()) == []
 
@@ -106,8 +107,8 @@ def test_dying_at_any_touch_of_the_file_system_leaves_a_whole_one(
     write, touch = shelf.save_file, -1
 
     def in_two(tensors: dict[str, Tensor], path: Path, metadata: dict[str, str]) -> None:
-        path.write_bytes(b"half")
-        sync(path)
+        path.with_name(".tmp123").write_bytes(b"half")  # as safetensors does
+        sync(path.with_name(".tmp123"))
         write(tensors, path, metadata)
 
     monkeypatch.setattr(shelf, "save_file", in_two)
