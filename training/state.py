@@ -10,7 +10,7 @@ import torch
 from pauc_hub.device import choose_precision
 from pauc_hub.errors import Interrupted
 from pauc_hub.preprocess import Preprocessing
-from pauc_hub.training import checkpoint
+from pauc_hub.training import checkpoint, record
 from pauc_hub.training.augment import Augmentation
 from pauc_hub.training.checkpoint import Place
 from pauc_hub.training.config import Config
@@ -75,6 +75,7 @@ class Training:
         place = Place(
             self.epoch, self.step, self.seconds, self.source.fingerprint(), command=self.command, watched=self.watched
         )
+        record.sync_metrics(self.run)
         checkpoint.save(self.run, place, self.pair, self.optimiser, self.expectation)
         self.saved = time.monotonic()
 
@@ -84,7 +85,7 @@ class Training:
 
     def resume_from(self, place: Place) -> None:
         """Stand where `place` says, with everything as the run's checkpoint holds it."""
-        self.expectation = checkpoint.restore(self.run, self.pair, self.optimiser, self.device)
+        self.expectation = checkpoint.restore(self.run, place, self.pair, self.optimiser, self.device)
         self.epoch, self.step, self.earlier_seconds = place.epoch, place.step, place.seconds
         self.command, self.watched = place.command, place.watched
 
