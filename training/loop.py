@@ -20,7 +20,7 @@ from pauc_hub.training.diagnostics import diagnose
 from pauc_hub.training.draws import Purpose, torch_draws
 from pauc_hub.training.estep import all_features, expect
 from pauc_hub.training.interruption import StopRequest
-from pauc_hub.training.machine import out_of_memory_explained
+from pauc_hub.training.machine import limits_explained
 from pauc_hub.training.mstep import learn
 from pauc_hub.training.publish import Finished, publish
 from pauc_hub.training.recipes import settle
@@ -68,7 +68,7 @@ def train(
     place = checkpoint.read_place(run, source.fingerprint()) if resume else None
     if place is None:
         record.begin(run, config, overwrite)
-    with StopRequest() as stop, out_of_memory_explained(config):
+    with StopRequest() as stop, limits_explained(config):
         state = new_training(run, config, source, where, workers or default_workers(), stop, quiet, command)
         if place is not None:
             state.resume_from(place)
