@@ -1,5 +1,7 @@
 """Encoder, momentum twin and queue: what follows what, and what is left alone."""
 
+from functools import partial
+
 import pytest
 import torch
 from torch import nn
@@ -97,11 +99,11 @@ def test_the_queue_begins_with_unit_rows_and_keeps_no_gradient() -> None:
 
 
 def gradients(
-    parts: int, dtype: torch.dtype = torch.float32
+    parts: int, dtype: torch.dtype = torch.float32, *, compiled: bool = False
 ) -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor]]:
     """Of a loss that no part of the batch has alone; and the state that is left."""
     torch.manual_seed(0)
-    pair = MomentumPair("test_resnet", DIM, queue=12, group=32, parts=parts)
+    pair = MomentumPair("test_resnet", DIM, queue=12, group=32, parts=parts, compiled=compiled)
     with torch.autocast("cpu", dtype=torch.bfloat16, enabled=dtype is torch.bfloat16):
         q = pair.queries(images(100))  # groups of 34, 33 and 33
     torch.autograd.backward(torch.logsumexp(5 * q @ q.T, dim=1).mean())
@@ -145,3 +147,12 @@ def test_after_parts_the_statistics_move_again(pair: MomentumPair) -> None:
     torch.autograd.backward(pair.queries(images(64)).sum())
     assert momenta == [layer.momentum for layer in pair.query.modules() if isinstance(layer, nn.BatchNorm2d)]
     assert 0.0 not in momenta
+
+
+def test_compiled_the_numbers_are_the_same_in_parts_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By torch's tracing alone, without the compiler behind it, which takes its time."""
+    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="aot_eager"))
+    plain, compiled, divided = (gradients(1), gradients(1, compiled=True), gradients(3, compiled=True))
+    for found in (compiled, divided):
+        for mine, others in zip(found, plain, strict=True):
+            assert all(torch.allclose(mine[name], value, rtol=1e-3, atol=1e-5) for name, value in others.items())
