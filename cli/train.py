@@ -69,7 +69,7 @@ def train(
             refuse_standing(run)
         where, given = choose_device(ranks.device(device)), (read_config(config) if config else {}) | given
         settings, choices = settle(source, where, given, recipe or OWN_IMAGES, str(config or "the settings"))
-        show_settings(choices, len(source), quiet=quiet or ranks.rank > 0)
+        show_settings(settings, choices, len(source), quiet=quiet or ranks.rank > 0)
         if dry_run:
             show_estimate(rehearse(source, settings, where, workers, quiet=quiet), settings, choices, as_json=as_json)
             return

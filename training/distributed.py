@@ -15,6 +15,7 @@ from typing import TypeVar
 import torch
 from torch import Tensor, distributed
 
+from pauc_hub.device import send
 from pauc_hub.errors import PaucError, TrainingFailed, UsageError
 from pauc_hub.runs.ranks import Ranks
 from pauc_hub.training.config import Config
@@ -88,7 +89,7 @@ class World:
             order: (N,) int64 on the CPU, a permutation.
         """
         if self.size == 1:
-            return rows[order.to(rows.device)]
+            return rows[send(order, rows.device)]
         count, own = len(rows), self.stretch(len(order))
         leaving = (order // count == self.rank).nonzero().squeeze(1)  # places in the new order, so by who gets them
         origins = order[own] // count
@@ -177,6 +178,11 @@ def sharing_problems(config: Config, processes: int) -> list[str]:
         found.append(
             f"batch_size {batch} gives {processes} processes no equal numbers of whole groups of norm_group {group}: "
             f"choose {ways}, or fewer processes"
+        )
+    elif config.accumulate * processes > groups:
+        found.append(
+            f"accumulate {config.accumulate} is more than the {groups // processes} groups of norm_group {group} that "
+            f"each of {processes} processes has of a batch_size of {batch}"
         )
     if config.kmeans == "faiss":
         found.append(f"kmeans 'faiss' runs in one process, not in {processes}: choose torch, or leave it at auto")

@@ -3,7 +3,7 @@
 import math
 import sys
 import time
-from contextlib import closing
+from contextlib import ExitStack, closing
 from pathlib import Path
 
 import torch
@@ -12,7 +12,7 @@ from pauc_hub.device import choose_device
 from pauc_hub.errors import Interrupted, TrainingFailed
 from pauc_hub.progress import progress_bar
 from pauc_hub.runs.ranks import Ranks
-from pauc_hub.training import record
+from pauc_hub.training import record, shelf
 from pauc_hub.training.checkpoint import Place
 from pauc_hub.training.config import Config, refuse
 from pauc_hub.training.data import ImageSource, open_source
@@ -21,7 +21,7 @@ from pauc_hub.training.distributed import join, sharing_problems
 from pauc_hub.training.draws import Purpose, torch_draws
 from pauc_hub.training.estep import all_features, expect
 from pauc_hub.training.interruption import StopRequest
-from pauc_hub.training.machine import out_of_memory_explained
+from pauc_hub.training.machine import limits_explained
 from pauc_hub.training.mstep import learn
 from pauc_hub.training.publish import Finished, publish
 from pauc_hub.training.recipes import settle
@@ -72,22 +72,27 @@ def train(
     ranks = Ranks.from_environment()
     source = images if isinstance(images, ImageSource) else open_source(images)
     where = choose_device(ranks.device(device))
+    with join(ranks, where) as world, StopRequest() as stop, ExitStack() as held:
 
-    def opened() -> tuple[Config, Place | None]:
-        asked = record.saved_config(run) if resume else config or settle(source, where, {})[0]
-        settled = asked.resolve(len(source))
-        refuse(sharing_problems(settled, ranks.count))
-        refuse_unwatchable(settled, wandb)
-        shown, again = source.fingerprint(), ranks.restarted
-        return settled, record.open_run(run, settled, shown, resume=resume, overwrite=overwrite, restarted=again)
+        def opened() -> tuple[Config, Place | None]:
+            asked = record.saved_config(run) if resume else config or settle(source, where, {})[0]
+            settled = asked.resolve(len(source))
+            refuse(sharing_problems(settled, ranks.count))
+            refuse_unwatchable(settled, wandb)
+            shown = source.fingerprint()
+            folder = record.open_run(
+                run, settled, shown, resume=resume, overwrite=overwrite, restarted=ranks.restarted, quiet=quiet
+            )
+            return settled, held.enter_context(folder)
 
-    with join(ranks, where) as world, StopRequest() as stop:
         settled, place = world.decided_by_first(opened)
-        with out_of_memory_explained(settled):
+        with limits_explained(settled):
             silent, threads = quiet or not world.first, workers or ranks.workers()
             state = new_training(run, settled, source, where, threads, stop, silent, command, world)
             if place is not None:
                 state.resume_from(place)
+            else:
+                state.save()  # a disk without room for it is told of now, not after the first epoch
             with watching(state, wandb) as log:
                 return _run(state, log)
 
@@ -217,4 +222,7 @@ def _publish(state: Training) -> None:
         seconds=state.seconds,
         command=state.command,
     )
-    publish(finished, state.run / record.MODEL)
+    path = state.run / record.MODEL
+    with record.explained(path):
+        publish(finished, path)
+    shelf.keep(state.run, 1)  # to write the model folder anew

@@ -1,16 +1,16 @@
-"""The folder of a run: config.json, metrics.jsonl, what shows it, the checkpoint, and the model folder at the end."""
+"""The folder of a run: config.json, metrics.jsonl, what shows it, checkpoints, and the model folder at the end."""
 
 import contextlib
 import json
 import math
-import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from pauc_hub.durable import hidden_sibling, write_synced
+from pauc_hub.durable import leftovers, remove, replacing, sync
 from pauc_hub.errors import OutputExists, TrainingFailed, UsageError
-from pauc_hub.training import checkpoint
+from pauc_hub.locks import locked
+from pauc_hub.training import checkpoint, shelf
 from pauc_hub.training.checkpoint import Place
 from pauc_hub.training.config import Config, read_saved
 
@@ -20,25 +20,40 @@ TENSORBOARD, EVENTS = "tensorboard", "events.out.tfevents.*"  # a folder, and wh
 FAILED = "failed"  # in the last line of metrics.jsonl, where a run ended with an error
 
 
-def open_run(run: Path, config: Config, images: str, *, resume: bool, overwrite: bool, restarted: bool) -> Place | None:
-    """The place where a run goes on; None where it begins, and its folder is made.
+@contextlib.contextmanager
+def open_run(
+    run: Path, config: Config, images: str, *, resume: bool, overwrite: bool, restarted: bool, quiet: bool
+) -> Iterator[Place | None]:
+    """The folder of a run, for this process alone, and the place where it goes on; None where it begins.
+
+    What killed processes left half done is removed.
 
     Args:
         images: fingerprint of the images at hand.
         restarted: the command was given before, and its processes ended; what it has begun goes on from its checkpoint.
 
     Raises:
-        OutputExists, UsageError: nothing was touched.
+        OutputExists, UsageError: as `begin` and `checkpoint.read_place` do, or a finished run has lost its checkpoints.
+        PaucError: another process is at it.
     """
-    own = restarted and (run / CONFIG).exists() and saved_config(run) == config
-    if resume or (own and (run / checkpoint.NAME).exists()):
-        return checkpoint.read_place(run, images)
-    begin(run, config, overwrite or own)
-    return None
+    goes_on = resume or (restarted and (run / CONFIG).exists() and saved_config(run) == config)
+    if not goes_on:
+        _make(run)
+    with locked(run, f"another process is training into '{run}'. Wait for it, or give another -o."):
+        if not goes_on:
+            begin(run, config, overwrite)
+        elif (run / MODEL).exists() and not shelf.standing(run):
+            raise UsageError(
+                f"nothing to resume: '{run}' is finished, and its checkpoints are gone. Start anew with --overwrite."
+            )
+        with contextlib.suppress(OSError):  # a folder that cannot be written to is told of by whoever writes
+            for path in [other for name in (CONFIG, METRICS, UNREADABLE, MODEL) for other in leftovers(run / name)]:
+                remove(path)
+        yield checkpoint.read_place(run, images, quiet=quiet) if goes_on else None
 
 
 def begin(run: Path, config: Config, overwrite: bool) -> None:
-    """Make the folder and write the config into it.
+    """Make the folder and write the config into it, which is what makes it a run: there whole or not at all.
 
     Raises:
         OutputExists: a run stands there; nothing was touched.
@@ -46,15 +61,27 @@ def begin(run: Path, config: Config, overwrite: bool) -> None:
     """
     if not overwrite:
         refuse_standing(run)
-    for path in _standing(run):
-        shutil.rmtree(path) if path.is_dir() else path.unlink()
-    try:
+    _make(run)
+    with _refused(run):
+        for path in _standing(run):  # the config first: without it nothing here is taken for a run
+            remove(path)
+        shelf.clear(run)
+        sync(run)  # so that no power cut leaves the new config with old checkpoints
+        with replacing(run / CONFIG) as file:
+            file.write((json.dumps(config.to_json(), indent=2) + "\n").encode())
+
+
+def _make(run: Path) -> None:
+    with _refused(run):
         run.mkdir(parents=True, exist_ok=True)
-        (run / CONFIG).write_text(json.dumps(config.to_json(), indent=2) + "\n", encoding="utf-8")
+
+
+@contextlib.contextmanager
+def _refused(run: Path) -> Iterator[None]:
+    try:
+        yield
     except OSError as error:
-        with contextlib.suppress(OSError):
-            (run / CONFIG).unlink()  # half a config would pass for a run
-        raise UsageError(f"the run cannot be written to '{run}': {error.strerror}.") from error
+        raise UsageError(f"the run cannot be written to '{run}': {error.strerror}. Give another -o.") from error
 
 
 def saved_config(run: Path) -> Config:
@@ -64,9 +91,11 @@ def saved_config(run: Path) -> Config:
         UsageError: there is no run.
     """
     path = run / CONFIG
-    if not path.exists():
-        raise UsageError(f"nothing to resume: '{run}' holds no run. Start without --resume.")
-    return read_saved(path)
+    if path.exists():
+        return read_saved(path)
+    if _standing(run):
+        raise UsageError(f"nothing to resume: '{run}' has lost its {CONFIG}. Start anew with --overwrite.")
+    raise UsageError(f"nothing to resume: '{run}' holds no run. Start without --resume.")
 
 
 def refuse_standing(run: Path) -> None:
@@ -83,8 +112,9 @@ def refuse_standing(run: Path) -> None:
 
 def _standing(run: Path) -> list[Path]:
     """What a run in this folder has left."""
-    names = (CONFIG, METRICS, UNREADABLE, CURVES, WANDB, checkpoint.NAME, MODEL)
-    return [*(run / name for name in names if (run / name).exists()), *(run / TENSORBOARD).glob(EVENTS)]
+    names = (CONFIG, METRICS, UNREADABLE, CURVES, WANDB, MODEL)
+    own = [run / name for name in names if (run / name).exists()]
+    return [*own, *(run / TENSORBOARD).glob(EVENTS), *shelf.standing(run)]
 
 
 class Metrics:
@@ -129,21 +159,25 @@ class Metrics:
         # JSON has no word for what is not finite
         told = {name: None if isinstance(v, float) and not math.isfinite(v) else v for name, v in values.items()}
         if self._written:
-            with _explained(self.path), self.path.open("a", encoding="utf-8") as file:
+            with explained(self.path), self.path.open("a", encoding="utf-8") as file:
                 file.write(json.dumps(told, allow_nan=False) + "\n")
 
     def _replace(self, text: str) -> None:
-        new = hidden_sibling(self.path)
-        try:
-            with _explained(self.path):
-                write_synced(new, text.encode())
-                new.replace(self.path)
-        finally:
-            new.unlink(missing_ok=True)
+        with explained(self.path), replacing(self.path) as file:
+            file.write(text.encode())
+
+
+def sync_metrics(run: Path) -> None:
+    """Before a checkpoint is written, so that no power cut leaves one that is ahead of them."""
+    path = run / METRICS
+    if path.exists():
+        with explained(path):
+            sync(path)
 
 
 @contextlib.contextmanager
-def _explained(path: Path) -> Iterator[None]:
+def explained(path: Path) -> Iterator[None]:
+    """Say in one line which file of a run could not be written, and that the run can go on."""
     try:
         yield
     except OSError as error:
@@ -167,5 +201,5 @@ def list_unreadable(run: Path, unreadable: dict[int, str], names: list[str]) -> 
         path.unlink(missing_ok=True)
         return
     rows = [f"{names[index]}\t{reason}".replace("\n", "\\n") for index, reason in sorted(unreadable.items())]
-    with _explained(path):
-        path.write_text("".join(f"{row}\n" for row in rows), encoding="utf-8", errors="backslashreplace")
+    with explained(path), replacing(path) as file:
+        file.write("".join(f"{row}\n" for row in rows).encode(errors="backslashreplace"))
