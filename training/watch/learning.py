@@ -50,13 +50,12 @@ def diverged(run: History) -> Finding | None:
 
 
 def _diverged(run: History, evidence: str) -> Finding:
-    lr = run.config.lr
     return Finding(
         "diverged",
         "the steps are too long, and what was learnt is being lost",
         evidence,
         LOSS,
-        f"start anew with a lower lr: {_lower(lr):g} (now {lr:g}); a longer lr_warmup helps too",
+        f"start anew with a lower lr: {_lower(run.config):g} (now {run.config.lr:g}); a longer lr_warmup helps too",
     )
 
 
@@ -127,25 +126,27 @@ def _no_gain(run: History) -> str:
     )
 
 
+USUAL_LR = {"sgd": Config.lr, "lars": 0.3, "adamw": 0.001}  # by optimiser, for a batch of 256
 FAR = 10  # times the usual rate, or a part of it
 
 
 def _remedies(config: Config, otherwise: str) -> str:
     """The settings that lie far from the usual, put back; else a lower rate."""
-    usual = Config()
+    usual, lr = Config(), USUAL_LR[config.optimiser]
     off = [
         (config.momentum < 0.9, f"momentum {usual.momentum:g} (now {config.momentum:g}: keys change too fast)"),
         (config.momentum > 0.9999, f"momentum {usual.momentum:g} (now {config.momentum:g}: keys never learn)"),
-        (config.lr > FAR * usual.lr, f"lr {usual.lr:g} (now {config.lr:g}: steps too long)"),
-        (config.lr < usual.lr / FAR, f"lr {usual.lr:g} (now {config.lr:g}: steps too short)"),
+        (config.lr > FAR * lr, f"lr {lr:g} (now {config.lr:g}: steps too long)"),
+        (config.lr < lr / FAR, f"lr {lr:g} (now {config.lr:g}: steps too short)"),
         (config.temperature > 0.5, f"temperature {usual.temperature:g} (now {config.temperature:g}: too even)"),
     ]
     found = [remedy for is_off, remedy in off if is_off]
     if found:
         return f"start anew with {', '.join(found)}"
-    return f"start anew with lr {_lower(config.lr):g} (now {config.lr:g}); if that does not help, {otherwise}"
+    return f"start anew with lr {_lower(config):g} (now {config.lr:g}); if that does not help, {otherwise}"
 
 
-def _lower(lr: float) -> float:
+def _lower(config: Config) -> float:
     """A third, or the usual where it is far above that."""
-    return Config().lr if lr > FAR * Config().lr else float(f"{lr / 3:.1g}")
+    usual = USUAL_LR[config.optimiser]
+    return usual if config.lr > FAR * usual else float(f"{config.lr / 3:.1g}")

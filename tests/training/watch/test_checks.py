@@ -137,12 +137,13 @@ def test_a_loss_at_chance_is_stuck(made: Made) -> None:
     ("settings", "change"),
     [
         ({"lr": 6.0}, "start anew with lr 0.06 (now 6: steps too long)"),
+        ({"lr": 0.00001, "optimiser": "adamw"}, "start anew with lr 0.001 (now 1e-05: steps too short)"),
         ({"momentum": 1.0}, "start anew with momentum 0.99 (now 1: keys never learn)"),
         ({"temperature": 1.0}, "start anew with temperature 0.2 (now 1: too even)"),
         (
-            {"lr": 0.3},
+            {"lr": 0.003, "optimiser": "adamw"},
             (
-                "start anew with lr 0.1 (now 0.3); if that does not help, "
+                "start anew with lr 0.001 (now 0.003); if that does not help, "
                 "milder views (a larger crop_min, less jitter), or more epochs"
             ),
         ),
