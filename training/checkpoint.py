@@ -5,6 +5,7 @@ Random numbers need no state (draws.py): they follow from the seed and the place
 
 import json
 import sys
+from collections import defaultdict
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -40,7 +41,7 @@ class Place:
 
 
 def save(
-    run: Path, place: Place, pair: MomentumPair, optimiser: torch.optim.SGD, expectation: Expectation | None
+    run: Path, place: Place, pair: MomentumPair, optimiser: torch.optim.Optimizer, expectation: Expectation | None
 ) -> None:
     """Put a checkpoint beside the one before, which a crash or a full disk leaves as it is.
 
@@ -48,11 +49,7 @@ def save(
         TrainingFailed: the disk is full or the folder is gone.
     """
     tensors = {f"pair.{name}": value for name, value in pair.state_dict().items()}
-    for name, parameter in pair.query.named_parameters():
-        momentum = optimiser.state[parameter].get("momentum_buffer")
-        if momentum is not None:
-            tensors[f"sgd.{name}"] = momentum
-    tensors |= _expectation_tensors(expectation)
+    tensors |= _optimiser_tensors(pair, optimiser) | _expectation_tensors(expectation)
     metadata = {"format": str(FORMAT_VERSION), "place": json.dumps(place.__dict__)}
     try:
         shelf.put(run, (place.epoch, place.step), tensors, metadata)
@@ -101,16 +98,41 @@ def _place(path: Path, metadata: dict[str, str]) -> Place:
 
 
 def restore(
-    run: Path, place: Place, pair: MomentumPair, optimiser: torch.optim.SGD, device: torch.device
+    run: Path, place: Place, pair: MomentumPair, optimiser: torch.optim.Optimizer, device: torch.device
 ) -> Expectation | None:
     """Put weights, queue and optimiser as they were at `place`, and return what the last E-step found, if any."""
     tensors = shelf.tensors_in(shelf.path_at(run, (place.epoch, place.step)), device)
     pair.load_state_dict({name.removeprefix("pair."): t for name, t in tensors.items() if name.startswith("pair.")})
-    for name, parameter in pair.query.named_parameters():
-        if f"sgd.{name}" in tensors:
-            # the parameter's own memory layout, so that the next step's sums run in the same order
-            optimiser.state[parameter]["momentum_buffer"] = torch.empty_like(parameter).copy_(tensors[f"sgd.{name}"])
+    _restore_optimiser(tensors, pair, optimiser)
     return _expectation(tensors)
+
+
+def _optimiser_tensors(pair: MomentumPair, optimiser: torch.optim.Optimizer) -> dict[str, Tensor]:
+    """Whatever an optimiser of torch's keeps for each parameter, under `optimiser.what.parameter`."""
+    return {
+        f"optimiser.{what}.{name}": value
+        for name, parameter in pair.query.named_parameters()
+        for what, value in optimiser.state.get(parameter, {}).items()
+        if isinstance(value, Tensor)
+    }
+
+
+def _restore_optimiser(tensors: dict[str, Tensor], pair: MomentumPair, optimiser: torch.optim.Optimizer) -> None:
+    kept: dict[str, dict[str, Tensor]] = defaultdict(dict)
+    for key in (key for key in tensors if key.startswith("optimiser.")):
+        _, what, name = key.split(".", 2)
+        kept[name][what] = tensors[key]
+    names = {parameter: name for name, parameter in pair.query.named_parameters()}
+    state = optimiser.state_dict()
+    for i, parameter in enumerate(p for group in optimiser.param_groups for p in group["params"]):
+        if values := kept.get(names[parameter]):
+            state["state"][i] = {what: _laid_out(value, parameter) for what, value in values.items()}
+    optimiser.load_state_dict(state)
+
+
+def _laid_out(tensor: Tensor, parameter: Tensor) -> Tensor:
+    """In the parameter's own memory layout, so that the next step's sums run in the same order."""
+    return torch.empty_like(parameter).copy_(tensor) if tensor.shape == parameter.shape else tensor
 
 
 def _expectation_tensors(expectation: Expectation | None) -> dict[str, Tensor]:

@@ -20,7 +20,7 @@ from pauc_hub.training.diagnostics import diagnose
 from pauc_hub.training.draws import Purpose, torch_draws
 from pauc_hub.training.estep import all_features, expect
 from pauc_hub.training.interruption import StopRequest
-from pauc_hub.training.machine import out_of_memory_explained
+from pauc_hub.training.machine import limits_explained
 from pauc_hub.training.mstep import learn
 from pauc_hub.training.publish import Finished, publish
 from pauc_hub.training.recipes import settle
@@ -68,7 +68,7 @@ def train(
     with (
         record.held(run, config, resume=resume, overwrite=overwrite),
         StopRequest() as stop,
-        out_of_memory_explained(config),
+        limits_explained(config),
     ):
         place = checkpoint.read_place(run, source.fingerprint(), quiet=quiet) if resume else None
         state = new_training(run, config, source, where, workers or default_workers(), stop, quiet, command)

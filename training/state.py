@@ -19,6 +19,7 @@ from pauc_hub.training.draws import Purpose, seed_for
 from pauc_hub.training.encoder import MomentumPair
 from pauc_hub.training.estep import Expectation
 from pauc_hub.training.interruption import StopRequest
+from pauc_hub.training.optimiser import new_optimiser
 
 PHOTOGRAPH = 160  # pixels; timm crops the margins of larger pictures, smaller ones are cut tightly already
 SECONDS_BETWEEN_CHECKPOINTS = 600  # at most this much work is lost to a power cut
@@ -43,7 +44,7 @@ class Training:
     loader: Loader
     augment: Augmentation
     pair: MomentumPair
-    optimiser: torch.optim.SGD
+    optimiser: torch.optim.Optimizer
     device: torch.device
     dtype: torch.dtype
     stop: StopRequest
@@ -110,7 +111,14 @@ def new_training(
     """At the very start: initial weights that follow from the seed alone."""
     with torch.random.fork_rng(devices=[]):  # the caller's own generator is left as it was
         torch.manual_seed(seed_for(config.seed, Purpose.WEIGHTS))
-        pair = MomentumPair(config.architecture, config.dim, config.queue or 0, config.norm_group)
+        pair = MomentumPair(
+            config.architecture,
+            config.dim,
+            config.queue or 0,
+            config.norm_group,
+            config.accumulate,
+            compiled=config.compile,
+        )
     pair.to(device).to(memory_format=torch.channels_last)
     preprocessing = Preprocessing(size=config.size, crop_pct=1.0 if config.size < PHOTOGRAPH else 0.875)
     return Training(
@@ -119,7 +127,7 @@ def new_training(
         loader=Loader(source, preprocessing, workers),
         augment=_augmentation(config, preprocessing),
         pair=pair,
-        optimiser=_optimiser(pair, config),
+        optimiser=new_optimiser(pair.query, config),
         device=device,
         dtype=choose_precision(config.precision, device),
         stop=stop,
@@ -138,12 +146,3 @@ def _augmentation(config: Config, preprocessing: Preprocessing) -> Augmentation:
         mean=preprocessing.mean,
         std=preprocessing.std,
     )
-
-
-def _optimiser(pair: MomentumPair, config: Config) -> torch.optim.SGD:
-    parameters = list(pair.query.parameters())
-    groups = [
-        {"params": [p for p in parameters if p.ndim > 1], "weight_decay": config.weight_decay},
-        {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},  # norms and biases
-    ]
-    return torch.optim.SGD(groups, lr=config.peak_lr, momentum=0.9)

@@ -129,6 +129,24 @@ def test_a_stopped_and_resumed_run_equals_the_undisturbed_one(
     assert same(weights(run), weights(undisturbed))
 
 
+@pytest.mark.parametrize(
+    "settings",
+    [{"optimiser": "adamw", "lr": 0.001, "momentum_rises": True}, {"optimiser": "lars", "lr": 5.0}],
+    ids=lambda settings: settings["optimiser"],
+)
+def test_the_other_optimisers_resume_exactly_too(settings: dict[str, Any], images: Path, tmp_path: Path) -> None:
+    config = dataclasses.replace(CONFIG, epochs=2, **settings)
+    undisturbed, run = tmp_path / "undisturbed", tmp_path / "run"
+    loop.train(images, undisturbed, config, quiet=True)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(loop, "learn", after_call(2, mstep.learn))
+        with pytest.raises(Interrupted):
+            loop.train(images, run, config, quiet=True)
+    loop.train(images, run, resume=True, quiet=True)
+    assert losses(run) == losses(undisturbed)
+    assert same(weights(run), weights(undisturbed))
+
+
 def crash_in_step(count: int, monkeypatch: pytest.MonkeyPatch, images: Path, run: Path) -> None:
     calls = 0
 

@@ -12,23 +12,25 @@ from pauc_hub.errors import TrainingFailed, UsageError
 from pauc_hub.folder import Prototypes
 from pauc_hub.training import checkpoint, shelf
 from pauc_hub.training.checkpoint import Place
+from pauc_hub.training.config import OPTIMISERS, Config
 from pauc_hub.training.encoder import MomentumPair
 from pauc_hub.training.estep import Expectation
+from pauc_hub.training.optimiser import new_optimiser
 
 CPU = torch.device("cpu")
 PLACE = Place(3, 7, 12.5, "abc", command="pauc train photos -o run", watched={"intra_share": 0.1 + 0.2})
 LATER = Place(4, 0, 20.0, "abc")
 
 
-def training(seed: int) -> tuple[MomentumPair, torch.optim.SGD]:
+def training(seed: int, optimiser: str = "sgd") -> tuple[MomentumPair, torch.optim.Optimizer]:
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         pair = MomentumPair("test_resnet", dim=8, queue=6, group=32)
     pair.to(memory_format=torch.channels_last)
-    return pair, torch.optim.SGD(pair.query.parameters(), lr=0.1, momentum=0.9)
+    return pair, new_optimiser(pair.query, Config(optimiser=optimiser, lr=0.01))
 
 
-def learn(pair: MomentumPair, optimiser: torch.optim.SGD) -> None:
+def learn(pair: MomentumPair, optimiser: torch.optim.Optimizer) -> None:
     """A step with gradients that follow from nothing but the weights."""
     optimiser.zero_grad()
     sum((parameter**2).sum() for parameter in pair.query.parameters()).backward()  # type: ignore[union-attr]
@@ -48,21 +50,22 @@ EXPECTATION = Expectation(
 
 
 @pytest.fixture(scope="module")
-def learnt() -> tuple[MomentumPair, torch.optim.SGD]:
+def learnt() -> tuple[MomentumPair, torch.optim.Optimizer]:
     pair, optimiser = training(0)
     learn(pair, optimiser)
     return pair, optimiser
 
 
 @pytest.fixture
-def saved(tmp_path: Path, learnt: tuple[MomentumPair, torch.optim.SGD]) -> Path:
+def saved(tmp_path: Path, learnt: tuple[MomentumPair, torch.optim.Optimizer]) -> Path:
     checkpoint.save(tmp_path, PLACE, *learnt, EXPECTATION)
     return tmp_path
 
 
-def everything(pair: MomentumPair, optimiser: torch.optim.SGD) -> dict[str, Tensor]:
-    momenta = {f"sgd.{i}": state["momentum_buffer"] for i, state in optimiser.state_dict()["state"].items()}
-    return {name: value.clone() for name, value in (pair.state_dict() | momenta).items()}
+def everything(pair: MomentumPair, optimiser: torch.optim.Optimizer) -> dict[str, Tensor]:
+    states = optimiser.state_dict()["state"].items()
+    kept = {f"{i}.{what}": value for i, state in states for what, value in state.items()}
+    return {name: value.clone() for name, value in (pair.state_dict() | kept).items()}
 
 
 def assert_equal(found: dict[str, Tensor], expected: dict[str, Tensor]) -> None:
@@ -70,21 +73,42 @@ def assert_equal(found: dict[str, Tensor], expected: dict[str, Tensor]) -> None:
     assert [name for name in expected if not found[name].equal(expected[name])] == []
 
 
-def test_weights_queue_and_optimiser_come_back(saved: Path, learnt: tuple[MomentumPair, torch.optim.SGD]) -> None:
-    other = training(1)
-    assert not other[0].queue.rows.equal(learnt[0].queue.rows)
-    checkpoint.restore(saved, PLACE, *other, CPU)
-    assert_equal(everything(*other), everything(*learnt))
-    learn(*other)
-    again = training(2)
-    checkpoint.restore(saved, PLACE, *again, CPU)
-    learn(*again)
-    assert_equal(everything(*again), everything(*other))
+KEPT = {"sgd": {"momentum_buffer"}, "lars": {"momentum_buffer"}, "adamw": {"step", "exp_avg", "exp_avg_sq"}}
+
+
+@pytest.mark.parametrize("optimiser", OPTIMISERS)
+def test_weights_queue_and_optimiser_come_back(tmp_path: Path, optimiser: str) -> None:
+    through = training(0, optimiser)
+    learn(*through)
+    assert all(set(state) == KEPT[optimiser] for state in through[1].state_dict()["state"].values())
+    checkpoint.save(tmp_path, PLACE, *through, None)
+    other = training(1, optimiser)
+    assert not other[0].queue.rows.equal(through[0].queue.rows)
+    checkpoint.restore(tmp_path, PLACE, *other, CPU)
+    assert_equal(everything(*other), everything(*through))
+    for _ in range(2):
+        learn(*other)
+        learn(*through)
+    assert_equal(everything(*other), everything(*through))
+
+
+@pytest.mark.parametrize("optimiser", OPTIMISERS)
+def test_without_its_optimisers_state_a_run_goes_elsewhere(optimiser: str) -> None:
+    """So the test above would not pass if nothing of it came back."""
+    through = training(0, optimiser)
+    learn(*through)
+    forgetful = training(1, optimiser)
+    forgetful[0].load_state_dict(through[0].state_dict())
+    for each in (forgetful, through):
+        learn(*each)
+    pairs = zip(forgetful[0].query.parameters(), through[0].query.parameters(), strict=True)
+    assert not all(mine.equal(other) for mine, other in pairs)
 
 
 def test_restored_momenta_lie_in_memory_as_their_parameters_do(saved: Path) -> None:
     pair, optimiser = training(1)
     checkpoint.restore(saved, PLACE, pair, optimiser, CPU)
+    assert all("momentum_buffer" in optimiser.state[p] for p in pair.query.parameters())
     layouts = [(p.stride(), optimiser.state[p]["momentum_buffer"].stride()) for p in pair.query.parameters()]
     assert all(weight == momentum for weight, momentum in layouts)
 
@@ -119,7 +143,9 @@ def test_nothing_but_the_checkpoint_is_left_and_it_is_no_pickle(saved: Path) -> 
     assert {"pair.queue.rows", "prototypes.1.parents", "assignment.0"} < found.keys()
 
 
-def test_a_run_folder_that_is_gone_is_one_line(tmp_path: Path, learnt: tuple[MomentumPair, torch.optim.SGD]) -> None:
+def test_a_run_folder_that_is_gone_is_one_line(
+    tmp_path: Path, learnt: tuple[MomentumPair, torch.optim.Optimizer]
+) -> None:
     run = tmp_path / "gone"
     with pytest.raises(TrainingFailed) as failed:
         checkpoint.save(run, PLACE, *learnt, None)
@@ -151,7 +177,7 @@ def test_other_images_are_refused(saved: Path) -> None:
 
 
 def test_another_format_is_refused(
-    saved: Path, learnt: tuple[MomentumPair, torch.optim.SGD], monkeypatch: pytest.MonkeyPatch
+    saved: Path, learnt: tuple[MomentumPair, torch.optim.Optimizer], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patch:
         patch.setattr(checkpoint, "FORMAT_VERSION", 77)
@@ -176,7 +202,7 @@ DAMAGES: dict[str, Callable[[bytes], bytes]] = {
 
 @pytest.mark.parametrize("damage", DAMAGES)
 def test_a_damaged_checkpoint_is_told_of_and_the_one_before_stands_in(
-    saved: Path, learnt: tuple[MomentumPair, torch.optim.SGD], capsys: pytest.CaptureFixture[str], damage: str
+    saved: Path, learnt: tuple[MomentumPair, torch.optim.Optimizer], capsys: pytest.CaptureFixture[str], damage: str
 ) -> None:
     checkpoint.save(saved, LATER, *learnt, None)
     assert checkpoint.read_place(saved, "abc") == LATER
@@ -195,7 +221,7 @@ def test_a_damaged_checkpoint_is_told_of_and_the_one_before_stands_in(
 
 
 def test_what_comes_after_a_damaged_one_takes_its_place(
-    saved: Path, learnt: tuple[MomentumPair, torch.optim.SGD], capsys: pytest.CaptureFixture[str]
+    saved: Path, learnt: tuple[MomentumPair, torch.optim.Optimizer], capsys: pytest.CaptureFixture[str]
 ) -> None:
     checkpoint.save(saved, LATER, *learnt, None)
     shelf.path_at(saved, (4, 0)).write_bytes(b"")
@@ -205,7 +231,9 @@ def test_what_comes_after_a_damaged_one_takes_its_place(
     assert capsys.readouterr().err == ""
 
 
-def test_without_a_whole_one_the_run_cannot_go_on(saved: Path, learnt: tuple[MomentumPair, torch.optim.SGD]) -> None:
+def test_without_a_whole_one_the_run_cannot_go_on(
+    saved: Path, learnt: tuple[MomentumPair, torch.optim.Optimizer]
+) -> None:
     checkpoint.save(saved, LATER, *learnt, None)
     for path in shelf.standing(saved):
         path.write_bytes(path.read_bytes().replace(b"pair.queue.rows", b"pair.queue.rowz"))
