@@ -25,6 +25,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import torch
 from measuring import (
+    CPU,
     Journal,
     ceilings,
     machine,
@@ -36,6 +37,8 @@ from measuring import (
     watch,
     write_result,
 )
+
+from pauc_hub.device import has_native_bf16
 
 PEERS = Path(__file__).resolve().parent / "peers"
 PEERS_PACKAGES = ("lightly-train", "torch", "torchvision", "timm", "pillow", "pytorch-lightning", "albumentations")
@@ -61,7 +64,7 @@ class Tool:
 
 def pauc_tool(model: Path, options: str) -> Tool:
     def command(photos: Path, output: Path) -> list[str]:
-        return pauc_embed(photos, model, output, *options.split())
+        return pauc_embed(photos, *options.split(), model=model, output=output)
 
     return Tool(f"{PAUC} {options}".strip(), command, ".parquet", dict(os.environ), f"defaults {options}".strip())
 
@@ -85,7 +88,11 @@ def peer_tools(venv: Path, checkpoint: Path) -> list[Tool]:
         ("timm inference", script("timm_inference.py"), ".npy", f"defaults: fp32, {timm}"),
         ("timm inference bf16", script("timm_inference.py", "--bf16"), ".npy", f"bf16 weights, channels_last, {timm}"),
     )
-    return [Tool(name, command, suffix, environment, settings) for name, command, suffix, settings in peers]
+    return [
+        Tool(name, command, suffix, environment, settings)
+        for name, command, suffix, settings in peers
+        if has_native_bf16(CPU) or "bf16" not in name  # emulated, it takes hours
+    ]
 
 
 def make_venv(venv: Path) -> None:
@@ -201,9 +208,11 @@ def limits(every: dict[str, float], start: float, top: dict[str, float]) -> dict
     return {
         "images_per_second_after_start": after_start,
         "network_gflops": GFLOP * after_start,
-        "share_of_bf16_products": GFLOP * after_start / top["bf16_gflops"],
-        "share_of_fp32_products": GFLOP * after_start / top["fp32_gflops"],
         "cores_busy": every["cores_busy"],
+    } | {
+        f"share_of_{name.removesuffix('_gflops')}_products": GFLOP * after_start / reached
+        for name, reached in top.items()
+        if name.endswith("_gflops")
     }
 
 

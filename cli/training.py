@@ -12,13 +12,16 @@ import typer
 from pauc_hub.cli.failures import SOME_UNREADABLE
 
 if TYPE_CHECKING:  # they take seconds to import
+    from pauc_hub.runs.ranks import Ranks
     from pauc_hub.training.auto import Choice
     from pauc_hub.training.config import Config
     from pauc_hub.training.rehearsal import Estimate
 
 
-def show_settings(choices: "list[Choice]", images: int, *, quiet: bool) -> None:
-    """To stderr: what nobody wrote down, each with its reason."""
+def show_settings(config: "Config", choices: "list[Choice]", images: int, *, quiet: bool) -> None:
+    """To stderr: what nobody wrote down, each with its reason; and what becomes of a learning rate that was given."""
+    from pauc_hub.training.auto import scaling
+
     lines = [f"{choice.name} {choice.value}  ({choice.reason})" for choice in choices]
     if not quiet:
         print(
@@ -27,6 +30,8 @@ def show_settings(choices: "list[Choice]", images: int, *, quiet: bool) -> None:
             ),
             file=sys.stderr,
         )
+        if all(choice.name != "lr" for choice in choices):
+            print(f"lr {config.lr:g}  ({scaling(config)})", file=sys.stderr)
 
 
 def show_estimate(estimate: "Estimate", config: "Config", choices: "list[Choice]", *, as_json: bool) -> None:
@@ -46,8 +51,10 @@ def show_estimate(estimate: "Estimate", config: "Config", choices: "list[Choice]
         print(f"memory: about {gpu}, and {estimate.memory_gib:.1f} GiB of the machine's")
 
 
-def show_result(model: Path, run: Path, *, as_json: bool, quiet: bool) -> None:
-    """To stdout; leaves with exit code 3 where images could not be read."""
+def show_result(model: Path, run: Path, ranks: "Ranks", *, as_json: bool, quiet: bool) -> None:
+    """To stdout; leaves with exit code 3 where images could not be read, which torchrun would take for a crash."""
+    if ranks.rank > 0:
+        return
     from pauc_hub.folder import open_folder
     from pauc_hub.training.record import UNREADABLE
 
@@ -60,7 +67,7 @@ def show_result(model: Path, run: Path, *, as_json: bool, quiet: bool) -> None:
         print(json.dumps({"model": str(model), "run": str(run)} | counts))
     elif not quiet:
         print(f"{model}: trained. Embed with it: {shlex.join(['pauc', 'embed', 'IMAGES', '-m', str(model)])}")
-    raise typer.Exit(SOME_UNREADABLE if seen["unreadable"] else 0)
+    raise typer.Exit(SOME_UNREADABLE if seen["unreadable"] and not ranks.several else 0)
 
 
 def span(seconds: float) -> str:

@@ -9,6 +9,8 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
+from pauc_hub.device import send
+
 BATCHES_AHEAD = 4
 Item = TypeVar("Item")
 Job = tuple[Item, tuple[Tensor, ...]]  # what a batch is of, and its tensors
@@ -70,13 +72,6 @@ def _arrived(job: Job[Item], sent: "torch.cuda.Event", device: torch.device) -> 
     for tensor in job[1]:
         tensor.record_stream(current)
     return job
-
-
-def send(tensor: Tensor, device: torch.device) -> Tensor:
-    """To the device without waiting for what it has to do: from pinned memory where it is a GPU."""
-    if device.type != "cuda":
-        return tensor.to(device)
-    return (tensor if tensor.is_pinned() else tensor.pin_memory()).to(device, non_blocking=True)
 
 
 def empty(shape: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> Tensor:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from pauc_hub.training.ahead import send
+from pauc_hub.device import send
 from pauc_hub.training.views import BLUR, ViewDraws
 
 LUMA = torch.tensor([0.299, 0.587, 0.114])

@@ -1,21 +1,59 @@
-"""The folder of a run: config.json, metrics.jsonl, the checkpoint, unreadable.txt, and the model folder at the end."""
+"""The folder of a run: config.json, metrics.jsonl, what shows it, checkpoints, and the model folder at the end."""
 
 import contextlib
 import json
-import shutil
-from collections.abc import Iterator
+import math
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
-from pauc_hub.durable import hidden_sibling, write_synced
+from pauc_hub.durable import leftovers, remove, replacing, sync
 from pauc_hub.errors import OutputExists, TrainingFailed, UsageError
-from pauc_hub.training import checkpoint
+from pauc_hub.locks import locked
+from pauc_hub.training import checkpoint, shelf
+from pauc_hub.training.checkpoint import Place
 from pauc_hub.training.config import Config, read_saved
 
 CONFIG, METRICS, UNREADABLE, MODEL = "config.json", "metrics.jsonl", "unreadable.txt", "model"
+CURVES, WANDB = "curves.png", "wandb_id.txt"
+TENSORBOARD, EVENTS = "tensorboard", "events.out.tfevents.*"  # a folder, and what in it is ours
+FAILED = "failed"  # in the last line of metrics.jsonl, where a run ended with an error
+
+
+@contextlib.contextmanager
+def open_run(
+    run: Path, config: Config, images: str, *, resume: bool, overwrite: bool, restarted: bool, quiet: bool
+) -> Iterator[Place | None]:
+    """The folder of a run, for this process alone, and the place where it goes on; None where it begins.
+
+    What killed processes left half done is removed.
+
+    Args:
+        images: fingerprint of the images at hand.
+        restarted: the command was given before, and its processes ended; what it has begun goes on from its checkpoint.
+
+    Raises:
+        OutputExists, UsageError: as `begin` and `checkpoint.read_place` do, or a finished run has lost its checkpoints.
+        PaucError: another process is at it.
+    """
+    goes_on = resume or (restarted and (run / CONFIG).exists() and saved_config(run) == config)
+    if not goes_on:
+        _make(run)
+    with locked(run, f"another process is training into '{run}'. Wait for it, or give another -o."):
+        if not goes_on:
+            begin(run, config, overwrite)
+        elif (run / MODEL).exists() and not shelf.standing(run):
+            raise UsageError(
+                f"nothing to resume: '{run}' is finished, and its checkpoints are gone. Start anew with --overwrite."
+            )
+        with contextlib.suppress(OSError):  # a folder that cannot be written to is told of by whoever writes
+            for path in [other for name in (CONFIG, METRICS, UNREADABLE, MODEL) for other in leftovers(run / name)]:
+                remove(path)
+        yield checkpoint.read_place(run, images, quiet=quiet) if goes_on else None
 
 
 def begin(run: Path, config: Config, overwrite: bool) -> None:
-    """Make the folder and write the config into it.
+    """Make the folder and write the config into it, which is what makes it a run: there whole or not at all.
 
     Raises:
         OutputExists: a run stands there; nothing was touched.
@@ -23,15 +61,27 @@ def begin(run: Path, config: Config, overwrite: bool) -> None:
     """
     if not overwrite:
         refuse_standing(run)
-    for path in _standing(run):
-        shutil.rmtree(path) if path.is_dir() else path.unlink()
-    try:
+    _make(run)
+    with _refused(run):
+        for path in _standing(run):  # the config first: without it nothing here is taken for a run
+            remove(path)
+        shelf.clear(run)
+        sync(run)  # so that no power cut leaves the new config with old checkpoints
+        with replacing(run / CONFIG) as file:
+            file.write((json.dumps(config.to_json(), indent=2) + "\n").encode())
+
+
+def _make(run: Path) -> None:
+    with _refused(run):
         run.mkdir(parents=True, exist_ok=True)
-        (run / CONFIG).write_text(json.dumps(config.to_json(), indent=2) + "\n", encoding="utf-8")
+
+
+@contextlib.contextmanager
+def _refused(run: Path) -> Iterator[None]:
+    try:
+        yield
     except OSError as error:
-        with contextlib.suppress(OSError):
-            (run / CONFIG).unlink()  # half a config would pass for a run
-        raise UsageError(f"the run cannot be written to '{run}': {error.strerror}.") from error
+        raise UsageError(f"the run cannot be written to '{run}': {error.strerror}. Give another -o.") from error
 
 
 def saved_config(run: Path) -> Config:
@@ -41,9 +91,11 @@ def saved_config(run: Path) -> Config:
         UsageError: there is no run.
     """
     path = run / CONFIG
-    if not path.exists():
-        raise UsageError(f"nothing to resume: '{run}' holds no run. Start without --resume.")
-    return read_saved(path)
+    if path.exists():
+        return read_saved(path)
+    if _standing(run):
+        raise UsageError(f"nothing to resume: '{run}' has lost its {CONFIG}. Start anew with --overwrite.")
+    raise UsageError(f"nothing to resume: '{run}' holds no run. Start without --resume.")
 
 
 def refuse_standing(run: Path) -> None:
@@ -60,16 +112,23 @@ def refuse_standing(run: Path) -> None:
 
 def _standing(run: Path) -> list[Path]:
     """What a run in this folder has left."""
-    names = (CONFIG, METRICS, UNREADABLE, checkpoint.NAME, MODEL)
-    return [run / name for name in names if (run / name).exists()]
+    names = (CONFIG, METRICS, UNREADABLE, CURVES, WANDB, MODEL)
+    own = [run / name for name in names if (run / name).exists()]
+    return [*own, *(run / TENSORBOARD).glob(EVENTS), *shelf.standing(run)]
 
 
 class Metrics:
     """metrics.jsonl: a line every few steps and one an epoch, in the order of the run."""
 
-    def __init__(self, run: Path, epoch: int, step: int) -> None:
-        """Go on after (epoch, step): lines past it, of work that was not saved, are dropped."""
-        self.path = run / METRICS
+    def __init__(self, run: Path, epoch: int, step: int, *, written: bool = True) -> None:
+        """Go on after (epoch, step): lines past it, of work that was not saved, are dropped.
+
+        Args:
+            written: by this process; of several the first alone writes.
+        """
+        self.path, self._lines, self._written = run / METRICS, list[dict[str, float]](), written
+        if not written:
+            return
         lines = self.path.read_text(encoding="utf-8", errors="replace").splitlines() if self.path.exists() else []
         kept = [line for line in lines if _place(line) <= (epoch, step)]
         self._replace("".join(f"{line}\n" for line in kept))
@@ -81,29 +140,44 @@ class Metrics:
         self._append({"epoch": epoch, "step": step} | values)
 
     def write_epoch(self, epoch: int, values: dict[str, float]) -> dict[str, float]:
-        """The epoch before `epoch` is over: the mean of its steps' lines, and `values`. Returns the means."""
-        terms = [name for name in self._lines[-1] if name not in ("epoch", "step", "lr")] if self._lines else []
+        """The epoch before `epoch` is over; returns its line: its steps' means, the last rate, and `values`."""
+        last = self._lines[-1] if self._lines else {}
+        terms = [name for name in last if name not in ("epoch", "step", "lr")]
         means = {name: sum(line[name] for line in self._lines) / len(self._lines) for name in terms}
+        rate = {name: last[name] for name in last if name == "lr"}
         self._lines = []
-        self._append({"epoch": epoch, "step": 0} | means | values)
-        return means
+        line = {"epoch": epoch, "step": 0} | means | rate | values
+        self._append(line)
+        return line
 
-    def _append(self, values: dict[str, float]) -> None:
-        with _explained(self.path), self.path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(values) + "\n")
+    def write_failure(self, epoch: int, step: int, message: str) -> None:
+        """The run ends here; the line is dropped when it goes on."""
+        with contextlib.suppress(TrainingFailed):  # a full disk may be what it ends of
+            self._append({"epoch": epoch, "step": step, FAILED: message})
+
+    def _append(self, values: Mapping[str, Any]) -> None:
+        # JSON has no word for what is not finite
+        told = {name: None if isinstance(v, float) and not math.isfinite(v) else v for name, v in values.items()}
+        if self._written:
+            with explained(self.path), self.path.open("a", encoding="utf-8") as file:
+                file.write(json.dumps(told, allow_nan=False) + "\n")
 
     def _replace(self, text: str) -> None:
-        new = hidden_sibling(self.path)
-        try:
-            with _explained(self.path):
-                write_synced(new, text.encode())
-                new.replace(self.path)
-        finally:
-            new.unlink(missing_ok=True)
+        with explained(self.path), replacing(self.path) as file:
+            file.write(text.encode())
+
+
+def sync_metrics(run: Path) -> None:
+    """Before a checkpoint is written, so that no power cut leaves one that is ahead of them."""
+    path = run / METRICS
+    if path.exists():
+        with explained(path):
+            sync(path)
 
 
 @contextlib.contextmanager
-def _explained(path: Path) -> Iterator[None]:
+def explained(path: Path) -> Iterator[None]:
+    """Say in one line which file of a run could not be written, and that the run can go on."""
     try:
         yield
     except OSError as error:
@@ -115,7 +189,7 @@ def _explained(path: Path) -> Iterator[None]:
 def _place(line: str) -> tuple[int, int]:
     try:
         values = json.loads(line)
-        return values["epoch"], values["step"]
+        return (2**62, 0) if FAILED in values else (values["epoch"], values["step"])
     except (ValueError, KeyError, TypeError):  # the last line of a killed run may be cut short
         return (2**62, 0)
 
@@ -127,5 +201,5 @@ def list_unreadable(run: Path, unreadable: dict[int, str], names: list[str]) -> 
         path.unlink(missing_ok=True)
         return
     rows = [f"{names[index]}\t{reason}".replace("\n", "\\n") for index, reason in sorted(unreadable.items())]
-    with _explained(path):
-        path.write_text("".join(f"{row}\n" for row in rows), encoding="utf-8", errors="backslashreplace")
+    with explained(path), replacing(path) as file:
+        file.write("".join(f"{row}\n" for row in rows).encode(errors="backslashreplace"))

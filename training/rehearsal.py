@@ -13,14 +13,16 @@ import torch
 from torch.nn import functional as F
 
 from pauc_hub.embed import default_workers
+from pauc_hub.errors import UsageError
 from pauc_hub.folder import Prototypes
 from pauc_hub.kmeans import kmeans
 from pauc_hub.progress import Bar, progress_bar
+from pauc_hub.runs.ranks import Ranks
 from pauc_hub.training.config import Config
 from pauc_hub.training.data import ImageSource, TwoViews
 from pauc_hub.training.estep import Expectation, all_features
 from pauc_hub.training.interruption import StopRequest
-from pauc_hub.training.machine import machine_of, out_of_memory_explained
+from pauc_hub.training.machine import limits_explained, machine_of
 from pauc_hub.training.mstep import learn
 from pauc_hub.training.resident import Resident
 from pauc_hub.training.state import Training, new_training
@@ -64,13 +66,16 @@ def rehearse(
         config: resolved.
 
     Raises:
+        UsageError: several processes were started.
         TrainingFailed: a step does not fit the GPU.
     """
+    if Ranks.from_environment().several:
+        raise UsageError("--dry-run tries one process: give it without torchrun.")
     clustered, clusters = config.objective != "infonce", config.clusters or ()
     with (
         tempfile.TemporaryDirectory() as folder,
         progress_bar(None, "trying it out", quiet=quiet) as bar,
-        out_of_memory_explained(config),
+        limits_explained(config),
     ):
         threads = workers or default_workers()
         state = new_training(Path(folder), config, source, device, threads, StopRequest(), True, most=READ)

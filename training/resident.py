@@ -10,10 +10,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from pauc_hub.device import send
 from pauc_hub.errors import Interrupted
 from pauc_hub.preprocess import LONGEST_ASPECT, Preprocessing
 from pauc_hub.progress import progress_bar
-from pauc_hub.training.ahead import fill_ahead, send
+from pauc_hub.training.ahead import fill_ahead
 from pauc_hub.training.crops import boxes, cut_batch
 from pauc_hub.training.data import ImageSource, Loader, TwoViews, size_of
 from pauc_hub.training.interruption import StopRequest
@@ -32,6 +33,7 @@ class Resident:
     """A Loader that holds all images.
 
     Attributes:
+        workers: threads that read them.
         images: (n, H, 3, W) uint8 on the device; in this order crops are two plain matrix products.
         stand_ins: (n,) int64 on the CPU, the image itself, or the next readable one.
         readable: (n,) bool, on the CPU.
@@ -40,6 +42,7 @@ class Resident:
 
     source: ImageSource
     preprocessing: Preprocessing
+    workers: int
     images: Tensor
     stand_ins: Tensor
     readable: Tensor
@@ -72,6 +75,7 @@ def choose_loader(
     workers: int,
     device: torch.device,
     stop: StopRequest,
+    processes: int = 1,
     *,
     quiet: bool,
     most: int | None = None,
@@ -79,6 +83,7 @@ def choose_loader(
     """Hold all images where they have one size, not much above that of the views, and fit the memory; else stream them.
 
     Args:
+        processes: that share the run; each has a GPU of its own, or else a part of the machine's memory.
         most: images that are read at most; they stand in for the others.
 
     Raises:
@@ -86,13 +91,15 @@ def choose_loader(
         TrainingFailed: too many that cannot be read in a row.
     """
     of_each, count = _one_size(source), min(len(source), most or len(source))
-    if of_each is not None and _fits(of_each, len(source), preprocessing.size, device):
+    if of_each is not None and _fits(
+        of_each, preprocessing.size, len(source) * (1 if device.type == "cuda" else processes), device
+    ):
         with suppress(_Differs):
             return _read(source, preprocessing, workers, device, stop, count, of_each, quiet)
     return Streamed(source, preprocessing, workers, device)
 
 
-def _fits(size: tuple[int, int], images: int, view: int, device: torch.device) -> bool:
+def _fits(size: tuple[int, int], view: int, images: int, device: torch.device) -> bool:
     small = max(size) <= min(LARGEST * view, LONGEST_ASPECT * min(size))
     return small and 3 * math.prod(size) * images <= SHARE * free_memory(device)
 
@@ -148,4 +155,4 @@ def _read(
     stand_ins = torch.arange(count)
     for index in (~readable).nonzero().flatten().tolist():
         stand_ins[index] = source.read_or_next(index)[0] % count
-    return Resident(source, preprocessing, images, stand_ins, readable, time.monotonic() - began)
+    return Resident(source, preprocessing, workers, images, stand_ins, readable, time.monotonic() - began)

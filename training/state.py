@@ -10,15 +10,17 @@ import torch
 from pauc_hub.device import choose_precision
 from pauc_hub.errors import Interrupted
 from pauc_hub.preprocess import Preprocessing
-from pauc_hub.training import checkpoint
+from pauc_hub.training import checkpoint, record
 from pauc_hub.training.augment import Augmentation
 from pauc_hub.training.checkpoint import Place
 from pauc_hub.training.config import Config
 from pauc_hub.training.data import ImageSource, Loader
+from pauc_hub.training.distributed import ALONE, World
 from pauc_hub.training.draws import Purpose, seed_for
 from pauc_hub.training.encoder import MomentumPair
 from pauc_hub.training.estep import Expectation
 from pauc_hub.training.interruption import StopRequest
+from pauc_hub.training.optimiser import new_optimiser
 from pauc_hub.training.resident import choose_loader
 
 PHOTOGRAPH = 160  # pixels; timm crops the margins of larger pictures, smaller ones are cut tightly already
@@ -35,6 +37,7 @@ class Training:
         expectation: the last E-step's result; None during the warm-up.
         epoch, step: `step` steps of epoch `epoch` (from 0) are done.
         command: what was typed to start the run, for the receipts.
+        world: the processes that share the run.
         watched: what this epoch's E-step measured, for the epoch's line of metrics.jsonl.
         earlier_seconds: spent in sittings before this one.
     """
@@ -44,12 +47,13 @@ class Training:
     loader: Loader
     augment: Augmentation
     pair: MomentumPair
-    optimiser: torch.optim.SGD
+    optimiser: torch.optim.Optimizer
     device: torch.device
     dtype: torch.dtype
     stop: StopRequest
     quiet: bool
     command: str
+    world: World = ALONE
     expectation: Expectation | None = None
     watched: dict[str, float] = field(default_factory=dict)
     epoch: int = 0
@@ -73,9 +77,13 @@ class Training:
         return self.earlier_seconds + time.monotonic() - self.began
 
     def save(self) -> None:
+        """By the first process alone: what a checkpoint holds is the same on all."""
+        if not self.world.first:
+            return
         place = Place(
             self.epoch, self.step, self.seconds, self.source.fingerprint(), command=self.command, watched=self.watched
         )
+        record.sync_metrics(self.run)
         checkpoint.save(self.run, place, self.pair, self.optimiser, self.expectation)
         self.saved = time.monotonic()
 
@@ -85,14 +93,16 @@ class Training:
 
     def resume_from(self, place: Place) -> None:
         """Stand where `place` says, with everything as the run's checkpoint holds it."""
-        self.expectation = checkpoint.restore(self.run, self.pair, self.optimiser, self.device)
+        self.expectation = checkpoint.restore(self.run, place, self.pair, self.optimiser, self.device)
         self.epoch, self.step, self.earlier_seconds = place.epoch, place.step, place.seconds
         self.command, self.watched = place.command, place.watched
 
     def heed_signals(self) -> None:
-        """Raise Interrupted if a stop was asked for."""
-        if self.stop.requested:
+        """Raise Interrupted if a signal to any of the processes asked for a stop; all of them come here together."""
+        if self.world.any(self.stop.requested):
             again = shlex.join(["pauc", "train", self.source.root, "-o", str(self.run), "--resume"])
+            if self.world.size > 1:
+                again = f"torchrun … -m {again.replace('pauc', 'pauc_hub.cli', 1)}"
             at = f"epoch {min(self.epoch + 1, self.config.epochs)} of {self.config.epochs}"
             raise Interrupted(f"stopped in {at}; all that was done is saved. Go on with: {again}")
 
@@ -106,6 +116,7 @@ def new_training(
     stop: StopRequest,
     quiet: bool,
     command: str = "",
+    world: World = ALONE,
     most: int | None = None,
 ) -> Training:
     """At the very start: initial weights that follow from the seed alone.
@@ -115,28 +126,28 @@ def new_training(
     """
     with torch.random.fork_rng(devices=[]):  # the caller's own generator is left as it was
         torch.manual_seed(seed_for(config.seed, Purpose.WEIGHTS))
-        pair = MomentumPair(config.architecture, config.dim, config.queue or 0, config.norm_group)
+        pair = MomentumPair(
+            config.architecture,
+            config.dim,
+            config.queue or 0,
+            config.norm_group,
+            config.accumulate,
+            compiled=config.compile,
+            world=world,
+        )
     pair.to(device).to(memory_format=torch.channels_last)
     preprocessing = Preprocessing(size=config.size, crop_pct=1.0 if config.size < PHOTOGRAPH else 0.875)
     return Training(
         run=run,
         config=config,
-        loader=choose_loader(source, preprocessing, workers, device, stop, quiet=quiet, most=most),
+        loader=choose_loader(source, preprocessing, workers, device, stop, world.size, quiet=quiet, most=most),
         augment=Augmentation(preprocessing.mean, preprocessing.std),
         pair=pair,
-        optimiser=_optimiser(pair, config),
+        optimiser=new_optimiser(pair.query, config),
         device=device,
         dtype=choose_precision(config.precision, device),
         stop=stop,
         quiet=quiet,
         command=command,
+        world=world,
     )
-
-
-def _optimiser(pair: MomentumPair, config: Config) -> torch.optim.SGD:
-    parameters = list(pair.query.parameters())
-    groups = [
-        {"params": [p for p in parameters if p.ndim > 1], "weight_decay": config.weight_decay},
-        {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},  # norms and biases
-    ]
-    return torch.optim.SGD(groups, lr=config.peak_lr, momentum=0.9)

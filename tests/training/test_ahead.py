@@ -8,7 +8,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from pauc_hub.training.ahead import BATCHES_AHEAD, fill_ahead, send, send_ahead
+from pauc_hub.device import send
+from pauc_hub.training.ahead import BATCHES_AHEAD, fill_ahead, send_ahead
 
 CPU = torch.device("cpu")
 Job = tuple[Sequence[int], tuple[Tensor, ...]]

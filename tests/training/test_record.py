@@ -1,14 +1,18 @@
 """The folder of a run: what begins it, what refuses to, and a metrics.jsonl that never tells of work that was lost."""
 
+import dataclasses
 import errno
 import json
+import os
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
-from pauc_hub.errors import OutputExists, TrainingFailed, UsageError
-from pauc_hub.training import record
+from pauc_hub.errors import OutputExists, PaucError, TrainingFailed, UsageError
+from pauc_hub.training import checkpoint, record, shelf
 from pauc_hub.training.config import Config
 from pauc_hub.training.record import Metrics
 
@@ -31,9 +35,22 @@ def test_a_run_begins_with_its_config(tmp_path: Path) -> None:
     assert (run / "config.json").read_text().endswith('"seed": 0\n}\n')
 
 
-@pytest.mark.parametrize("name", ["config.json", "metrics.jsonl", "unreadable.txt", "checkpoint.safetensors", "model"])
+def stand(run: Path, *names: str) -> None:
+    """Parts of an older run."""
+    for name in names:
+        match name:
+            case "checkpoints":
+                shelf.put(run, (1, 0), {"x": torch.zeros(1)}, {})
+            case "model":
+                (run / name).mkdir()
+                (run / name / "config.json").write_text("old")
+            case _:
+                (run / name).write_text("old")
+
+
+@pytest.mark.parametrize("name", ["config.json", "metrics.jsonl", "unreadable.txt", "checkpoints", "model"])
 def test_a_run_that_stands_there_is_touched_only_with_overwrite(tmp_path: Path, name: str) -> None:
-    (tmp_path / "model").mkdir() if name == "model" else (tmp_path / name).write_text("old")
+    stand(tmp_path, name)
     (tmp_path / "notes.txt").write_text("mine")
     with pytest.raises(OutputExists) as refused:
         record.begin(tmp_path, CONFIG, overwrite=False)
@@ -46,6 +63,43 @@ def test_a_run_that_stands_there_is_touched_only_with_overwrite(tmp_path: Path, 
     assert record.saved_config(tmp_path) == CONFIG
 
 
+def opened(
+    run: Path, *, config: Config = CONFIG, resume: bool = False, overwrite: bool = False, restarted: bool = False
+) -> AbstractContextManager[object]:
+    return record.open_run(run, config, "abc", resume=resume, overwrite=overwrite, restarted=restarted, quiet=True)
+
+
+@pytest.fixture
+def any_place(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every checkpoint will do, whatever is in it."""
+
+    def read_place(run: Path, images: str, *, quiet: bool) -> object:
+        return (run, images, quiet) if shelf.standing(run) else None
+
+    monkeypatch.setattr(checkpoint, "read_place", read_place)
+
+
+@pytest.mark.usefixtures("any_place")
+def test_a_restarted_command_goes_on_with_the_run_that_it_began(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    with opened(run, restarted=True) as place:
+        assert place is None  # it had begun nothing
+    with opened(run, restarted=True) as place:
+        assert place is None  # nothing was saved yet
+    stand(run, "checkpoints")
+    with pytest.raises(OutputExists, match="already holds a run"), opened(run):
+        pass
+    with (
+        pytest.raises(OutputExists, match="already holds a run"),
+        opened(run, config=dataclasses.replace(CONFIG, epochs=4), restarted=True),  # somebody else's
+    ):
+        pass
+    for restarted in (True, False):
+        with opened(run, restarted=restarted, resume=not restarted) as place:
+            assert place == (run, "abc", True)
+    assert record.saved_config(run) == CONFIG
+
+
 def test_a_folder_of_other_files_is_no_run(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("mine")
     record.begin(tmp_path, CONFIG, overwrite=False)
@@ -56,18 +110,97 @@ def test_a_folder_that_cannot_be_made_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(UsageError) as refused:
         record.begin(tmp_path / "file", CONFIG, overwrite=False)
-    assert str(refused.value) == f"the run cannot be written to '{tmp_path / 'file'}': File exists."
+    assert str(refused.value) == f"the run cannot be written to '{tmp_path / 'file'}': File exists. Give another -o."
 
 
-def test_a_disk_full_at_the_start_leaves_no_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with monkeypatch.context() as patch:
-        (tmp_path / "config.json").touch()  # as the failing write would leave it
-        patch.setattr(Path, "exists", lambda path: False)
-        patch.setattr(Path, "write_text", full_disk)
-        with pytest.raises(UsageError) as refused:
-            record.begin(tmp_path, CONFIG, overwrite=False)
-    assert str(refused.value) == f"the run cannot be written to '{tmp_path}': No space left on device."
+@pytest.mark.parametrize("size", [0, 10, 100])
+def test_a_disk_full_at_the_start_leaves_no_run(tmp_path: Path, files_of_at_most: Any, size: int) -> None:
+    with files_of_at_most(size), pytest.raises(UsageError) as refused:
+        record.begin(tmp_path, CONFIG, overwrite=False)
+    assert str(refused.value) == f"the run cannot be written to '{tmp_path}': File too large. Give another -o."
     assert list(tmp_path.iterdir()) == []
+
+
+EVERYTHING = ("config.json", "metrics.jsonl", "unreadable.txt", "checkpoints", "model")
+
+
+def test_a_crash_while_a_run_is_overwritten_mixes_no_two_runs(tmp_path: Path, dying_at: Any) -> None:
+    touch, found = -1, set()
+    while True:
+        touch += 1
+        run = tmp_path / str(touch)
+        run.mkdir()
+        stand(run, *EVERYTHING)
+        with dying_at(touch) as touches:
+            record.begin(run, CONFIG, overwrite=True)
+        names = {path.name for path in run.iterdir() if not path.name.startswith(".")}
+        config = (run / "config.json").read_text() if "config.json" in names else None
+        match config:
+            case None:
+                found.add("none")
+                with pytest.raises(UsageError, match=r"has lost its config.json|holds no run"):
+                    record.saved_config(run)
+            case "old":
+                found.add("old")
+                assert names == set(EVERYTHING)
+            case _:
+                found.add("new")
+                assert names == {"config.json"}
+                assert record.saved_config(run) == CONFIG
+        with opened(run, overwrite=True):
+            assert [path.name for path in run.iterdir()] == ["config.json"]
+        if touches[0] <= touch:
+            break
+    assert found == {"none", "old", "new"}
+
+
+def test_a_run_without_its_config_cannot_go_on(tmp_path: Path) -> None:
+    stand(tmp_path, "checkpoints")
+    with pytest.raises(UsageError) as refused:
+        record.saved_config(tmp_path)
+    assert str(refused.value) == (
+        f"nothing to resume: '{tmp_path}' has lost its config.json. Start anew with --overwrite."
+    )
+
+
+@pytest.mark.usefixtures("any_place")
+def test_a_finished_run_without_checkpoints_is_not_begun_again(tmp_path: Path) -> None:
+    stand(tmp_path, "config.json", "model")
+    with pytest.raises(UsageError) as refused, opened(tmp_path, resume=True):
+        pass
+    assert str(refused.value) == (
+        f"nothing to resume: '{tmp_path}' is finished, and its checkpoints are gone. Start anew with --overwrite."
+    )
+    stand(tmp_path, "checkpoints")
+    with opened(tmp_path, resume=True):
+        pass
+
+
+@pytest.mark.usefixtures("any_place")
+def test_one_process_alone_trains_into_a_folder(tmp_path: Path) -> None:
+    for resume in (True, False):
+        run = tmp_path / str(resume)
+        with opened(run):
+            stand(run, "checkpoints")
+            with pytest.raises(PaucError) as refused, opened(run, resume=resume, overwrite=not resume):
+                pass
+            assert str(refused.value) == (f"another process is training into '{run}'. Wait for it, or give another -o.")
+            assert len(shelf.standing(run)) == 1
+        with opened(run, resume=resume, overwrite=not resume):
+            pass
+
+
+@pytest.mark.parametrize("resume", [False, True])
+def test_what_killed_processes_left_half_done_is_removed(tmp_path: Path, resume: bool) -> None:
+    mine = [".model", ".model.notes", ".config.json.0123456", "model.01234567"]
+    for name in (".config.json.01234567", ".metrics.jsonl.89abcdef", ".unreadable.txt.00000000", *mine):
+        (tmp_path / name).write_text("half")
+    (tmp_path / ".model.fedcba98").mkdir()
+    (tmp_path / ".model.fedcba98" / "model.safetensors").write_text("half")
+    if resume:
+        record.begin(tmp_path, CONFIG, overwrite=False)
+    with opened(tmp_path, resume=resume):
+        assert sorted(path.name for path in tmp_path.iterdir()) == sorted([*mine, "config.json"])
 
 
 def test_there_is_nothing_to_resume_where_nothing_began(tmp_path: Path) -> None:
@@ -80,20 +213,21 @@ def test_metrics_are_lines_of_steps_and_epochs_with_means(tmp_path: Path) -> Non
     metrics = Metrics(tmp_path, 0, 0)
     metrics.write_step(0, 10, {"loss": 4.0, "infonce": 3.0, "lr": 0.1})
     metrics.write_step(0, 13, {"loss": 2.0, "infonce": 2.5, "lr": 0.2})
-    assert metrics.write_epoch(1, {"knn": 9.0}) == {"loss": 3.0, "infonce": 2.75}
+    line = {"epoch": 1, "step": 0, "loss": 3.0, "infonce": 2.75, "lr": 0.2, "knn": 9.0}
+    assert metrics.write_epoch(1, {"knn": 9.0}) == line
     metrics.write_step(1, 13, {"loss": 1.0, "lr": 0.1})
-    assert metrics.write_epoch(2, {}) == {"loss": 1.0}
+    metrics.write_epoch(2, {})
     assert lines(tmp_path) == [
         {"epoch": 0, "step": 10, "loss": 4.0, "infonce": 3.0, "lr": 0.1},
         {"epoch": 0, "step": 13, "loss": 2.0, "infonce": 2.5, "lr": 0.2},
-        {"epoch": 1, "step": 0, "loss": 3.0, "infonce": 2.75, "knn": 9.0},
+        line,
         {"epoch": 1, "step": 13, "loss": 1.0, "lr": 0.1},
-        {"epoch": 2, "step": 0, "loss": 1.0},
+        {"epoch": 2, "step": 0, "loss": 1.0, "lr": 0.1},
     ]
 
 
 def test_an_epoch_without_lines_has_no_means(tmp_path: Path) -> None:
-    assert Metrics(tmp_path, 0, 0).write_epoch(1, {"knn": 1.0}) == {}
+    Metrics(tmp_path, 0, 0).write_epoch(1, {"knn": 1.0})
     assert lines(tmp_path) == [{"epoch": 1, "step": 0, "knn": 1.0}]
 
 
@@ -120,7 +254,7 @@ def test_means_include_the_lines_of_the_sitting_before(tmp_path: Path) -> None:
         before.write_step(1, step, {"loss": loss})
     after = Metrics(tmp_path, 1, 25)
     after.write_step(1, 30, {"loss": 2.0})
-    assert after.write_epoch(2, {}) == {"loss": 3.0}
+    assert after.write_epoch(2, {})["loss"] == 3.0
 
 
 @pytest.mark.parametrize(
@@ -155,12 +289,42 @@ def test_a_full_disk_is_one_line_and_loses_no_metrics(tmp_path: Path, monkeypatc
             metrics.write_step(0, 20, {"loss": 1.0})
         assert str(failed.value) == expected
     with monkeypatch.context() as patch:
-        patch.setattr(record, "write_synced", full_disk)
+        patch.setattr(os, "fsync", full_disk)
         with pytest.raises(TrainingFailed) as failed:
             Metrics(tmp_path, 0, 0)
         assert str(failed.value) == expected
     assert lines(tmp_path) == [{"epoch": 0, "step": 10, "loss": 1.0}]
     assert [path.name for path in tmp_path.iterdir()] == ["metrics.jsonl"]
+
+
+def test_the_error_that_a_run_ended_with_is_its_last_line_until_it_goes_on(tmp_path: Path) -> None:
+    metrics = Metrics(tmp_path, 0, 0)
+    metrics.write_step(0, 10, {"loss": float("inf")})
+    metrics.write_failure(0, 10, "diverged")
+    assert lines(tmp_path) == [
+        {"epoch": 0, "step": 10, "loss": None},  # JSON has no word for infinity
+        {"epoch": 0, "step": 10, "failed": "diverged"},
+    ]
+    Metrics(tmp_path, 0, 10)
+    assert lines(tmp_path) == [{"epoch": 0, "step": 10, "loss": None}]
+
+
+def test_an_error_that_cannot_be_noted_is_no_other_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    metrics = Metrics(tmp_path, 0, 0)
+    monkeypatch.setattr(Path, "open", full_disk)
+    metrics.write_failure(0, 10, "the disk is full")
+
+
+def test_overwriting_takes_what_shows_a_run_and_nothing_else(tmp_path: Path) -> None:
+    record.begin(tmp_path, CONFIG, overwrite=False)
+    (tmp_path / "tensorboard").mkdir()
+    ours = ["curves.png", "wandb_id.txt", "tensorboard/events.out.tfevents.1.host"]
+    others = ["tensorboard/notes.txt", "other.png"]
+    for name in ours + others:
+        (tmp_path / name).write_text("x")
+    record.begin(tmp_path, CONFIG, overwrite=True)
+    assert [name for name in ours if (tmp_path / name).exists()] == []
+    assert all((tmp_path / name).exists() for name in others)
 
 
 def test_unreadable_images_are_listed_with_their_reasons(tmp_path: Path) -> None:
@@ -174,3 +338,25 @@ def test_there_is_no_list_where_all_images_can_be_read(tmp_path: Path) -> None:
     record.list_unreadable(tmp_path, {0: "damaged"}, ["a.png"])
     record.list_unreadable(tmp_path, {}, ["a.png"])  # it was repaired between two sittings
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("size", [0, 5])
+def test_a_list_that_cannot_be_written_leaves_the_one_before(tmp_path: Path, files_of_at_most: Any, size: int) -> None:
+    record.list_unreadable(tmp_path, {0: "damaged"}, ["a.png", "b.png"])
+    with files_of_at_most(size), pytest.raises(TrainingFailed) as failed:
+        record.list_unreadable(tmp_path, {0: "damaged", 1: "damaged"}, ["a.png", "b.png"])
+    assert str(failed.value) == (
+        f"'{tmp_path / 'unreadable.txt'}' could not be written (File too large). "
+        "What was saved before still stands: --resume."
+    )
+    assert (tmp_path / "unreadable.txt").read_text() == "a.png\tdamaged\n"
+    assert [path.name for path in tmp_path.iterdir()] == ["unreadable.txt"]
+
+
+def test_a_process_that_does_not_write_leaves_the_file_alone(tmp_path: Path) -> None:
+    before = '{"epoch": 9, "step": 9}\n'
+    (tmp_path / "metrics.jsonl").write_text(before)
+    metrics = Metrics(tmp_path, 0, 0, written=False)
+    metrics.write_step(0, 1, {"loss": 2.0})
+    assert metrics.write_epoch(1, {}) == {"epoch": 1, "step": 0, "loss": 2.0}
+    assert (tmp_path / "metrics.jsonl").read_text() == before
