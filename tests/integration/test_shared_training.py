@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -83,10 +84,12 @@ def torchrun(*arguments: str, program: Sequence[str] = ("pauc.py",), restarts: i
 
 
 def worker(agent: Torchrun, rank: int) -> int:
-    """The process that torchrun has given this rank."""
-    children = Path(f"/proc/{agent.pid}/task/{agent.pid}/children").read_text().split()
-    ours = [pid for pid in children if f"\0RANK={rank}\0".encode() in Path(f"/proc/{pid}/environ").read_bytes()]
-    return int(ours[0])
+    """The process that torchrun has given this rank; 0 while there is none."""
+    for pid in Path(f"/proc/{agent.pid}/task/{agent.pid}/children").read_text().split():
+        with suppress(OSError):  # it has just ended
+            if f"\0RANK={rank}\0".encode() in Path(f"/proc/{pid}/environ").read_bytes():
+                return int(pid)
+    return 0
 
 
 def epochs_told(folder: Path) -> list[dict[str, Any]]:
@@ -136,10 +139,12 @@ def assert_same_run(folder: Path) -> None:
 def test_deaths_lose_nothing_that_was_saved() -> None:
     folder = Path("killed")
     agent = torchrun(*TRAIN, "killed", "--epochs", str(EPOCHS), restarts=1)
-    wait_for(lambda: len(epochs_told(folder)) >= 1, agent)
-    wait_for(lambda: len(standing(folder)) > 1, agent)  # that of the beginning, and the epoch's
-    os.kill(worker(agent, 1), signal.SIGKILL)  # torchrun starts both again, and they go on
-    wait_for(lambda: len(epochs_told(folder)) >= 2, agent)
+    wait_for(lambda: len(standing(folder)) > 1, agent)  # that of the beginning, and an epoch's
+    first = worker(agent, 0)
+    os.kill(worker(agent, 1), signal.SIGKILL)
+    wait_for(lambda: worker(agent, 0) not in (first, 0), agent)  # torchrun has started both again
+    newest = standing(folder)[0]
+    wait_for(lambda: standing(folder)[0] != newest, agent)  # and they have gone on
     saved = saved_epoch(folder)
     assert saved >= 1
     os.kill(worker(agent, 0), signal.SIGKILL)  # no restart is left
