@@ -6,7 +6,7 @@ from pauc_hub.training.watch.clusters import TREND, coagulated, misclustered
 from pauc_hub.training.watch.curves import LOSS
 from pauc_hub.training.watch.finding import RECENT, Finding
 from pauc_hub.training.watch.history import History
-from pauc_hub.training.watch.learning import FEWEST_STEPS, collapsed, diverged, stuck
+from pauc_hub.training.watch.learning import FEWEST_STEPS, collapsed, diverged, learning_is_judged, stuck
 from pauc_hub.training.watch.pace import BRIEF, burdened, starved, steady
 
 
@@ -37,16 +37,14 @@ def findings(run: History) -> list[Finding]:
     return [finding for name, finding in found.items() if not found.keys() & set(EXPLAINED_BY.get(name, ()))]
 
 
-def learning_is_judged(run: History) -> bool:
-    return run.steps_done >= FEWEST_STEPS and len(run.epochs) >= RECENT
-
-
 def unjudged(run: History) -> list[str]:
     """What there is too little to judge by, and what it takes."""
     config, left = run.config, []
     if not learning_is_judged(run):
         now = f"now {run.epochs_done} and {run.steps_done}"
-        left.append(f"whether it learns: that takes {RECENT} epochs and {FEWEST_STEPS} steps ({now})")
+        left.append(
+            f"whether it learns: that takes {RECENT} epochs, {FEWEST_STEPS} steps and a tenth of the run ({now})"
+        )
     clusterings = len(run.series("intra_share")[0])
     if config.objective == "infonce":
         left.append("its clusters: the objective infonce has none")

@@ -4,10 +4,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pauc_hub.training.record import CURVES, MODEL
-from pauc_hub.training.watch.checks import findings, learning_is_judged, unjudged
+from pauc_hub.training.watch.checks import findings, unjudged
 from pauc_hub.training.watch.curves import drawn
 from pauc_hub.training.watch.finding import Finding
 from pauc_hub.training.watch.history import read_history
+from pauc_hub.training.watch.learning import learning_is_judged
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,15 @@ from pauc_hub.training.watch.finding import RECENT, Finding
 from pauc_hub.training.watch.history import History
 
 FEWEST_STEPS = 100  # a contrastive loss does not move before; the shortest runs that learnt had about as many
+TENTH = 0.1  # of the epochs: long runs of small sets rise to their rate slowly
+PLENTY = 1000  # steps after which no tenth is waited for
+
+
+def learning_is_judged(run: History) -> bool:
+    """Whether a loss at chance means anything yet."""
+    begun = run.steps_done >= FEWEST_STEPS and run.epochs_done >= TENTH * run.config.epochs
+    return len(run.epochs) >= RECENT and (begun or run.steps_done >= PLENTY)
+
 
 LOST = 1 / 3  # of what InfoNCE had gained on chance; epochs of tiny sets waver by a fifth
 CLEAR = 0.3  # nats of gain that can be lost at all: less is noise
@@ -41,13 +50,12 @@ def diverged(run: History) -> Finding | None:
 
 
 def _diverged(run: History, evidence: str) -> Finding:
-    lr = run.config.lr
     return Finding(
         "diverged",
         "the steps are too long, and what was learnt is being lost",
         evidence,
         LOSS,
-        f"start anew with a lower lr: {_lower(lr):g} (now {lr:g}); a longer lr_warmup helps too",
+        f"start anew with a lower lr: {_lower(run.config):g} (now {run.config.lr:g}); a longer lr_warmup helps too",
     )
 
 
@@ -63,7 +71,7 @@ def collapsed(run: History) -> Finding | None:
     """All images get about the same feature."""
     if "have collapsed" in run.failure:
         return _collapsed(run, f"all distances are 0 in epoch {run.epochs_done + 1}", LOSS)
-    if run.steps_done < FEWEST_STEPS:
+    if not learning_is_judged(run):
         return None
     ranks, spread = run.recent("effective_rank", RECENT), run.recent("uniformity", RECENT)
     if len(ranks) == RECENT and (max(ranks) < LINE or min(spread) > POINT):
@@ -88,7 +96,7 @@ def _collapsed(run: History, evidence: str, panel: str) -> Finding:
 
 def stuck(run: History) -> Finding | None:
     """InfoNCE stays at the logarithm of the number of keys: a query finds its own among them by chance alone."""
-    if run.steps_done < FEWEST_STEPS or not _blind(run):
+    if not learning_is_judged(run) or not _blind(run):
         return None
     return Finding(
         "stuck",
@@ -102,7 +110,7 @@ def stuck(run: History) -> Finding | None:
 def _blind(run: History) -> bool:
     """As many epochs as count, and not one of them better than guessing."""
     losses = run.recent("infonce", RECENT)
-    return len(losses) == RECENT and min(losses) > _chance(run) - GAIN
+    return bool(losses) and min(losses) > _chance(run) - GAIN
 
 
 def _chance(run: History) -> float:
@@ -118,25 +126,27 @@ def _no_gain(run: History) -> str:
     )
 
 
+USUAL_LR = {"sgd": Config.lr, "lars": 0.3, "adamw": 0.001}  # by optimiser, for a batch of 256
 FAR = 10  # times the usual rate, or a part of it
 
 
 def _remedies(config: Config, otherwise: str) -> str:
     """The settings that lie far from the usual, put back; else a lower rate."""
-    usual = Config()
+    usual, lr = Config(), USUAL_LR[config.optimiser]
     off = [
         (config.momentum < 0.9, f"momentum {usual.momentum:g} (now {config.momentum:g}: keys change too fast)"),
         (config.momentum > 0.9999, f"momentum {usual.momentum:g} (now {config.momentum:g}: keys never learn)"),
-        (config.lr > FAR * usual.lr, f"lr {usual.lr:g} (now {config.lr:g}: steps too long)"),
-        (config.lr < usual.lr / FAR, f"lr {usual.lr:g} (now {config.lr:g}: steps too short)"),
+        (config.lr > FAR * lr, f"lr {lr:g} (now {config.lr:g}: steps too long)"),
+        (config.lr < lr / FAR, f"lr {lr:g} (now {config.lr:g}: steps too short)"),
         (config.temperature > 0.5, f"temperature {usual.temperature:g} (now {config.temperature:g}: too even)"),
     ]
     found = [remedy for is_off, remedy in off if is_off]
     if found:
         return f"start anew with {', '.join(found)}"
-    return f"start anew with lr {_lower(config.lr):g} (now {config.lr:g}); if that does not help, {otherwise}"
+    return f"start anew with lr {_lower(config):g} (now {config.lr:g}); if that does not help, {otherwise}"
 
 
-def _lower(lr: float) -> float:
+def _lower(config: Config) -> float:
     """A third, or the usual where it is far above that."""
-    return Config().lr if lr > FAR * Config().lr else float(f"{lr / 3:.1g}")
+    usual = USUAL_LR[config.optimiser]
+    return usual if config.lr > FAR * usual else float(f"{config.lr / 3:.1g}")

@@ -7,9 +7,10 @@ from math import log
 import numpy as np
 import pytest
 
-from pauc_hub.training.watch.checks import findings, learning_is_judged, unjudged
+from pauc_hub.training.watch.checks import findings, unjudged
 from pauc_hub.training.watch.finding import Finding
 from pauc_hub.training.watch.history import History
+from pauc_hub.training.watch.learning import learning_is_judged
 
 Made = Callable[..., History]
 CHANCE = log(4096)  # of the fixture's queue
@@ -64,7 +65,7 @@ def test_what_is_too_early_is_told_with_what_it_takes(made: Made) -> None:
     run = made(infonce=[CHANCE])
     assert not learning_is_judged(run)
     assert unjudged(run) == [
-        "whether it learns: that takes 3 epochs and 100 steps (now 1 and 50)",
+        "whether it learns: that takes 3 epochs, 100 steps and a tenth of the run (now 1 and 50)",
         "coagulation: that takes 6 E-steps (now 0; the first is in epoch 5)",
         "its time: that takes 4 epochs of 10 s or more",
     ]
@@ -128,18 +129,21 @@ def test_a_loss_at_chance_is_stuck(made: Made) -> None:
     assert names(made(infonce=[CHANCE - 0.1] * 5, alignment=[0.8] * 5)) == []
     assert names(made(infonce=[CHANCE, CHANCE, CHANCE - 0.1, CHANCE, CHANCE], alignment=[0.8] * 5)) == []
     assert names(made(infonce=[CHANCE] * 2, alignment=[0.8] * 2)) == []  # 100 steps, but two epochs
+    assert names(made({"epochs": 100}, infonce=[CHANCE] * 9, alignment=[0.8] * 9)) == []  # of a hundred
+    assert names(made({"epochs": 900}, infonce=[CHANCE] * 20, alignment=[0.8] * 20)) == ["stuck"]  # 1000 steps do
 
 
 @pytest.mark.parametrize(
     ("settings", "change"),
     [
         ({"lr": 6.0}, "start anew with lr 0.06 (now 6: steps too long)"),
+        ({"lr": 0.00001, "optimiser": "adamw"}, "start anew with lr 0.001 (now 1e-05: steps too short)"),
         ({"momentum": 1.0}, "start anew with momentum 0.99 (now 1: keys never learn)"),
         ({"temperature": 1.0}, "start anew with temperature 0.2 (now 1: too even)"),
         (
-            {"lr": 0.3},
+            {"lr": 0.003, "optimiser": "adamw"},
             (
-                "start anew with lr 0.1 (now 0.3); if that does not help, "
+                "start anew with lr 0.001 (now 0.003); if that does not help, "
                 "milder views (a larger crop_min, less jitter), or more epochs"
             ),
         ),

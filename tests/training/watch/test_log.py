@@ -152,7 +152,7 @@ def test_slow_reading_is_seen_to_starve(images: Path, tmp_path: Path, monkeypatc
 def test_an_e_step_out_of_proportion_is_seen(images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pace, "BRIEF", 0.0)
     monkeypatch.setattr(pace, "WAITING", 1.0)  # epochs of four steps mostly wait for the first
-    loop.train(images, tmp_path, dataclasses.replace(CONFIG, epochs=4, kmeans_restarts=100), quiet=True)
+    loop.train(images, tmp_path, dataclasses.replace(CONFIG, epochs=4, kmeans_restarts=40), quiet=True)
     assert [finding.name for finding in findings(read_history(tmp_path))] == ["burdened"]
 
 
