@@ -94,11 +94,11 @@ class World:
         leaving = (order // count == self.rank).nonzero().squeeze(1)  # places in the new order, so by who gets them
         origins = order[own] // count
         sent, received = (torch.bincount(ranks, minlength=self.size).tolist() for ranks in (leaving // count, origins))
-        packed = rows[(order[leaving] - own.start).to(rows.device)].contiguous()
+        packed = rows[send(order[leaving] - own.start, rows.device)].contiguous()
         arrived = torch.empty_like(packed)
         with _loss_explained():
             distributed.all_to_all_single(arrived, packed, received, sent)
-        return arrived[origins.argsort(stable=True).argsort().to(rows.device)]
+        return arrived[send(origins.argsort(stable=True).argsort(), rows.device)]
 
     def any(self, flag: bool) -> bool:
         """Whether it is set on any process; on the CPU, so that no GPU is waited for."""
@@ -168,8 +168,7 @@ def sharing_problems(config: Config, processes: int) -> list[str]:
     """Every reason why so many processes cannot share a run, in plain words."""
     if processes == 1:
         return []
-    batch, group, found = config.batch_size, config.norm_group, []
-    groups = max(1, batch // group)
+    batch, group, groups, found = config.batch_size, config.norm_group, config.norm_groups, []
     if groups % processes or batch % groups:
         step = processes * group
         ways = f"a batch_size that is a multiple of {step} ({max(1, round(batch / step)) * step})"
@@ -183,6 +182,11 @@ def sharing_problems(config: Config, processes: int) -> list[str]:
         found.append(
             f"accumulate {config.accumulate} is more than the {groups // processes} groups of norm_group {group} that "
             f"each of {processes} processes has of a batch_size of {batch}"
+        )
+    elif config.accumulate > groups // processes:
+        found.append(
+            f"accumulate {config.accumulate} must be {groups // processes} or less, the batch-norm groups of a batch "
+            f"that each of {processes} processes has"
         )
     if config.kmeans == "faiss":
         found.append(f"kmeans 'faiss' runs in one process, not in {processes}: choose torch, or leave it at auto")

@@ -42,7 +42,7 @@ CONFIG = Config(
 OBJECTIVES = {
     "infonce": dataclasses.replace(CONFIG, objective="infonce"),
     "protonce": dataclasses.replace(CONFIG, objective="protonce", negatives=2),  # so that prototypes are drawn
-    "pauc": dataclasses.replace(CONFIG, objective="pauc", symmetric=True, weight_proto=0.1),
+    "pauc": dataclasses.replace(CONFIG, objective="pauc", symmetric=True, weight_proto=0.1, accumulate=2),
 }
 STEPS = 2
 

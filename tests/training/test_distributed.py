@@ -181,6 +181,12 @@ def test_batches_that_cannot_be_shared_are_refused_with_what_would_do(
     assert [each.partition(": choose ")[2] for each in sharing_problems(config, processes)] == [advice] * bool(advice)
 
 
+def test_each_process_has_a_group_for_every_part_of_the_gradient() -> None:
+    assert sharing_problems(Config(batch_size=256, norm_group=32, accumulate=4), 2) == []
+    (problem,) = sharing_problems(Config(batch_size=256, norm_group=32, accumulate=5), 2)
+    assert problem == "accumulate 5 must be 4 or less, the batch-norm groups of a batch that each of 2 processes has"
+
+
 def test_faiss_is_refused_beside_others() -> None:
     config = Config(kmeans="faiss")
     assert sharing_problems(config, 1) == []
