@@ -27,6 +27,8 @@ from pauc_hub.training import receipts
 RESULTS = Path(__file__).resolve().parent / "results"
 PROC = Path("/proc")
 MORE_PACKAGES = ("simplejpeg", "pyarrow", "openvino")
+CPU = torch.device("cpu")
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 SECONDS_BETWEEN_SAMPLES = 0.1
 SAMPLING_SHARE = 0.04  # at most, of one core: memory of gigabytes takes 20 ms to sample
 
@@ -168,23 +170,26 @@ def pauc_embed(images: Path, model: Path, output: Path, *options: str) -> list[s
     return [sys.executable, "-m", "pauc_hub.cli", *words, *options]
 
 
-def ceilings() -> dict[str, float]:
-    """What the processor gives to whoever asks for nothing else: matrix products in GFLOP/s, copying in GB/s."""
-    side, size = 2048, 1 << 28
-    squares = torch.randn(side, side)
-    source, target = torch.ones(size // 4), torch.empty(size // 4)
-    products = {"fp32": squares, "bf16": squares.bfloat16()}
+def ceilings(device: torch.device = CPU, precisions: Sequence[str] = ("fp32", "bf16")) -> dict[str, float]:
+    """What the device gives to whoever asks for nothing else: matrix products in GFLOP/s, copying in GB/s."""
+    side, size = (2048, 1 << 28) if device.type == "cpu" else (8192, 1 << 30)
+    squares = torch.randn(side, side, device=device)
+    source, target = torch.ones(size // 4, device=device), torch.empty(size // 4, device=device)
+    products = {name: squares.to(DTYPES[name]) for name in precisions}
     flops = {f"{name}_gflops": 2e-9 * side**3 / _quickest(partial(torch.matmul, m, m)) for name, m in products.items()}
     return flops | {"copy_gb_per_second": 2e-9 * size / _quickest(lambda: target.copy_(source))}
 
 
 def _quickest(work: Callable[[], object]) -> float:
-    return min(_seconds(work) for _ in range(8))
+    return min(seconds_of(work) for _ in range(8))
 
 
-def _seconds(work: Callable[[], object]) -> float:
+def seconds_of(work: Callable[[], object]) -> float:
+    """Until it is done, on a GPU too."""
     started = time.monotonic()
     work()
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
     return time.monotonic() - started
 
 
@@ -204,19 +209,19 @@ def rounded(value: Any) -> Any:
     return value
 
 
-def machine() -> dict[str, Any]:
+def machine(device: torch.device = CPU) -> dict[str, Any]:
     """What measurements depend on besides their settings."""
     return {
-        "hardware": receipts.hardware(torch.device("cpu")),
+        "hardware": receipts.hardware(device),
         "cores_used": len(os.sched_getaffinity(0)),
         "versions": receipts.versions() | {name: version(name) for name in MORE_PACKAGES if find_spec(name)},
         "commit": receipts.commit(),
     }
 
 
-def result_path(question: str) -> Path:
-    """benchmarks/results/<question>-<processor>-<cores>.json."""
-    hardware = receipts.hardware(torch.device("cpu"))
+def result_path(question: str, device: torch.device = CPU) -> Path:
+    """benchmarks/results/<question>-<processor or GPU>-<cores>.json."""
+    hardware = receipts.hardware(device)
     return RESULTS / f"{question}-{slug(hardware['name'], hardware['cores'])}.json"
 
 
