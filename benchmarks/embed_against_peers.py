@@ -24,6 +24,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import torch
 from measuring import (
+    CPU,
     Journal,
     ceilings,
     machine,
@@ -36,6 +37,8 @@ from measuring import (
     write_result,
 )
 from peer_venv import PEERS, peer_environment, peer_versions, peers_venv
+
+from pauc_hub.device import has_native_bf16
 
 PEERS_PACKAGES = ("lightly-train", "torch", "torchvision", "timm", "pillow", "pytorch-lightning", "albumentations")
 WIDTH, SIZE = 2048, 224
@@ -57,7 +60,7 @@ class Tool:
 
 def pauc_tool(model: Path, options: str) -> Tool:
     def command(photos: Path, output: Path) -> list[str]:
-        return pauc_embed(photos, model, output, *options.split())
+        return pauc_embed(photos, *options.split(), model=model, output=output)
 
     return Tool(f"{PAUC} {options}".strip(), command, ".parquet", dict(os.environ), f"defaults {options}".strip())
 
@@ -81,7 +84,11 @@ def peer_tools(venv: Path, checkpoint: Path) -> list[Tool]:
         ("timm inference", script("timm_inference.py"), ".npy", f"defaults: fp32, {timm}"),
         ("timm inference bf16", script("timm_inference.py", "--bf16"), ".npy", f"bf16 weights, channels_last, {timm}"),
     )
-    return [Tool(name, command, suffix, environment, settings) for name, command, suffix, settings in peers]
+    return [
+        Tool(name, command, suffix, environment, settings)
+        for name, command, suffix, settings in peers
+        if has_native_bf16(CPU) or "bf16" not in name  # emulated, it takes hours
+    ]
 
 
 def gather(source: Path, count: int, room: Path) -> tuple[Path, Path]:
@@ -180,9 +187,11 @@ def limits(every: dict[str, float], start: float, top: dict[str, float]) -> dict
     return {
         "images_per_second_after_start": after_start,
         "network_gflops": GFLOP * after_start,
-        "share_of_bf16_products": GFLOP * after_start / top["bf16_gflops"],
-        "share_of_fp32_products": GFLOP * after_start / top["fp32_gflops"],
         "cores_busy": every["cores_busy"],
+    } | {
+        f"share_of_{name.removesuffix('_gflops')}_products": GFLOP * after_start / reached
+        for name, reached in top.items()
+        if name.endswith("_gflops")
     }
 
 

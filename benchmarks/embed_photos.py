@@ -9,61 +9,28 @@ Weights are random: they do not change the speed. Without a folder, photo-like J
 
 import argparse
 import json
-import re
-import statistics
-import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable
-from importlib.metadata import version
-from importlib.util import find_spec
+from functools import partial
 from itertools import cycle, islice
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
-import timm
 import torch
+from measuring import machine, medians, pauc_embed, random_model, result_path, watch, write_result
 from PIL import Image
 
 import pauc_hub
 from pauc_hub.device import keep_freed_memory
 from pauc_hub.embed import decode_ahead, default_workers
-from pauc_hub.folder import write_folder
 from pauc_hub.images import find_images, read_image, read_with
 from pauc_hub.jpeg import decode
-from pauc_hub.preprocess import Preprocessing
-from pauc_hub.training import receipts
 
-RESULTS = Path(__file__).resolve().parent / "results"
 BATCH = 32  # the default on a CPU
-LIBRARIES = ("simplejpeg", "openvino")  # whose versions matter here besides those that always do
-# In a process of its own, since a child's peak memory begins with that of the process it was started from.
-WATCH = """import json, resource, subprocess, sys, time
-started = time.monotonic()
-done = subprocess.run(sys.argv[1:], stdout=subprocess.PIPE, text=True, check=True)
-peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024
-print(json.dumps({"seconds": time.monotonic() - started, "peak_mib": peak, "stdout": done.stdout}))"""
-
-
-def random_model(path: Path, architecture: str, size: int) -> Path:
-    """A model folder of timm's weights before training, seed 0."""
-    torch.manual_seed(0)
-    network = timm.create_model(architecture, num_classes=0)
-    return write_folder(
-        path,
-        architecture=architecture,
-        backbone=network.state_dict(),
-        num_features=cast(int, network.num_features),
-        preprocessing=Preprocessing(size).to_config(),
-        pauc={},
-        projector=None,
-        prototypes=[],
-        facts={"name": architecture},
-        card="",
-        half=True,
-    )
+NVJPEG_BATCH = 256  # files that the GPU's decoder is given at once
 
 
 def photo_like(path: Path, seed: int) -> None:
@@ -86,26 +53,6 @@ def gather(folder: Path | None, count: int, target: Path) -> Path:
     for i, photo in enumerate(islice(cycle(photos), count)):
         (target / f"{i:06d}.jpg").symlink_to(photo.resolve())
     return target
-
-
-def watch(*command: str) -> dict[str, Any]:
-    """Seconds, peak memory and output of a command as a process."""
-    done = subprocess.run([sys.executable, "-c", WATCH, *command], stdout=subprocess.PIPE, check=True)
-    found: dict[str, Any] = json.loads(done.stdout)
-    return found
-
-
-def pauc_embed(images: Path, model: pauc_hub.Model, table: Path) -> dict[str, Any]:
-    options = {
-        "-m": model.folder.path,
-        "-o": table,
-        "--device": model.device,
-        "--precision": model.precision,
-        "--backend": model.backend,
-        "--batch-size": BATCH,
-    }
-    words = [str(word) for option in options.items() for word in option]
-    return watch(sys.executable, "-m", "pauc_hub.cli", "embed", str(images), *words, "--overwrite", "--json")
 
 
 def per_second(count: int, work: Callable[[], object]) -> float:
@@ -143,19 +90,37 @@ def decode_rate(model: pauc_hub.Model, folder: Path) -> float:
     return per_second(len(images), lambda: [None for _ in decode_ahead(square, paths, None, 2 * BATCH)])
 
 
+def nvjpeg_rate(folder: Path, device: torch.device) -> float:
+    """Files to bytes on the GPU by its own decoder, which `pauc embed` would need if it beat the cores' threads."""
+    from torchvision.io import decode_jpeg, read_file
+
+    files = [read_file(str(image.path)) for image in find_images(folder)]
+
+    def decode_all() -> None:
+        for start in range(0, len(files), NVJPEG_BATCH):
+            decode_jpeg(files[start : start + NVJPEG_BATCH], device=device)
+        torch.cuda.synchronize(device)
+
+    decode_jpeg(files[:1], device=device)  # makes the decoder
+    return per_second(len(files), decode_all)
+
+
 def repetition(model: pauc_hub.Model, photos: Path, room: Path) -> dict[str, float]:
     """Everything once; seconds, MiB, and images per second."""
+    options = ("--precision", model.precision, "--backend", model.backend, "--batch-size", str(BATCH))
+    embed = partial(pauc_embed, model=model.folder.path, device=str(model.device))
     importing = watch(sys.executable, "-c", "import torch, timm")
-    one = pauc_embed(photos / "000000.jpg", model, room / "one.parquet")
-    every = pauc_embed(photos, model, room / "all.parquet")
-    told = json.loads(every["stdout"])
-    return {
-        "import_torch_timm_seconds": importing["seconds"],
-        "one_image_seconds": one["seconds"],
-        "whole_process_seconds": every["seconds"],
-        "whole_process_rate": told["images"] / every["seconds"],
+    one = watch(*embed(photos / "000000.jpg", *options, output=room / "one.parquet"))
+    every = watch(*embed(photos, *options, output=room / "all.parquet"))
+    told = json.loads(every.stdout)
+    on_gpu = {"nvjpeg_rate": nvjpeg_rate(photos, model.device)} if model.device.type == "cuda" else {}
+    return on_gpu | {
+        "import_torch_timm_seconds": importing.seconds,
+        "one_image_seconds": one.seconds,
+        "whole_process_seconds": every.seconds,
+        "whole_process_rate": told["images"] / every.seconds,
         "after_start_rate": told["images"] / told["seconds"],
-        "peak_mib": every["peak_mib"],
+        "peak_mib": every.peak_mib,
         "forward_rate": forward_rate(model, batches=max(1, told["images"] // BATCH // 4)),
         "decode_rate": decode_rate(model, photos),
     }
@@ -163,14 +128,14 @@ def repetition(model: pauc_hub.Model, photos: Path, room: Path) -> dict[str, flo
 
 def summarise(repetitions: list[dict[str, float]], device: torch.device) -> dict[str, float]:
     """Medians, and what follows from them."""
-    medians = {key: statistics.median(run[key] for run in repetitions) for key in repetitions[0]}
-    forward, decoding, reached = (medians[f"{what}_rate"] for what in ("forward", "decode", "after_start"))
+    middle = medians(repetitions)
+    forward, decoding, reached = (middle[f"{what}_rate"] for what in ("forward", "decode", "after_start"))
     share_cores = device.type == "cpu"
     within_reach = 1 / (1 / forward + 1 / decoding) if share_cores else min(forward, decoding)
-    return medians | {
+    return middle | {
         "share_of_forward": reached / forward,
         "share_of_forward_with_decoding": reached / within_reach,  # 1: no core ever waits, or the GPU never
-        "one_image_over_import": medians["one_image_seconds"] / medians["import_torch_timm_seconds"],
+        "one_image_over_import": middle["one_image_seconds"] / middle["import_torch_timm_seconds"],
     }
 
 
@@ -198,10 +163,7 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
         },
         "medians": summarise(runs, model.device),
         "repetitions": runs,
-        "hardware": receipts.hardware(model.device),
-        "versions": receipts.versions()
-        | {name: version(name) for name in ("simplejpeg", "openvino") if find_spec(name)},
-        "commit": receipts.commit(),
+        **machine(model.device),
     }
 
 
@@ -210,17 +172,6 @@ def command(arguments: argparse.Namespace) -> str:
     options = ("count", "architecture", "size", "precision", "backend", "device", "repetitions")
     words = ["photos/"] * bool(arguments.folder) + [f"--{name} {getattr(arguments, name)}" for name in options]
     return f"python benchmarks/embed_photos.py {' '.join(words)}"
-
-
-def rounded(value: Any) -> Any:
-    match value:
-        case float():
-            return round(value, 3)
-        case dict():
-            return {key: rounded(part) for key, part in value.items()}
-        case list():
-            return [rounded(part) for part in value]
-    return value
 
 
 def main() -> None:
@@ -238,16 +189,10 @@ def main() -> None:
     parser.add_argument("-o", "--output", type=Path, help="where to, unless to benchmarks/results")
     arguments = parser.parse_args()
     keep_freed_memory()
-    result = rounded(measure(arguments))
-    machine = re.sub(r"[^a-z0-9]+", "-", f"{result['hardware']['name']} {result['hardware']['cores']}".lower())
-    output = (
-        arguments.output
-        or RESULTS / f"embed-photos-{arguments.architecture}-{result['settings']['backend']}-{machine}.json"
-    )
-    output.parent.mkdir(parents=True, exist_ok=True)
-    output.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
-    print(json.dumps(result["medians"], indent=2))
-    print(f"written to {output}", file=sys.stderr)
+    result = measure(arguments)
+    question = f"embed-photos-{arguments.architecture}-{result['settings']['backend']}"
+    output = arguments.output or result_path(question, torch.device(arguments.device))
+    write_result(output, result, ("medians",))
 
 
 if __name__ == "__main__":

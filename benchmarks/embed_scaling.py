@@ -129,7 +129,7 @@ def writing(folder: Path, count: int, room: Path) -> dict[str, float]:
 def whole(model: Path, folder: Path, count: int, room: Path) -> dict[str, float]:
     """`pauc embed` as a process."""
     output = room / "embedded.parquet"
-    took = watch(*pauc_embed(folder, model, output, "--batch-size", str(BATCH)))
+    took = watch(*pauc_embed(folder, "--batch-size", str(BATCH), model=model, output=output))
     told = json.loads(took.stdout)
     if told["images"] != count:
         raise SystemExit(f"{count} images were made, and the table has {told['images']}")

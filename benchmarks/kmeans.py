@@ -160,12 +160,11 @@ def main() -> None:
     output = arguments.output or result_path("kmeans", device)
     about = machine(device) | {"threads": torch.get_num_threads(), "peers": peer_versions() if device == CPU else {}}
     journal = Journal(output.with_suffix(".unfinished.json"), about)
-    precisions = ["fp32"] if device == CPU else ["fp32", "bf16"]
     result = {
         "question": "How long does a k-means iteration take, and an ImageNet E-step on a GPU?",
         "command": f"python benchmarks/kmeans.py --device {device.type} --repetitions {repetitions}",
         **about,
-        "ceilings": journal.once("ceilings", partial(ceilings, device, precisions)),
+        "ceilings": journal.once("ceilings", partial(ceilings, device)),
         "results": measure(device, repetitions, journal),
         "sittings": journal.sittings,
     }

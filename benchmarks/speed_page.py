@@ -4,7 +4,7 @@ python benchmarks/speed_page.py
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,17 +18,25 @@ machine and all versions. Machines differ and are shared: trust the ratios of on
 """
 
 
-def result(start: str) -> dict[str, Any]:
-    """The result whose file begins so."""
-    [path] = RESULTS.glob(f"{start}*.json")
-    found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    return found
+def results(start: str) -> list[dict[str, Any]]:
+    """Those whose files begin so, one a machine."""
+    return [json.loads(path.read_text(encoding="utf-8")) for path in sorted(RESULTS.glob(f"{start}*.json"))]
+
+
+def section(title: str, start: str, told: Callable[[dict[str, Any]], str]) -> str:
+    """One question, answered for each machine that it was asked on."""
+    return f"\n## {title}\n" + "".join(f"\n### {machine(found)}\n{told(found)}" for found in results(start))
+
+
+def machine(found: dict[str, Any]) -> str:
+    hardware = found["hardware"]
+    return f"{hardware['name'].removesuffix(' Processor')}, {hardware['cores']} cores, {hardware['memory_gb']} GB"
 
 
 def place(found: dict[str, Any]) -> str:
-    hardware, count = found["hardware"], found["command"].partition("--repetitions ")[2].split()[0]
+    count = found["command"].partition("--repetitions ")[2].split()[0]
     times = "once" if count == "1" else f"{count} times, medians"
-    return f"`{found['command']}`, {times}; {hardware['name']}, {hardware['cores']} cores, {hardware['memory_gb']} GB."
+    return f"`{found['command']}`, {times}; commit {found['commit']}."
 
 
 def table(head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> str:
@@ -54,8 +62,6 @@ def against_peers(found: dict[str, Any]) -> str:
     bare = medians["bare import"]["seconds"]
     head = (f"{found['count']} photographs", "s", "times ours", "peak, MiB", "one photograph, s")
     return f"""
-## Photographs, beside other tools
-
 {table(head, rows)}
 Whole processes, ResNet-50 at 224 pixels, random weights; start and end are included. Memory is the sum over a tool's
 processes, shared pages divided among those that share them. `import torch, timm` alone takes {bare:.1f} s here.
@@ -71,8 +77,6 @@ def alone(found: dict[str, Any]) -> str:
     best = 1 / (1 / m["forward_rate"] + 1 / m["decode_rate"])
     reached, share = m["after_start_rate"] / best, m["share_of_forward"]
     return f"""
-## How far that is from the limit: {found["settings"]["architecture"]}
-
 After its start `pauc embed` does {m["after_start_rate"]:.0f} photographs a second. The network alone, on all cores,
 does {m["forward_rate"]:.0f}, the decoders alone {m["decode_rate"]:.0f}; the same cores do both, so {best:.0f} is the
 most: {reached:.0%} of that is reached, and {share:.0%} of the network's own rate. One photograph from a cold start
@@ -95,8 +99,6 @@ def scaling(found: dict[str, Any]) -> str:
     ]
     seconds, memory = growth["seconds_per_100000_images"], growth["mib_per_100000_images"]
     return f"""
-## Small images, and many
-
 {found["settings"]["images"]}; {found["settings"]["model"]}.
 
 {table(("images", "s", "peak, MiB"), rows)}
@@ -110,9 +112,9 @@ def scaling(found: dict[str, Any]) -> str:
 
 def page() -> str:
     sections = (
-        against_peers(result("embed-against-peers")),
-        alone(result("embed-photos-resnet50")),
-        scaling(result("embed-scaling")),
+        section("Photographs, beside other tools", "embed-against-peers", against_peers),
+        section("How far that is from the limit: ResNet-50", "embed-photos-resnet50", alone),
+        section("Small images, and many", "embed-scaling", scaling),
     )
     return HEAD + "".join(sections)
 

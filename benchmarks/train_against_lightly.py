@@ -147,7 +147,7 @@ def measure(given: argparse.Namespace, journal: Journal) -> dict[str, Any]:
         runs: dict[str, Any] = {"tools": {tool.name: [] for tool in present}, "ceilings": []}
         runs["network alone"] = {precision: [] for precision in kinds}
         for i in range(1, given.repetitions + 1):
-            runs["ceilings"].append(journal.once(f"{i}: ceilings", partial(ceilings, device, kinds)))
+            runs["ceilings"].append(journal.once(f"{i}: ceilings", partial(ceilings, device)))
             for precision, found in runs["network alone"].items():
                 once = partial(network_alone, given.architecture, given.batch_size, device, precision)
                 found.append(journal.once(f"{i}: network alone, {precision}", once))

@@ -75,5 +75,5 @@ def embed(
     if as_json:
         print(json.dumps(as_object(summary, loaded, space)))
     elif not quiet:
-        print(sentence(summary, loaded))
+        print(sentence(summary, loaded, updated=update))
     raise typer.Exit(SOME_UNREADABLE if summary.unreadable and not ranks.several else 0)

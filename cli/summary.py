@@ -8,10 +8,11 @@ if TYPE_CHECKING:  # they take seconds to import
     from pauc_hub.runs.tabulate import Summary
 
 
-def sentence(summary: "Summary", model: "Model") -> str:
+def sentence(summary: "Summary", model: "Model", *, updated: bool) -> str:
     made = f"{summary.images} embedding{'s' * (summary.images != 1)} of {summary.width} numbers by {model.name}"
     if summary.done_before:
-        return f"{summary.output}: complete already, {made}; --update embeds what changed since, --overwrite everything"
+        more = "nothing is new or changed" if updated else "--update embeds what changed since, --overwrite everything"
+        return f"{summary.output}: complete already, {made}; {more}"
     rate = (summary.images + summary.unreadable - summary.resumed) / summary.seconds
     before = f"; {summary.resumed} were done before" if summary.resumed else ""
     return f"{summary.output}: {made} in {summary.seconds:.1f} s ({rate:.1f} images/s{before})"

@@ -129,11 +129,11 @@ def test_given_again_it_says_that_the_table_is_complete(
     photos: Path, options: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run(["embed", "photos", "--quiet", *options]) == 0
+    complete = "photos.parquet: complete already, 4 embeddings of 96 numbers by tiny; "
     assert run(["embed", "photos", *options]) == 0
-    assert capsys.readouterr().out == (
-        "photos.parquet: complete already, 4 embeddings of 96 numbers by tiny; "
-        "--update embeds what changed since, --overwrite everything\n"
-    )
+    assert capsys.readouterr().out == f"{complete}--update embeds what changed since, --overwrite everything\n"
+    assert run(["embed", "photos", "--update", *options]) == 0
+    assert capsys.readouterr().out == f"{complete}nothing is new or changed\n"
 
 
 def test_an_update_embeds_what_is_new(photos: Path, options: list[str], capsys: pytest.CaptureFixture[str]) -> None:

@@ -77,16 +77,18 @@ def peak(output: Path) -> int:
 
 
 def wait_until_it_reads(root: Path, process: int) -> None:
-    """The files are listed by then, and only a few of them read."""
+    """The files are listed by then, and only a few of them read; a folder is open while it is listed."""
     deadline = time.monotonic() + 120
-    while not any(str(root) in target for target in open_files(process)) and time.monotonic() < deadline:
+    while time.monotonic() < deadline:
+        if any(root in path.parents and path.is_file() for path in open_files(process)):
+            return
         time.sleep(0.002)
 
 
-def open_files(process: int) -> Iterator[str]:
+def open_files(process: int) -> Iterator[Path]:
     for descriptor in Path(f"/proc/{process}/fd").glob("*"):
         with suppress(OSError):  # closed meanwhile
-            yield str(descriptor.readlink())
+            yield descriptor.readlink()
 
 
 def outcomes_wanted(hostile_files: Corpus) -> dict[str, str]:
