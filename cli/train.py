@@ -64,7 +64,7 @@ def train(
             refuse_standing(run)
         file = read_config(config) if config else {}
         settings, choices = settle(source, where, file | given, recipe or OWN_IMAGES, str(config or "the settings"))
-        show_settings(choices, len(source), quiet=quiet)
+        show_settings(settings, choices, len(source), quiet=quiet)
         if dry_run:
             estimate = rehearse(source, settings, where, workers, quiet=quiet)
             show_estimate(estimate, settings, choices, as_json=as_json)

@@ -17,8 +17,10 @@ if TYPE_CHECKING:  # they take seconds to import
     from pauc_hub.training.rehearsal import Estimate
 
 
-def show_settings(choices: "list[Choice]", images: int, *, quiet: bool) -> None:
-    """To stderr: what nobody wrote down, each with its reason."""
+def show_settings(config: "Config", choices: "list[Choice]", images: int, *, quiet: bool) -> None:
+    """To stderr: what nobody wrote down, each with its reason; and what becomes of a learning rate that was given."""
+    from pauc_hub.training.auto import scaling
+
     lines = [f"{choice.name} {choice.value}  ({choice.reason})" for choice in choices]
     if not quiet:
         print(
@@ -27,6 +29,8 @@ def show_settings(choices: "list[Choice]", images: int, *, quiet: bool) -> None:
             ),
             file=sys.stderr,
         )
+        if all(choice.name != "lr" for choice in choices):
+            print(f"lr {config.lr:g}  ({scaling(config)})", file=sys.stderr)
 
 
 def show_estimate(estimate: "Estimate", config: "Config", choices: "list[Choice]", *, as_json: bool) -> None:

@@ -4,8 +4,8 @@ from importlib.util import find_spec
 
 import torch
 
+from pauc_hub.architectures import NETWORKS
 from pauc_hub.errors import UsageError
-from pauc_hub.network import DEPTHS
 
 BACKENDS = ("auto", "torch", "openvino")
 
@@ -32,8 +32,8 @@ def choose_backend(name: str, device: torch.device, architecture: str) -> str:
 def _obstacle_to_openvino(device: torch.device, architecture: str) -> str | None:
     if device.type != "cpu":
         return f"it computes on the CPU, not on '{device}'. Give --device cpu, or use `auto` or `torch`."
-    if architecture not in DEPTHS:
-        return f"it runs {', '.join(DEPTHS)}, not '{architecture}'. Use `auto` or `torch`."
+    if architecture not in NETWORKS:
+        return f"it runs {', '.join(NETWORKS)}, not '{architecture}'. Use `auto` or `torch`."
     if find_spec("openvino") is None:
         return "it is not installed. `pip install 'pauc-hub[openvino]'` does that; or use `auto` or `torch`."
     return None

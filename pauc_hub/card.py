@@ -103,16 +103,19 @@ embeddings = pauc_hub.load("{name}").embed(["cat.jpg", "dog.jpg"])  # with the r
 ```
 
 """
+    plain, imports = "Plain timm reads this folder without pauc-hub:", "import timm"
+    if facts["architecture"].startswith("pauc_"):  # one of ours, as the stem is
+        plain, imports = "timm reads this folder once pauc-hub is imported:", "import pauc_hub, timm"
     return f"""## Use
 
 {by_name if _is_bundled(name) else ""}On the command line, a folder of images to a table:
 
     pauc embed images/ -m {name if _is_bundled(name) else "path/to/this/folder"}
 
-Plain timm reads this folder without pauc-hub:
+{plain}
 
 ```python
-import timm
+{imports}
 
 backbone = timm.create_model("local-dir:path/to/this/folder", pretrained=True).eval()
 transform = timm.data.create_transform(**timm.data.resolve_model_data_config(backbone), is_training=False)

@@ -1,6 +1,7 @@
 """Writing that survives a crash: a file or folder is there whole and synced to disk, or not at all."""
 
 import os
+import re
 import secrets
 import shutil
 from collections.abc import Iterator, Mapping
@@ -58,6 +59,20 @@ def sync(path: Path) -> None:
 def hidden_sibling(path: Path) -> Path:
     """A name that nobody uses, on the same file system, so that renaming it to `path` is one step."""
     return path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+
+
+def leftovers(path: Path) -> list[Path]:
+    """Hidden siblings of writers that were killed; to be asked for only while nobody writes `path`."""
+    hidden = re.compile(rf"\.{re.escape(path.name)}\.[0-9a-f]{{8}}")
+    return [other for other in path.parent.iterdir() if hidden.fullmatch(other.name)]
+
+
+def remove(path: Path) -> None:
+    """A file, or a folder with all that is in it."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink()
 
 
 def _put_in_place(new: Path, path: Path) -> None:

@@ -49,7 +49,7 @@ class ModelFolder:
 
     @property
     def architecture(self) -> str:
-        """The stock timm name, such as `resnet18`."""
+        """timm's own name, such as `resnet18`, or ours, such as `pauc_resnet18_cifar`."""
         return str(self.config["architecture"])
 
     @property
@@ -155,7 +155,7 @@ def write_folder(
 
     Args:
         path: the folder; an empty one may stand there.
-        architecture: the *stock* timm name, such as `resnet18`: timm then loads the folder without this package.
+        architecture: timm's own name where it has one, such as `resnet18`: it then loads the folder without us.
         backbone: exactly timm's own keys, no classifier; timm loads strictly.
         num_features: width of the backbone space.
         preprocessing: timm's keys input_size, crop_pct, crop_mode, interpolation, mean, std.

@@ -45,7 +45,12 @@ class UnreadableImage(Exception):
 class ImageFile:
     name: str
     """Path below the root with `/` between its parts; bytes that are not UTF-8 as `\\xNN`."""
-    path: Path
+    place: str
+    """The path as the system takes it: text, since a million Paths take longer to make than to find."""
+
+    @property
+    def path(self) -> Path:
+        return Path(self.place)
 
     def open(self) -> Path:
         """For read_with(), which looks at the file before it opens it."""
@@ -72,7 +77,7 @@ def find_images(root: Path) -> list[ImageFile]:
     if not root.exists():
         raise UsageError(f"no such file or folder: '{readable(root)}'")
     if not root.is_dir():
-        return [ImageFile(readable(root.name), root)]
+        return [ImageFile(readable(root.name), str(root))]
     images = list(walk(root))
     if not images:
         raise NoImages(f"no images in '{readable(root)}': no file there ends in {', '.join(sorted(SUFFIXES))}.")
@@ -95,9 +100,9 @@ def walk(root: Path, suffixes: Iterable[str] = SUFFIXES) -> Iterator[ImageFile]:
     """
     endings = tuple(suffixes)
     try:
-        levels = [_list("", root, frozenset(), endings)]
+        levels = [_list("", str(root), frozenset(), endings)]
     except OSError:
-        yield ImageFile(".", root)
+        yield ImageFile(".", str(root))
         return
     while levels:
         level = levels[-1]
@@ -105,7 +110,7 @@ def walk(root: Path, suffixes: Iterable[str] = SUFFIXES) -> Iterator[ImageFile]:
             levels.pop()
             continue
         last = level.left.pop()
-        name, path = level.name + readable(last), level.path / last
+        name, path = level.name + readable(last), f"{level.path}/{last}"
         if not last.endswith("/"):
             yield ImageFile(name, path)
             continue
@@ -119,14 +124,14 @@ class _Level(NamedTuple):
     """A folder on the way of a walk."""
 
     name: str
-    path: Path
+    path: str
     inside: frozenset[tuple[int, int]]
     """Identities of the folder and of those above it."""
     left: list[str]
     """What is in it and was not visited yet, the next one last; folders end in `/`."""
 
 
-def _list(name: str, path: Path, above: frozenset[tuple[int, int]], endings: tuple[str, ...]) -> _Level:
+def _list(name: str, path: str, above: frozenset[tuple[int, int]], endings: tuple[str, ...]) -> _Level:
     here = _identity(path)
     if here in above:
         return _Level(name, path, above, [])
@@ -138,8 +143,8 @@ def _list(name: str, path: Path, above: frozenset[tuple[int, int]], endings: tup
     return _Level(name, path, above | {here}, left)
 
 
-def _identity(folder: Path) -> tuple[int, int]:
-    found = folder.stat()
+def _identity(folder: str) -> tuple[int, int]:
+    found = Path(folder).stat()
     return found.st_dev, found.st_ino
 
 

@@ -13,14 +13,15 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
+from pauc_hub.architectures import NETWORKS
 from pauc_hub.backend import choose_backend
 from pauc_hub.captured import CapturedNetwork
 from pauc_hub.catalog import locate
-from pauc_hub.device import autocast, choose_device, choose_precision
+from pauc_hub.device import autocast, choose_device, choose_precision, send
 from pauc_hub.embed import ImageSource, embed_images
 from pauc_hub.errors import ModelFolderError, UsageError
 from pauc_hub.folder import ModelFolder, Prototypes, open_folder
-from pauc_hub.network import DEPTHS, build_network
+from pauc_hub.network import build_network
 from pauc_hub.openvino_network import OpenVinoNetwork
 from pauc_hub.preprocess import Preprocessing
 from pauc_hub.projector import Projector
@@ -149,9 +150,7 @@ class Model:
         Returns:
             (N, D) float32 on the model's device; rows of unit norm where the space is `projection`.
         """
-        if self.device.type == "cuda" and batch.device.type == "cpu":
-            batch = batch.pin_memory()  # only from there the copying can go on beside the computing
-        pixels = self.preprocessing.normalise(batch.to(self.device, non_blocking=True), self.dtype)
+        pixels = self.preprocessing.normalise(send(batch, self.device), self.dtype)
         with autocast(self.device, self.dtype):
             features: Tensor = self.network(pixels)
             return (features if space == "backbone" else self._head(space)(features)).float()
@@ -169,7 +168,7 @@ def _is_one(images: Any) -> bool:
 
 
 def _network(folder: ModelFolder, size: int, dtype: torch.dtype, backend: str, device: torch.device) -> nn.Module:
-    if folder.architecture not in DEPTHS:
+    if folder.architecture not in NETWORKS:
         return _timm_network(folder).to(device)
     of_openvino = backend == "openvino"  # which rounds the weights itself
     with _refusing_misfits(folder):

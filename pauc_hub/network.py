@@ -1,4 +1,4 @@
-"""The stock ResNets for inference alone, in plain torch: neither timm nor torchvision is imported, which takes seconds.
+"""The ResNets for inference alone, in plain torch: neither timm nor torchvision is imported, which takes seconds.
 
 Batch norm is folded into the convolutions, and on a CPU the additions and ReLUs are too. N images, S side, D width.
 """
@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-DEPTHS = {"resnet18": (2, 2, 2, 2), "resnet34": (3, 4, 6, 3), "resnet50": (3, 4, 6, 3), "resnet101": (3, 4, 23, 3)}
-SHALLOW = {"resnet18", "resnet34"}  # blocks of two 3 x 3 convolutions; the others' are 1 x 1, 3 x 3, 1 x 1
+from pauc_hub.architectures import NETWORKS
+
 WIDTHS = (64, 128, 256, 512)
 EXPANSION = 4  # of a deep block's output over its width
 EPSILON = 1e-5  # of timm's batch norms
@@ -97,10 +97,12 @@ class FoldedResNet(nn.Module):
 
     def __init__(self, architecture: str) -> None:
         super().__init__()
-        block, expansion = (ShallowBlock, 1) if architecture in SHALLOW else (DeepBlock, EXPANSION)
-        self.conv1 = Convolution(3, WIDTHS[0], 7, stride=2)
+        depths, deep, stem = NETWORKS[architecture]
+        block, expansion = (DeepBlock, EXPANSION) if deep else (ShallowBlock, 1)
+        self.conv1 = Convolution(3, WIDTHS[0], stem.kernel, stem.stride)
+        self.pools = stem.pools
         inputs = WIDTHS[0]
-        for stage, (width, depth) in enumerate(zip(WIDTHS, DEPTHS[architecture], strict=True), start=1):
+        for stage, (width, depth) in enumerate(zip(WIDTHS, depths, strict=True), start=1):
             blocks = [block(inputs, width, stride=1 if stage == 1 else 2)]
             inputs = width * expansion
             blocks += [block(inputs, width, stride=1) for _ in range(depth - 1)]
@@ -108,7 +110,7 @@ class FoldedResNet(nn.Module):
 
     def forward(self, pixels: Tensor) -> Tensor:
         x: Tensor = self.conv1(pixels.to(self.conv1.weight.dtype))
-        x = F.max_pool2d(x, kernel_size=3, stride=2, padding=1)
+        x = F.max_pool2d(x, kernel_size=3, stride=2, padding=1) if self.pools else x
         for stage in (self.layer1, self.layer2, self.layer3, self.layer4):
             x = stage(x)
         return x.mean(dim=(2, 3), dtype=torch.float32)
@@ -118,7 +120,7 @@ def build_network(architecture: str, tensors: Mapping[str, Tensor], dtype: torch
     """The network of a model folder, its weights kept in `dtype`.
 
     Args:
-        architecture: a key of DEPTHS.
+        architecture: a key of NETWORKS.
         tensors: timm's, by timm's names.
 
     Raises:

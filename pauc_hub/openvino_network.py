@@ -49,7 +49,8 @@ class OpenVinoNetwork(nn.Module):
         pixels = ops.parameter([-1, size, size, 3], self.kind)
         x = ops.convert(ops.transpose(pixels, np.array(TO_CHANNELS_FIRST)), "f32")
         x = _convolve(ops, network.conv1, x)
-        x = ops.max_pool(x, [2, 2], [1, 1], [1, 1], [1, 1], [3, 3]).output(0)  # strides, dilations, pads, kernel
+        if network.pools:
+            x = ops.max_pool(x, [2, 2], [1, 1], [1, 1], [1, 1], [3, 3]).output(0)  # strides, dilations, pads, kernel
         for stage in (network.layer1, network.layer2, network.layer3, network.layer4):
             for block in stage:
                 x = _pass(ops, cast(Block, block), x)

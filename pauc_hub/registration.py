@@ -10,7 +10,13 @@ from types import ModuleType
 from pauc_hub.errors import PaucError
 
 WEIGHTS = Path(__file__).parent / "weights"  # one model folder for each `arch.tag`, named so
-ARCHITECTURES = {"pauc_resnet18": "resnet18", "pauc_resnet50": "resnet50"}  # our name to timm's
+ARCHITECTURES = {  # what timm is told of: the name, and what it is
+    "pauc_resnet18": "resnet18",
+    "pauc_resnet18_cifar": "resnet18 with a CIFAR stem",
+    "pauc_resnet18_cifar_pool": "resnet18 with a CIFAR stem that keeps the max-pool",
+    "pauc_resnet50": "resnet50",
+    "pauc_resnet50_cifar": "resnet50 with a CIFAR stem",
+}
 
 
 def bundled_folders() -> list[Path]:

@@ -1,7 +1,15 @@
-"""Shared by all tests: small model folders with random weights, and folders of generated pictures."""
+"""Shared by all tests: small model folders with random weights, generated pictures, and ways for a process to die."""
 
-from collections.abc import Callable
+import json
+import os
+import resource
+import select
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -89,3 +97,101 @@ class MeanColour:
 @pytest.fixture
 def mean_colour() -> type[MeanColour]:
     return MeanColour
+
+
+class Death(BaseException):
+    """The process is no more: what was written stays, and nothing more can be done."""
+
+
+@pytest.fixture
+def dying_at(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], AbstractContextManager[list[int]]]:
+    """The file system fails from the given touch on, so that no clean-up gets through either; counts the touches."""
+
+    @contextmanager
+    def dying(touch: int) -> Iterator[list[int]]:
+        count = [0]
+
+        def dies(function: Callable[..., Any]) -> Callable[..., Any]:
+            def call(*args: Any, **options: Any) -> Any:
+                count[0] += 1
+                if count[0] > touch:
+                    raise Death
+                return function(*args, **options)
+
+            return call
+
+        with monkeypatch.context() as patch, suppress(Death):
+            for name in ("fsync", "replace", "rename", "unlink", "rmdir", "mkdir"):  # what pathlib and shutil call
+                patch.setattr(os, name, dies(getattr(os, name)))
+            yield count
+
+    return dying
+
+
+@pytest.fixture(scope="session")
+def files_of_at_most() -> Callable[[int], AbstractContextManager[None]]:
+    """The system itself refuses to write more into a file, in the middle of a write, as it does on a full disk."""
+
+    @contextmanager
+    def limited(size: int) -> Iterator[None]:
+        soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+        try:
+            yield
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+    return limited
+
+
+# A process for each command, forked from one that has imported what takes seconds; torch has started no thread by then.
+FORKS = """
+for words in sys.stdin:
+    if (process := os.fork()) == 0:
+        os._exit(run(json.loads(words)))
+    print(process, flush=True)
+    _, status = os.waitpid(process, 0)
+    print(os.waitstatus_to_exitcode(status), flush=True)
+"""
+
+
+class ForkServer:
+    """Runs `pauc` commands, one at a time."""
+
+    def __init__(self, process: subprocess.Popen[str]) -> None:
+        self._process = process
+
+    def start(self, words: Sequence[str]) -> int:
+        """The command's process, as a file descriptor that becomes readable when it ends."""
+        assert self._process.stdin
+        print(json.dumps(words), file=self._process.stdin, flush=True)
+        return os.pidfd_open(self._answer())
+
+    def over(self, process: int, seconds: float) -> bool:
+        """Wait so long for it to end; whether it has."""
+        return bool(select.select([process], [], [], seconds)[0])
+
+    def end(self, process: int) -> int:
+        """Wait for it; the exit code, less than 0 where a signal ended it."""
+        os.close(process)
+        return self._answer()
+
+    def _answer(self) -> int:
+        assert self._process.stdout
+        return int(self._process.stdout.readline())
+
+
+@pytest.fixture(scope="session")
+def fork_server() -> Callable[[str], AbstractContextManager[ForkServer]]:
+    """A server that runs a program first, in which `json`, `os` and `sys` are imported and which defines `run`."""
+
+    @contextmanager
+    def serve(program: str) -> Iterator[ForkServer]:
+        command = [sys.executable, "-c", f"import json, os, sys\n{program}\n{FORKS}"]
+        environment = os.environ | {"OMP_NUM_THREADS": "1"}
+        pipe, nowhere = subprocess.PIPE, subprocess.DEVNULL
+        with subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=nowhere, text=True, env=environment) as process:
+            yield ForkServer(process)
+            process.kill()  # quicker than its own end
+
+    return serve

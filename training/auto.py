@@ -12,12 +12,21 @@ from pauc_hub.training.machine import Machine
 DEEP = 200_000  # images from which on a ResNet-50 is worth its cost, on a GPU
 STEP = 32  # pixels that the sides of views are multiples of: a ResNet halves its input five times
 LARGEST_VIEWS = {True: 224, False: 64}  # pixels, with a GPU and without
+SMALL_VIEWS = 32  # pixels, of which the usual stem leaves 8 x 8, and the last stage 1 x 1
 LARGEST_BATCH, SMALLEST_BATCH = 256, 64
 BATCHES = 16  # an epoch, at least
 STATISTICS = 32  # images that share batch statistics where batches are small; two such groups make the smallest batch
 SEEN = {True: 20_000_000, False: 2_000_000}  # images over all epochs, with a GPU and without: hours on either
 FEWEST_EPOCHS, MOST_EPOCHS = {True: 100, False: 10}, {True: 800, False: 200}
-MIB_AN_IMAGE = {"resnet18": 15, "resnet34": 22, "resnet50": 49, "resnet101": 73}  # kept for the gradient: 224 px, bf16
+MIB_AN_IMAGE = {  # kept for the gradient: 224 px, bf16
+    "resnet18": 15,
+    "resnet34": 22,
+    "resnet50": 49,
+    "resnet101": 73,
+    "pauc_resnet18_cifar": 146,
+    "pauc_resnet18_cifar_pool": 59,
+    "pauc_resnet50_cifar": 700,
+}
 FOR_A_BATCH = 0.5  # of the memory; keys, augmentation, weights and what is passing take the rest
 LOOKED_AT = 64  # images at most, whose size is read
 
@@ -50,7 +59,7 @@ def choose(facts: Facts, given: Mapping[str, Any]) -> list[Choice]:
         given: settings by name that stand, and that the choices agree with.
     """
     settled, choices = dict(given), []
-    for rule in (_architecture, _size, _batch_size, _norm_group, _epochs):
+    for rule in (_size, _architecture, _batch_size, _norm_group, _epochs):
         choice = rule(facts, settled)
         if choice.name not in settled:
             settled[choice.name] = choice.value
@@ -65,13 +74,18 @@ def consequences(config: Config, given: Mapping[str, Any]) -> list[Choice]:
         config: resolved.
         given: settings by name that somebody wrote down.
     """
-    rate = f"for a batch of 256, and in proportion: {config.peak_lr:g} for {config.batch_size}"
     found = [
         Choice("clusters", list(config.clusters or ()), "one for 50, 25 and 12.5 images, or for 10 at least"),
         Choice("queue", config.queue, f"whole batches: half of the images, {LARGEST_QUEUE:,} at most"),
-        Choice("lr", config.lr, rate),
+        Choice("lr", config.lr, scaling(config)),
     ]
     return [choice for choice in found if given.get(choice.name) is None]
+
+
+def scaling(config: Config) -> str:
+    """What becomes of the learning rate with the batch, for people to read."""
+    how = "by its square root" if config.optimiser == "adamw" else "in proportion"
+    return f"for a batch of 256, and {how}: {config.peak_lr:g} for {config.batch_size}"
 
 
 def usual_side(source: ImageSource) -> int:
@@ -82,14 +96,14 @@ def usual_side(source: ImageSource) -> int:
     return round(statistics.median(sides)) if sides else LARGEST_VIEWS[True]
 
 
-def _architecture(facts: Facts, _: Mapping[str, Any]) -> Choice:
-    deep = facts.machine.gpu and facts.images >= DEEP
+def _architecture(facts: Facts, settled: Mapping[str, Any]) -> Choice:
+    gpu = facts.machine.gpu
+    network = "resnet50" if gpu and facts.images >= DEEP else "resnet18"
     here = f"here are {_place(facts)} and {facts.images:,}"
-    return Choice(
-        "architecture",
-        "resnet50" if deep else "resnet18",
-        f"a resnet50 pays off with a GPU and {DEEP:,} images or more; {here}",
-    )
+    reason = f"a resnet50 pays off with a GPU and {DEEP:,} images or more; {here}"
+    if gpu and settled["size"] <= SMALL_VIEWS:  # without one, 15 times the work is too much
+        network, reason = f"pauc_{network}_cifar", f"{reason}; the usual stem leaves too little of views so small"
+    return Choice("architecture", network, reason)
 
 
 def _size(facts: Facts, _: Mapping[str, Any]) -> Choice:

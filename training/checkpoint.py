@@ -1,25 +1,24 @@
-"""Atomic save, exact resume: one safetensors file holds all that the next step depends on, and no pickle.
+"""Atomic save, exact resume: one safetensors file holds all that the next step depends on, and no pickle (shelf.py).
 
 Random numbers need no state (draws.py): they follow from the seed and the place in the run.
 """
 
 import json
+import sys
+from collections import defaultdict
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
-from pauc_hub.durable import sync
 from pauc_hub.errors import TrainingFailed, UsageError
 from pauc_hub.folder import Prototypes
+from pauc_hub.training import shelf
 from pauc_hub.training.encoder import MomentumPair
 from pauc_hub.training.estep import Expectation
 
-FORMAT_VERSION = 1
-NAME = "checkpoint.safetensors"
+FORMAT_VERSION = 2
 
 
 @dataclass(frozen=True)
@@ -42,71 +41,98 @@ class Place:
 
 
 def save(
-    run: Path, place: Place, pair: MomentumPair, optimiser: torch.optim.SGD, expectation: Expectation | None
+    run: Path, place: Place, pair: MomentumPair, optimiser: torch.optim.Optimizer, expectation: Expectation | None
 ) -> None:
-    """Write beside, sync, rename: a crash leaves the previous checkpoint.
+    """Put a checkpoint beside the one before, which a crash or a full disk leaves as it is.
 
     Raises:
         TrainingFailed: the disk is full or the folder is gone.
     """
     tensors = {f"pair.{name}": value for name, value in pair.state_dict().items()}
-    for name, parameter in pair.query.named_parameters():
-        momentum = optimiser.state[parameter].get("momentum_buffer")
-        if momentum is not None:
-            tensors[f"sgd.{name}"] = momentum
-    tensors |= _expectation_tensors(expectation)
+    tensors |= _optimiser_tensors(pair, optimiser) | _expectation_tensors(expectation)
     metadata = {"format": str(FORMAT_VERSION), "place": json.dumps(place.__dict__)}
-    temporary = run / f".{NAME}.writing"
     try:
-        save_file({name: value.cpu().contiguous() for name, value in tensors.items()}, temporary, metadata)
-        sync(temporary)
-        temporary.replace(run / NAME)
-        sync(run)
-    except (OSError, SafetensorError) as error:
-        temporary.unlink(missing_ok=True)
+        shelf.put(run, (place.epoch, place.step), tensors, metadata)
+    except shelf.Failures as error:
         raise TrainingFailed(
             f"the checkpoint could not be written to '{run}' ({error}). What was saved before still stands: --resume."
         ) from error
 
 
-def read_place(run: Path, images: str) -> Place:
-    """Where the run stood when it was last saved.
+def read_place(run: Path, images: str, *, quiet: bool = False) -> Place | None:
+    """Where the run stood when it was last saved, by the newest checkpoint that is whole; None where there is none yet.
 
     Args:
         images: fingerprint of the images at hand.
 
     Raises:
-        UsageError: no checkpoint there, one that cannot be read, or one of other images.
+        UsageError: all checkpoints are damaged, or the newest is of other images or another version.
     """
-    path = run / NAME
-    if not path.exists():
-        raise UsageError(f"nothing to resume: '{path}' does not exist. Start anew with --overwrite.")
-    try:
-        with safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
-    except (OSError, SafetensorError) as error:
-        raise UsageError(f"'{path}' cannot be read ({error}). Start anew with --overwrite.") from error
+    paths, damages = shelf.standing(run), list[str]()
+    for path in paths:
+        try:
+            place = _place(path, shelf.inspect(path))
+        except shelf.Damaged as damage:
+            damages.append(f"'{path}' is damaged ({damage})")
+            continue
+        if place.images != images:
+            raise UsageError(f"the images are not those that '{run}' was started with. Start anew with --overwrite.")
+        if damages and not quiet:
+            at = f"epoch {place.epoch + 1}, step {place.step}"
+            sys.stderr.write(f"warning: {damages[0]}; going on from the checkpoint before it, at {at}\n")
+        return place
+    if damages:
+        raise UsageError(f"{damages[0]}, and no other checkpoint is whole. Start anew with --overwrite.")
+    if not quiet:
+        sys.stderr.write(f"warning: '{run}' was stopped before its first checkpoint; beginning at the start\n")
+    return None
+
+
+def _place(path: Path, metadata: dict[str, str]) -> Place:
     if metadata.get("format") != str(FORMAT_VERSION):
         raise UsageError(
             f"'{path}' is of format {metadata.get('format')}, this version reads {FORMAT_VERSION}. "
             "Start anew with --overwrite."
         )
-    place = Place(**json.loads(metadata["place"]))
-    if place.images != images:
-        raise UsageError(f"the images are not those that '{run}' was started with. Start anew with --overwrite.")
-    return place
+    return Place(**json.loads(metadata["place"]))
 
 
-def restore(run: Path, pair: MomentumPair, optimiser: torch.optim.SGD, device: torch.device) -> Expectation | None:
-    """Put weights, queue and optimiser as they were saved, and return the last E-step's result, if there was one."""
-    with safe_open(run / NAME, framework="pt") as file:
-        tensors = {name: file.get_tensor(name).to(device) for name in file.keys()}  # noqa: SIM118 (not a mapping)
+def restore(
+    run: Path, place: Place, pair: MomentumPair, optimiser: torch.optim.Optimizer, device: torch.device
+) -> Expectation | None:
+    """Put weights, queue and optimiser as they were at `place`, and return what the last E-step found, if any."""
+    tensors = shelf.tensors_in(shelf.path_at(run, (place.epoch, place.step)), device)
     pair.load_state_dict({name.removeprefix("pair."): t for name, t in tensors.items() if name.startswith("pair.")})
-    for name, parameter in pair.query.named_parameters():
-        if f"sgd.{name}" in tensors:
-            # the parameter's own memory layout, so that the next step's sums run in the same order
-            optimiser.state[parameter]["momentum_buffer"] = torch.empty_like(parameter).copy_(tensors[f"sgd.{name}"])
+    _restore_optimiser(tensors, pair, optimiser)
     return _expectation(tensors)
+
+
+def _optimiser_tensors(pair: MomentumPair, optimiser: torch.optim.Optimizer) -> dict[str, Tensor]:
+    """Whatever an optimiser of torch's keeps for each parameter, under `optimiser.what.parameter`."""
+    return {
+        f"optimiser.{what}.{name}": value
+        for name, parameter in pair.query.named_parameters()
+        for what, value in optimiser.state.get(parameter, {}).items()
+        if isinstance(value, Tensor)
+    }
+
+
+def _restore_optimiser(tensors: dict[str, Tensor], pair: MomentumPair, optimiser: torch.optim.Optimizer) -> None:
+    kept: dict[str, dict[str, Tensor]] = defaultdict(dict)
+    for key in (key for key in tensors if key.startswith("optimiser.")):
+        _, what, name = key.split(".", 2)
+        kept[name][what] = tensors[key]
+    names = {parameter: name for name, parameter in pair.query.named_parameters()}
+    state = optimiser.state_dict()
+    for i, parameter in enumerate(p for group in optimiser.param_groups for p in group["params"]):
+        if values := kept.get(names[parameter]):
+            state["state"][i] = {what: _laid_out(value, parameter) for what, value in values.items()}
+    optimiser.load_state_dict(state)
+
+
+def _laid_out(tensor: Tensor, parameter: Tensor) -> Tensor:
+    """In the parameter's own memory layout, so that the next step's sums run in the same order."""
+    return torch.empty_like(parameter).copy_(tensor) if tensor.shape == parameter.shape else tensor
 
 
 def _expectation_tensors(expectation: Expectation | None) -> dict[str, Tensor]:

@@ -12,13 +12,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pauc_hub.architectures import NETWORKS
 from pauc_hub.device import PRECISIONS
 from pauc_hub.errors import UsageError
 from pauc_hub.kmeans import BACKENDS, resolve_backend
 
 OBJECTIVES = ("infonce", "protonce", "pauc")
-ARCHITECTURES = ("resnet18", "resnet34", "resnet50", "resnet101")
+ARCHITECTURES = tuple(NETWORKS)
+OPTIMISERS = ("sgd", "lars", "adamw")
 LARGEST_QUEUE = 16384
+HIGHEST_ADAMW_LR = 0.02  # its steps are about lr long whatever the gradient: SGD's 0.06 would destroy the weights
 IMAGES_PER_CLUSTER = 10  # the fewest on average, so that a concentration means something
 
 
@@ -29,21 +32,27 @@ class Config:
     objective: str = "pauc"
     """infonce, protonce or pauc (method.md §2, §4)."""
     architecture: str = "resnet18"
-    """timm's name of the backbone."""
+    """timm's name of the backbone; pauc_resnet18_cifar and the like have a stem for small images (method.md §5)."""
     size: int = 224
     """side of the square views, pixels."""
     epochs: int = 100
     """passes over all images."""
     batch_size: int = 256
     """images a step."""
+    accumulate: int = 1
+    """parts in which a batch's gradient is worked out, for batches beyond the memory: the same result, slower."""
+    optimiser: str = "sgd"
+    """sgd, lars or adamw; lars, for batches of thousands, wants an lr of about 0.3, adamw one of about 0.001."""
     lr: float = 0.06
-    """peak learning rate of SGD for a batch of 256; scaled linearly with the batch."""
+    """peak learning rate for a batch of 256; scaled with the batch, or with its square root for adamw."""
     lr_warmup: float = 0.02
     """share of the steps over which the learning rate rises; then it falls along a cosine to 0."""
     weight_decay: float = 5e-4
     """not applied to norms and biases."""
     momentum: float = 0.99
     """of the momentum encoder: share of the old weights kept each step."""
+    momentum_rises: bool = False
+    """let it rise to 1 along a cosine over the run, as BYOL and MoCo v3 do; MoCo, MoCo v2 and PCL keep it constant."""
     queue: int | None = None
     """past keys held; by default 16384, and at most half of the images."""
     dim: int = 128
@@ -92,6 +101,8 @@ class Config:
     """runs of k-means, the best of which is taken."""
     precision: str = "auto"
     """auto, fp32 or bf16."""
+    compile: bool = False
+    """let torch.compile make faster code of the networks, which takes a minute or two at the start."""
     seed: int = 0
     """of everything drawn."""
 
@@ -102,7 +113,14 @@ class Config:
 
     @property
     def peak_lr(self) -> float:
-        return self.lr * self.batch_size / 256
+        """In proportion to the batch (Goyal et al. 2017), for AdamW to its square root (Malladi et al. 2022)."""
+        batches = self.batch_size / 256
+        return self.lr * (math.sqrt(batches) if self.optimiser == "adamw" else batches)
+
+    @property
+    def norm_groups(self) -> int:
+        """Groups of a batch that share batch statistics."""
+        return max(1, self.batch_size // self.norm_group)
 
     @property
     def keys_per_step(self) -> int:
@@ -131,6 +149,7 @@ class Config:
             for name, allowed in (
                 ("objective", OBJECTIVES),
                 ("architecture", ARCHITECTURES),
+                ("optimiser", OPTIMISERS),
                 ("precision", PRECISIONS),
                 ("kmeans", BACKENDS),
             )
@@ -138,6 +157,8 @@ class Config:
         ]
         if self.kmeans == "faiss" and resolve_backend("auto") != "faiss":
             found.append("kmeans 'faiss' is not installed: `pip install 'pauc-hub[faiss-cpu]'`, or leave it at auto")
+        if self.optimiser == "adamw" and self.lr > HIGHEST_ADAMW_LR:
+            found.append(f"lr {self.lr:g} is none for adamw: give {HIGHEST_ADAMW_LR:g} or less, about 0.001")
         found += [f"{n} {getattr(self, n)} must be {least} or more" for n, least in _LEAST if getattr(self, n) < least]
         for names, low, high, allowed in _RANGES:
             found += [f"{n} {getattr(self, n):g} must {allowed}" for n in names if not low <= getattr(self, n) <= high]
@@ -149,6 +170,11 @@ class Config:
         found = []
         if self.batch_size > images:
             found.append(f"batch_size {self.batch_size} needs as many images; there are {images}")
+        if self.norm_group >= 1 and not 1 <= self.accumulate <= self.norm_groups:
+            found.append(
+                f"accumulate {self.accumulate} must be 1 to {self.norm_groups}, the batch-norm groups of a batch "
+                "(batch_size / norm_group)"
+            )
         if self.queue is not None and self.queue < self.keys_per_step:
             found.append(f"queue {self.queue} must hold the {self.keys_per_step} keys of a step at least")
         clusters = self.clusters or ()

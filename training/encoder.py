@@ -1,14 +1,19 @@
 """Encoder, its momentum twin and the queue of past keys (method.md §5). N batch, D projection width, R queue."""
 
 import copy
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from itertools import pairwise
 from typing import cast
 
 import timm
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.optim.swa_utils import get_ema_multi_avg_fn
+from torch.utils.checkpoint import checkpoint
 
+from pauc_hub.device import send
 from pauc_hub.projector import Projector
 
 
@@ -47,20 +52,45 @@ class Queue(nn.Module):
 class MomentumPair(nn.Module):
     """The encoder that learns (`query`), the slow copy that makes keys and prototypes (`key`), and the queue."""
 
-    def __init__(self, architecture: str, dim: int, queue: int, group: int) -> None:
-        """`group`: images that share batch statistics, see `keys`."""
+    def __init__(
+        self, architecture: str, dim: int, queue: int, group: int, parts: int = 1, *, compiled: bool = False
+    ) -> None:
+        """A pair of equal encoders.
+
+        Args:
+            group: images that share batch statistics, see `keys`.
+            parts: in which a batch's gradient is worked out, see `queries`.
+            compiled: let torch.compile make faster code of the encoders, in the first step.
+        """
         super().__init__()
         self.query = Encoder(architecture, dim)
         self.key = copy.deepcopy(self.query).requires_grad_(False)
         self.queue = Queue(queue, dim)
-        self.group = group
-        for layer in self.key.modules():  # its running statistics follow the query encoder's, not its own batches
-            if isinstance(layer, nn.BatchNorm2d):
-                layer.momentum = 0.0
+        self.group, self.parts = group, parts
+        self.encode: Callable[[Encoder, Tensor], Tensor] = torch.compile(_encode) if compiled else _encode
+        for layer in _norms(self.key):  # its running statistics follow the query encoder's, not its own batches
+            layer.momentum = 0.0
 
     def queries(self, images: Tensor) -> Tensor:
-        """(N, D) with gradient, in batch-norm groups of neighbours."""
-        return torch.cat([self.query(part) for part in _groups(images, self.group)])
+        """(N, D) with gradient, in batch-norm groups of neighbours.
+
+        In several parts, the activations of one alone are in memory at any time: none is kept for the backward pass,
+        which makes those of each part anew, at the cost of another forward pass. The numbers are the same, whatever
+        loss of the whole batch follows.
+        """
+        groups = list(_groups(images, self.group))
+        if self.parts == 1:
+            return self._queries(groups)
+        return torch.cat([self._queries_twice(share) for share in _shares(groups, self.parts)])
+
+    def _queries(self, groups: list[Tensor]) -> Tensor:
+        return torch.cat([self.encode(self.query, group) for group in groups])
+
+    def _queries_twice(self, groups: list[Tensor]) -> Tensor:
+        def contexts() -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
+            return nullcontext(), _statistics_at_rest(self.query)  # the first time, and when it is done anew
+
+        return checkpoint(self._queries, groups, use_reentrant=False, preserve_rng_state=False, context_fn=contexts)
 
     @torch.no_grad()
     def keys(self, images: Tensor, generator: torch.Generator) -> Tensor:
@@ -68,15 +98,20 @@ class MomentumPair(nn.Module):
 
         With shared statistics the encoder could match a query and its key by their batch mates (method.md §5).
         """
-        order = torch.randperm(len(images), generator=generator).to(images.device)
-        keys = torch.cat([self.key(part) for part in _groups(images[order], self.group)])
+        order = send(torch.randperm(len(images), generator=generator), images.device)
+        keys = torch.cat([self.encode(self.key, part) for part in _groups(images[order], self.group)])
         return keys[order.argsort()]
 
     @torch.no_grad()
     def follow(self, momentum: float) -> None:
         """Move the key encoder towards the query encoder: weights and batch-norm statistics alike."""
-        for slow, fast in zip(_state(self.key), _state(self.query), strict=True):
-            slow.lerp_(fast, 1 - momentum)
+        average = get_ema_multi_avg_fn(momentum)  # type: ignore[no-untyped-call]  # a GPU does all tensors in one kernel
+        average(list(_state(self.key)), list(_state(self.query)), 0)
+
+
+def _encode(encoder: Encoder, images: Tensor) -> Tensor:
+    rows: Tensor = encoder(images)
+    return rows
 
 
 def _groups(images: Tensor, size: int) -> Iterator[Tensor]:
@@ -84,6 +119,30 @@ def _groups(images: Tensor, size: int) -> Iterator[Tensor]:
     yield from images.tensor_split(max(1, len(images) // size))
 
 
+def _shares(groups: list[Tensor], parts: int) -> list[list[Tensor]]:
+    """Neighbouring groups together, as equal in number as can be."""
+    edges = [part * len(groups) // parts for part in range(parts + 1)]
+    return [groups[start:end] for start, end in pairwise(edges)]
+
+
 def _state(encoder: Encoder) -> Iterator[Tensor]:
     yield from encoder.parameters()
     yield from (buffer for buffer in encoder.buffers() if buffer.is_floating_point())
+
+
+def _norms(encoder: Encoder) -> Iterator[nn.BatchNorm2d]:
+    return (layer for layer in encoder.modules() if isinstance(layer, nn.BatchNorm2d))
+
+
+@contextmanager
+def _statistics_at_rest(encoder: Encoder) -> Iterator[None]:
+    """What passes leaves the running statistics as they are."""
+    layers = list(_norms(encoder))
+    momenta = [layer.momentum for layer in layers]
+    for layer in layers:
+        layer.momentum = 0.0
+    try:
+        yield
+    finally:
+        for layer, momentum in zip(layers, momenta, strict=True):
+            layer.momentum = momentum

@@ -13,14 +13,14 @@ from pauc_hub.device import choose_device
 from pauc_hub.embed import default_workers
 from pauc_hub.errors import Interrupted, TrainingFailed
 from pauc_hub.progress import progress_bar
-from pauc_hub.training import checkpoint, record
+from pauc_hub.training import checkpoint, record, shelf
 from pauc_hub.training.config import Config
 from pauc_hub.training.data import ImageSource, open_source
 from pauc_hub.training.diagnostics import diagnose
 from pauc_hub.training.draws import Purpose, torch_draws
 from pauc_hub.training.estep import all_features, expect
 from pauc_hub.training.interruption import StopRequest
-from pauc_hub.training.machine import out_of_memory_explained
+from pauc_hub.training.machine import limits_explained
 from pauc_hub.training.mstep import learn
 from pauc_hub.training.publish import Finished, publish
 from pauc_hub.training.recipes import settle
@@ -65,13 +65,17 @@ def train(
     source, where = images if isinstance(images, ImageSource) else open_source(images), choose_device(device)
     settled = record.saved_config(run) if resume else config or settle(source, where, {})[0]
     config = settled.resolve(len(source))
-    place = checkpoint.read_place(run, source.fingerprint()) if resume else None
-    if place is None:
-        record.begin(run, config, overwrite)
-    with StopRequest() as stop, out_of_memory_explained(config):
+    with (
+        record.held(run, config, resume=resume, overwrite=overwrite),
+        StopRequest() as stop,
+        limits_explained(config),
+    ):
+        place = checkpoint.read_place(run, source.fingerprint(), quiet=quiet) if resume else None
         state = new_training(run, config, source, where, workers or default_workers(), stop, quiet, command)
         if place is not None:
             state.resume_from(place)
+        else:
+            state.save()  # a disk without room for it is told of now, not after the first epoch
         try:
             _alternate(state)
             return _finish(state)
@@ -187,4 +191,8 @@ def _finish(state: Training) -> Path:
         seconds=state.seconds,
         command=state.command,
     )
-    return publish(finished, state.run / record.MODEL)
+    path = state.run / record.MODEL
+    with record.explained(path):
+        publish(finished, path)
+    shelf.keep(state.run, 1)  # to write the model folder anew
+    return path

@@ -1,4 +1,4 @@
-"""What a machine holds, as far as training asks; and the one line for a batch that it does not hold."""
+"""What a machine holds, as far as training asks; and the one line for what it cannot do."""
 
 import os
 from collections.abc import Iterator
@@ -10,6 +10,8 @@ import torch
 from pauc_hub.device import choose_precision
 from pauc_hub.errors import TrainingFailed
 from pauc_hub.training.config import Config
+
+COMPILER = ("torch._dynamo", "torch._inductor")  # the modules of all that it raises
 
 
 class Machine(NamedTuple):
@@ -35,12 +37,17 @@ def machine_of(device: torch.device) -> Machine:
 
 
 @contextmanager
-def out_of_memory_explained(config: Config) -> Iterator[None]:
-    """Raise TrainingFailed where the GPU cannot hold a step."""
+def limits_explained(config: Config) -> Iterator[None]:
+    """Raise TrainingFailed where the GPU cannot hold a step, or torch.compile cannot build one."""
     try:
         yield
     except torch.OutOfMemoryError as error:
         raise TrainingFailed(
             f"a batch of {config.batch_size} images of {config.size} pixels does not fit the GPU. "
-            "Start anew with a smaller --batch-size, --size or --architecture."
+            "Start anew with a smaller --batch-size, --size or --architecture, or with accumulate in a --config."
         ) from error
+    except RuntimeError as error:
+        if not config.compile or not type(error).__module__.startswith(COMPILER):
+            raise
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise TrainingFailed(f"compile = true cannot be had here ({reason}). Start anew without it.") from error

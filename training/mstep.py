@@ -1,16 +1,15 @@
 """The M-step: one batch through the networks, its loss back through the queries (method.md §2, §4)."""
 
-import math
-
 import torch
 from torch import Tensor
 
-from pauc_hub.device import autocast
+from pauc_hub.device import autocast, send
 from pauc_hub.training import objectives
 from pauc_hub.training.config import Config
 from pauc_hub.training.data import TwoViews
 from pauc_hub.training.draws import Purpose, torch_draws
 from pauc_hub.training.estep import Expectation
+from pauc_hub.training.schedule import key_momentum, learning_rate, term_weights
 from pauc_hub.training.state import Training
 
 
@@ -21,19 +20,19 @@ def learn(state: Training, batch: TwoViews) -> dict[str, Tensor]:
         () loss and its unweighted terms, detached; symmetric training's are means over both sides.
     """
     config, pair = state.config, state.pair
+    done, steps = state.epoch * state.steps + state.step, config.epochs * state.steps
     for group in state.optimiser.param_groups:
-        group["lr"] = learning_rate(config, state.epoch * state.steps + state.step, config.epochs * state.steps)
-    first = state.augment(batch.first.to(state.device), _draws(state, Purpose.AUGMENT, 0))
-    second = state.augment(batch.second.to(state.device), _draws(state, Purpose.AUGMENT, 1))
-    index = batch.index.to(state.device)
-    queue = pair.queue.rows.clone()
+        group["lr"] = learning_rate(config, done, steps)
+    first = state.augment(send(batch.first, state.device), _draws(state, Purpose.AUGMENT, 0))
+    second = state.augment(send(batch.second, state.device), _draws(state, Purpose.AUGMENT, 1))
+    index = send(batch.index, state.device)
     sides, keys = [], []
     for side, (shown, other) in enumerate([(first, second), (second, first)][: 1 + config.symmetric]):
         with autocast(state.device, state.dtype):
             q, k = pair.queries(shown), pair.keys(other, _draws(state, Purpose.SHUFFLE, side))
         draws = _draws(state, Purpose.NEGATIVES, side)
         sides.append(
-            {"infonce": objectives.info_nce(q, k, queue, config.temperature)}
+            {"infonce": objectives.info_nce(q, k, pair.queue.rows, config.temperature)}
             | prototype_terms(q, k, index, state.expectation, config, draws)
         )
         keys.append(k)
@@ -43,7 +42,7 @@ def learn(state: Training, batch: TwoViews) -> dict[str, Tensor]:
     state.optimiser.zero_grad()
     torch.autograd.backward(loss)
     state.optimiser.step()
-    pair.follow(config.momentum)
+    pair.follow(key_momentum(config, done, steps))
     pair.queue.push(torch.cat(keys))
     return {"loss": loss.detach()} | {name: term.detach() for name, term in terms.items()}
 
@@ -62,50 +61,19 @@ def prototype_terms(
         return {}
     clusterings = []
     for prototypes, assignment in zip(expectation.prototypes, expectation.assignments, strict=True):
-        own, found = assignment[index], {}
+        members, found = objectives.batch_members(assignment[index]), {}
         if config.objective == "protonce" or config.weight_proto > 0:
-            chosen, target = objectives.choose_prototypes(own, len(prototypes.sizes), config.negatives, draws)
+            count = len(prototypes.sizes)
+            chosen, there, target = objectives.choose_prototypes(members, count, config.negatives, draws)
             centroids, concentrations = prototypes.centroids[chosen], prototypes.concentrations[chosen]
-            found["proto"] = objectives.proto_nce(q, centroids, concentrations, target)
+            found["proto"] = objectives.proto_nce(q, centroids, concentrations, target, there)
         if config.objective == "pauc":
-            p, p_key = objectives.batch_prototypes(q, own), objectives.batch_prototypes(k, own)
-            found["align"] = objectives.alignment(p, p_key)
-            found["unif"] = objectives.uniformity(p)
-            found["corr"] = objectives.correlation(p, p_key, config.correlation_lambda)
+            p, p_key = objectives.batch_prototypes(q, members), objectives.batch_prototypes(k, members)
+            found["align"] = objectives.alignment(p, p_key, members.there)
+            found["unif"] = objectives.uniformity(p, members.there)
+            found["corr"] = objectives.correlation(p, p_key, members.there, config.correlation_lambda)
         clusterings.append(found)
     return {name: torch.stack([found[name] for found in clusterings]).mean() for name in clusterings[0]}
-
-
-def term_weights(config: Config, epoch: float) -> dict[str, float]:
-    """The weight of each term; PAUC's rise linearly from 0 after the warm-up (method.md §4).
-
-    Args:
-        epoch: epochs done, with the fraction of the running one.
-    """
-    if config.objective == "protonce":
-        return {"infonce": 1.0, "proto": 1.0}
-    rise = config.ramp * config.epochs
-    share = min(1.0, max(0.0, (epoch - config.warmup_epochs) / rise)) if rise > 0 else 1.0
-    return {
-        "infonce": 1.0,
-        "proto": share * config.weight_proto,
-        "align": share * config.weight_align,
-        "unif": share * config.weight_unif,
-        "corr": share * config.weight_corr,
-    }
-
-
-def learning_rate(config: Config, done: int, steps: int) -> float:
-    """Of the next step: a linear rise to the peak, then a cosine to 0.
-
-    Args:
-        done: steps of the whole run that are over.
-        steps: of the whole run.
-    """
-    rise = config.lr_warmup * steps
-    if done < rise:
-        return config.peak_lr * min(1.0, (done + 1) / rise)
-    return config.peak_lr * (1 + math.cos(math.pi * (done - rise) / (steps - rise))) / 2
 
 
 def _draws(state: Training, purpose: Purpose, side: int) -> torch.Generator:

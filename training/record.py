@@ -1,21 +1,44 @@
-"""The folder of a run: config.json, metrics.jsonl, the checkpoint, unreadable.txt, and the model folder at the end."""
+"""The folder of a run: config.json, metrics.jsonl, checkpoints, unreadable.txt, and the model folder at the end."""
 
 import contextlib
 import json
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
-from pauc_hub.durable import hidden_sibling, write_synced
+from pauc_hub.durable import leftovers, remove, replacing, sync
 from pauc_hub.errors import OutputExists, TrainingFailed, UsageError
-from pauc_hub.training import checkpoint
+from pauc_hub.locks import locked
+from pauc_hub.training import shelf
 from pauc_hub.training.config import Config, read_saved
 
 CONFIG, METRICS, UNREADABLE, MODEL = "config.json", "metrics.jsonl", "unreadable.txt", "model"
 
 
+@contextlib.contextmanager
+def held(run: Path, config: Config, *, resume: bool, overwrite: bool) -> Iterator[None]:
+    """The folder of a run that begins or goes on, for this process alone; what killed ones left half done is removed.
+
+    Raises:
+        OutputExists, UsageError: as `begin` does, or a finished run has lost its checkpoints.
+        PaucError: another process is at it.
+    """
+    if not resume:
+        _make(run)
+    with locked(run, f"another process is training into '{run}'. Wait for it, or give another -o."):
+        if not resume:
+            begin(run, config, overwrite)
+        elif (run / MODEL).exists() and not shelf.standing(run):
+            raise UsageError(
+                f"nothing to resume: '{run}' is finished, and its checkpoints are gone. Start anew with --overwrite."
+            )
+        with contextlib.suppress(OSError):  # a folder that cannot be written to is told of by whoever writes
+            for path in [other for name in (CONFIG, METRICS, UNREADABLE, MODEL) for other in leftovers(run / name)]:
+                remove(path)
+        yield
+
+
 def begin(run: Path, config: Config, overwrite: bool) -> None:
-    """Make the folder and write the config into it.
+    """Make the folder and write the config into it, which is what makes it a run: there whole or not at all.
 
     Raises:
         OutputExists: a run stands there; nothing was touched.
@@ -23,15 +46,27 @@ def begin(run: Path, config: Config, overwrite: bool) -> None:
     """
     if not overwrite:
         refuse_standing(run)
-    for path in _standing(run):
-        shutil.rmtree(path) if path.is_dir() else path.unlink()
-    try:
+    _make(run)
+    with _refused(run):
+        for path in _standing(run):  # the config first: without it nothing here is taken for a run
+            remove(path)
+        shelf.clear(run)
+        sync(run)  # so that no power cut leaves the new config with old checkpoints
+        with replacing(run / CONFIG) as file:
+            file.write((json.dumps(config.to_json(), indent=2) + "\n").encode())
+
+
+def _make(run: Path) -> None:
+    with _refused(run):
         run.mkdir(parents=True, exist_ok=True)
-        (run / CONFIG).write_text(json.dumps(config.to_json(), indent=2) + "\n", encoding="utf-8")
+
+
+@contextlib.contextmanager
+def _refused(run: Path) -> Iterator[None]:
+    try:
+        yield
     except OSError as error:
-        with contextlib.suppress(OSError):
-            (run / CONFIG).unlink()  # half a config would pass for a run
-        raise UsageError(f"the run cannot be written to '{run}': {error.strerror}.") from error
+        raise UsageError(f"the run cannot be written to '{run}': {error.strerror}. Give another -o.") from error
 
 
 def saved_config(run: Path) -> Config:
@@ -41,9 +76,11 @@ def saved_config(run: Path) -> Config:
         UsageError: there is no run.
     """
     path = run / CONFIG
-    if not path.exists():
-        raise UsageError(f"nothing to resume: '{run}' holds no run. Start without --resume.")
-    return read_saved(path)
+    if path.exists():
+        return read_saved(path)
+    if _standing(run):
+        raise UsageError(f"nothing to resume: '{run}' has lost its {CONFIG}. Start anew with --overwrite.")
+    raise UsageError(f"nothing to resume: '{run}' holds no run. Start without --resume.")
 
 
 def refuse_standing(run: Path) -> None:
@@ -60,8 +97,10 @@ def refuse_standing(run: Path) -> None:
 
 def _standing(run: Path) -> list[Path]:
     """What a run in this folder has left."""
-    names = (CONFIG, METRICS, UNREADABLE, checkpoint.NAME, MODEL)
-    return [run / name for name in names if (run / name).exists()]
+    return [
+        *(run / name for name in (CONFIG, METRICS, UNREADABLE, MODEL) if (run / name).exists()),
+        *shelf.standing(run),
+    ]
 
 
 class Metrics:
@@ -89,21 +128,25 @@ class Metrics:
         return means
 
     def _append(self, values: dict[str, float]) -> None:
-        with _explained(self.path), self.path.open("a", encoding="utf-8") as file:
+        with explained(self.path), self.path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(values) + "\n")
 
     def _replace(self, text: str) -> None:
-        new = hidden_sibling(self.path)
-        try:
-            with _explained(self.path):
-                write_synced(new, text.encode())
-                new.replace(self.path)
-        finally:
-            new.unlink(missing_ok=True)
+        with explained(self.path), replacing(self.path) as file:
+            file.write(text.encode())
+
+
+def sync_metrics(run: Path) -> None:
+    """Before a checkpoint is written, so that no power cut leaves one that is ahead of them."""
+    path = run / METRICS
+    if path.exists():
+        with explained(path):
+            sync(path)
 
 
 @contextlib.contextmanager
-def _explained(path: Path) -> Iterator[None]:
+def explained(path: Path) -> Iterator[None]:
+    """Say in one line which file of a run could not be written, and that the run can go on."""
     try:
         yield
     except OSError as error:
@@ -127,5 +170,5 @@ def list_unreadable(run: Path, unreadable: dict[int, str], names: list[str]) -> 
         path.unlink(missing_ok=True)
         return
     rows = [f"{names[index]}\t{reason}".replace("\n", "\\n") for index, reason in sorted(unreadable.items())]
-    with _explained(path):
-        path.write_text("".join(f"{row}\n" for row in rows), encoding="utf-8", errors="backslashreplace")
+    with explained(path), replacing(path) as file:
+        file.write("".join(f"{row}\n" for row in rows).encode(errors="backslashreplace"))

@@ -21,7 +21,7 @@ from pauc_hub.training.data import ImageSource, TwoViews
 from pauc_hub.training.draws import Purpose, torch_draws
 from pauc_hub.training.estep import Expectation, all_features
 from pauc_hub.training.interruption import StopRequest
-from pauc_hub.training.machine import machine_of, out_of_memory_explained
+from pauc_hub.training.machine import limits_explained, machine_of
 from pauc_hub.training.mstep import learn
 from pauc_hub.training.state import Training, new_training
 
@@ -66,7 +66,7 @@ def rehearse(
     with (
         tempfile.TemporaryDirectory() as folder,
         progress_bar(None, "trying it out", quiet=quiet) as bar,
-        out_of_memory_explained(config),
+        limits_explained(config),
     ):
         state = new_training(Path(folder), config, source, device, workers or default_workers(), StopRequest(), True)
         if clustered:

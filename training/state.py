@@ -10,7 +10,7 @@ import torch
 from pauc_hub.device import choose_precision
 from pauc_hub.errors import Interrupted
 from pauc_hub.preprocess import Preprocessing
-from pauc_hub.training import checkpoint
+from pauc_hub.training import checkpoint, record
 from pauc_hub.training.augment import Augmentation
 from pauc_hub.training.checkpoint import Place
 from pauc_hub.training.config import Config
@@ -19,6 +19,7 @@ from pauc_hub.training.draws import Purpose, seed_for
 from pauc_hub.training.encoder import MomentumPair
 from pauc_hub.training.estep import Expectation
 from pauc_hub.training.interruption import StopRequest
+from pauc_hub.training.optimiser import new_optimiser
 
 PHOTOGRAPH = 160  # pixels; timm crops the margins of larger pictures, smaller ones are cut tightly already
 SECONDS_BETWEEN_CHECKPOINTS = 600  # at most this much work is lost to a power cut
@@ -43,7 +44,7 @@ class Training:
     loader: Loader
     augment: Augmentation
     pair: MomentumPair
-    optimiser: torch.optim.SGD
+    optimiser: torch.optim.Optimizer
     device: torch.device
     dtype: torch.dtype
     stop: StopRequest
@@ -75,6 +76,7 @@ class Training:
         place = Place(
             self.epoch, self.step, self.seconds, self.source.fingerprint(), command=self.command, watched=self.watched
         )
+        record.sync_metrics(self.run)
         checkpoint.save(self.run, place, self.pair, self.optimiser, self.expectation)
         self.saved = time.monotonic()
 
@@ -84,7 +86,7 @@ class Training:
 
     def resume_from(self, place: Place) -> None:
         """Stand where `place` says, with everything as the run's checkpoint holds it."""
-        self.expectation = checkpoint.restore(self.run, self.pair, self.optimiser, self.device)
+        self.expectation = checkpoint.restore(self.run, place, self.pair, self.optimiser, self.device)
         self.epoch, self.step, self.earlier_seconds = place.epoch, place.step, place.seconds
         self.command, self.watched = place.command, place.watched
 
@@ -109,7 +111,14 @@ def new_training(
     """At the very start: initial weights that follow from the seed alone."""
     with torch.random.fork_rng(devices=[]):  # the caller's own generator is left as it was
         torch.manual_seed(seed_for(config.seed, Purpose.WEIGHTS))
-        pair = MomentumPair(config.architecture, config.dim, config.queue or 0, config.norm_group)
+        pair = MomentumPair(
+            config.architecture,
+            config.dim,
+            config.queue or 0,
+            config.norm_group,
+            config.accumulate,
+            compiled=config.compile,
+        )
     pair.to(device).to(memory_format=torch.channels_last)
     preprocessing = Preprocessing(size=config.size, crop_pct=1.0 if config.size < PHOTOGRAPH else 0.875)
     return Training(
@@ -118,7 +127,7 @@ def new_training(
         loader=Loader(source, preprocessing, workers),
         augment=_augmentation(config, preprocessing),
         pair=pair,
-        optimiser=_optimiser(pair, config),
+        optimiser=new_optimiser(pair.query, config),
         device=device,
         dtype=choose_precision(config.precision, device),
         stop=stop,
@@ -137,12 +146,3 @@ def _augmentation(config: Config, preprocessing: Preprocessing) -> Augmentation:
         mean=preprocessing.mean,
         std=preprocessing.std,
     )
-
-
-def _optimiser(pair: MomentumPair, config: Config) -> torch.optim.SGD:
-    parameters = list(pair.query.parameters())
-    groups = [
-        {"params": [p for p in parameters if p.ndim > 1], "weight_decay": config.weight_decay},
-        {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},  # norms and biases
-    ]
-    return torch.optim.SGD(groups, lr=config.peak_lr, momentum=0.9)

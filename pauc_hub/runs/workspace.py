@@ -4,17 +4,16 @@ It holds `run.json`, what is being made; shards of what is done; and, towards th
 Renaming that to `finished/` is the moment from which the run is done: all that is left is to move its files.
 """
 
-import fcntl
 import json
-import os
 import shutil
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 
-from pauc_hub.durable import replacing, sync
+from pauc_hub.durable import remove, replacing, sync
 from pauc_hub.errors import PaucError
+from pauc_hub.locks import locked
 from pauc_hub.runs.plan import Plan
 from pauc_hub.runs.shards import Outcomes, read_shard, shards_in_a_row, write_shard
 from pauc_hub.tables.outputs import check_output, files_of, pca_path
@@ -88,7 +87,7 @@ class Workspace:
             self._shards[self._saved] = path
             self._saved = done
         for path in {*self._folder.iterdir()} - {*self._shards.values(), self._folder / RUN}:
-            _remove(path)
+            remove(path)
 
 
 def working_folder(output: Path) -> Path:
@@ -165,24 +164,8 @@ def _begin(folder: Path, plan: Plan) -> None:
         raise
 
 
-@contextmanager
-def _locked(folder: Path, output: Path) -> Iterator[None]:
-    """Keep other processes out; the system lifts the lock when this one ends, however it does."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        _lock(descriptor, output)
-        yield
-    finally:
-        os.close(descriptor)
-
-
-def _lock(descriptor: int, output: Path) -> None:
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        raise PaucError(f"another process is writing '{output}'. Wait for it, or name another output.") from error
-    except OSError:  # a file system without locks; then whoever starts two runs on one output loses work
-        pass
+def _locked(folder: Path, output: Path) -> AbstractContextManager[None]:
+    return locked(folder, f"another process is writing '{output}'. Wait for it, or name another output.")
 
 
 @contextmanager
@@ -210,13 +193,6 @@ def _settle(folder: Path, output: Path) -> None:
         path.replace(place)
     sync(output.parent)
     for path in {*folder.iterdir()} - {finished}:
-        _remove(path)
-    _remove(finished)  # after all others, since it says that nothing else here is needed
+        remove(path)
+    remove(finished)  # after all others, since it says that nothing else here is needed
     folder.rmdir()
-
-
-def _remove(path: Path) -> None:
-    if path.is_dir():
-        shutil.rmtree(path)
-    else:
-        path.unlink()

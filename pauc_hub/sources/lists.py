@@ -51,7 +51,7 @@ def _listed(line: bytes, base: str) -> Listed:
         return remote.named(text)
     if remote.is_url(base):
         return remote.named(f"{base}/{text}", readable(text))
-    return ImageFile(readable(text), Path(base, text))
+    return ImageFile(readable(text), str(Path(base, text)))
 
 
 def _stored(files: Sequence[Listed]) -> list[File]:

@@ -20,7 +20,7 @@ def open_local(place: str) -> Source:
     if path.is_dir():
         return recognise(absolute(path), partial(walk, path), stored)
     if path.exists():
-        return of_one_file(absolute(path), ImageFile(readable(path.name), path), stored)
+        return of_one_file(absolute(path), ImageFile(readable(path.name), place), stored)
     if not is_pattern(place):
         raise UsageError(f"no such file or folder: '{readable(place)}'")
     matches = [file for piece in write_out(place) for file in _matches(piece)]
@@ -66,4 +66,4 @@ def _named(files: Sequence[str], start: int, suffixes: Iterable[str]) -> Iterato
     endings = tuple(suffixes)
     for file in files:
         if file.lower().endswith(endings):
-            yield ImageFile(readable(file[start:]), Path(file))
+            yield ImageFile(readable(file[start:]), file)

@@ -8,8 +8,9 @@ import pytest
 from PIL import Image
 
 from pauc_hub.cli import run
-from pauc_hub.cli.training import show_estimate, span
+from pauc_hub.cli.training import show_estimate, show_settings, span
 from pauc_hub.training import rehearsal
+from pauc_hub.training.auto import Choice
 from pauc_hub.training.config import Config
 from pauc_hub.training.rehearsal import Estimate
 
@@ -32,7 +33,7 @@ def test_settings_and_estimate_are_told_and_nothing_is_left(here: Path, capsys: 
     printed = capsys.readouterr()
     heading, *chosen = printed.err.splitlines()
     assert heading == "40 images; chosen for them and this machine, where nothing else was asked for:"
-    names = ["architecture", "size", "batch_size", "norm_group", "clusters", "queue", "lr"]
+    names = ["size", "architecture", "batch_size", "norm_group", "clusters", "queue", "lr"]
     assert [line.split()[0] for line in chosen] == names
     assert all(line.startswith("  ") and line.endswith(")") for line in chosen)
     time, memory = printed.out.splitlines()
@@ -56,6 +57,18 @@ def test_the_object_holds_settings_reasons_and_estimate(here: Path, capsys: pyte
     assert found["estimate"].keys() == Estimate.__dataclass_fields__.keys()
     assert found["estimate"]["seconds"] > 0
     assert sorted(path.name for path in here.iterdir()) == ["mine.toml", "photos"]
+
+
+def test_a_learning_rate_that_was_given_is_told_with_what_becomes_of_it(capsys: pytest.CaptureFixture[str]) -> None:
+    config = Config(lr=0.06, batch_size=512)
+    show_settings(config, [Choice("queue", 4096, "why")], 9, quiet=False)
+    *_, queue, rate = capsys.readouterr().err.splitlines()
+    assert queue == "  queue 4096  (why)"
+    assert rate == "lr 0.06  (for a batch of 256, and in proportion: 0.12 for 512)"
+    show_settings(config, [Choice("lr", 0.06, "why")], 9, quiet=False)
+    assert capsys.readouterr().err.splitlines()[-1] == "  lr 0.06  (why)"
+    show_settings(config, [], 9, quiet=True)
+    assert capsys.readouterr().err == ""
 
 
 def test_a_run_that_stands_there_does_not_matter(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:

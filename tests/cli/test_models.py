@@ -16,8 +16,9 @@ HEAVY = ("torch", "torchvision", "timm", "pyarrow", "PIL", "numpy", "safetensors
 def test_lists_what_is_bundled_and_what_is_not_yet(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["models"]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert [line.split()[0] for line in lines] == sorted([*(path.name for path in bundled_folders()), "pauc_resnet50"])
-    assert lines[-1].endswith("resnet50; no weights are bundled yet")
+    bare = ["pauc_resnet18_cifar", "pauc_resnet18_cifar_pool", "pauc_resnet50", "pauc_resnet50_cifar"]
+    assert [line.split()[0] for line in lines] == sorted([*(path.name for path in bundled_folders()), *bare])
+    assert lines[-1].endswith("resnet50 with a CIFAR stem; no weights are bundled yet")
 
 
 def test_json_is_one_object(capsys: pytest.CaptureFixture[str]) -> None:

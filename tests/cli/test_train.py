@@ -19,6 +19,7 @@ from PIL import Image
 from pauc_hub.cli import run
 from pauc_hub.cli.train import train
 from pauc_hub.folder import open_folder
+from pauc_hub.locks import locked
 from pauc_hub.training.config import Config
 
 SETTINGS = """\
@@ -32,7 +33,7 @@ precision = "fp32"
 kmeans = "torch"
 """
 TRAIN = ("train", "photos", "-o", "run", "--config", "tiny.toml", "--device", "cpu", "--workers", "1")
-FILES = ["checkpoint.safetensors", "config.json", "metrics.jsonl", "model"]
+FILES = ["checkpoints", "config.json", "metrics.jsonl", "model"]
 
 
 def write_photos(root: Path, count: int = 60) -> None:
@@ -271,6 +272,25 @@ def test_a_resume_with_other_images_is_refused(there: Path, capsys: pytest.Captu
     )
 
 
+def test_a_second_process_is_refused(there: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    before = {path: path.stat().st_mtime_ns for path in (there / "run").rglob("*")}
+    with locked(there / "run", "nobody else is there"):
+        for option in ("--resume", "--overwrite"):
+            assert run(["train", "photos", "-o", "run", option]) == 1
+            *_, said = capsys.readouterr().err.splitlines()
+            assert said == "error: another process is training into 'run'. Wait for it, or give another -o."
+    assert {path: path.stat().st_mtime_ns for path in (there / "run").rglob("*")} == before
+
+
+def test_an_output_that_is_a_file_is_refused(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (here / "run").write_text("mine")
+    assert run([*TRAIN, "--quiet"]) == 2
+    assert capsys.readouterr().err == "error: the run cannot be written to 'run': File exists. Give another -o.\n"
+    assert run(["train", "photos", "-o", "run", "--resume"]) == 2
+    assert capsys.readouterr().err == "error: nothing to resume: 'run' holds no run. Start without --resume.\n"
+    assert (here / "run").read_text() == "mine"
+
+
 # --- signals
 
 
@@ -297,7 +317,7 @@ def test_signals_save_and_say_how_to_go_on(here: Path, capsys: pytest.CaptureFix
         _, reason, again = stopped(here, command, number).partition("; all that was done is saved. Go on with: pauc ")
         assert reason
         assert again == "train photos -o run --resume\n"
-        assert left(here / "run") == ["checkpoint.safetensors", "config.json", "metrics.jsonl"]
+        assert left(here / "run") == ["checkpoints", "config.json", "metrics.jsonl"]
         command = shlex.split(again)
     assert run(command) == 0
     assert capsys.readouterr().out.startswith("run/model: trained.")

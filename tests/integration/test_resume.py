@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import os
+import shutil
 import signal
 from collections.abc import Callable
 from pathlib import Path
@@ -13,10 +14,10 @@ import pytest
 import torch
 from PIL import Image
 
-from pauc_hub.errors import Interrupted, UsageError
+from pauc_hub.errors import Interrupted, TrainingFailed, UsageError
 from pauc_hub.folder import open_folder
 from pauc_hub.training import config as config_module
-from pauc_hub.training import estep, loop, mstep, record
+from pauc_hub.training import estep, loop, mstep, record, shelf, state
 from pauc_hub.training.config import Config
 
 CONFIG = Config(
@@ -128,25 +129,121 @@ def test_a_stopped_and_resumed_run_equals_the_undisturbed_one(
     assert same(weights(run), weights(undisturbed))
 
 
-def test_work_after_the_last_checkpoint_is_done_again_and_not_told_twice(
-    images: Path, undisturbed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A crash: nothing is saved at the moment itself."""
-    run, calls = tmp_path / "run", 0
+@pytest.mark.parametrize(
+    "settings",
+    [{"optimiser": "adamw", "lr": 0.001, "momentum_rises": True}, {"optimiser": "lars", "lr": 5.0}],
+    ids=lambda settings: settings["optimiser"],
+)
+def test_the_other_optimisers_resume_exactly_too(settings: dict[str, Any], images: Path, tmp_path: Path) -> None:
+    config = dataclasses.replace(CONFIG, epochs=2, **settings)
+    undisturbed, run = tmp_path / "undisturbed", tmp_path / "run"
+    loop.train(images, undisturbed, config, quiet=True)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(loop, "learn", after_call(2, mstep.learn))
+        with pytest.raises(Interrupted):
+            loop.train(images, run, config, quiet=True)
+    loop.train(images, run, resume=True, quiet=True)
+    assert losses(run) == losses(undisturbed)
+    assert same(weights(run), weights(undisturbed))
+
+
+def crash_in_step(count: int, monkeypatch: pytest.MonkeyPatch, images: Path, run: Path) -> None:
+    calls = 0
 
     def crash(*arguments: Any) -> Any:
         nonlocal calls
         calls += 1
-        if calls == STEPS + 3:
+        if calls == count:
             raise MemoryError
         return mstep.learn(*arguments)
 
-    monkeypatch.setattr(loop, "learn", crash)
-    with pytest.raises(MemoryError):
-        loop.train(images, run, CONFIG, quiet=True)
+    with monkeypatch.context() as patch:
+        patch.setattr(loop, "learn", crash)
+        with pytest.raises(MemoryError):
+            loop.train(images, run, CONFIG, quiet=True)
+
+
+def test_work_after_the_last_checkpoint_is_done_again_and_not_told_twice(
+    images: Path, undisturbed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A crash: nothing is saved at the moment itself."""
+    run = tmp_path / "run"
+    crash_in_step(STEPS + 3, monkeypatch, images, run)
     assert len(losses(run)) == STEPS + 1 + 2  # two steps past the checkpoint of the first epoch
     loop.train(images, run, resume=True, quiet=True)
     assert losses(run) == losses(undisturbed)
+
+
+@pytest.mark.parametrize(("seconds", "saved"), [(0, STEPS + 2), (600, STEPS)])
+def test_within_an_epoch_checkpoints_come_by_time(
+    images: Path, undisturbed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seconds: int, saved: int
+) -> None:
+    """And then the folders move, which changes nothing."""
+    assert state.SECONDS_BETWEEN_CHECKPOINTS == 600
+    monkeypatch.setattr(state, "SECONDS_BETWEEN_CHECKPOINTS", seconds)
+    crash_in_step(STEPS + 3, monkeypatch, images, tmp_path / "run")
+    run = (tmp_path / "run").rename(tmp_path / "moved")
+    elsewhere = shutil.copytree(images, tmp_path / "elsewhere")
+    steps = 0
+
+    def counted(*arguments: Any) -> Any:
+        nonlocal steps
+        steps += 1
+        return mstep.learn(*arguments)
+
+    monkeypatch.setattr(loop, "learn", counted)
+    loop.train(elsewhere, run, resume=True, quiet=True)
+    assert steps == STEPS * CONFIG.epochs - saved
+    assert losses(run) == losses(undisturbed)
+    assert same(weights(run), weights(undisturbed))
+
+
+def test_with_a_damaged_checkpoint_the_run_goes_on_from_the_one_before(
+    images: Path, undisturbed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = tmp_path / "run"
+    crash_in_step(2 * STEPS + 2, monkeypatch, images, run)
+    newest, before = shelf.standing(run)
+    assert (newest.stem, before.stem) == ("00002-0000000", "00001-0000000")
+    newest.write_bytes(newest.read_bytes()[:-1])
+    loop.train(images, run, resume=True)
+    warnings = [line for line in capsys.readouterr().err.splitlines() if line.startswith("warning: ")]
+    assert len(warnings) == 1
+    assert warnings[0].endswith("going on from the checkpoint before it, at epoch 2, step 0")
+    assert losses(run) == losses(undisturbed)
+    assert same(weights(run), weights(undisturbed))
+    assert len(shelf.standing(run)) == 1
+
+
+def test_a_run_without_a_checkpoint_begins_at_the_start(images: Path, undisturbed: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    record.begin(run, CONFIG.resolve(43), overwrite=False)
+    loop.train(images, run, resume=True, quiet=True)
+    assert losses(run) == losses(undisturbed)
+    assert same(weights(run), weights(undisturbed))
+
+
+def test_a_disk_without_room_for_a_checkpoint_is_told_of_at_once(
+    images: Path, tmp_path: Path, files_of_at_most: Any
+) -> None:
+    with files_of_at_most(100_000), pytest.raises(TrainingFailed, match=r"checkpoint could not be written.*too large"):
+        loop.train(images, tmp_path / "run", CONFIG, quiet=True)
+    assert sorted(path.name for path in (tmp_path / "run").iterdir()) == ["checkpoints", "config.json"]
+    assert list((tmp_path / "run" / "checkpoints").iterdir()) == []
+
+
+def test_a_model_folder_that_does_not_fit_is_one_line_and_leaves_the_run(
+    images: Path, undisturbed: Path, tmp_path: Path, files_of_at_most: Any
+) -> None:
+    run = shutil.copytree(undisturbed, tmp_path / "run")
+    before = weights(run)
+    with files_of_at_most(100_000), pytest.raises(TrainingFailed) as failed:
+        loop.train(images, run, resume=True, quiet=True)
+    assert str(failed.value) == (
+        f"'{run / 'model'}' could not be written (File too large). What was saved before still stands: --resume."
+    )
+    assert same(weights(run), before)
+    assert sorted(path.name for path in run.iterdir()) == ["checkpoints", "config.json", "metrics.jsonl", "model"]
 
 
 def test_resuming_with_other_images_is_refused(images: Path, undisturbed: Path, tmp_path: Path) -> None:

@@ -1,17 +1,13 @@
 """`pauc embed`, killed with SIGKILL at seeded random moments and given again, ends as if nothing had happened."""
 
-import json
-import os
 import random
-import select
 import signal
-import subprocess
-import sys
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -23,9 +19,7 @@ IMAGES, BATCH = 90, 2
 OLD = b"a table that is to be replaced"
 ENDED = {0, 3}  # done; done, but some images were unreadable
 STAGES = ("starting", "embedding", "joining", "publishing", "published")
-# Imports once what takes seconds, and forks a process for each command; torch has started no thread by then.
-SERVER = """
-import json, os, sys
+PROGRAM = """
 import pyarrow.parquet, timm, torch
 from PIL import Image
 import pauc_hub.model, pauc_hub.runs.tabulate
@@ -35,32 +29,21 @@ from pauc_hub.cli import run
 workspace.SHARD_SECONDS = 0  # a shard a batch
 Image.init()
 run(["embed", "/nowhere"])  # parses, and ends before torch has anything to do
-for words in sys.stdin:
-    if (process := os.fork()) == 0:
-        os._exit(run(json.loads(words)))
-    print(process, flush=True)
-    _, status = os.waitpid(process, 0)
-    print(os.waitstatus_to_exitcode(status), flush=True)
 """
 
-Server = subprocess.Popen[str]
 Moment = tuple[str, float]  # a stage, and the share of it that is over
 
 
 @pytest.fixture(scope="module")
-def server() -> Iterator[Server]:
-    program = [sys.executable, "-c", SERVER]
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    pipe, nowhere = subprocess.PIPE, subprocess.DEVNULL
-    with subprocess.Popen(program, stdin=pipe, stdout=pipe, stderr=nowhere, text=True, env=environment) as process:
-        yield process
-        process.kill()  # quicker than its own end
+def server(fork_server: Any) -> Iterator[Any]:
+    with fork_server(PROGRAM) as server:
+        yield server
 
 
 class Run:
     """One command, given again and again, each time in a process of its own; and the files that show how far it is."""
 
-    def __init__(self, server: Server, folder: Path, words: Sequence[str]) -> None:
+    def __init__(self, server: Any, folder: Path, words: Sequence[str]) -> None:
         self.folder, self.table, self.errors = folder, folder / "t.parquet", folder / "t.errors.parquet"
         self.batch_sizes: Sequence[int] = (BATCH,)
         """One is drawn for each start."""
@@ -69,20 +52,9 @@ class Run:
         self._seconds: dict[str, float] = {}
 
     def _start(self) -> int:
-        """The process, as a file descriptor that becomes readable when it ends."""
-        assert self._server.stdin
+        """The process, as the server tells of it."""
         words = [*self._words, "--batch-size", str(self._draw.choice(self.batch_sizes))]
-        print(json.dumps(words), file=self._server.stdin, flush=True)
-        return os.pidfd_open(self._answer())
-
-    def _end(self, process: int) -> int:
-        """Wait for it; the exit code, less than 0 where a signal ended it."""
-        os.close(process)
-        return self._answer()
-
-    def _answer(self) -> int:
-        assert self._server.stdout
-        return int(self._server.stdout.readline())
+        return int(self._server.start(words))
 
     def shards(self) -> int:
         return len(list(self._work.glob("*.arrow")))
@@ -99,20 +71,20 @@ class Run:
     def time(self) -> None:
         """Let it run from the beginning to the end, and note how long each stage takes."""
         process, seen = self._start(), {"starting": time.monotonic()}
-        while not over(process, 0.002):
+        while not self._server.over(process, 0.002):
             seen.setdefault(self.stage(), time.monotonic())
-        assert self._end(process) in ENDED
+        assert self._server.end(process) in ENDED
         seen.setdefault("publishing", seen.setdefault("published", time.monotonic()))  # it may be too quick to be seen
         self._seconds = {stage: seen[after] - seen[stage] for stage, after in pairwise(STAGES)}
 
     def kill(self, stage: str, share: float) -> str | None:
         """Start it, kill it once it is that far, and tell how far it was; None where it ended before."""
         process, done = self._start(), self.shards()
-        while not over(process, 0.002) and not self._reached(stage, done):
+        while not self._server.over(process, 0.002) and not self._reached(stage, done):
             pass
-        if not over(process, share * self._seconds[stage]):
+        if not self._server.over(process, share * self._seconds[stage]):
             signal.pidfd_send_signal(process, signal.SIGKILL)
-        if (code := self._end(process)) == -signal.SIGKILL:
+        if (code := self._server.end(process)) == -signal.SIGKILL:
             return "starting" if self.stage() == "embedding" and self.shards() == done else self.stage()
         assert code in ENDED
         return None
@@ -123,7 +95,7 @@ class Run:
         return STAGES.index(self.stage()) >= STAGES.index(stage)
 
     def finish(self) -> None:
-        assert self._end(self._start()) in ENDED
+        assert self._server.end(self._start()) in ENDED
 
     def tables(self) -> dict[str, bytes]:
         """All that it left; nothing else may lie there."""
@@ -136,11 +108,6 @@ class Run:
         assert self.tables() == whole
         for path in (self.table, self.errors):
             path.unlink() if before is None else path.write_bytes(before)
-
-
-def over(process: int, seconds: float) -> bool:
-    """Wait so long for a process to end; whether it has."""
-    return bool(select.select([process], [], [], seconds)[0])
 
 
 def moments(seed: int, **counts: int) -> list[Moment]:
@@ -192,9 +159,7 @@ def words(photos: Path, model_folder: Path) -> list[str]:
     return ["embed", str(photos), "-o", str(table), *fixed]
 
 
-def test_the_tables_are_byte_for_byte_those_of_an_undisturbed_run(
-    server: Server, photos: Path, words: list[str]
-) -> None:
+def test_the_tables_are_byte_for_byte_those_of_an_undisturbed_run(server: Any, photos: Path, words: list[str]) -> None:
     run = Run(server, photos.parent, words)
     run.time()
     whole = run.tables()
@@ -207,7 +172,7 @@ def test_the_tables_are_byte_for_byte_those_of_an_undisturbed_run(
     assert len({shards for _, shards in met if shards}) >= 5  # so not at one place again and again
 
 
-def test_the_old_table_stays_until_the_new_one_is_whole(server: Server, photos: Path, words: list[str]) -> None:
+def test_the_old_table_stays_until_the_new_one_is_whole(server: Any, photos: Path, words: list[str]) -> None:
     run = Run(server, photos.parent, [*words, "--overwrite"])
     run.time()
     whole = run.tables()
@@ -218,7 +183,7 @@ def test_the_old_table_stays_until_the_new_one_is_whole(server: Server, photos: 
     assert len(stages) >= 2
 
 
-def test_at_other_batch_sizes_the_rows_are_the_same(server: Server, photos: Path, words: list[str]) -> None:
+def test_at_other_batch_sizes_the_rows_are_the_same(server: Any, photos: Path, words: list[str]) -> None:
     run = Run(server, photos.parent, words)
     run.time()
     whole, errors = read_table(run.table), run.errors.read_bytes()

@@ -44,9 +44,9 @@ def assert_holds(model: nn.Module, weights: dict[str, Tensor], *except_for: str)
 
 
 def test_timm_lists_the_architectures_and_their_weights() -> None:
-    assert timm.list_models("pauc*") == ["pauc_resnet18", "pauc_resnet50"]
+    assert timm.list_models("pauc*") == sorted(registration.ARCHITECTURES)
     assert timm.list_models("pauc*", pretrained=True) == [TINY]
-    assert timm.list_models(module="backbones") == ["pauc_resnet18", "pauc_resnet50"]
+    assert timm.list_models(module="backbones") == sorted(registration.ARCHITECTURES)
     assert timm.is_model("pauc_resnet50")
     assert timm.models.is_model_pretrained("pauc_resnet18")
     assert not timm.models.is_model_pretrained("pauc_resnet50")
@@ -66,7 +66,7 @@ def test_without_pretrained_the_weights_are_random(weights: dict[str, Tensor]) -
     assert not torch.equal(create().conv1.weight, weights[STEM])
 
 
-@pytest.mark.parametrize(("name", "stock"), sorted(registration.ARCHITECTURES.items()))
+@pytest.mark.parametrize(("name", "stock"), [("pauc_resnet18", "resnet18"), ("pauc_resnet50", "resnet50")])
 def test_the_architectures_are_timms_own(name: str, stock: str, images: Tensor) -> None:
     ours, theirs = create(name), create(stock, num_classes=0)
     theirs.load_state_dict(ours.state_dict())

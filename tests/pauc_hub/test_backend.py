@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from pauc_hub import backend as module
+from pauc_hub.architectures import NETWORKS
 from pauc_hub.backend import choose_backend
 from pauc_hub.errors import UsageError
 
@@ -20,6 +21,7 @@ def installed(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -
     ("installed", "device", "architecture", "backend"),
     [
         (True, CPU, "resnet50", "openvino"),
+        (True, CPU, "pauc_resnet18_cifar", "openvino"),
         (True, GPU, "resnet50", "torch"),
         (True, CPU, "convnext_tiny", "torch"),
         (False, CPU, "resnet50", "torch"),
@@ -36,7 +38,7 @@ def test_auto_is_openvino_where_it_can(installed: None, device: torch.device, ar
 UNKNOWN = "unknown backend 'onnx'. Use one of auto, torch, openvino."
 CANNOT = "--backend openvino cannot be used here: "
 NOT_THERE = "it computes on the CPU, not on 'cuda:0'. Give --device cpu, or use `auto` or `torch`."
-NOT_THAT = "it runs resnet18, resnet34, resnet50, resnet101, not 'vit_b'. Use `auto` or `torch`."
+NOT_THAT = f"it runs {', '.join(NETWORKS)}, not 'vit_b'. Use `auto` or `torch`."
 NOT_INSTALLED = "it is not installed. `pip install 'pauc-hub[openvino]'` does that; or use `auto` or `torch`."
 
 

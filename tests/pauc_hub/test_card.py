@@ -140,6 +140,13 @@ def test_receipts_name_command_code_data_and_every_setting() -> None:
     assert "- Code: an installed package; " in card(commit=None)
 
 
+def test_a_folder_of_an_architecture_of_ours_is_not_promised_to_plain_timm() -> None:
+    text = card(architecture="pauc_resnet18_cifar")
+    assert "timm reads this folder once pauc-hub is imported:\n\n```python\nimport pauc_hub, timm\n" in text
+    assert "without pauc-hub" not in text
+    assert "Plain timm reads this folder without pauc-hub:\n\n```python\nimport timm\n" in card()
+
+
 def test_it_is_markdown_without_loose_ends() -> None:
     lines = card().splitlines()
     assert all(line == line.rstrip() for line in lines)

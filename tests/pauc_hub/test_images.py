@@ -86,8 +86,8 @@ def test_a_folder_that_cannot_be_listed_is_handed_on_to_the_reader(
     (tmp_path / "locked").mkdir()
     scandir = os.scandir
 
-    def refuse_locked(path: Path) -> object:
-        if path.name == "locked":
+    def refuse_locked(path: str) -> object:
+        if Path(path).name == "locked":
             raise PermissionError(13, "Permission denied")
         return scandir(path)
 

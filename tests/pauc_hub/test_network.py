@@ -8,7 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from pauc_hub import network
-from pauc_hub.network import DEPTHS, HAS_ONEDNN, build_network, can_fuse, fold_batch_norm
+from pauc_hub.architectures import NETWORKS
+from pauc_hub.network import HAS_ONEDNN, build_network, can_fuse, fold_batch_norm
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -38,7 +39,7 @@ def assert_near(features: Tensor, expected: Tensor, tolerance: float) -> None:
 
 
 @pytest.mark.parametrize("fuses", [True, False], ids=["fused", "plain"])
-@pytest.mark.parametrize("architecture", DEPTHS)
+@pytest.mark.parametrize("architecture", NETWORKS)
 def test_gives_the_features_of_timm(architecture: str, fuses: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     backbone, pixels = untrained(architecture), torch.randn(3, 3, 65, 65)
     given = pixels.clone()

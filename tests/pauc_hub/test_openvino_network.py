@@ -16,8 +16,9 @@ from PIL import Image
 from torch import nn
 from torch.nn import functional as F
 
+from pauc_hub.architectures import NETWORKS
 from pauc_hub.model import Model, load
-from pauc_hub.network import DEPTHS, FoldedResNet, build_network
+from pauc_hub.network import FoldedResNet, build_network
 from pauc_hub.openvino_network import OpenVinoNetwork
 
 pytestmark = pytest.mark.skipif(find_spec("openvino") is None, reason="needs OpenVINO (extra `openvino`)")
@@ -47,7 +48,7 @@ def pixels() -> torch.Tensor:
     return torch.randn(3, 3, SIDE, SIDE).to(memory_format=torch.channels_last)
 
 
-@pytest.mark.parametrize("architecture", DEPTHS)
+@pytest.mark.parametrize("architecture", NETWORKS)
 def test_gives_the_features_of_torch(architecture: str, pixels: torch.Tensor) -> None:
     network = folded(architecture)
     features, expected = OpenVinoNetwork(network, SIDE, torch.float32)(pixels), network(pixels)

@@ -159,7 +159,7 @@ def test_only_folders_of_our_architectures_count_as_bundled(weights: Path) -> No
 
 
 def test_names_are_the_architectures_and_their_weights(weights: Path) -> None:
-    assert model_names() == ["pauc_resnet18", "pauc_resnet18.a", "pauc_resnet18.b", "pauc_resnet50"]
+    assert model_names() == sorted([*registration.ARCHITECTURES, "pauc_resnet18.a", "pauc_resnet18.b"])
 
 
 @pytest.mark.parametrize(
@@ -184,7 +184,13 @@ def test_a_name_leads_to_its_folder_or_nowhere(weights: Path, name: str, found: 
 def test_without_any_weights_the_architectures_remain(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(registration, "WEIGHTS", tmp_path / "absent")
     assert bundled_folders() == []
-    assert model_names() == ["pauc_resnet18", "pauc_resnet50"]
+    assert model_names() == [
+        "pauc_resnet18",
+        "pauc_resnet18_cifar",
+        "pauc_resnet18_cifar_pool",
+        "pauc_resnet50",
+        "pauc_resnet50_cifar",
+    ]
 
 
 def test_the_bundled_folder_is_in_the_package() -> None:

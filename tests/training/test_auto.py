@@ -9,7 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
-from pauc_hub.training.auto import Choice, Facts, choose, consequences, usual_side
+from pauc_hub.training.auto import Choice, Facts, choose, consequences, scaling, usual_side
 from pauc_hub.training.config import Config
 from pauc_hub.training.data import open_source
 from pauc_hub.training.machine import Machine, machine_of
@@ -33,15 +33,17 @@ RULES: list[tuple[int, int, Machine, tuple[str, int, int, int, int]]] = [
     (2100, 96, CPU, ("resnet18", 64, 128, 64, 200)),
     (50_000, 32, CPU, ("resnet18", 32, 256, 64, 40)),
     (1_300_000, 500, CPU, ("resnet18", 64, 256, 64, 10)),
-    (20, 20, LARGE_GPU, ("resnet18", 32, 20, 32, 800)),
+    (20, 20, LARGE_GPU, ("pauc_resnet18_cifar", 32, 20, 32, 800)),
     (120, 500, LARGE_GPU, ("resnet18", 224, 64, 32, 800)),
-    (50_000, 32, LARGE_GPU, ("resnet18", 32, 256, 64, 400)),
+    (50_000, 32, LARGE_GPU, ("pauc_resnet18_cifar", 32, 256, 64, 400)),
     (199_999, 96, LARGE_GPU, ("resnet18", 96, 256, 64, 100)),
     (200_000, 127, LARGE_GPU, ("resnet50", 96, 256, 64, 100)),
     (1_300_000, 500, LARGE_GPU, ("resnet50", 224, 256, 64, 100)),
     (1_300_000, 500, SMALL_GPU, ("resnet50", 224, 64, 32, 100)),  # 4 GiB for 49 MiB an image: 83
     (1_300_000, 500, SMALL_GPU._replace(wide=True), ("resnet50", 224, 64, 32, 100)),  # 41, but 64 at least
     (1_300_000, 160, SMALL_GPU, ("resnet50", 160, 160, 64, 100)),  # 163
+    (500_000, 40, LARGE_GPU, ("pauc_resnet50_cifar", 32, 256, 64, 100)),
+    (500_000, 40, SMALL_GPU, ("pauc_resnet50_cifar", 32, 256, 64, 100)),  # 4 GiB for 700 / 7² MiB an image: 286
     (50_000, 500, SMALL_GPU._replace(wide=True), ("resnet18", 224, 128, 64, 400)),  # 4 GiB for 30 MiB an image: 136
 ]
 
@@ -64,6 +66,7 @@ def test_what_is_chosen_can_be_trained(images: int, side: int, machine: Machine)
 def test_what_is_given_is_not_chosen_and_the_rest_agrees_with_it() -> None:
     plain = chosen(1_300_000, 500, SMALL_GPU)
     assert chosen(1_300_000, 500, SMALL_GPU, epochs=3, dim=64) == {n: v for n, v in plain.items() if n != "epochs"}
+    assert chosen(1000, 500, LARGE_GPU, size=32)["architecture"] == "pauc_resnet18_cifar"  # views decide, not images
     smaller = chosen(1_300_000, 500, SMALL_GPU, architecture="resnet18", size=128)
     assert smaller.keys() == {"batch_size", "norm_group", "epochs"}
     assert smaller["batch_size"] == 256  # 4 GiB for 15 / (224 / 128)² MiB an image: 836
@@ -84,6 +87,8 @@ def test_every_choice_says_why() -> None:
         "norm_group": "images that share batch statistics; a batch needs two such groups",
         "epochs": "100 to 800, to see about 20,000,000 images in all: hours with a GPU",
     }
+    told = {choice.name: choice.reason for choice in choose(Facts(120, 40, LARGE_GPU), {})}
+    assert told["architecture"].endswith("a GPU and 120; the usual stem leaves too little of views so small")
     told = {choice.name: choice.reason for choice in choose(Facts(120, 375, CPU), {})}
     assert told["size"].endswith("a CPU takes too long over more than 64")
     assert told["batch_size"] == "16 batches an epoch or more, of 64 to 256 images"
@@ -96,6 +101,8 @@ def test_what_the_number_of_images_decided_is_told_too() -> None:
     rate = Choice("lr", 0.08, "for a batch of 256, and in proportion: 0.02 for 64")
     assert consequences(config, {}) == [clusters, queue, rate]
     assert consequences(config, {"queue": 448, "lr": 0.08, "clusters": None}) == [clusters]
+    adamw = Config(batch_size=64, lr=0.001, optimiser="adamw")
+    assert scaling(adamw) == "for a batch of 256, and by its square root: 0.0005 for 64"
 
 
 def test_the_usual_side_is_the_median_of_the_shorter_ones(tmp_path: Path) -> None:

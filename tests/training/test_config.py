@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from pauc_hub.architectures import NETWORKS
 from pauc_hub.errors import UsageError
 from pauc_hub.training import config as module
 from pauc_hub.training.config import Config, default_clusters, default_queue, from_mapping, read_config, read_saved
@@ -61,12 +62,24 @@ def test_there_is_a_first_epoch_without_prototypes_and_the_rate_follows_the_batc
     assert [Config(epochs=epochs).warmup_epochs for epochs in (1, 4, 30, 100)] == [1, 1, 3, 10]
     assert Config(epochs=10, warmup=0.0).warmup_epochs == 1
     assert Config(batch_size=512, lr=0.1).peak_lr == pytest.approx(0.2)
+    assert Config(batch_size=1024, lr=0.3, optimiser="lars").peak_lr == pytest.approx(1.2)
+    assert Config(batch_size=1024, lr=0.001, optimiser="adamw").peak_lr == pytest.approx(0.002)
 
 
 JITTER = " must lie in [0, 1], the fourth, hue, in [0, 0.5]"
 BAD_VALUES = [
     ({"objective": "moco"}, "objective 'moco' is none of infonce, protonce, pauc"),
-    ({"architecture": "vit"}, "architecture 'vit' is none of resnet18, resnet34, resnet50, resnet101"),
+    ({"architecture": "vit"}, f"architecture 'vit' is none of {', '.join(NETWORKS)}"),
+    ({"optimiser": "adam"}, "optimiser 'adam' is none of sgd, lars, adamw"),
+    ({"optimiser": "adamw"}, "lr 0.06 is none for adamw: give 0.02 or less, about 0.001"),
+    (
+        {"accumulate": 5},
+        "accumulate 5 must be 1 to 4, the batch-norm groups of a batch (batch_size / norm_group)",
+    ),
+    (
+        {"accumulate": 0, "batch_size": 40},
+        "accumulate 0 must be 1 to 1, the batch-norm groups of a batch (batch_size / norm_group)",
+    ),
     ({"precision": "fp16"}, "precision 'fp16' is none of auto, fp32, bf16"),
     ({"kmeans": "sklearn"}, "kmeans 'sklearn' is none of auto, torch, faiss"),
     ({"size": 31}, "size 31 must be 32 or more"),
@@ -134,6 +147,8 @@ def test_the_edges_of_the_ranges_are_allowed() -> None:
         "lr_warmup": 0.0,
         "momentum": 0.0,
         "weight_decay": 0.0,
+        "optimiser": "adamw",
+        "lr": 0.02,
     }
     assert Config(**settings).problems(20) == []
 

@@ -8,7 +8,7 @@ import tomllib
 from itertools import pairwise
 from pathlib import Path
 
-from pauc_hub.training import checkpoint, config, record
+from pauc_hub.training import config, record, shelf
 from pauc_hub.training.config import Config, from_mapping
 
 PAGE = (Path(__file__).resolve().parents[2] / "docs" / "training.md").read_text()
@@ -49,5 +49,5 @@ def test_the_example_of_a_settings_file_is_one() -> None:
 
 
 def test_every_file_of_a_run_is_named() -> None:
-    for name in (record.CONFIG, record.METRICS, record.UNREADABLE, checkpoint.NAME, f"{record.MODEL}/"):
+    for name in (record.CONFIG, record.METRICS, record.UNREADABLE, f"{shelf.FOLDER}/", f"{record.MODEL}/"):
         assert f"| `{name}` |" in PAGE

@@ -1,5 +1,7 @@
 """Encoder, momentum twin and queue: what follows what, and what is left alone."""
 
+from functools import partial
+
 import pytest
 import torch
 from torch import nn
@@ -94,3 +96,63 @@ def test_the_queue_begins_with_unit_rows_and_keeps_no_gradient() -> None:
     assert torch.allclose(queue.rows.norm(dim=1), torch.ones(7), atol=1e-6)
     queue.push(torch.ones(2, 3, requires_grad=True))
     assert not queue.rows.requires_grad
+
+
+def gradients(
+    parts: int, dtype: torch.dtype = torch.float32, *, compiled: bool = False
+) -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor]]:
+    """Of a loss that no part of the batch has alone; and the state that is left."""
+    torch.manual_seed(0)
+    pair = MomentumPair("test_resnet", DIM, queue=12, group=32, parts=parts, compiled=compiled)
+    with torch.autocast("cpu", dtype=torch.bfloat16, enabled=dtype is torch.bfloat16):
+        q = pair.queries(images(100))  # groups of 34, 33 and 33
+    torch.autograd.backward(torch.logsumexp(5 * q @ q.T, dim=1).mean())
+    found = {name: p.grad for name, p in pair.query.named_parameters() if p.grad is not None}
+    return found, {name: b for name, b in pair.query.named_buffers() if b.is_floating_point()}
+
+
+@pytest.mark.parametrize("parts", [2, 3])
+def test_in_parts_gradients_and_statistics_are_those_of_the_whole(parts: int) -> None:
+    (whole, statistics), (divided, others) = gradients(1), gradients(parts)
+    assert whole.keys() == divided.keys()
+    for name, gradient in whole.items():
+        assert torch.allclose(divided[name], gradient, rtol=1e-4, atol=1e-6), name
+    assert [name for name in statistics if not statistics[name].equal(others[name])] == []
+
+
+def test_in_parts_the_gradient_is_near_in_half_precision_too() -> None:
+    """Weights are rounded anew for each part, and their gradients summed in full precision."""
+    (whole, _), (divided, _) = gradients(1, torch.bfloat16), gradients(3, torch.bfloat16)
+    assert all((divided[name] - g).norm() <= 0.05 * g.norm() + 1e-6 for name, g in whole.items())
+
+
+def test_in_parts_the_activations_of_one_alone_are_kept() -> None:
+    def kept(parts: int) -> int:
+        pair, sizes = MomentumPair("test_resnet", DIM, queue=12, group=32, parts=parts), list[int]()
+
+        def keep(tensor: torch.Tensor) -> torch.Tensor:
+            sizes.append(tensor.numel())
+            return tensor
+
+        with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+            pair.queries(images(64))
+        return sum(sizes)
+
+    assert kept(2) < kept(1) / 10
+
+
+def test_after_parts_the_statistics_move_again(pair: MomentumPair) -> None:
+    momenta = [layer.momentum for layer in pair.query.modules() if isinstance(layer, nn.BatchNorm2d)]
+    pair.parts = 2
+    torch.autograd.backward(pair.queries(images(64)).sum())
+    assert momenta == [layer.momentum for layer in pair.query.modules() if isinstance(layer, nn.BatchNorm2d)]
+    assert 0.0 not in momenta
+
+
+def test_compiled_the_numbers_are_the_same_in_parts_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By torch's tracing alone, without the compiler behind it, which takes its time."""
+    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="aot_eager"))
+    plain, compiled, divided = (gradients(1), gradients(1, compiled=True), gradients(3, compiled=True))
+    for found in (compiled, divided):
+        for mine, others in zip(found, plain, strict=True):
+            assert all(torch.allclose(mine[name], value, rtol=1e-3, atol=1e-5) for name, value in others.items())

@@ -1,6 +1,7 @@
-"""The M-step: which terms an objective has, their weights over the run, and the learning rate."""
+"""The M-step: which terms an objective has, what a step does, and that parts of a batch give what the whole gives."""
 
-from math import cos, pi
+from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -10,8 +11,13 @@ from torch.nn import functional as F
 from pauc_hub.folder import Prototypes
 from pauc_hub.training import objectives
 from pauc_hub.training.config import Config
+from pauc_hub.training.data import TwoViews
 from pauc_hub.training.estep import Expectation
-from pauc_hub.training.mstep import learning_rate, prototype_terms, term_weights
+from pauc_hub.training.interruption import StopRequest
+from pauc_hub.training.mstep import learn, prototype_terms
+from pauc_hub.training.rehearsal import _pretended
+from pauc_hub.training.schedule import key_momentum
+from pauc_hub.training.state import Training, new_training
 
 OWN = torch.tensor([[0, 0, 1, 1, 0, 1], [0, 1, 2, 3, 1, 3]])
 INDEX = torch.tensor([5, 0, 3, 2])
@@ -50,8 +56,9 @@ def test_terms_are_means_over_the_clusterings_with_each_images_own_prototype() -
     proto, align = 0.0, 0.0
     for prototypes, own in zip(expectation().prototypes, OWN[:, INDEX], strict=True):
         proto += objectives.proto_nce(q, prototypes.centroids, prototypes.concentrations, own).item() / 2
-        p, p_key = (objectives.batch_prototypes(x, own) for x in (q, k))
-        align += objectives.alignment(p, p_key).item() / 2
+        members = objectives.batch_members(own)
+        p, p_key = (objectives.batch_prototypes(x, members) for x in (q, k))
+        align += objectives.alignment(p, p_key, members.there).item() / 2
     assert found["proto"].item() == pytest.approx(proto, rel=1e-5)
     assert found["align"].item() == pytest.approx(align, rel=1e-5)
 
@@ -64,40 +71,90 @@ def test_with_few_negatives_the_concentrations_stay_with_their_prototypes() -> N
     found = prototype_terms(
         q, q, index, fine, Config(objective="protonce", negatives=1), torch.Generator().manual_seed(0)
     )
-    chosen, target = objectives.choose_prototypes(OWN[1, index], 4, 1, torch.Generator().manual_seed(0))
-    prototypes = fine.prototypes[0]
-    expected = objectives.proto_nce(q, prototypes.centroids[chosen], prototypes.concentrations[chosen], target)
+    members = objectives.batch_members(OWN[1, index])
+    chosen, there, _ = objectives.choose_prototypes(members, 4, 1, torch.Generator().manual_seed(0))
+    chosen, prototypes, first = chosen[there], fine.prototypes[0], torch.tensor([0, 0])
+    expected = objectives.proto_nce(q, prototypes.centroids[chosen], prototypes.concentrations[chosen], first)
     assert len(chosen) == 2
     assert found["proto"].item() == pytest.approx(expected.item(), rel=1e-6)
 
 
-def test_pauc_weights_rise_from_zero_after_the_warm_up() -> None:
+def state(run: Path, device: str = "cpu", **settings: Any) -> Training:
+    """A run of 64 images of 32 pixels in which an E-step has just been; its views are the crops as they are."""
     config = Config(
-        epochs=100, warmup=0.1, ramp=0.05, weight_align=0.4, weight_unif=0.2, weight_corr=0.3, weight_proto=0.0
+        architecture="test_resnet",
+        size=32,
+        batch_size=64,
+        norm_group=32,
+        epochs=2,
+        dim=8,
+        queue=128,
+        warmup=0.0,
+        ramp=0.0,
+        clusters=(3, 6),
+        precision="fp32",
+        **settings,
     )
-    assert term_weights(config, 10.0) == {"infonce": 1.0, "proto": 0.0, "align": 0.0, "unif": 0.0, "corr": 0.0}
-    assert term_weights(config, 12.5)["align"] == pytest.approx(0.5 * 0.4)
-    assert term_weights(config, 15.0) == term_weights(config, 99.0)
-    assert term_weights(config, 15.0)["corr"] == pytest.approx(0.3)
+    source: Any = range(64)
+    made = new_training(run, config, source, torch.device(device), 1, StopRequest(), quiet=True)
+    made.augment = lambda crops, _: crops.permute(0, 3, 1, 2) / 255  # type: ignore[assignment]
+    made.expectation, made.epoch = _pretended(64, (3, 6), 8, torch.device(device)), 1
+    return made
 
 
-def test_without_a_ramp_the_weights_are_there_at_once() -> None:
-    assert term_weights(Config(epochs=10, ramp=0.0), 1.0)["unif"] == 0.15
+def batch() -> TwoViews:
+    draws = torch.Generator().manual_seed(0)
+    first, second = (torch.randint(256, (64, 32, 32, 3), dtype=torch.uint8, generator=draws) for _ in range(2))
+    return TwoViews(torch.randperm(64, generator=draws), first, second)
 
 
-def test_protonce_weighs_both_its_terms_with_one() -> None:
-    assert term_weights(Config(objective="protonce"), 50.0) == {"infonce": 1.0, "proto": 1.0}
+WHOLE_BATCH = [
+    {"objective": "infonce"},
+    {"objective": "protonce", "negatives": 2},
+    {"objective": "pauc", "symmetric": True, "weight_proto": 0.5},
+]
 
 
-def test_the_learning_rate_rises_linearly_then_falls_along_a_cosine_to_zero() -> None:
-    config = Config(lr=0.06, batch_size=512, lr_warmup=0.1)
-    rates = [learning_rate(config, step, 1000) for step in range(1001)]
-    assert rates[0] == pytest.approx(0.12 / 100)
-    assert rates[49] == pytest.approx(0.12 / 2)
-    assert rates[99] == rates[100] == max(rates) == pytest.approx(0.12)
-    assert rates[550] == pytest.approx(0.12 * (1 + cos(pi / 2)) / 2)
-    assert rates[1000] == pytest.approx(0.0, abs=1e-12)
+@pytest.mark.parametrize("settings", WHOLE_BATCH, ids=str)
+def test_a_step_in_parts_is_the_step_of_the_whole(tmp_path: Path, settings: dict[str, Any]) -> None:
+    whole, parts = state(tmp_path, **settings), state(tmp_path, accumulate=2, **settings)
+    before = {name: value.clone() for name, value in whole.pair.state_dict().items()}
+    terms = [{name: value.item() for name, value in learn(each, batch()).items()} for each in (whole, parts)]
+    assert terms[1] == pytest.approx(terms[0], rel=1e-5)
+    after, divided = whole.pair.state_dict(), parts.pair.state_dict()
+    for name, value in after.items():
+        if value.is_floating_point():
+            step = (value - before[name]).norm()
+            assert (divided[name] - value).norm() <= 1e-3 * step + 1e-7, name
+    gradients = zip(whole.pair.query.parameters(), parts.pair.query.parameters(), strict=True)
+    assert all(torch.allclose(a.grad, b.grad, rtol=1e-3, atol=1e-5) for a, b in gradients)  # type: ignore[arg-type]
 
 
-def test_without_a_rise_the_first_step_has_the_full_rate() -> None:
-    assert learning_rate(Config(lr_warmup=0.0), 0, 10) == Config().peak_lr
+def test_a_step_moves_everything_and_its_momentum_follows_the_schedule(tmp_path: Path) -> None:
+    made = state(tmp_path, momentum=0.5, momentum_rises=True)
+    slow = {name: p.clone() for name, p in made.pair.key.named_parameters()}
+    learn(made, batch())
+    m = key_momentum(made.config, 1, 2)  # half of the run is over
+    assert m == pytest.approx(0.75)
+    fast = dict(made.pair.query.named_parameters())
+    for name, value in made.pair.key.named_parameters():
+        assert torch.allclose(value, m * slow[name] + (1 - m) * fast[name], atol=1e-6), name
+    assert int(made.pair.queue.position) == 64
+    assert all(not p.equal(slow[name]) for name, p in fast.items() if name.startswith("projector"))
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.parametrize(
+    "settings", [*WHOLE_BATCH, {"accumulate": 2, "optimiser": "adamw"}, {"optimiser": "lars"}], ids=str
+)
+def test_on_a_gpu_a_step_waits_for_nothing(tmp_path: Path, settings: dict[str, Any]) -> None:
+    """But for the augmentation, which is not its affair."""
+    made, given = state(tmp_path, "cuda", **({"lr": 0.001} | settings)), batch()
+    learn(made, given)  # libraries choose their algorithms and take their memory
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        loss = learn(made, given)["loss"]
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    assert bool(loss.isfinite())

@@ -69,43 +69,93 @@ def test_proto_nce_of_one_prototype_is_zero() -> None:
 # --- the choice of negatives -----------------------------------------------------------------------------------------
 
 
+def chosen_of(own: Tensor, count: int, negatives: int, generator: torch.Generator) -> tuple[list[int], list[int]]:
+    """The prototypes in J, and those that the images' targets point at."""
+    members = objectives.batch_members(own)
+    chosen, there, target = objectives.choose_prototypes(members, count, negatives, generator)
+    assert bool(there[target].all())
+    return chosen[there].tolist(), chosen[target].tolist()
+
+
 def test_all_prototypes_are_chosen_where_they_are_few() -> None:
-    own = torch.tensor([3, 1, 3])
-    chosen, target = objectives.choose_prototypes(own, 5, negatives=5, generator=torch.Generator())
-    assert chosen.tolist() == [0, 1, 2, 3, 4]
-    assert target.tolist() == own.tolist()
+    chosen, targets = chosen_of(torch.tensor([3, 1, 3]), 5, 5, torch.Generator())
+    assert chosen == [0, 1, 2, 3, 4]
+    assert targets == [3, 1, 3]
 
 
 @pytest.mark.parametrize("seed", range(20))
 def test_above_the_limit_every_hit_prototype_is_chosen_once_and_the_rest_without_repetition(seed: int) -> None:
     own = torch.tensor([90, 4, 4, 57, 90])
-    chosen, target = objectives.choose_prototypes(own, 100, negatives=10, generator=torch.Generator().manual_seed(seed))
+    chosen, targets = chosen_of(own, 100, 10, torch.Generator().manual_seed(seed))
     assert len(chosen) == 3 + 10
-    assert len(set(chosen.tolist())) == len(chosen)
-    assert chosen[target].tolist() == own.tolist()
+    assert len(set(chosen)) == len(chosen)
+    assert targets == own.tolist()
 
 
 def test_every_other_prototype_is_drawn_about_equally_often() -> None:
     own, generator = torch.tensor([0, 7]), torch.Generator().manual_seed(0)
     counts = torch.zeros(20)
     for _ in range(2000):
-        counts[objectives.choose_prototypes(own, 20, 6, generator)[0]] += 1
+        counts[chosen_of(own, 20, 6, generator)[0]] += 1
     assert counts[[0, 7]].tolist() == [2000, 2000]
     others = counts[[i for i in range(20) if i not in (0, 7)]]
     assert (others / 2000 - 6 / 18).abs().max().item() < 0.05
 
 
 def test_fewer_others_than_negatives_asked_for_are_all_taken() -> None:
-    chosen, _ = objectives.choose_prototypes(torch.tensor([0, 1, 2]), 4, 3, torch.Generator().manual_seed(0))
-    assert sorted(chosen.tolist()) == [0, 1, 2, 3]
+    chosen, _ = chosen_of(torch.tensor([0, 1, 2]), 4, 3, torch.Generator().manual_seed(0))
+    assert sorted(chosen) == [0, 1, 2, 3]
+
+
+def test_rows_that_only_fill_the_shape_are_no_negatives_and_get_no_gradient() -> None:
+    """Two images of one prototype: the loss of J with its filling is that of J alone."""
+    own, q = torch.tensor([4, 4, 1]), unit(3, 8, 0).requires_grad_()
+    prototypes, phi = unit(9, 8, 1), torch.linspace(0.1, 0.5, 9)
+    members = objectives.batch_members(own)
+    chosen, there, target = objectives.choose_prototypes(members, 9, 3, torch.Generator().manual_seed(0))
+    assert there.tolist() == [True, True, False, True, True, True]
+    loss = objectives.proto_nce(q, prototypes[chosen], phi[chosen], target, there)
+    real = chosen[there]
+    places = torch.tensor([real.tolist().index(each) for each in own.tolist()])
+    alone = objectives.proto_nce(q, prototypes[real], phi[real], places)
+    assert loss.item() == pytest.approx(alone.item(), rel=1e-6)
+    (filled,), (expected,) = (torch.autograd.grad(each, q) for each in (loss, alone))
+    assert torch.allclose(filled, expected, atol=1e-6)
 
 
 # --- prototypes of the batch -----------------------------------------------------------------------------------------
 
 
+def test_members_by_hand() -> None:
+    members = objectives.batch_members(torch.tensor([5, 5, 2, 9, 5]))
+    assert members.hit.tolist() == [2, 5, 9, 0, 0]  # the last two fill the shape
+    assert members.number.tolist() == [1, 1, 0, 2, 1]
+    assert members.sizes.tolist() == [1.0, 3.0, 1.0, 0.0, 0.0]
+    assert members.there.tolist() == [1.0, 1.0, 1.0, 0.0, 0.0]
+
+
+@pytest.mark.parametrize("own", [[3], [0, 0, 0], [7, 7, 7], [4, 3, 2], [1, 0, 1, 0]])
+def test_members_of_any_batch_are_those_of_unique(own: list[int]) -> None:
+    hit, number, sizes = torch.unique(torch.tensor(own), return_inverse=True, return_counts=True)
+    members = objectives.batch_members(torch.tensor(own))
+    rest = [0] * (len(own) - len(hit))
+    assert members.hit.tolist() == hit.tolist() + rest
+    assert members.number.tolist() == number.tolist()
+    assert members.sizes.tolist() == sizes.tolist() + rest
+
+
+def batch_prototypes(x: Tensor, own: Tensor) -> Tensor:
+    """Those that are there; the rows that fill the shape must be zero."""
+    members = objectives.batch_members(own)
+    p = objectives.batch_prototypes(x, members)
+    assert p.shape == x.shape
+    assert p[members.sizes == 0].abs().sum().item() == 0
+    return p[members.sizes > 0]
+
+
 def test_batch_prototypes_by_hand() -> None:
     x = torch.tensor([[1.0, 0.0], [0.0, 1.0], [0.0, -1.0], [0.6, 0.8]])
-    p = objectives.batch_prototypes(x, torch.tensor([5, 5, 2, 9]))
+    p = batch_prototypes(x, torch.tensor([5, 5, 2, 9]))
     assert p[0].tolist() == pytest.approx([0.0, -1.0], abs=1e-6)  # prototype 2, hit once: the image itself
     assert p[1].tolist() == pytest.approx([0.5**0.5, 0.5**0.5], abs=1e-6)  # prototype 5, mean (1/2, 1/2)
     assert p[2].tolist() == pytest.approx([0.6, 0.8], abs=1e-6)
@@ -113,12 +163,18 @@ def test_batch_prototypes_by_hand() -> None:
 
 def test_batch_prototypes_of_images_that_are_all_apart_are_the_images() -> None:
     x = unit(6, 16, 0)
-    assert torch.allclose(objectives.batch_prototypes(x, torch.arange(6)), x, atol=1e-6)
+    assert torch.allclose(batch_prototypes(x, torch.arange(6)), x, atol=1e-6)
+
+
+def test_batch_prototypes_of_images_that_are_all_together_are_their_mean() -> None:
+    x = unit(6, 16, 0)
+    expected = F.normalize(x.mean(dim=0, keepdim=True), dim=1)
+    assert torch.allclose(batch_prototypes(x, torch.full((6,), 3)), expected, atol=1e-6)
 
 
 def test_a_mean_of_zero_length_has_a_finite_gradient() -> None:
     x = torch.tensor([[1.0, 0.0], [-1.0, 0.0]], requires_grad=True)
-    p = objectives.batch_prototypes(x, torch.tensor([0, 0]))
+    p = batch_prototypes(x, torch.tensor([0, 0]))
     torch.autograd.backward(p.sum())
     assert p.abs().max().item() < 1e-3
     assert x.grad is not None
@@ -128,10 +184,30 @@ def test_a_mean_of_zero_length_has_a_finite_gradient() -> None:
 # --- PAUC's three terms ----------------------------------------------------------------------------------------------
 
 
+def padded(p: Tensor, rows: int) -> tuple[Tensor, Tensor]:
+    """Zero rows behind, as batch_prototypes() leaves them; and which rows are there."""
+    filling = p.new_zeros(rows - len(p), p.shape[1])
+    return torch.cat([p, filling]), (torch.arange(rows) < len(p)).float()
+
+
+def alignment(p: Tensor, p_key: Tensor) -> Tensor:
+    filled, there = padded(p, len(p) + 2)
+    return objectives.alignment(filled, padded(p_key, len(p) + 2)[0], there)
+
+
+def uniformity(p: Tensor) -> Tensor:
+    return objectives.uniformity(*padded(p, len(p) + 2))
+
+
+def correlation(p: Tensor, p_key: Tensor, **options: float) -> Tensor:
+    filled, there = padded(p, len(p) + 2)
+    return objectives.correlation(filled, padded(p_key, len(p) + 2)[0], there, **options)
+
+
 def test_alignment_by_hand() -> None:
     p = torch.tensor([[1.0, 0.0], [0.0, 1.0], [0.6, 0.8]])
     p_key = torch.tensor([[1.0, 0.0], [0.0, -1.0], [0.8, 0.6]])
-    assert objectives.alignment(p, p_key).item() == pytest.approx((0 + 4 + 0.04 + 0.04) / 3, abs=1e-6)
+    assert alignment(p, p_key).item() == pytest.approx((0 + 4 + 0.04 + 0.04) / 3, abs=1e-6)
 
 
 def test_alignment_is_blind_to_how_members_spread_about_their_mean() -> None:
@@ -139,9 +215,7 @@ def test_alignment_is_blind_to_how_members_spread_about_their_mean() -> None:
         q = torch.tensor([[np.cos(half_angle), np.sin(half_angle)], [np.cos(half_angle), -np.sin(half_angle)]])
         own = torch.tensor([0, 0])
         key = torch.tensor([[0.8, 0.6], [0.8, 0.6]])
-        return objectives.alignment(
-            objectives.batch_prototypes(q.float(), own), objectives.batch_prototypes(key, own)
-        ).item()
+        return alignment(batch_prototypes(q.float(), own), batch_prototypes(key, own)).item()
 
     assert loss(0.1) == pytest.approx(loss(1.2), abs=1e-6)
 
@@ -150,12 +224,12 @@ def test_uniformity_by_hand() -> None:
     p = torch.tensor([[1.0, 0.0], [0.0, 1.0], [-1.0, 0.0]])
     squared = [2, 4, 2]  # of the three pairs
     expected = log(sum(exp(-2 * each) for each in squared) / 3)
-    assert objectives.uniformity(p).item() == pytest.approx(expected, abs=1e-5)
+    assert uniformity(p).item() == pytest.approx(expected, abs=1e-5)
 
 
 def test_uniformity_is_lower_for_prototypes_that_are_further_apart() -> None:
     close = F.normalize(unit(1, 16, 0) + 0.1 * unit(8, 16, 1), dim=1)
-    assert objectives.uniformity(unit(8, 16, 2)).item() < objectives.uniformity(close).item() <= 0
+    assert uniformity(unit(8, 16, 2)).item() < uniformity(close).item() <= 0
 
 
 def test_correlation_by_hand() -> None:
@@ -163,31 +237,36 @@ def test_correlation_by_hand() -> None:
     p_key = torch.stack([p[:, 0], p[:, 0]], dim=1)  # the second says what the first says
     # X = [[1, 1], [0, 0]]: diagonal (1, 0), off-diagonal (1, 0)
     expected = (0 + 1) / 2 + 3.0 * (1 + 0) / (2 * 1)
-    assert objectives.correlation(p, p_key, off_diagonal=3.0, eps=0.0).item() == pytest.approx(expected, abs=1e-6)
+    assert correlation(p, p_key, off_diagonal=3.0, eps=0.0).item() == pytest.approx(expected, abs=1e-6)
 
 
 def test_correlation_is_zero_for_views_that_agree_on_independent_columns() -> None:
     p = torch.tensor([[1.0, 1.0], [-1.0, 1.0], [1.0, -1.0], [-1.0, -1.0]])
-    assert objectives.correlation(p, p, eps=0.0).item() == pytest.approx(0.0, abs=1e-10)
+    assert correlation(p, p, eps=0.0).item() == pytest.approx(0.0, abs=1e-10)
 
 
 def test_correlation_with_a_constant_column_is_finite_and_so_is_its_gradient() -> None:
     p = torch.stack([torch.ones(4), torch.tensor([1.0, -1.0, 0.5, 0.0])], dim=1).requires_grad_()
-    loss = objectives.correlation(p, p.detach())
+    loss = correlation(p, p.detach())
     torch.autograd.backward(loss)
     assert p.grad is not None
     assert bool(torch.isfinite(p.grad).all())
     assert loss.item() == pytest.approx((1 + 0) / 2, abs=1e-3)  # the constant column agrees with nothing
 
 
-@pytest.mark.parametrize("term", [objectives.uniformity, lambda p: objectives.correlation(p, p)])
+@pytest.mark.parametrize("term", [uniformity, lambda p: correlation(p, p)])
 def test_terms_over_pairs_are_zero_with_a_single_prototype(term: Callable[[Tensor], Tensor]) -> None:
-    assert term(unit(1, 8, 0)).item() == 0.0
+    p = unit(1, 8, 0).requires_grad_()
+    loss = term(p)
+    torch.autograd.backward(loss)
+    assert loss.item() == 0.0
+    assert p.grad is not None
+    assert p.grad.tolist() == [[0.0] * 8]  # not NaN
 
 
 def test_with_a_single_prototype_in_the_batch_alignment_is_still_there() -> None:
     p, p_key = torch.tensor([[1.0, 0.0]]), torch.tensor([[0.0, 1.0]])
-    assert objectives.alignment(p, p_key).item() == pytest.approx(2.0, abs=1e-6)
+    assert alignment(p, p_key).item() == pytest.approx(2.0, abs=1e-6)
 
 
 # --- float64 references ----------------------------------------------------------------------------------------------
@@ -229,11 +308,12 @@ def test_info_nce_equals_the_float64_reference(seed: int) -> None:
 @pytest.mark.parametrize("seed", range(3))
 def test_pauc_terms_equal_the_float64_reference(seed: int) -> None:
     q, k, own = unit(9, 6, seed), unit(9, 6, seed + 10), [4, 4, 0, 2, 2, 2, 7, 0, 1]
-    p, p_key = (objectives.batch_prototypes(x, torch.tensor(own)) for x in (q, k))
+    members = objectives.batch_members(torch.tensor(own))
+    p, p_key = (objectives.batch_prototypes(x, members) for x in (q, k))
     align, unif, corr = reference_pauc(q.double().numpy(), k.double().numpy(), own, 0.5)
-    assert objectives.alignment(p, p_key).item() == pytest.approx(align, rel=1e-4)
-    assert objectives.uniformity(p).item() == pytest.approx(unif, rel=1e-4)
-    assert objectives.correlation(p, p_key, off_diagonal=0.5).item() == pytest.approx(corr, rel=1e-3)
+    assert objectives.alignment(p, p_key, members.there).item() == pytest.approx(align, rel=1e-4)
+    assert objectives.uniformity(p, members.there).item() == pytest.approx(unif, rel=1e-4)
+    assert objectives.correlation(p, p_key, members.there, 0.5).item() == pytest.approx(corr, rel=1e-3)
 
 
 # --- gradient, order, finite differences -----------------------------------------------------------------------------
@@ -241,15 +321,17 @@ def test_pauc_terms_equal_the_float64_reference(seed: int) -> None:
 OWN = torch.tensor([0, 0, 2, 1, 2])
 
 
-def every_loss(q: Tensor, k: Tensor, queue: Tensor, prototypes: Tensor, concentration: Tensor) -> dict[str, Tensor]:
-    own = OWN[: len(q)]
-    p, p_key = objectives.batch_prototypes(q, own), objectives.batch_prototypes(k, own)
+def every_loss(
+    q: Tensor, k: Tensor, queue: Tensor, prototypes: Tensor, concentration: Tensor, own: Tensor = OWN
+) -> dict[str, Tensor]:
+    members = objectives.batch_members(own)
+    p, p_key = objectives.batch_prototypes(q, members), objectives.batch_prototypes(k, members)
     return {
         "infonce": objectives.info_nce(q, k, queue, 0.2),
         "proto": objectives.proto_nce(q, prototypes, concentration, own),
-        "align": objectives.alignment(p, p_key),
-        "unif": objectives.uniformity(p),
-        "corr": objectives.correlation(p, p_key),
+        "align": objectives.alignment(p, p_key, members.there),
+        "unif": objectives.uniformity(p, members.there),
+        "corr": objectives.correlation(p, p_key, members.there),
     }
 
 
@@ -281,14 +363,6 @@ def test_the_order_of_the_batch_does_not_matter(name: str) -> None:
     order = torch.tensor([3, 0, 4, 2, 1])
 
     def loss(rows: Tensor) -> float:
-        own = OWN[rows]
-        p, p_key = objectives.batch_prototypes(q[rows], own), objectives.batch_prototypes(k[rows], own)
-        return {
-            "infonce": objectives.info_nce(q[rows], k[rows], queue, 0.2),
-            "proto": objectives.proto_nce(q[rows], prototypes, phi, own),
-            "align": objectives.alignment(p, p_key),
-            "unif": objectives.uniformity(p),
-            "corr": objectives.correlation(p, p_key),
-        }[name].item()
+        return every_loss(q[rows], k[rows], queue, prototypes, phi, OWN[rows])[name].item()
 
     assert loss(order) == pytest.approx(loss(torch.arange(5)), rel=1e-4, abs=1e-6)

@@ -53,6 +53,17 @@ def test_the_recipes_for_cifar10_differ_in_the_objective_alone() -> None:
     assert pauc == protonce | {"objective": "pauc"}
 
 
+def test_the_recipes_for_small_images_have_the_stems_that_were_published_with_them() -> None:
+    assert {read_recipe(f"cifar10_{name}")["architecture"] for name in ("infonce", "pauc")} == {"pauc_resnet18_cifar"}
+    assert read_recipe("tiny_imagenet")["architecture"] == "pauc_resnet18_cifar_pool"
+
+
+@pytest.mark.parametrize("name", sorted(IMAGES))
+def test_a_recipe_keeps_the_momentum_and_the_optimiser_of_its_source(name: str) -> None:
+    config = from_mapping(read_recipe(name), name)
+    assert (config.optimiser, config.momentum_rises, config.accumulate) == ("sgd", False, 1)
+
+
 def test_the_recipe_for_imagenet_is_that_of_pcl() -> None:
     config = from_mapping(read_recipe("imagenet1k"), "imagenet1k")
     assert (config.architecture, config.epochs, config.warmup_epochs, config.size) == ("resnet50", 200, 20, 224)
@@ -76,7 +87,7 @@ def test_own_images_are_looked_at(source: ImageSource) -> None:
     config, choices = settle(source, CPU, {})
     assert (config.size, config.batch_size, config.norm_group, config.epochs) == (32, 64, 32, 200)
     assert (config.objective, config.clusters, config.queue) == ("pauc", (2, 3, 6), 64)
-    names = ["architecture", "size", "batch_size", "norm_group", "epochs", "clusters", "queue", "lr"]
+    names = ["size", "architecture", "batch_size", "norm_group", "epochs", "clusters", "queue", "lr"]
     assert [choice.name for choice in choices] == names
     told = {choice.name: choice.value for choice in choices}
     assert from_mapping(config.to_json() | told, "what was told") == config

@@ -2,13 +2,15 @@
 
 import errno
 import json
+import os
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
-from pauc_hub.errors import OutputExists, TrainingFailed, UsageError
-from pauc_hub.training import record
+from pauc_hub.errors import OutputExists, PaucError, TrainingFailed, UsageError
+from pauc_hub.training import record, shelf
 from pauc_hub.training.config import Config
 from pauc_hub.training.record import Metrics
 
@@ -31,9 +33,22 @@ def test_a_run_begins_with_its_config(tmp_path: Path) -> None:
     assert (run / "config.json").read_text().endswith('"seed": 0\n}\n')
 
 
-@pytest.mark.parametrize("name", ["config.json", "metrics.jsonl", "unreadable.txt", "checkpoint.safetensors", "model"])
+def stand(run: Path, *names: str) -> None:
+    """Parts of an older run."""
+    for name in names:
+        match name:
+            case "checkpoints":
+                shelf.put(run, (1, 0), {"x": torch.zeros(1)}, {})
+            case "model":
+                (run / name).mkdir()
+                (run / name / "config.json").write_text("old")
+            case _:
+                (run / name).write_text("old")
+
+
+@pytest.mark.parametrize("name", ["config.json", "metrics.jsonl", "unreadable.txt", "checkpoints", "model"])
 def test_a_run_that_stands_there_is_touched_only_with_overwrite(tmp_path: Path, name: str) -> None:
-    (tmp_path / "model").mkdir() if name == "model" else (tmp_path / name).write_text("old")
+    stand(tmp_path, name)
     (tmp_path / "notes.txt").write_text("mine")
     with pytest.raises(OutputExists) as refused:
         record.begin(tmp_path, CONFIG, overwrite=False)
@@ -56,18 +71,95 @@ def test_a_folder_that_cannot_be_made_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(UsageError) as refused:
         record.begin(tmp_path / "file", CONFIG, overwrite=False)
-    assert str(refused.value) == f"the run cannot be written to '{tmp_path / 'file'}': File exists."
+    assert str(refused.value) == f"the run cannot be written to '{tmp_path / 'file'}': File exists. Give another -o."
 
 
-def test_a_disk_full_at_the_start_leaves_no_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with monkeypatch.context() as patch:
-        (tmp_path / "config.json").touch()  # as the failing write would leave it
-        patch.setattr(Path, "exists", lambda path: False)
-        patch.setattr(Path, "write_text", full_disk)
-        with pytest.raises(UsageError) as refused:
-            record.begin(tmp_path, CONFIG, overwrite=False)
-    assert str(refused.value) == f"the run cannot be written to '{tmp_path}': No space left on device."
+@pytest.mark.parametrize("size", [0, 10, 100])
+def test_a_disk_full_at_the_start_leaves_no_run(tmp_path: Path, files_of_at_most: Any, size: int) -> None:
+    with files_of_at_most(size), pytest.raises(UsageError) as refused:
+        record.begin(tmp_path, CONFIG, overwrite=False)
+    assert str(refused.value) == f"the run cannot be written to '{tmp_path}': File too large. Give another -o."
     assert list(tmp_path.iterdir()) == []
+
+
+EVERYTHING = ("config.json", "metrics.jsonl", "unreadable.txt", "checkpoints", "model")
+
+
+def test_a_crash_while_a_run_is_overwritten_mixes_no_two_runs(tmp_path: Path, dying_at: Any) -> None:
+    touch, found = -1, set()
+    while True:
+        touch += 1
+        run = tmp_path / str(touch)
+        run.mkdir()
+        stand(run, *EVERYTHING)
+        with dying_at(touch) as touches:
+            record.begin(run, CONFIG, overwrite=True)
+        names = {path.name for path in run.iterdir() if not path.name.startswith(".")}
+        config = (run / "config.json").read_text() if "config.json" in names else None
+        match config:
+            case None:
+                found.add("none")
+                with pytest.raises(UsageError, match=r"has lost its config.json|holds no run"):
+                    record.saved_config(run)
+            case "old":
+                found.add("old")
+                assert names == set(EVERYTHING)
+            case _:
+                found.add("new")
+                assert names == {"config.json"}
+                assert record.saved_config(run) == CONFIG
+        with record.held(run, CONFIG, resume=False, overwrite=True):
+            assert [path.name for path in run.iterdir()] == ["config.json"]
+        if touches[0] <= touch:
+            break
+    assert found == {"none", "old", "new"}
+
+
+def test_a_run_without_its_config_cannot_go_on(tmp_path: Path) -> None:
+    stand(tmp_path, "checkpoints")
+    with pytest.raises(UsageError) as refused:
+        record.saved_config(tmp_path)
+    assert str(refused.value) == (
+        f"nothing to resume: '{tmp_path}' has lost its config.json. Start anew with --overwrite."
+    )
+
+
+def test_a_finished_run_without_checkpoints_is_not_begun_again(tmp_path: Path) -> None:
+    stand(tmp_path, "config.json", "model")
+    with pytest.raises(UsageError) as refused, record.held(tmp_path, CONFIG, resume=True, overwrite=False):
+        pass
+    assert str(refused.value) == (
+        f"nothing to resume: '{tmp_path}' is finished, and its checkpoints are gone. Start anew with --overwrite."
+    )
+    stand(tmp_path, "checkpoints")
+    with record.held(tmp_path, CONFIG, resume=True, overwrite=False):
+        pass
+
+
+def test_one_process_alone_trains_into_a_folder(tmp_path: Path) -> None:
+    for second in ({"resume": True, "overwrite": False}, {"resume": False, "overwrite": True}):
+        run = tmp_path / str(second["resume"])
+        with record.held(run, CONFIG, resume=False, overwrite=False):
+            stand(run, "checkpoints")
+            with pytest.raises(PaucError) as refused, record.held(run, CONFIG, **second):
+                pass
+            assert str(refused.value) == (f"another process is training into '{run}'. Wait for it, or give another -o.")
+            assert len(shelf.standing(run)) == 1
+        with record.held(run, CONFIG, **second):
+            pass
+
+
+@pytest.mark.parametrize("resume", [False, True])
+def test_what_killed_processes_left_half_done_is_removed(tmp_path: Path, resume: bool) -> None:
+    mine = [".model", ".model.notes", ".config.json.0123456", "model.01234567"]
+    for name in (".config.json.01234567", ".metrics.jsonl.89abcdef", ".unreadable.txt.00000000", *mine):
+        (tmp_path / name).write_text("half")
+    (tmp_path / ".model.fedcba98").mkdir()
+    (tmp_path / ".model.fedcba98" / "model.safetensors").write_text("half")
+    if resume:
+        record.begin(tmp_path, CONFIG, overwrite=False)
+    with record.held(tmp_path, CONFIG, resume=resume, overwrite=False):
+        assert sorted(path.name for path in tmp_path.iterdir()) == sorted([*mine, "config.json"])
 
 
 def test_there_is_nothing_to_resume_where_nothing_began(tmp_path: Path) -> None:
@@ -155,7 +247,7 @@ def test_a_full_disk_is_one_line_and_loses_no_metrics(tmp_path: Path, monkeypatc
             metrics.write_step(0, 20, {"loss": 1.0})
         assert str(failed.value) == expected
     with monkeypatch.context() as patch:
-        patch.setattr(record, "write_synced", full_disk)
+        patch.setattr(os, "fsync", full_disk)
         with pytest.raises(TrainingFailed) as failed:
             Metrics(tmp_path, 0, 0)
         assert str(failed.value) == expected
@@ -174,3 +266,16 @@ def test_there_is_no_list_where_all_images_can_be_read(tmp_path: Path) -> None:
     record.list_unreadable(tmp_path, {0: "damaged"}, ["a.png"])
     record.list_unreadable(tmp_path, {}, ["a.png"])  # it was repaired between two sittings
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("size", [0, 5])
+def test_a_list_that_cannot_be_written_leaves_the_one_before(tmp_path: Path, files_of_at_most: Any, size: int) -> None:
+    record.list_unreadable(tmp_path, {0: "damaged"}, ["a.png", "b.png"])
+    with files_of_at_most(size), pytest.raises(TrainingFailed) as failed:
+        record.list_unreadable(tmp_path, {0: "damaged", 1: "damaged"}, ["a.png", "b.png"])
+    assert str(failed.value) == (
+        f"'{tmp_path / 'unreadable.txt'}' could not be written (File too large). "
+        "What was saved before still stands: --resume."
+    )
+    assert (tmp_path / "unreadable.txt").read_text() == "a.png\tdamaged\n"
+    assert [path.name for path in tmp_path.iterdir()] == ["unreadable.txt"]

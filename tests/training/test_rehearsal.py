@@ -1,5 +1,6 @@
 """A rehearsal foretells how long a run takes, and leaves nothing."""
 
+import dataclasses
 import tempfile
 import time
 from pathlib import Path
@@ -132,7 +133,22 @@ def test_a_batch_that_does_not_fit_the_gpu_is_one_line(source: ImageSource, monk
         rehearse(source, SETTINGS.resolve(160), CPU, 1, quiet=True)
     assert str(refused.value) == (
         "a batch of 32 images of 32 pixels does not fit the GPU. "
-        "Start anew with a smaller --batch-size, --size or --architecture."
+        "Start anew with a smaller --batch-size, --size or --architecture, or with accumulate in a --config."
     )
-    with pytest.raises(KeyError), machine.out_of_memory_explained(SETTINGS):
+    with pytest.raises(KeyError), machine.limits_explained(SETTINGS):
         raise KeyError
+
+
+def test_a_torch_that_cannot_compile_is_one_line(source: ImageSource, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: object, **__: object) -> None:
+        raise torch._dynamo.exc.BackendCompilerFailed(lambda: None, FileNotFoundError("no compiler"), None)
+
+    config = dataclasses.replace(SETTINGS, compile=True).resolve(160)
+    monkeypatch.setattr(rehearsal, "learn", broken)
+    with pytest.raises(TrainingFailed) as refused:
+        rehearse(source, config, CPU, 1, quiet=True)
+    assert str(refused.value).startswith("compile = true cannot be had here (")
+    assert str(refused.value).endswith("). Start anew without it.")
+    assert "\n" not in str(refused.value)
+    with pytest.raises(RuntimeError, match="ours"), machine.limits_explained(config):
+        raise RuntimeError("ours")

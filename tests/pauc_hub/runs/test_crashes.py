@@ -1,8 +1,5 @@
 """A run of `embed_files` that dies at any touch of the file system goes on to the tables of an undisturbed one."""
 
-import os
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -12,32 +9,6 @@ from PIL import Image
 from pauc_hub.runs import workspace
 from pauc_hub.runs.tabulate import Summary, embed_files
 from pauc_hub.sources import open_source
-
-TOUCHES = ("fsync", "replace", "rename", "unlink", "rmdir", "mkdir")  # what pathlib, shutil and this package call
-
-
-class Death(BaseException):
-    """The process is no more: what was written stays, and nothing more can be done."""
-
-
-@contextmanager
-def dying_at(touch: int, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
-    """The file system fails from the given touch on, so that no clean-up gets through either; counts the touches."""
-    count = [0]
-
-    def dies(function: Callable[..., Any]) -> Callable[..., Any]:
-        def call(*args: Any, **options: Any) -> Any:
-            count[0] += 1
-            if count[0] > touch:
-                raise Death
-            return function(*args, **options)
-
-        return call
-
-    with monkeypatch.context() as patch:
-        for name in TOUCHES:
-            patch.setattr(os, name, dies(getattr(os, name)))
-        yield count
 
 
 def photos(root: Path, count: int) -> Path:
@@ -67,7 +38,7 @@ def take_tables(folder: Path) -> dict[str, bytes]:
 
 @pytest.mark.parametrize("overwrite", [False, True])
 def test_dying_at_any_touch_of_the_file_system(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mean_colour: Any, overwrite: bool
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dying_at: Any, mean_colour: Any, overwrite: bool
 ) -> None:
     monkeypatch.setattr(workspace, "SHARD_SECONDS", 0)  # a shard a batch
     root = photos(tmp_path / "photos", 8)
@@ -78,7 +49,7 @@ def test_dying_at_any_touch_of_the_file_system(
         if overwrite:
             (tmp_path / "t.parquet").write_text("old")
             (tmp_path / "t.errors.parquet").write_text("old")
-        with dying_at(touch, monkeypatch) as touches, suppress(Death):
+        with dying_at(touch) as touches:
             embed(mean_colour(), root, overwrite=overwrite)
         embed(mean_colour(), root, overwrite=overwrite)
         assert take_tables(tmp_path) == whole
@@ -95,6 +66,9 @@ def test_each_image_is_embedded_once_whatever_the_shard_that_was_last(
     root = photos(tmp_path / "photos", 9)
     save = workspace.Workspace.save
     saved: list[int] = []
+
+    class Death(BaseException):
+        """No clean-up saves what is held."""
 
     def save_and_die(work: workspace.Workspace) -> None:
         if len(saved) == batches:

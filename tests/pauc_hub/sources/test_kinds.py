@@ -36,8 +36,8 @@ def test_a_folder_named_like_a_file_is_a_folder(tmp_path: Path) -> None:
 def test_a_folder_that_cannot_be_listed_is_no_empty_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     scandir = os.scandir
 
-    def refuse_locked(path: Path) -> object:
-        if path.name == "locked":
+    def refuse_locked(path: str) -> object:
+        if Path(path).name == "locked":
             raise PermissionError(13, "Permission denied")
         return scandir(path)
 
