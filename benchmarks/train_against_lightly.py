@@ -7,7 +7,7 @@ Both have the benchmark's published settings (peers/lightly_moco.py): ResNet-18 
 512, 8192 keys, a symmetric loss, the same views. Each tool learns from the same files as a whole process, the
 repetitions interleaved; epochs after the first count, from their first wait for images to their last step. Beside them
 stands the network alone: forward and backward passes over random batches that lie on the device. On a GPU the objective
-pauc runs too, with its E-steps. Stopped, the same command goes on where it was.
+pauc runs too, with its E-steps, and compiled encoders. Stopped, the same command goes on where it was.
 """
 
 import argparse
@@ -44,6 +44,10 @@ SETTINGS: dict[str, Any] = {
     "crop_min": 0.08,
     "jitter": [0.4, 0.4, 0.4, 0.1],
     "blur": 0.0,
+}
+ON_A_GPU: dict[str, dict[str, Any]] = {
+    "objective pauc": {"objective": "pauc", "warmup": 0.0},
+    "compiled": {"compile": True},
 }
 CIFAR, RECIPE_EPOCHS = 50_000, 200
 QUESTION = "How fast is `pauc train` beside lightly's MoCo benchmark on CIFAR-10, and beside its network alone?"
@@ -117,7 +121,7 @@ def precisions(device: torch.device) -> list[str]:
 
 
 def tools(folder: Path, room: Path, given: argparse.Namespace) -> list[Tool]:
-    """lightly's first; then ours in its precision, in our default one, and on a GPU with the objective pauc."""
+    """lightly's first; then ours in its precision, in our default one, and on a GPU in further ways."""
     found = [
         Tool(
             LIGHTLY,
@@ -130,9 +134,9 @@ def tools(folder: Path, room: Path, given: argparse.Namespace) -> list[Tool]:
         measure = partial(pauc_train, folder, room, given, precision)
         found.append(Tool(f"pauc train {precision}", measure, json.dumps(SETTINGS)))
     if given.device == "cuda":
-        more = {"objective": "pauc", "warmup": 0.0}
-        measure = partial(pauc_train, folder, room, given, kinds[-1], **more)
-        found.append(Tool(f"pauc train {kinds[-1]}, objective pauc", measure, json.dumps(SETTINGS | more)))
+        for name, more in ON_A_GPU.items():
+            measure = partial(pauc_train, folder, room, given, kinds[-1], **more)
+            found.append(Tool(f"pauc train {kinds[-1]}, {name}", measure, json.dumps(SETTINGS | more)))
     return found
 
 
