@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from pauc_hub.cli import embed, models, search, train
+from pauc_hub.cli import doctor, embed, models, search, train
 from pauc_hub.cli.failures import INTERRUPTED, explain
 
 __all__ = ["app", "main"]
@@ -24,6 +24,7 @@ app = typer.Typer(
 )
 app.command()(embed.embed)
 app.command()(train.train)
+app.command()(doctor.doctor)
 app.command()(search.search)
 app.command()(models.models)
 

@@ -1,8 +1,15 @@
 """From an exception to the one line and the exit code that the user gets."""
 
+import functools
+import os
+from collections.abc import Callable
+from typing import ParamSpec
+
 import typer
 
-from pauc_hub.errors import Interrupted, PaucError, UsageError
+from pauc_hub.errors import Interrupted, NoImages, OutputExists, PaucError, UsageError
+
+Options = ParamSpec("Options")
 
 FAILED, WRONG_USAGE, SOME_UNREADABLE, INTERRUPTED = 1, 2, 3, 130
 
@@ -11,6 +18,21 @@ def explain(error: BaseException) -> tuple[str, int]:
     """The message, one line, and the exit code."""
     message, code = _explain(error)
     return " ".join(message.split()), code
+
+
+def said_once_a_machine(command: Callable[Options, None]) -> Callable[Options, None]:
+    """Of several processes with one command, the first on each machine tells what all find alike."""
+
+    @functools.wraps(command)
+    def quieter(*given: Options.args, **named: Options.kwargs) -> None:
+        try:
+            command(*given, **named)
+        except (UsageError, NoImages, OutputExists, Interrupted) as error:
+            if os.environ.get("LOCAL_RANK", "0") == "0":
+                raise
+            raise typer.Exit(explain(error)[1]) from error
+
+    return quieter
 
 
 def _explain(error: BaseException) -> tuple[str, int]:

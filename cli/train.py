@@ -8,12 +8,14 @@ from typing import Annotated
 import typer
 
 from pauc_hub.cli import options
+from pauc_hub.cli.failures import said_once_a_machine
 from pauc_hub.cli.training import show_estimate, show_result, show_settings
 from pauc_hub.errors import UsageError
 
 BY_RECIPE = "the recipe's"
 
 
+@said_once_a_machine
 def train(
     images: Annotated[Path, typer.Argument(help="Folder of images (any nesting), tar file, or folder of tar files.")],
     output: Annotated[
@@ -32,6 +34,8 @@ def train(
     clusters: Annotated[str | None, typer.Option(show_default=BY_RECIPE, help="Prototypes, e.g. 250,500,1000.")] = None,
     precision: Annotated[str | None, typer.Option(show_default="auto", help="auto, fp32 or bf16.")] = None,
     seed: Annotated[int | None, typer.Option(show_default="0", help="Of everything drawn.")] = None,
+    labelled: Annotated[str | None, typer.Option(help="Folder, one subfolder a class: kNN while training.")] = None,
+    wandb: Annotated[str | None, typer.Option(help="Project there to tell; needs the extra `wandb`.")] = None,
     device: options.Device = "auto",
     workers: options.Workers = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Try a minute, tell time and memory.")] = False,
@@ -43,13 +47,14 @@ def train(
     """Pretrain a backbone on unlabelled images, and write it as a model folder."""
     typed: dict[str, object] = {"objective": objective, "architecture": architecture, "size": size, "epochs": epochs}
     typed |= {"batch_size": batch_size, "lr": lr, "clusters": options.numbers(clusters), "precision": precision}
-    given = {name: value for name, value in (typed | {"seed": seed}).items() if value is not None}
+    given = {name: value for name, value in (typed | {"seed": seed, "labelled": labelled}).items() if value is not None}
     if resume and (given or config or overwrite or dry_run or recipe):
         raise UsageError("--resume goes on with the run's own settings: beside it give -o, --device, --workers alone.")
     if output is None and not dry_run:
         raise UsageError("-o is missing: the folder that the run goes into. Only --dry-run needs none.")
     run = output or Path("run")
     from pauc_hub.device import choose_device, keep_freed_memory  # what follows takes seconds to import
+    from pauc_hub.runs.ranks import Ranks
     from pauc_hub.training.config import read_config
     from pauc_hub.training.data import open_source
     from pauc_hub.training.loop import train as run_training
@@ -58,23 +63,18 @@ def train(
     from pauc_hub.training.rehearsal import rehearse
 
     keep_freed_memory()
-    source, where, settings = open_source(images), choose_device(device), None
+    ranks, source, settings = Ranks.from_environment(), open_source(images), None
     if not resume:
-        if not (dry_run or overwrite):
+        if not (dry_run or overwrite or ranks.restarted):
             refuse_standing(run)
-        file = read_config(config) if config else {}
-        settings, choices = settle(source, where, file | given, recipe or OWN_IMAGES, str(config or "the settings"))
-        show_settings(settings, choices, len(source), quiet=quiet)
+        where, given = choose_device(ranks.device(device)), (read_config(config) if config else {}) | given
+        settings, choices = settle(source, where, given, recipe or OWN_IMAGES, str(config or "the settings"))
+        show_settings(settings, choices, len(source), quiet=quiet or ranks.rank > 0)
         if dry_run:
-            estimate = rehearse(source, settings, where, workers, quiet=quiet)
-            show_estimate(estimate, settings, choices, as_json=as_json)
+            show_estimate(rehearse(source, settings, where, workers, quiet=quiet), settings, choices, as_json=as_json)
             return
     model = run_training(
-        source,
-        run,
-        settings,
-        device=device, workers=workers,
-        resume=resume, overwrite=overwrite, quiet=quiet,
-        command=shlex.join(["pauc", *sys.argv[1:]]),
+        source, run, settings, device=device, workers=workers, wandb=wandb, resume=resume, overwrite=overwrite,
+        quiet=quiet, command=shlex.join(["pauc", *sys.argv[1:]]),
     )  # fmt: skip
-    show_result(model, run, as_json=as_json, quiet=quiet)
+    show_result(model, run, ranks, as_json=as_json, quiet=quiet)

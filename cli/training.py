@@ -12,6 +12,7 @@ import typer
 from pauc_hub.cli.failures import SOME_UNREADABLE
 
 if TYPE_CHECKING:  # they take seconds to import
+    from pauc_hub.runs.ranks import Ranks
     from pauc_hub.training.auto import Choice
     from pauc_hub.training.config import Config
     from pauc_hub.training.rehearsal import Estimate
@@ -50,8 +51,10 @@ def show_estimate(estimate: "Estimate", config: "Config", choices: "list[Choice]
         print(f"memory: about {gpu}, and {estimate.memory_gib:.1f} GiB of the machine's")
 
 
-def show_result(model: Path, run: Path, *, as_json: bool, quiet: bool) -> None:
-    """To stdout; leaves with exit code 3 where images could not be read."""
+def show_result(model: Path, run: Path, ranks: "Ranks", *, as_json: bool, quiet: bool) -> None:
+    """To stdout; leaves with exit code 3 where images could not be read, which torchrun would take for a crash."""
+    if ranks.rank > 0:
+        return
     from pauc_hub.folder import open_folder
     from pauc_hub.training.record import UNREADABLE
 
@@ -64,7 +67,7 @@ def show_result(model: Path, run: Path, *, as_json: bool, quiet: bool) -> None:
         print(json.dumps({"model": str(model), "run": str(run)} | counts))
     elif not quiet:
         print(f"{model}: trained. Embed with it: {shlex.join(['pauc', 'embed', 'IMAGES', '-m', str(model)])}")
-    raise typer.Exit(SOME_UNREADABLE if seen["unreadable"] else 0)
+    raise typer.Exit(SOME_UNREADABLE if seen["unreadable"] and not ranks.several else 0)
 
 
 def span(seconds: float) -> str:

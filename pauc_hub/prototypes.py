@@ -9,7 +9,7 @@ from torch.nn import functional as F
 
 from pauc_hub.errors import TrainingFailed
 from pauc_hub.folder import Prototypes
-from pauc_hub.kmeans import Clustering, cluster_means
+from pauc_hub.kmeans import ALONE, Clustering, Collective, cluster_means, cluster_sums
 
 ROUNDING = 1e-6  # of unit rows in float32: below it distances are noise
 SMOOTHING = 10.0  # alpha of PCL: keeps small clusters from looking concentrated
@@ -44,20 +44,27 @@ def concentration(distance_sums: Tensor, sizes: Tensor, temperature: float) -> T
 
 
 def describe_clusters(
-    points: Tensor, clustering: Clustering, temperature: float, coarser: Prototypes | None = None
+    points: Tensor,
+    clustering: Clustering,
+    temperature: float,
+    coarser: Prototypes | None = None,
+    group: Collective = ALONE,
 ) -> tuple[Prototypes, Tensor]:
     """Prototypes of a clustering, without those that no point was assigned to (method.md §2, correction 2).
 
     Args:
         points: (N, D) what was clustered.
         coarser: prototypes of the next coarser clustering, to find each one's parent in.
+        group: the processes that share the points, of which these are one's own; the prototypes are those of all.
 
     Returns:
         The prototypes, and the (N,) assignment counted among them.
     """
-    used, assignment = torch.unique(clustering.assignment, return_inverse=True)
-    centroids, sizes = cluster_means(points, assignment, len(used))
-    distance_sums = points.new_zeros(len(used)).index_add_(0, assignment, (points - centroids[assignment]).norm(dim=1))
+    means, members = cluster_means(points, clustering.assignment, len(clustering.centroids), group)
+    used = members > 0
+    centroids, sizes, assignment = means[used], members[used], (used.cumsum(dim=0) - 1)[clustering.assignment]
+    distances = (points - centroids[assignment]).norm(dim=1)
+    distance_sums = group.sum(cluster_sums(distances, assignment, len(sizes))).to(points.dtype)
     unit = F.normalize(centroids, dim=1)
     prototypes = Prototypes(
         centroids=unit,

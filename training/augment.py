@@ -31,16 +31,22 @@ class Augmentation:
     std: tuple[float, float, float]
     blur_sigma: tuple[float, float] = (0.1, 2.0)
 
-    def __call__(self, crops: Tensor, draws: torch.Generator) -> Tensor:
-        """(N, S, S, 3) uint8 crops to (N, 3, S, S) float32, channels_last, on the crops' device."""
-        mirrored = flip(crops, _chosen(len(crops), self.flip, draws))
-        images = self._recolour(mirrored.float().div_(255), draws)
-        images = self._blur(images, draws)
+    def __call__(
+        self, crops: Tensor, draws: torch.Generator, count: int | None = None, rows: slice = slice(None)
+    ) -> Tensor:
+        """(N, S, S, 3) uint8 crops to (N, 3, S, S) float32, channels_last, on the crops' device.
+
+        Args:
+            count: images to draw for, of which the crops are `rows`; all unless given.
+        """
+        count = len(crops) if count is None else count
+        mirrored = flip(crops, _chosen(count, self.flip, draws)[rows])
+        images = self._recolour(mirrored.float().div_(255), draws, count, rows)
+        images = self._blur(images, draws, count, rows)
         mean, std = (torch.tensor(each, device=crops.device) for each in (self.mean, self.std))
         return images.sub_(mean).div_(std).permute(0, 3, 1, 2)  # a view: channels last is how the pixels lie
 
-    def _recolour(self, images: Tensor, draws: torch.Generator) -> Tensor:
-        count = len(images)
+    def _recolour(self, images: Tensor, draws: torch.Generator, count: int, rows: slice) -> Tensor:
         brightness, contrast, saturation = (1 + reach * _signed(count, draws) for reach in self.jitter[:3])
         hue = self.jitter[3] * _signed(count, draws)
         still = ~_chosen(count, self.jitter_probability, draws)
@@ -48,12 +54,13 @@ class Augmentation:
             factor[still] = 1.0
         hue[still] = 0.0
         saturation[_chosen(count, self.grey, draws)] = 0.0
-        return recolour(images, brightness, contrast, saturation, hue)
+        return recolour(images, brightness[rows], contrast[rows], saturation[rows], hue[rows])
 
-    def _blur(self, images: Tensor, draws: torch.Generator) -> Tensor:
-        chosen = _chosen(len(images), self.blur, draws).nonzero().squeeze(1).to(images.device)
+    def _blur(self, images: Tensor, draws: torch.Generator, count: int, rows: slice) -> Tensor:
+        blurred = _chosen(count, self.blur, draws)
         low, high = (edge * images.shape[1] / 224 for edge in self.blur_sigma)
-        sigma = low + (high - low) * torch.rand(len(chosen), generator=draws)
+        sigma = (low + (high - low) * torch.rand(count, generator=draws))[rows][blurred[rows]]
+        chosen = blurred[rows].nonzero().squeeze(1).to(images.device)
         return images.index_copy(0, chosen, blur(images[chosen], sigma)) if len(chosen) else images
 
 

@@ -103,6 +103,8 @@ class Config:
     """auto, fp32 or bf16."""
     compile: bool = False
     """let torch.compile make faster code of the networks, which takes a minute or two at the start."""
+    labelled: str = ""
+    """folder of images, one subfolder a class, for kNN while training; it only watches. None unless given."""
     seed: int = 0
     """of everything drawn."""
 
@@ -135,7 +137,8 @@ class Config:
         """
         clusters = self.clusters if self.clusters is not None else default_clusters(images)
         queue = self.queue if self.queue is not None else default_queue(images, self.keys_per_step)
-        resolved = dataclasses.replace(self, clusters=clusters, queue=queue)
+        labelled = str(Path(self.labelled).absolute()) if self.labelled else ""  # a run may go on from elsewhere
+        resolved = dataclasses.replace(self, clusters=clusters, queue=queue, labelled=labelled)
         refuse(resolved.problems(images))
         return resolved
 

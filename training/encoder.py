@@ -1,7 +1,7 @@
 """Encoder, its momentum twin and the queue of past keys (method.md §5). N batch, D projection width, R queue."""
 
 import copy
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from itertools import pairwise
 from typing import cast
@@ -15,6 +15,8 @@ from torch.utils.checkpoint import checkpoint
 
 from pauc_hub.device import send
 from pauc_hub.projector import Projector
+from pauc_hub.training.distributed import ALONE, World
+from pauc_hub.training.norms import joined_statistics
 
 
 class Encoder(nn.Module):
@@ -53,7 +55,15 @@ class MomentumPair(nn.Module):
     """The encoder that learns (`query`), the slow copy that makes keys and prototypes (`key`), and the queue."""
 
     def __init__(
-        self, architecture: str, dim: int, queue: int, group: int, parts: int = 1, *, compiled: bool = False
+        self,
+        architecture: str,
+        dim: int,
+        queue: int,
+        group: int,
+        parts: int = 1,
+        *,
+        compiled: bool = False,
+        world: World = ALONE,
     ) -> None:
         """A pair of equal encoders.
 
@@ -61,32 +71,36 @@ class MomentumPair(nn.Module):
             group: images that share batch statistics, see `keys`.
             parts: in which a batch's gradient is worked out, see `queries`.
             compiled: let torch.compile make faster code of the encoders, in the first step.
+            world: the processes that share each batch.
         """
         super().__init__()
         self.query = Encoder(architecture, dim)
         self.key = copy.deepcopy(self.query).requires_grad_(False)
         self.queue = Queue(queue, dim)
-        self.group, self.parts = group, parts
+        self.group, self.parts, self.world = group, parts, world
         self.encode: Callable[[Encoder, Tensor], Tensor] = torch.compile(_encode) if compiled else _encode
         for layer in _norms(self.key):  # its running statistics follow the query encoder's, not its own batches
             layer.momentum = 0.0
 
     def queries(self, images: Tensor) -> Tensor:
-        """(N, D) with gradient, in batch-norm groups of neighbours.
+        """(N, D) of all processes, with gradient, in batch-norm groups of neighbours. `images` are this process's.
 
         In several parts, the activations of one alone are in memory at any time: none is kept for the backward pass,
         which makes those of each part anew, at the cost of another forward pass. The numbers are the same, whatever
         loss of the whole batch follows.
         """
-        groups = list(_groups(images, self.group))
-        if self.parts == 1:
-            return self._queries(groups)
-        return torch.cat([self._queries_twice(share) for share in _shares(groups, self.parts)])
+        groups = _groups(images, self.group)
+        with joined_statistics(self.query, len(groups), self.world):
+            shares = _shares(groups, self.parts)
+            q = torch.cat(
+                [self._queries(groups)] if self.parts == 1 else [self._queries_twice(each) for each in shares]
+            )
+        return self.world.gather_with_gradient(q, len(images) * self.world.size)
 
-    def _queries(self, groups: list[Tensor]) -> Tensor:
+    def _queries(self, groups: Sequence[Tensor]) -> Tensor:
         return torch.cat([self.encode(self.query, group) for group in groups])
 
-    def _queries_twice(self, groups: list[Tensor]) -> Tensor:
+    def _queries_twice(self, groups: Sequence[Tensor]) -> Tensor:
         def contexts() -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
             return nullcontext(), _statistics_at_rest(self.query)  # the first time, and when it is done anew
 
@@ -94,13 +108,15 @@ class MomentumPair(nn.Module):
 
     @torch.no_grad()
     def keys(self, images: Tensor, generator: torch.Generator) -> Tensor:
-        """(N, D) without gradient, in batch-norm groups of another permutation.
+        """(N, D) of all processes, without gradient, in batch-norm groups of another permutation.
 
         With shared statistics the encoder could match a query and its key by their batch mates (method.md §5).
         """
-        order = send(torch.randperm(len(images), generator=generator), images.device)
-        keys = torch.cat([self.encode(self.key, part) for part in _groups(images[order], self.group)])
-        return keys[order.argsort()]
+        count = len(images) * self.world.size
+        order = torch.randperm(count, generator=generator)
+        shuffled = self.world.shuffle(images.permute(0, 2, 3, 1), order).permute(0, 3, 1, 2)  # channels stay last
+        keys = torch.cat([self.encode(self.key, part) for part in _groups(shuffled, self.group)])
+        return self.world.gather(keys, count)[send(order.argsort(), keys.device)]
 
     @torch.no_grad()
     def follow(self, momentum: float) -> None:
@@ -114,12 +130,12 @@ def _encode(encoder: Encoder, images: Tensor) -> Tensor:
     return rows
 
 
-def _groups(images: Tensor, size: int) -> Iterator[Tensor]:
+def _groups(images: Tensor, size: int) -> tuple[Tensor, ...]:
     """Parts of at least `size` rows, as equal as can be."""
-    yield from images.tensor_split(max(1, len(images) // size))
+    return images.tensor_split(max(1, len(images) // size))
 
 
-def _shares(groups: list[Tensor], parts: int) -> list[list[Tensor]]:
+def _shares(groups: Sequence[Tensor], parts: int) -> list[Sequence[Tensor]]:
     """Neighbouring groups together, as equal in number as can be."""
     edges = [part * len(groups) // parts for part in range(parts + 1)]
     return [groups[start:end] for start, end in pairwise(edges)]

@@ -14,6 +14,7 @@ from pauc_hub.kmeans import kmeans
 from pauc_hub.prototypes import describe_clusters
 from pauc_hub.training.config import Config
 from pauc_hub.training.data import Loader
+from pauc_hub.training.distributed import ALONE, World
 from pauc_hub.training.draws import Purpose, seed_for
 from pauc_hub.training.encoder import Encoder
 
@@ -40,17 +41,19 @@ def all_features(
     dtype: torch.dtype,
     batch_size: int,
     seen: Callable[[int], None],
+    world: World = ALONE,
 ) -> tuple[Tensor, Tensor]:
     """Projections of every image under the evaluation transform, each exactly once.
 
     Args:
-        seen: called with the size of each batch done; what it raises ends the pass.
+        seen: called with the size of each batch done, equally often on all processes; what it raises ends the pass.
 
     Returns:
-        (N, D) unit rows, and (N,) bool: which images could be read.
+        (N, D) unit rows, and (N,) bool: which images could be read; of this process's stretch of the N images.
     """
-    everything = range(len(loader.source))
-    batches = [everything[start : start + batch_size] for start in range(0, len(everything), batch_size)]
+    total = len(loader.source)
+    count = -(-total // (world.size * batch_size))  # of batches, the same on all processes
+    batches = [part.tolist() for part in torch.arange(total)[world.stretch(total)].tensor_split(count)]
     features, readable = [], []
     encoder.eval()
     try:
@@ -65,19 +68,25 @@ def all_features(
     return torch.cat(features), torch.cat(readable)
 
 
-def expect(features: Tensor, readable: Tensor, config: Config, epoch: int) -> Expectation:
+def expect(features: Tensor, readable: Tensor, config: Config, epoch: int, world: World = ALONE) -> Expectation:
     """Cluster the readable images once for each number of clusters.
+
+    Args:
+        features, readable: of this process's stretch, as `all_features` returns them; the result is that of all.
 
     Raises:
         TrainingFailed: the features are not finite or have collapsed, or too few images can be read.
     """
     points = features[readable.to(features.device)]
-    if not bool(torch.isfinite(points).all()):
+    spoilt = (~torch.isfinite(points)).sum()
+    counts = [torch.full_like(spoilt, len(each)) for each in (features, points)]
+    total, found_readable, found_spoilt = world.sum(torch.stack([*counts, spoilt])).tolist()
+    if found_spoilt:
         raise TrainingFailed("the features are no longer finite: training diverged. Try a lower learning rate (--lr).")
     assert config.clusters is not None, "resolve() fills it in"
-    if len(points) < config.clusters[-1]:
+    if found_readable < config.clusters[-1]:
         raise TrainingFailed(
-            f"only {len(points)} of {len(features)} images can be read, fewer than --clusters {config.clusters[-1]}."
+            f"only {found_readable} of {total} images can be read, fewer than --clusters {config.clusters[-1]}."
         )
     found: list[tuple[Prototypes, Tensor]] = []
     for m, count in enumerate(config.clusters):
@@ -88,9 +97,12 @@ def expect(features: Tensor, readable: Tensor, config: Config, epoch: int) -> Ex
             restarts=config.kmeans_restarts,
             seed=seed_for(config.seed, Purpose.CLUSTERS, epoch, m) % 2**31,  # faiss takes 32 bits
             backend=config.kmeans,
+            group=world,
         )
-        found.append(describe_clusters(points, clustering, config.temperature, found[-1][0] if found else None))
-    return Expectation(tuple(p for p, _ in found), tuple(_spread(own, readable) for _, own in found))
+        coarser = found[-1][0] if found else None
+        found.append(describe_clusters(points, clustering, config.temperature, coarser, world))
+    assignments = (world.gather(_spread(own, readable), total) for _, own in found)
+    return Expectation(tuple(p for p, _ in found), tuple(assignments))
 
 
 def _spread(assignment: Tensor, readable: Tensor) -> Tensor:

@@ -3,20 +3,21 @@
 import math
 import sys
 import time
-from contextlib import closing
+from contextlib import ExitStack, closing
 from pathlib import Path
 
 import torch
-from torch import Tensor
 
 from pauc_hub.device import choose_device
-from pauc_hub.embed import default_workers
 from pauc_hub.errors import Interrupted, TrainingFailed
 from pauc_hub.progress import progress_bar
-from pauc_hub.training import checkpoint, record, shelf
-from pauc_hub.training.config import Config
+from pauc_hub.runs.ranks import Ranks
+from pauc_hub.training import record, shelf
+from pauc_hub.training.checkpoint import Place
+from pauc_hub.training.config import Config, refuse
 from pauc_hub.training.data import ImageSource, open_source
 from pauc_hub.training.diagnostics import diagnose
+from pauc_hub.training.distributed import join, sharing_problems
 from pauc_hub.training.draws import Purpose, torch_draws
 from pauc_hub.training.estep import all_features, expect
 from pauc_hub.training.interruption import StopRequest
@@ -25,8 +26,10 @@ from pauc_hub.training.mstep import learn
 from pauc_hub.training.publish import Finished, publish
 from pauc_hub.training.recipes import settle
 from pauc_hub.training.state import Training, new_training
+from pauc_hub.training.watch.log import Log, refuse_unwatchable, watching
 
 STEPS_BETWEEN_LINES = 10  # of metrics.jsonl
+TOLD = ("loss", "infonce", "proto", "align", "unif", "corr", "knn")  # of an epoch, to people
 SAMPLE = 256  # images on which the rounding of the published weights is checked
 
 
@@ -41,6 +44,7 @@ def train(
     overwrite: bool = False,
     quiet: bool = False,
     command: str = "",
+    wandb: str | None = None,
 ) -> Path:
     """Pretrain on a folder or tar files, and export a model folder.
 
@@ -50,9 +54,12 @@ def train(
         run: folder for config, metrics, checkpoint and, at the end, `model/`.
         config: what to do; its `None`s are chosen from the number of images, and all of it where it is None itself
             (recipes.py). A resumed run keeps its own.
-        workers: threads that decode; one for each core unless given.
+        workers: threads that decode; one for each core unless given, which the processes of a machine share.
         resume: go on from the run's checkpoint.
         command: what was typed, for the receipts.
+        wandb: project there, to be told what metrics.jsonl is.
+
+    Of several processes, as torchrun numbers them in the environment, each calls this; the first writes and prints.
 
     Returns:
         The model folder.
@@ -62,38 +69,54 @@ def train(
         Interrupted: after Ctrl-C or SIGTERM, with everything saved.
         TrainingFailed: the run cannot go on; the last checkpoint stands.
     """
-    source, where = images if isinstance(images, ImageSource) else open_source(images), choose_device(device)
-    settled = record.saved_config(run) if resume else config or settle(source, where, {})[0]
-    config = settled.resolve(len(source))
-    with (
-        record.held(run, config, resume=resume, overwrite=overwrite),
-        StopRequest() as stop,
-        limits_explained(config),
-    ):
-        place = checkpoint.read_place(run, source.fingerprint(), quiet=quiet) if resume else None
-        state = new_training(run, config, source, where, workers or default_workers(), stop, quiet, command)
-        if place is not None:
-            state.resume_from(place)
-        else:
-            state.save()  # a disk without room for it is told of now, not after the first epoch
-        try:
-            _alternate(state)
-            return _finish(state)
-        except Interrupted:
-            state.save()
-            raise
+    ranks = Ranks.from_environment()
+    source = images if isinstance(images, ImageSource) else open_source(images)
+    where = choose_device(ranks.device(device))
+    with join(ranks, where) as world, StopRequest() as stop, ExitStack() as held:
+
+        def opened() -> tuple[Config, Place | None]:
+            asked = record.saved_config(run) if resume else config or settle(source, where, {})[0]
+            settled = asked.resolve(len(source))
+            refuse(sharing_problems(settled, ranks.count))
+            refuse_unwatchable(settled, wandb)
+            shown = source.fingerprint()
+            folder = record.open_run(
+                run, settled, shown, resume=resume, overwrite=overwrite, restarted=ranks.restarted, quiet=quiet
+            )
+            return settled, held.enter_context(folder)
+
+        settled, place = world.decided_by_first(opened)
+        with limits_explained(settled):
+            silent, threads = quiet or not world.first, workers or ranks.workers()
+            state = new_training(run, settled, source, where, threads, stop, silent, command, world)
+            if place is not None:
+                state.resume_from(place)
+            else:
+                state.save()  # a disk without room for it is told of now, not after the first epoch
+            with watching(state, wandb) as log:
+                return _run(state, log)
 
 
-def _alternate(state: Training) -> None:
-    metrics = record.Metrics(state.run, state.epoch, state.step)
+def _run(state: Training, log: Log) -> Path:
+    try:
+        _alternate(state, log)
+        return _finish(state)
+    except Interrupted:
+        state.save()
+        state.world.wait()  # who leaves early looks like a failure to torchrun, which then ends the first
+        raise
+
+
+def _alternate(state: Training, log: Log) -> None:
     while state.epoch < state.config.epochs:
         if state.config.objective != "infonce" and state.epoch >= state.config.warmup_epochs and state.step == 0:
             state.watched = _expectation_step(state)
-        watched = state.watched | _maximisation_step(state, metrics)
+        watched = state.watched | _maximisation_step(state, log)
+        watched |= {"estep_share": _estep_share(watched, watched["mstep_seconds"])} | log.knn()
         state.epoch, state.step, state.watched = state.epoch + 1, 0, {}
-        means = metrics.write_epoch(state.epoch, watched)
+        line = log.write_epoch(state.epoch, watched)
         state.save()
-        _report(state, means, watched)
+        _report(state, line)
         state.heed_signals()
 
 
@@ -103,25 +126,29 @@ def _expectation_step(state: Training) -> dict[str, float]:
     with progress_bar(len(state.source), f"epoch {state.epoch + 1}: E-step", quiet=state.quiet) as bar:
 
         def seen(count: int) -> None:
-            bar.advance(count)
+            bar.advance(count * state.world.size)  # the others are as far
             state.heed_signals()
 
         batch_size = 2 * state.config.batch_size  # without gradients there is room for more
-        features, readable = all_features(state.pair.key, state.loader, state.device, state.dtype, batch_size, seen)
-    state.expectation = expect(features, readable, state.config, state.epoch)
-    record.list_unreadable(state.run, state.source.unreadable, state.source.names)
-    watched = diagnose(features, readable, state.expectation, before, state.config)
+        features, readable = all_features(
+            state.pair.key, state.loader, state.device, state.dtype, batch_size, seen, state.world
+        )
+    state.expectation = expect(features, readable, state.config, state.epoch, state.world)
+    state.source.unreadable |= state.world.merge(state.source.unreadable)
+    if state.world.first:
+        record.list_unreadable(state.run, state.source.unreadable, state.source.names)
+    watched = diagnose(features, readable, state.expectation, before, state.config, state.world)
     return watched | {"estep_seconds": time.monotonic() - began}
 
 
-def _maximisation_step(state: Training, metrics: record.Metrics) -> dict[str, float]:
+def _maximisation_step(state: Training, log: Log) -> dict[str, float]:
     """Learn from all batches of the epoch that are left; returns how fast it went."""
     config, began, waited = state.config, time.monotonic(), 0.0
     order = torch.randperm(len(state.source), generator=torch_draws(config.seed, Purpose.ORDER, state.epoch)).tolist()
     batches = [order[i * config.batch_size : (i + 1) * config.batch_size] for i in range(state.step, state.steps)]
-    images = len(batches) * config.batch_size
+    images, own = len(batches) * config.batch_size, [batch[state.world.stretch(config.batch_size)] for batch in batches]
     with (
-        closing(state.loader.views(batches, config.crop_min, config.seed, state.epoch)) as views,
+        closing(state.loader.views(own, config.crop_min, config.seed, state.epoch)) as views,
         progress_bar(images, f"epoch {state.epoch + 1}/{config.epochs}", quiet=state.quiet) as bar,
     ):
         for _ in batches:
@@ -131,8 +158,9 @@ def _maximisation_step(state: Training, metrics: record.Metrics) -> dict[str, fl
             terms = learn(state, batch)
             state.step += 1
             if state.step % STEPS_BETWEEN_LINES == 0 or state.step == state.steps:
-                values = _finite(terms, state)
-                metrics.write_step(state.epoch, state.step, values | {"lr": state.optimiser.param_groups[0]["lr"]})
+                values = {name: term.item() for name, term in terms.items()}
+                log.write_step(state.epoch, state.step, values | {"lr": state.optimiser.param_groups[0]["lr"]})
+                _refuse_infinite(values, state)
                 share = _estep_share(state.watched, time.monotonic() - began)
                 bar.note(**{name: round(value, 3) for name, value in values.items()}, **{"E-step": f"{share:.0%}"})
             bar.advance(config.batch_size)
@@ -143,29 +171,25 @@ def _maximisation_step(state: Training, metrics: record.Metrics) -> dict[str, fl
     return {"images_per_second": images / seconds, "data_wait": waited / seconds, "mstep_seconds": seconds}
 
 
-def _finite(terms: dict[str, Tensor], state: Training) -> dict[str, float]:
-    values = {name: term.item() for name, term in terms.items()}
+def _refuse_infinite(values: dict[str, float], state: Training) -> None:
     if not all(math.isfinite(value) for value in values.values()):
         raise TrainingFailed(
             f"the loss is no longer finite at step {state.step} of epoch {state.epoch + 1}: training diverged. "
             f"The last checkpoint stands; start anew with a lower learning rate (--lr, now {state.config.lr:g})."
         )
-    return values
 
 
-def _report(state: Training, means: dict[str, float], watched: dict[str, float]) -> None:
+def _report(state: Training, line: dict[str, float]) -> None:
     """One line an epoch, for people."""
     if state.quiet:
         return
-    terms = ", ".join(f"{name} {value:.3f}" for name, value in means.items())
+    terms = ", ".join(f"{name} {line[name]:.3f}" for name in TOLD if name in line)
     spread = (
-        f", intra_share {watched['intra_share']:.3f}, rank {watched['effective_rank']:.1f}"
-        if "intra_share" in watched
-        else ""
+        f", intra_share {line['intra_share']:.3f}, rank {line['effective_rank']:.1f}" if "intra_share" in line else ""
     )
     sys.stderr.write(
         f"epoch {state.epoch}/{state.config.epochs}: {terms}{spread}; "
-        f"{watched['images_per_second']:.0f} images/s, E-step {_estep_share(watched, watched['mstep_seconds']):.0%}\n"
+        f"{line['images_per_second']:.0f} images/s, E-step {line['estep_share']:.0%}\n"
     )
 
 
@@ -178,6 +202,13 @@ def _estep_share(watched: dict[str, float], mstep_seconds: float) -> float:
 def _finish(state: Training) -> Path:
     """A last E-step for the final weights, then the model folder."""
     _expectation_step(state)
+    if state.world.first:
+        _publish(state)
+    state.world.wait()
+    return state.run / record.MODEL
+
+
+def _publish(state: Training) -> None:
     assert state.expectation is not None, "the E-step sets it"
     sample = [index for index in range(len(state.source)) if index not in state.source.unreadable][:SAMPLE]
     pixels = torch.cat([squares for squares, _ in state.loader.squares([sample])])
@@ -195,4 +226,3 @@ def _finish(state: Training) -> Path:
     with record.explained(path):
         publish(finished, path)
     shelf.keep(state.run, 1)  # to write the model folder anew
-    return path

@@ -17,16 +17,20 @@ def learn(state: Training, batch: TwoViews) -> dict[str, Tensor]:
     """One step of the optimiser; the momentum encoder and the queue follow.
 
     Returns:
-        () loss and its unweighted terms, detached; symmetric training's are means over both sides.
+        () loss, its unweighted terms, and the alignment that is watched (method.md §6), detached; symmetric training's
+        are means over both sides.
     """
     config, pair = state.config, state.pair
     done, steps = state.epoch * state.steps + state.step, config.epochs * state.steps
     for group in state.optimiser.param_groups:
         group["lr"] = learning_rate(config, done, steps)
-    first = state.augment(send(batch.first, state.device), _draws(state, Purpose.AUGMENT, 0))
-    second = state.augment(send(batch.second, state.device), _draws(state, Purpose.AUGMENT, 1))
-    index = send(batch.index, state.device)
-    sides, keys = [], []
+    rows = state.world.stretch(config.batch_size)
+    first, second = (
+        state.augment(send(view, state.device), _draws(state, Purpose.AUGMENT, side), config.batch_size, rows)
+        for side, view in enumerate((batch.first, batch.second))
+    )
+    index = state.world.gather(send(batch.index, state.device), config.batch_size)
+    sides, keys, gaps = [], [], []
     for side, (shown, other) in enumerate([(first, second), (second, first)][: 1 + config.symmetric]):
         with autocast(state.device, state.dtype):
             q, k = pair.queries(shown), pair.keys(other, _draws(state, Purpose.SHUFFLE, side))
@@ -36,15 +40,18 @@ def learn(state: Training, batch: TwoViews) -> dict[str, Tensor]:
             | prototype_terms(q, k, index, state.expectation, config, draws)
         )
         keys.append(k)
+        gaps.append((q.detach() - k).square().sum(dim=1).mean())
     terms = {name: torch.stack([side[name] for side in sides]).mean() for name in sides[0]}
     weights = term_weights(config, state.epoch + state.step / state.steps)
     loss = torch.stack([weights[name] * term for name, term in terms.items()]).sum()
     state.optimiser.zero_grad()
     torch.autograd.backward(loss)
+    state.world.sum_gradients(pair.query.parameters())
     state.optimiser.step()
     pair.follow(key_momentum(config, done, steps))
     pair.queue.push(torch.cat(keys))
-    return {"loss": loss.detach()} | {name: term.detach() for name, term in terms.items()}
+    watched = {"loss": loss.detach(), "alignment": torch.stack(gaps).mean()}
+    return watched | {name: term.detach() for name, term in terms.items()}
 
 
 def prototype_terms(

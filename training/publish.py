@@ -86,7 +86,7 @@ def _facts(finished: Finished, name: str) -> dict[str, Any]:
         "architecture": finished.config.architecture,
         "command": finished.command,
         "commit": receipts.commit(),
-        "config": finished.config.to_json(),
+        "config": finished.config.to_json() | {"labelled": Path(finished.config.labelled).name},
         "data": {
             "name": finished.source.root.name,
             "images": len(finished.source),

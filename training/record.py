@@ -1,31 +1,46 @@
-"""The folder of a run: config.json, metrics.jsonl, checkpoints, unreadable.txt, and the model folder at the end."""
+"""The folder of a run: config.json, metrics.jsonl, what shows it, checkpoints, and the model folder at the end."""
 
 import contextlib
 import json
-from collections.abc import Iterator
+import math
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 from pauc_hub.durable import leftovers, remove, replacing, sync
 from pauc_hub.errors import OutputExists, TrainingFailed, UsageError
 from pauc_hub.locks import locked
-from pauc_hub.training import shelf
+from pauc_hub.training import checkpoint, shelf
+from pauc_hub.training.checkpoint import Place
 from pauc_hub.training.config import Config, read_saved
 
 CONFIG, METRICS, UNREADABLE, MODEL = "config.json", "metrics.jsonl", "unreadable.txt", "model"
+CURVES, WANDB = "curves.png", "wandb_id.txt"
+TENSORBOARD, EVENTS = "tensorboard", "events.out.tfevents.*"  # a folder, and what in it is ours
+FAILED = "failed"  # in the last line of metrics.jsonl, where a run ended with an error
 
 
 @contextlib.contextmanager
-def held(run: Path, config: Config, *, resume: bool, overwrite: bool) -> Iterator[None]:
-    """The folder of a run that begins or goes on, for this process alone; what killed ones left half done is removed.
+def open_run(
+    run: Path, config: Config, images: str, *, resume: bool, overwrite: bool, restarted: bool, quiet: bool
+) -> Iterator[Place | None]:
+    """The folder of a run, for this process alone, and the place where it goes on; None where it begins.
+
+    What killed processes left half done is removed.
+
+    Args:
+        images: fingerprint of the images at hand.
+        restarted: the command was given before, and its processes ended; what it has begun goes on from its checkpoint.
 
     Raises:
-        OutputExists, UsageError: as `begin` does, or a finished run has lost its checkpoints.
+        OutputExists, UsageError: as `begin` and `checkpoint.read_place` do, or a finished run has lost its checkpoints.
         PaucError: another process is at it.
     """
-    if not resume:
+    goes_on = resume or (restarted and (run / CONFIG).exists() and saved_config(run) == config)
+    if not goes_on:
         _make(run)
     with locked(run, f"another process is training into '{run}'. Wait for it, or give another -o."):
-        if not resume:
+        if not goes_on:
             begin(run, config, overwrite)
         elif (run / MODEL).exists() and not shelf.standing(run):
             raise UsageError(
@@ -34,7 +49,7 @@ def held(run: Path, config: Config, *, resume: bool, overwrite: bool) -> Iterato
         with contextlib.suppress(OSError):  # a folder that cannot be written to is told of by whoever writes
             for path in [other for name in (CONFIG, METRICS, UNREADABLE, MODEL) for other in leftovers(run / name)]:
                 remove(path)
-        yield
+        yield checkpoint.read_place(run, images, quiet=quiet) if goes_on else None
 
 
 def begin(run: Path, config: Config, overwrite: bool) -> None:
@@ -97,18 +112,23 @@ def refuse_standing(run: Path) -> None:
 
 def _standing(run: Path) -> list[Path]:
     """What a run in this folder has left."""
-    return [
-        *(run / name for name in (CONFIG, METRICS, UNREADABLE, MODEL) if (run / name).exists()),
-        *shelf.standing(run),
-    ]
+    names = (CONFIG, METRICS, UNREADABLE, CURVES, WANDB, MODEL)
+    own = [run / name for name in names if (run / name).exists()]
+    return [*own, *(run / TENSORBOARD).glob(EVENTS), *shelf.standing(run)]
 
 
 class Metrics:
     """metrics.jsonl: a line every few steps and one an epoch, in the order of the run."""
 
-    def __init__(self, run: Path, epoch: int, step: int) -> None:
-        """Go on after (epoch, step): lines past it, of work that was not saved, are dropped."""
-        self.path = run / METRICS
+    def __init__(self, run: Path, epoch: int, step: int, *, written: bool = True) -> None:
+        """Go on after (epoch, step): lines past it, of work that was not saved, are dropped.
+
+        Args:
+            written: by this process; of several the first alone writes.
+        """
+        self.path, self._lines, self._written = run / METRICS, list[dict[str, float]](), written
+        if not written:
+            return
         lines = self.path.read_text(encoding="utf-8", errors="replace").splitlines() if self.path.exists() else []
         kept = [line for line in lines if _place(line) <= (epoch, step)]
         self._replace("".join(f"{line}\n" for line in kept))
@@ -120,16 +140,27 @@ class Metrics:
         self._append({"epoch": epoch, "step": step} | values)
 
     def write_epoch(self, epoch: int, values: dict[str, float]) -> dict[str, float]:
-        """The epoch before `epoch` is over: the mean of its steps' lines, and `values`. Returns the means."""
-        terms = [name for name in self._lines[-1] if name not in ("epoch", "step", "lr")] if self._lines else []
+        """The epoch before `epoch` is over; returns its line: its steps' means, the last rate, and `values`."""
+        last = self._lines[-1] if self._lines else {}
+        terms = [name for name in last if name not in ("epoch", "step", "lr")]
         means = {name: sum(line[name] for line in self._lines) / len(self._lines) for name in terms}
+        rate = {name: last[name] for name in last if name == "lr"}
         self._lines = []
-        self._append({"epoch": epoch, "step": 0} | means | values)
-        return means
+        line = {"epoch": epoch, "step": 0} | means | rate | values
+        self._append(line)
+        return line
 
-    def _append(self, values: dict[str, float]) -> None:
-        with explained(self.path), self.path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(values) + "\n")
+    def write_failure(self, epoch: int, step: int, message: str) -> None:
+        """The run ends here; the line is dropped when it goes on."""
+        with contextlib.suppress(TrainingFailed):  # a full disk may be what it ends of
+            self._append({"epoch": epoch, "step": step, FAILED: message})
+
+    def _append(self, values: Mapping[str, Any]) -> None:
+        # JSON has no word for what is not finite
+        told = {name: None if isinstance(v, float) and not math.isfinite(v) else v for name, v in values.items()}
+        if self._written:
+            with explained(self.path), self.path.open("a", encoding="utf-8") as file:
+                file.write(json.dumps(told, allow_nan=False) + "\n")
 
     def _replace(self, text: str) -> None:
         with explained(self.path), replacing(self.path) as file:
@@ -158,7 +189,7 @@ def explained(path: Path) -> Iterator[None]:
 def _place(line: str) -> tuple[int, int]:
     try:
         values = json.loads(line)
-        return values["epoch"], values["step"]
+        return (2**62, 0) if FAILED in values else (values["epoch"], values["step"])
     except (ValueError, KeyError, TypeError):  # the last line of a killed run may be cut short
         return (2**62, 0)
 

@@ -13,9 +13,11 @@ import torch
 from torch.nn import functional as F
 
 from pauc_hub.embed import default_workers
+from pauc_hub.errors import UsageError
 from pauc_hub.folder import Prototypes
 from pauc_hub.kmeans import kmeans
 from pauc_hub.progress import Bar, progress_bar
+from pauc_hub.runs.ranks import Ranks
 from pauc_hub.training.config import Config
 from pauc_hub.training.data import ImageSource, TwoViews
 from pauc_hub.training.draws import Purpose, torch_draws
@@ -60,8 +62,11 @@ def rehearse(
         config: resolved.
 
     Raises:
+        UsageError: several processes were started.
         TrainingFailed: a step does not fit the GPU.
     """
+    if Ranks.from_environment().several:
+        raise UsageError("--dry-run tries one process: give it without torchrun.")
     clustered, clusters = config.objective != "infonce", config.clusters or ()
     with (
         tempfile.TemporaryDirectory() as folder,

@@ -15,6 +15,7 @@ from pauc_hub.training.augment import Augmentation
 from pauc_hub.training.checkpoint import Place
 from pauc_hub.training.config import Config
 from pauc_hub.training.data import ImageSource, Loader
+from pauc_hub.training.distributed import ALONE, World
 from pauc_hub.training.draws import Purpose, seed_for
 from pauc_hub.training.encoder import MomentumPair
 from pauc_hub.training.estep import Expectation
@@ -35,6 +36,7 @@ class Training:
         expectation: the last E-step's result; None during the warm-up.
         epoch, step: `step` steps of epoch `epoch` (from 0) are done.
         command: what was typed to start the run, for the receipts.
+        world: the processes that share the run.
         watched: what this epoch's E-step measured, for the epoch's line of metrics.jsonl.
         earlier_seconds: spent in sittings before this one.
     """
@@ -50,6 +52,7 @@ class Training:
     stop: StopRequest
     quiet: bool
     command: str
+    world: World = ALONE
     expectation: Expectation | None = None
     watched: dict[str, float] = field(default_factory=dict)
     epoch: int = 0
@@ -73,6 +76,9 @@ class Training:
         return self.earlier_seconds + time.monotonic() - self.began
 
     def save(self) -> None:
+        """By the first process alone: what a checkpoint holds is the same on all."""
+        if not self.world.first:
+            return
         place = Place(
             self.epoch, self.step, self.seconds, self.source.fingerprint(), command=self.command, watched=self.watched
         )
@@ -91,9 +97,11 @@ class Training:
         self.command, self.watched = place.command, place.watched
 
     def heed_signals(self) -> None:
-        """Raise Interrupted if a stop was asked for."""
-        if self.stop.requested:
+        """Raise Interrupted if a signal to any of the processes asked for a stop; all of them come here together."""
+        if self.world.any(self.stop.requested):
             again = shlex.join(["pauc", "train", str(self.source.root), "-o", str(self.run), "--resume"])
+            if self.world.size > 1:
+                again = f"torchrun … -m {again.replace('pauc', 'pauc_hub.cli', 1)}"
             at = f"epoch {min(self.epoch + 1, self.config.epochs)} of {self.config.epochs}"
             raise Interrupted(f"stopped in {at}; all that was done is saved. Go on with: {again}")
 
@@ -107,6 +115,7 @@ def new_training(
     stop: StopRequest,
     quiet: bool,
     command: str = "",
+    world: World = ALONE,
 ) -> Training:
     """At the very start: initial weights that follow from the seed alone."""
     with torch.random.fork_rng(devices=[]):  # the caller's own generator is left as it was
@@ -118,6 +127,7 @@ def new_training(
             config.norm_group,
             config.accumulate,
             compiled=config.compile,
+            world=world,
         )
     pair.to(device).to(memory_format=torch.channels_last)
     preprocessing = Preprocessing(size=config.size, crop_pct=1.0 if config.size < PHOTOGRAPH else 0.875)
@@ -133,6 +143,7 @@ def new_training(
         stop=stop,
         quiet=quiet,
         command=command,
+        world=world,
     )
 
 

@@ -19,6 +19,7 @@ from pauc_hub.kmeans.seeding import plus_plus
 from pauc_hub.kmeans.with_faiss import descend_with_faiss
 
 __all__ = [
+    "ALONE",
     "BACKENDS",
     "Clustering",
     "Collective",

@@ -8,6 +8,8 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
+from pauc_hub.kmeans.collective import ALONE, Collective
+
 # Scores held at once. A CPU keeps 2 MiB of float32 in its cache, where 32 MiB take a third longer; a GPU wants large
 # products, and 256 MiB are little to it.
 CHUNK_ENTRIES = {"cpu": 1 << 19, "cuda": 1 << 26}
@@ -62,10 +64,10 @@ def cluster_sizes(assignment: Tensor, k: int) -> Tensor:
     return torch.bincount(assignment, minlength=k)
 
 
-def cluster_means(points: Tensor, assignment: Tensor, k: int) -> tuple[Tensor, Tensor]:
+def cluster_means(points: Tensor, assignment: Tensor, k: int, group: Collective = ALONE) -> tuple[Tensor, Tensor]:
     """(K, D) means of the members and (K,) int64 sizes; the mean of an empty cluster is 0."""
-    sizes = cluster_sizes(assignment, k)
-    means = cluster_sums(points, assignment, k) / sizes.clamp_min(1).unsqueeze(1)
+    sizes = group.sum(cluster_sizes(assignment, k))
+    means = group.sum(cluster_sums(points, assignment, k)) / sizes.clamp_min(1).unsqueeze(1)
     return means.to(points.dtype), sizes
 
 

@@ -37,6 +37,11 @@ class Ranks:
         return ranks
 
     @property
+    def restarted(self) -> bool:
+        """Whether torchrun has started the same command again, after one of the processes ended."""
+        return _number("TORCHELASTIC_RESTART_COUNT", 0) > 0
+
+    @property
     def several(self) -> bool:
         return self.count > 1
 

@@ -21,6 +21,7 @@ from pauc_hub.cli.train import train
 from pauc_hub.folder import open_folder
 from pauc_hub.locks import locked
 from pauc_hub.training.config import Config
+from pauc_hub.training.watch import boards
 
 SETTINGS = """\
 size = 32
@@ -33,7 +34,7 @@ precision = "fp32"
 kmeans = "torch"
 """
 TRAIN = ("train", "photos", "-o", "run", "--config", "tiny.toml", "--device", "cpu", "--workers", "1")
-FILES = ["checkpoints", "config.json", "metrics.jsonl", "model"]
+FILES = ["checkpoints", "config.json", "curves.png", "metrics.jsonl", "model", "tensorboard"]
 
 
 def write_photos(root: Path, count: int = 60) -> None:
@@ -120,8 +121,8 @@ def test_metrics_tell_of_every_epoch(finished: Path) -> None:
     lines = metrics(finished)
     assert [(line["epoch"], line["step"]) for line in lines] == [(0, 3), (1, 0), (1, 3), (2, 0)]  # 60 // 16 = 3 steps
     warm_up, first, learning, second = (line.keys() for line in lines)
-    assert warm_up == {"epoch", "step", "loss", "infonce", "lr"}
-    assert first == {"epoch", "step", "loss", "infonce", "images_per_second", "data_wait", "mstep_seconds"}
+    assert warm_up == {"epoch", "step", "loss", "alignment", "infonce", "lr"}
+    assert first == warm_up | {"images_per_second", "data_wait", "mstep_seconds", "estep_share", "memory_gib"}
     assert learning == warm_up | {"align", "unif", "corr"}
     assert {"align", "intra_share", "effective_rank", "size_entropy", "estep_seconds", "mstep_seconds"} < second
 
@@ -131,7 +132,8 @@ def test_every_metric_is_documented(finished: Path) -> None:
     table = page.partition("| field | lines | |\n")[2].partition("\n\n")[0]
     documented = {name for row in table.splitlines() for name in re.findall(r"`(\w+)`", row.split(" | ")[0])}
     seen = {name for line in metrics(finished) for name in line}
-    assert documented - seen == {"proto", "assignment_nmi"}  # of protonce, and from the second E-step on
+    # of protonce, from the second E-step on, with labelled images, on a GPU, and after an error
+    assert documented - seen == {"proto", "assignment_nmi", "knn", "gpu_memory_gib", "failed"}
     assert seen <= documented
 
 
@@ -163,7 +165,7 @@ def test_prose_goes_to_the_right_streams_and_overwrite_starts_anew(
     assert epoch.startswith("epoch 1/1: loss ")
     assert warning == "warning: 1 of 60 images could not be read; listed in run/unreadable.txt"
     assert (there / "run" / "unreadable.txt").read_text() == "07.png\tthe file has no bytes\n"
-    assert left(there / "run") == [*FILES, "notes.txt", "unreadable.txt"]
+    assert left(there / "run") == sorted([*FILES, "notes.txt", "unreadable.txt"])
     assert facts(there)["config"]["objective"] == "infonce"
     assert [(line["epoch"], line["step"]) for line in metrics(there)] == [(0, 3), (1, 0)]
 
@@ -174,6 +176,7 @@ def test_help_says_who_sets_what_is_not_given() -> None:
         for name, parameter in inspect.signature(train).parameters.items()
         if hasattr(Config, name)
     }
+    assert told.pop("labelled") is True  # typer's own: there is none to show
     by_recipe = ("objective", "architecture", "size", "epochs", "batch_size", "lr", "clusters")
     assert told == dict.fromkeys(by_recipe, "the recipe's") | {"precision": Config.precision, "seed": str(Config.seed)}
 
@@ -264,6 +267,19 @@ def test_a_run_that_stands_there_is_refused(there: Path, capsys: pytest.CaptureF
     assert {path: path.stat().st_mtime_ns for path in (there / "run").rglob("*")} == before
 
 
+def test_what_watches_a_run_is_asked_for_by_options_and_refused_first(
+    here: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert run([*TRAIN, "--labelled", "photos", "--quiet"]) == 2
+    needs = "needs 2 or more subfolders with images, one for each class; it has none."
+    assert capsys.readouterr().err == f"error: labelled '{here / 'photos'}' {needs}\n"
+    monkeypatch.setattr(boards, "find_spec", lambda _: None)
+    assert run([*TRAIN, "--wandb", "mine", "--quiet"]) == 2
+    absent = "--wandb needs a package that is not installed: pip install 'pauc-hub[wandb]'."
+    assert capsys.readouterr().err == f"error: {absent}\n"
+    assert left(here) == ["photos", "tiny.toml"]
+
+
 def test_a_resume_with_other_images_is_refused(there: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (there / "photos" / "07.png").unlink()
     assert run(["train", "photos", "-o", "run", "--resume"]) == 2
@@ -317,7 +333,7 @@ def test_signals_save_and_say_how_to_go_on(here: Path, capsys: pytest.CaptureFix
         _, reason, again = stopped(here, command, number).partition("; all that was done is saved. Go on with: pauc ")
         assert reason
         assert again == "train photos -o run --resume\n"
-        assert left(here / "run") == ["checkpoints", "config.json", "metrics.jsonl"]
+        assert left(here / "run") == ["checkpoints", "config.json", "metrics.jsonl", "tensorboard"]
         command = shlex.split(again)
     assert run(command) == 0
     assert capsys.readouterr().out.startswith("run/model: trained.")

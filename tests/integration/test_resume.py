@@ -34,7 +34,7 @@ CONFIG = Config(
     precision="fp32",
 )
 STEPS = 4  # an epoch
-CLOCKS = ("images_per_second", "data_wait", "mstep_seconds", "estep_seconds")
+CLOCKS = ("images_per_second", "data_wait", "mstep_seconds", "estep_seconds", "estep_share", "memory_gib")
 
 
 @pytest.fixture(autouse=True)

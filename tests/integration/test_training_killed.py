@@ -91,7 +91,7 @@ class Run:
     def kill(self, doing: str, times: int, share: float) -> str | None:
         """Kill it so far into what it does for that many times; tell what it was doing, or None where it had ended."""
         process = self._start()
-        while not self._server.over(process, 0.001):
+        while not self._server.over(process, 0.002):
             if doing == "anything" or [name for name, _ in self._noted()].count(doing) >= times:
                 if not self._server.over(process, share * self._seconds[doing]):
                     signal.pidfd_send_signal(process, signal.SIGKILL)

@@ -49,5 +49,7 @@ def test_the_example_of_a_settings_file_is_one() -> None:
 
 
 def test_every_file_of_a_run_is_named() -> None:
-    for name in (record.CONFIG, record.METRICS, record.UNREADABLE, f"{shelf.FOLDER}/", f"{record.MODEL}/"):
+    folders = (f"{record.MODEL}/", f"{record.TENSORBOARD}/", f"{shelf.FOLDER}/")
+    shown = (record.CURVES, record.WANDB)
+    for name in (record.CONFIG, record.METRICS, record.UNREADABLE, *shown, *folders):
         assert f"| `{name}` |" in PAGE

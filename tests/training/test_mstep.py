@@ -97,7 +97,7 @@ def state(run: Path, device: str = "cpu", **settings: Any) -> Training:
     )
     source: Any = range(64)
     made = new_training(run, config, source, torch.device(device), 1, StopRequest(), quiet=True)
-    made.augment = lambda crops, _: crops.permute(0, 3, 1, 2) / 255  # type: ignore[assignment]
+    made.augment = lambda crops, *_: crops.permute(0, 3, 1, 2) / 255  # type: ignore[assignment]
     made.expectation, made.epoch = _pretended(64, (3, 6), 8, torch.device(device)), 1
     return made
 

@@ -1,8 +1,10 @@
 """The folder of a run: what begins it, what refuses to, and a metrics.jsonl that never tells of work that was lost."""
 
+import dataclasses
 import errno
 import json
 import os
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +12,7 @@ import pytest
 import torch
 
 from pauc_hub.errors import OutputExists, PaucError, TrainingFailed, UsageError
-from pauc_hub.training import record, shelf
+from pauc_hub.training import checkpoint, record, shelf
 from pauc_hub.training.config import Config
 from pauc_hub.training.record import Metrics
 
@@ -61,6 +63,43 @@ def test_a_run_that_stands_there_is_touched_only_with_overwrite(tmp_path: Path, 
     assert record.saved_config(tmp_path) == CONFIG
 
 
+def opened(
+    run: Path, config: Config = CONFIG, *, resume: bool = False, overwrite: bool = False, restarted: bool = False
+) -> AbstractContextManager[object]:
+    return record.open_run(run, config, "abc", resume=resume, overwrite=overwrite, restarted=restarted, quiet=True)
+
+
+@pytest.fixture
+def any_place(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every checkpoint will do, whatever is in it."""
+
+    def read_place(run: Path, images: str, *, quiet: bool) -> object:
+        return (run, images, quiet) if shelf.standing(run) else None
+
+    monkeypatch.setattr(checkpoint, "read_place", read_place)
+
+
+@pytest.mark.usefixtures("any_place")
+def test_a_restarted_command_goes_on_with_the_run_that_it_began(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    with opened(run, restarted=True) as place:
+        assert place is None  # it had begun nothing
+    with opened(run, restarted=True) as place:
+        assert place is None  # nothing was saved yet
+    stand(run, "checkpoints")
+    with pytest.raises(OutputExists, match="already holds a run"), opened(run):
+        pass
+    with (
+        pytest.raises(OutputExists, match="already holds a run"),
+        opened(run, dataclasses.replace(CONFIG, epochs=4), restarted=True),  # somebody else's
+    ):
+        pass
+    for how in ({"restarted": True}, {"resume": True}):
+        with opened(run, **how) as place:
+            assert place == (run, "abc", True)
+    assert record.saved_config(run) == CONFIG
+
+
 def test_a_folder_of_other_files_is_no_run(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("mine")
     record.begin(tmp_path, CONFIG, overwrite=False)
@@ -108,7 +147,7 @@ def test_a_crash_while_a_run_is_overwritten_mixes_no_two_runs(tmp_path: Path, dy
                 found.add("new")
                 assert names == {"config.json"}
                 assert record.saved_config(run) == CONFIG
-        with record.held(run, CONFIG, resume=False, overwrite=True):
+        with opened(run, overwrite=True):
             assert [path.name for path in run.iterdir()] == ["config.json"]
         if touches[0] <= touch:
             break
@@ -124,28 +163,30 @@ def test_a_run_without_its_config_cannot_go_on(tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.usefixtures("any_place")
 def test_a_finished_run_without_checkpoints_is_not_begun_again(tmp_path: Path) -> None:
     stand(tmp_path, "config.json", "model")
-    with pytest.raises(UsageError) as refused, record.held(tmp_path, CONFIG, resume=True, overwrite=False):
+    with pytest.raises(UsageError) as refused, opened(tmp_path, resume=True):
         pass
     assert str(refused.value) == (
         f"nothing to resume: '{tmp_path}' is finished, and its checkpoints are gone. Start anew with --overwrite."
     )
     stand(tmp_path, "checkpoints")
-    with record.held(tmp_path, CONFIG, resume=True, overwrite=False):
+    with opened(tmp_path, resume=True):
         pass
 
 
+@pytest.mark.usefixtures("any_place")
 def test_one_process_alone_trains_into_a_folder(tmp_path: Path) -> None:
     for second in ({"resume": True, "overwrite": False}, {"resume": False, "overwrite": True}):
         run = tmp_path / str(second["resume"])
-        with record.held(run, CONFIG, resume=False, overwrite=False):
+        with opened(run):
             stand(run, "checkpoints")
-            with pytest.raises(PaucError) as refused, record.held(run, CONFIG, **second):
+            with pytest.raises(PaucError) as refused, opened(run, **second):
                 pass
             assert str(refused.value) == (f"another process is training into '{run}'. Wait for it, or give another -o.")
             assert len(shelf.standing(run)) == 1
-        with record.held(run, CONFIG, **second):
+        with opened(run, **second):
             pass
 
 
@@ -158,7 +199,7 @@ def test_what_killed_processes_left_half_done_is_removed(tmp_path: Path, resume:
     (tmp_path / ".model.fedcba98" / "model.safetensors").write_text("half")
     if resume:
         record.begin(tmp_path, CONFIG, overwrite=False)
-    with record.held(tmp_path, CONFIG, resume=resume, overwrite=False):
+    with opened(tmp_path, resume=resume):
         assert sorted(path.name for path in tmp_path.iterdir()) == sorted([*mine, "config.json"])
 
 
@@ -172,20 +213,21 @@ def test_metrics_are_lines_of_steps_and_epochs_with_means(tmp_path: Path) -> Non
     metrics = Metrics(tmp_path, 0, 0)
     metrics.write_step(0, 10, {"loss": 4.0, "infonce": 3.0, "lr": 0.1})
     metrics.write_step(0, 13, {"loss": 2.0, "infonce": 2.5, "lr": 0.2})
-    assert metrics.write_epoch(1, {"knn": 9.0}) == {"loss": 3.0, "infonce": 2.75}
+    line = {"epoch": 1, "step": 0, "loss": 3.0, "infonce": 2.75, "lr": 0.2, "knn": 9.0}
+    assert metrics.write_epoch(1, {"knn": 9.0}) == line
     metrics.write_step(1, 13, {"loss": 1.0, "lr": 0.1})
-    assert metrics.write_epoch(2, {}) == {"loss": 1.0}
+    metrics.write_epoch(2, {})
     assert lines(tmp_path) == [
         {"epoch": 0, "step": 10, "loss": 4.0, "infonce": 3.0, "lr": 0.1},
         {"epoch": 0, "step": 13, "loss": 2.0, "infonce": 2.5, "lr": 0.2},
-        {"epoch": 1, "step": 0, "loss": 3.0, "infonce": 2.75, "knn": 9.0},
+        line,
         {"epoch": 1, "step": 13, "loss": 1.0, "lr": 0.1},
-        {"epoch": 2, "step": 0, "loss": 1.0},
+        {"epoch": 2, "step": 0, "loss": 1.0, "lr": 0.1},
     ]
 
 
 def test_an_epoch_without_lines_has_no_means(tmp_path: Path) -> None:
-    assert Metrics(tmp_path, 0, 0).write_epoch(1, {"knn": 1.0}) == {}
+    Metrics(tmp_path, 0, 0).write_epoch(1, {"knn": 1.0})
     assert lines(tmp_path) == [{"epoch": 1, "step": 0, "knn": 1.0}]
 
 
@@ -212,7 +254,7 @@ def test_means_include_the_lines_of_the_sitting_before(tmp_path: Path) -> None:
         before.write_step(1, step, {"loss": loss})
     after = Metrics(tmp_path, 1, 25)
     after.write_step(1, 30, {"loss": 2.0})
-    assert after.write_epoch(2, {}) == {"loss": 3.0}
+    assert after.write_epoch(2, {})["loss"] == 3.0
 
 
 @pytest.mark.parametrize(
@@ -255,6 +297,36 @@ def test_a_full_disk_is_one_line_and_loses_no_metrics(tmp_path: Path, monkeypatc
     assert [path.name for path in tmp_path.iterdir()] == ["metrics.jsonl"]
 
 
+def test_the_error_that_a_run_ended_with_is_its_last_line_until_it_goes_on(tmp_path: Path) -> None:
+    metrics = Metrics(tmp_path, 0, 0)
+    metrics.write_step(0, 10, {"loss": float("inf")})
+    metrics.write_failure(0, 10, "diverged")
+    assert lines(tmp_path) == [
+        {"epoch": 0, "step": 10, "loss": None},  # JSON has no word for infinity
+        {"epoch": 0, "step": 10, "failed": "diverged"},
+    ]
+    Metrics(tmp_path, 0, 10)
+    assert lines(tmp_path) == [{"epoch": 0, "step": 10, "loss": None}]
+
+
+def test_an_error_that_cannot_be_noted_is_no_other_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    metrics = Metrics(tmp_path, 0, 0)
+    monkeypatch.setattr(Path, "open", full_disk)
+    metrics.write_failure(0, 10, "the disk is full")
+
+
+def test_overwriting_takes_what_shows_a_run_and_nothing_else(tmp_path: Path) -> None:
+    record.begin(tmp_path, CONFIG, overwrite=False)
+    (tmp_path / "tensorboard").mkdir()
+    ours = ["curves.png", "wandb_id.txt", "tensorboard/events.out.tfevents.1.host"]
+    others = ["tensorboard/notes.txt", "other.png"]
+    for name in ours + others:
+        (tmp_path / name).write_text("x")
+    record.begin(tmp_path, CONFIG, overwrite=True)
+    assert [name for name in ours if (tmp_path / name).exists()] == []
+    assert all((tmp_path / name).exists() for name in others)
+
+
 def test_unreadable_images_are_listed_with_their_reasons(tmp_path: Path) -> None:
     names = ["a.png", "b.png", "c\n.png", "d.png"]
     record.list_unreadable(tmp_path, {2: "damaged", 0: "the file has no bytes \udcff"}, names)
@@ -279,3 +351,12 @@ def test_a_list_that_cannot_be_written_leaves_the_one_before(tmp_path: Path, fil
     )
     assert (tmp_path / "unreadable.txt").read_text() == "a.png\tdamaged\n"
     assert [path.name for path in tmp_path.iterdir()] == ["unreadable.txt"]
+
+
+def test_a_process_that_does_not_write_leaves_the_file_alone(tmp_path: Path) -> None:
+    before = '{"epoch": 9, "step": 9}\n'
+    (tmp_path / "metrics.jsonl").write_text(before)
+    metrics = Metrics(tmp_path, 0, 0, written=False)
+    metrics.write_step(0, 1, {"loss": 2.0})
+    assert metrics.write_epoch(1, {}) == {"epoch": 1, "step": 0, "loss": 2.0}
+    assert (tmp_path / "metrics.jsonl").read_text() == before

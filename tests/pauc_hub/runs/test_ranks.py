@@ -71,3 +71,13 @@ def test_each_process_of_a_machine_has_a_gpu_of_its_own(monkeypatch: pytest.Monk
     assert Ranks(1, 6, 1, 3).device("cpu") == "cpu"
     assert Ranks(1, 6, 1, 3).device("cuda:0") == "cuda:0"
     assert Ranks().device("cuda") == "cuda"
+
+
+@pytest.mark.parametrize(("count", "restarted"), [(None, False), ("0", False), ("2", True)])
+def test_torchrun_tells_when_it_has_started_a_command_again(
+    monkeypatch: pytest.MonkeyPatch, count: str | None, restarted: bool
+) -> None:
+    monkeypatch.delenv("TORCHELASTIC_RESTART_COUNT", raising=False)
+    if count is not None:
+        monkeypatch.setenv("TORCHELASTIC_RESTART_COUNT", count)
+    assert Ranks().restarted == restarted

@@ -1,0 +1,42 @@
+"""`pauc doctor`: what is wrong with a training run, and what to change."""
+
+import json
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from pauc_hub.cli import options
+
+if TYPE_CHECKING:  # it takes seconds to import
+    from pauc_hub.training.watch.doctor import Diagnosis
+
+
+def doctor(
+    run: Annotated[Path, typer.Argument(help="Folder of a run, also one that goes on or was stopped.")],
+    as_json: options.Json = False,
+    quiet: options.Quiet = False,
+) -> None:
+    """Say whether a training run collapsed, coagulated, diverged or wastes its time, and what to change."""
+    from pauc_hub.training.watch.doctor import examine
+
+    found = examine(run)
+    if as_json:
+        print(json.dumps({"run": str(run), **asdict(found), "curves": str(found.curves) if found.curves else None}))
+        return
+    if found.undrawn and not quiet:
+        print(f"note: no curves: {found.undrawn}", file=sys.stderr)
+    print("\n".join(_told(run, found)))
+
+
+def _told(run: Path, found: "Diagnosis") -> list[str]:
+    state = "finished" if found.finished else f"{found.epochs_done} of {found.epochs} epochs done"
+    lines = [f"{run}: {found.verdict} ({state})"]
+    for finding in found.findings:
+        shown = f"; panel '{finding.panel}' of {found.curves}" if found.curves else ""
+        lines += [f"{finding.name}: {finding.said}"]
+        lines += [f"  seen:   {finding.evidence}{shown}", f"  change: {finding.change}"]
+    lines += [f"not judged: {each}" for each in found.unjudged]
+    return [*lines, f"curves: {found.curves}"] if found.curves else lines

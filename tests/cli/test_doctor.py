@@ -1,0 +1,105 @@
+"""`pauc doctor` as a whole: what it prints of a healthy run, a sick one, one that just began, and none."""
+
+import json
+from math import log
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pauc_hub.cli import run
+from pauc_hub.training import record
+from pauc_hub.training.config import Config
+from pauc_hub.training.watch import curves
+
+CONFIG = Config(objective="infonce", epochs=40, queue=4095)
+
+
+@pytest.fixture
+def begun(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A run of infonce that has just begun, in the working directory."""
+    record.begin(tmp_path / "run", CONFIG.resolve(50_000), overwrite=False)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path / "run"
+
+
+def write_epochs(folder: Path, losses: list[float]) -> None:
+    metrics = record.Metrics(folder, 0, 0)
+    for i, loss in enumerate(losses):
+        metrics.write_step(i, 195, {"loss": loss, "infonce": loss, "alignment": 0.5, "lr": 0.06})
+        metrics.write_epoch(i + 1, {"data_wait": 0.01, "mstep_seconds": 30.0, "images_per_second": 900.0})
+
+
+def test_a_healthy_run_is_called_healthy(begun: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_epochs(begun, [8.0, 7.5, 7.0, 6.5])
+    assert run(["doctor", "run"]) == 0
+    printed = capsys.readouterr()
+    assert printed.out.splitlines() == [
+        "run: healthy (4 of 40 epochs done)",
+        "not judged: its clusters: the objective infonce has none",
+        "curves: run/curves.png",
+    ]
+    assert printed.err == ""
+    assert (begun / "curves.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_sick_run_is_told_with_what_shows_it_and_what_to_change(
+    begun: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_epochs(begun, [log(4096)] * 5)
+    assert run(["doctor", "run"]) == 0
+    assert capsys.readouterr().out.splitlines()[:4] == [
+        "run: stuck (5 of 40 epochs done)",
+        "stuck: the loss stays where guessing would have it: queries do not find their keys among the others",
+        (
+            "  seen:   infonce 8.32 in the last 3 of 5 epochs; ln(queue + 1) = ln 4096 = 8.32 is chance; "
+            "panel 'InfoNCE (nats)' of run/curves.png"
+        ),
+        (
+            "  change: start anew with lr 0.02 (now 0.06); if that does not help, "
+            "milder views (a larger crop_min, less jitter), or more epochs"
+        ),
+    ]
+
+
+def test_a_run_that_just_began_is_too_young(begun: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["doctor", "run"]) == 0
+    assert capsys.readouterr().out.startswith("run: too early to tell (0 of 40 epochs done)\nnot judged: whether it")
+
+
+def test_json_is_one_object(begun: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_epochs(begun, [log(4096)] * 5)
+    (begun / "model").mkdir()
+    assert run(["doctor", "run", "--json"]) == 0
+    found: dict[str, Any] = json.loads(capsys.readouterr().out)
+    assert (found["run"], found["verdict"], found["finished"], found["curves"]) == (
+        "run", "stuck", True, "run/curves.png",
+    )  # fmt: skip
+    assert [set(finding) for finding in found["findings"]] == [{"name", "said", "evidence", "panel", "change"}]
+    assert found["numbers"]["infonce"] == pytest.approx(log(4096))
+
+
+def test_without_matplotlib_or_a_place_to_write_the_verdict_stands(
+    begun: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def read_only(*_: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    write_epochs(begun, [8.0, 7.5, 7.0, 6.5])
+    monkeypatch.setattr(curves, "draw", read_only)
+    assert run(["doctor", "run"]) == 0
+    assert capsys.readouterr().err == "note: no curves: 'run/curves.png' could not be written (Permission denied)\n"
+    monkeypatch.setattr(curves, "can_draw", lambda: False)
+    assert run(["doctor", "run"]) == 0
+    printed = capsys.readouterr()
+    assert printed.err == "note: no curves: matplotlib is not installed: pip install 'pauc-hub[train]'\n"
+    assert printed.out.startswith("run: healthy")
+    assert not (begun / "curves.png").exists()
+
+
+def test_what_is_no_run_is_one_line(begun: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for name in (".", "nowhere"):
+        assert run(["doctor", name]) == 2
+        assert capsys.readouterr().err == (
+            f"error: '{name}' holds no run: there is no config.json. Give the folder that `pauc train` got with -o.\n"
+        )

@@ -1,0 +1,169 @@
+"""`torchrun -m pauc_hub.cli train`: two processes train what one does, and no death of a process loses a checkpoint."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from pauc_hub.cli import run
+from pauc_hub.folder import open_folder
+from pauc_hub.training import config
+from pauc_hub.training.checkpoint import read_place
+from pauc_hub.training.data import open_source
+from pauc_hub.training.shelf import standing
+
+# As `pauc`, and with timm's smallest network, which is for tests alone.
+PROGRAM = """\
+from pauc_hub.training import config
+config.ARCHITECTURES = ("test_resnet",)
+from pauc_hub.cli import main
+main()
+"""
+SETTINGS = """\
+architecture = "test_resnet"
+size = 32
+batch_size = 64
+norm_group = 32
+queue = 128
+dim = 16
+clusters = [2, 4]
+crop_min = 0.5
+precision = "fp32"
+kmeans = "torch"
+symmetric = true
+"""
+TRAIN = ("train", "photos", "--config", "tiny.toml", "--device", "cpu", "--workers", "1", "-o")
+EPOCHS = 12  # so many that no kill comes too late
+COMPARED = 4  # of them; later, roundings have grown
+LOST = "error: another process of this run ended ("
+Torchrun = subprocess.Popen[str]
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """131 photos, of which one is broken, and what one process made of them."""
+    folder = tmp_path_factory.mktemp("shared")
+    (folder / "photos").mkdir()
+    for i in range(131):
+        coarse = np.random.default_rng(i).integers(0, 256, (4, 4, 3), dtype=np.uint8)
+        Image.fromarray(coarse).resize((32, 32)).save(folder / "photos" / f"{i:03}.png")
+    (folder / "photos" / "100.png").write_text("broken")
+    (folder / "tiny.toml").write_text(SETTINGS)
+    (folder / "pauc.py").write_text(PROGRAM)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        patch.setattr(config, "ARCHITECTURES", ("test_resnet",))
+        assert run([*TRAIN, "one", "--epochs", str(EPOCHS), "--quiet"]) == 3
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def here(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(place)
+    monkeypatch.setattr(config, "ARCHITECTURES", ("test_resnet",))
+
+
+def torchrun(*arguments: str, program: Sequence[str] = ("pauc.py",), restarts: int = 0) -> Torchrun:
+    """Two processes on this machine; the port is one that is free."""
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    command += ["--max-restarts", str(restarts), "--monitor-interval", "0.1", *program, *arguments]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    return subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment, cwd=Path.cwd()
+    )
+
+
+def worker(agent: Torchrun, rank: int) -> int:
+    """The process that torchrun has given this rank."""
+    children = Path(f"/proc/{agent.pid}/task/{agent.pid}/children").read_text().split()
+    ours = [pid for pid in children if f"\0RANK={rank}\0".encode() in Path(f"/proc/{pid}/environ").read_bytes()]
+    return int(ours[0])
+
+
+def epochs_told(folder: Path) -> list[dict[str, Any]]:
+    """The lines of whole epochs; a checkpoint follows each."""
+    metrics = folder / "metrics.jsonl"
+    lines = metrics.read_text().splitlines() if metrics.exists() else []
+    return [line for line in map(json.loads, lines) if line["step"] == 0]
+
+
+def wait_for(condition: Callable[[], bool], agent: Torchrun) -> None:
+    until = time.monotonic() + 120
+    while not condition():
+        assert agent.poll() is None, agent.communicate()[1]
+        assert time.monotonic() < until
+        time.sleep(0.01)
+
+
+def saved_epoch(folder: Path) -> int:
+    """Of the checkpoint, which is there and whole."""
+    place = read_place(folder, open_source(Path("photos")).fingerprint(), quiet=True)
+    assert place
+    return place.epoch
+
+
+def test_two_processes_train_what_one_does() -> None:
+    agent = torchrun(*TRAIN, "two", "--epochs", str(EPOCHS))
+    said, complained = agent.communicate(timeout=240)
+    assert agent.returncode == 0, complained  # torchrun would take a 3 for a crash
+    assert said.startswith("two/model: trained.")
+    assert said.count("\n") == 1
+    assert complained.count("epoch 1/12: ") == 1
+    assert "warning: 1 of 131 images could not be read; listed in two/unreadable.txt\n" in complained
+    assert Path("two/unreadable.txt").read_text() == Path("one/unreadable.txt").read_text()
+    assert_same_run(Path("two"))
+
+
+def assert_same_run(folder: Path) -> None:
+    one, two = (epochs_told(each)[:COMPARED] for each in (Path("one"), folder))
+    assert len(epochs_told(folder)) == EPOCHS
+    for name, within in (("loss", 1e-3), ("infonce", 1e-3), ("intra_share", 1e-2), ("effective_rank", 1e-2)):
+        expected = [line[name] for line in one if name in line]
+        assert [line[name] for line in two if name in line] == pytest.approx(expected, rel=within), name
+    first, second = (open_folder(each / "model") for each in (Path("one"), folder))
+    assert first.read_backbone().keys() == second.read_backbone().keys()
+
+
+def test_deaths_lose_nothing_that_was_saved() -> None:
+    folder = Path("killed")
+    agent = torchrun(*TRAIN, "killed", "--epochs", str(EPOCHS), restarts=1)
+    wait_for(lambda: len(epochs_told(folder)) >= 1, agent)
+    wait_for(lambda: len(standing(folder)) > 1, agent)  # that of the beginning, and the epoch's
+    os.kill(worker(agent, 1), signal.SIGKILL)  # torchrun starts both again, and they go on
+    wait_for(lambda: len(epochs_told(folder)) >= 2, agent)
+    saved = saved_epoch(folder)
+    assert saved >= 1
+    os.kill(worker(agent, 0), signal.SIGKILL)  # no restart is left
+    complained = agent.communicate(timeout=60)[1]
+    assert agent.returncode == 1
+    assert complained.count(LOST) == 2, complained  # said by the one that was left, each time
+    assert "Traceback" not in complained.split(LOST)[1].splitlines()[0]
+    assert saved <= saved_epoch(folder) < EPOCHS
+
+    agent = torchrun("train", "photos", "-o", "killed", "--resume", "--device", "cpu", "--workers", "1")
+    before = len(epochs_told(folder))
+    wait_for(lambda: len(epochs_told(folder)) > before, agent)
+    agent.terminate()
+    complained = agent.communicate(timeout=60)[1]
+    assert complained.count("all that was done is saved. Go on with: torchrun … -m pauc_hub.cli train photos") == 1
+    assert run(["train", "photos", "-o", "killed", "--resume", "--device", "cpu", "--workers", "1", "--quiet"]) == 3
+    assert_same_run(folder)
+
+
+def test_what_cannot_be_shared_is_said_once() -> None:
+    Path("odd.toml").write_text("size = 32\nbatch_size = 64\nnorm_group = 64\n")
+    command = [each.replace("tiny", "odd") for each in TRAIN]
+    agent = torchrun(*command, "odd", "--quiet", program=("-m", "pauc_hub.cli"))
+    complained = agent.communicate(timeout=60)[1]
+    assert agent.returncode == 1  # torchrun's own
+    assert complained.count("error: the configuration cannot be trained: batch_size 64 gives 2 processes no equal") == 1
+    assert not Path("odd").exists()
