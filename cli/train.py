@@ -17,7 +17,7 @@ BY_RECIPE = "the recipe's"
 
 @said_once_a_machine
 def train(
-    images: Annotated[Path, typer.Argument(help="Folder of images (any nesting), tar file, or folder of tar files.")],
+    images: Annotated[str, typer.Argument(help="Folder of images, tar or Parquet files, a list; or a URL of such.")],
     output: Annotated[
         Path | None, typer.Option("-o", "--output", help="Folder of the run; --dry-run alone needs none.")
     ] = None,
@@ -63,7 +63,8 @@ def train(
     from pauc_hub.training.rehearsal import rehearse
 
     keep_freed_memory()
-    ranks, source, settings = Ranks.from_environment(), open_source(images), None
+    ranks = Ranks.from_environment()
+    source, settings = open_source(images, quiet=quiet or ranks.rank > 0), None
     if not resume:
         if not (dry_run or overwrite or ranks.restarted):
             refuse_standing(run)

@@ -58,7 +58,7 @@ def send(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
     """The tensor on the device. A GPU is not waited for: from pinned memory it takes the copy in its own time."""
     if device.type != "cuda" or tensor.device.type != "cpu":
         return tensor.to(device)
-    return tensor.pin_memory().to(device, non_blocking=True)
+    return (tensor if tensor.is_pinned() else tensor.pin_memory()).to(device, non_blocking=True)
 
 
 def autocast(device: torch.device, dtype: torch.dtype) -> AbstractContextManager[None]:

@@ -84,12 +84,30 @@ class Preprocessing:
         width, height = size or (pixels.shape[1], pixels.shape[0])
         if max(height, width) > LONGEST_ASPECT * min(height, width):
             return self.square(Image.fromarray(pixels))
-        width, height = _resized((width, height), self.short_side)
+        square = self._cut_resized(torch.from_numpy(pixels).permute(2, 0, 1)[None], (width, height))
+        return square[0].contiguous().numpy()  # a view would keep all of the resized image while it waits
+
+    def quick_squares(self, images: torch.Tensor) -> torch.Tensor:
+        """quick_square() of images of one size, on their own device; not for such as are extremely long.
+
+        Args:
+            images: (N, 3, H, W) uint8, RGB.
+
+        Returns:
+            (N, size, size, 3) uint8.
+        """
+        size = images.shape[3], images.shape[2]
+        if images.device.type == "cpu":
+            return self._cut_resized(images, size).contiguous()
+        squares = self._cut_resized(images.float(), size)  # only CPUs resize bytes
+        return squares.round_().clamp_(0, 255).to(torch.uint8).contiguous()
+
+    def _cut_resized(self, images: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
+        """(N, 3, H, W) to (N, size, size, 3), as if they were `size`: width, height."""
+        width, height = _resized(size, self.short_side)
         left, top = round((width - self.size) / 2), round((height - self.size) / 2)
-        batch = torch.from_numpy(pixels).permute(2, 0, 1)[None]
-        resized = F.interpolate(batch, (height, width), mode=self.interpolation, antialias=True)
-        square = resized[0, :, top : top + self.size, left : left + self.size].permute(1, 2, 0)
-        return square.contiguous().numpy()  # a view would keep all of the resized image while it waits
+        resized = F.interpolate(images, (height, width), mode=self.interpolation, antialias=True)
+        return resized[:, :, top : top + self.size, left : left + self.size].permute(0, 2, 3, 1)
 
     def normalise(self, batch: torch.Tensor, dtype: torch.dtype = torch.float32) -> torch.Tensor:
         """Bytes to what the network takes, on the batch's own device.

@@ -1,13 +1,18 @@
-"""The second half of a view, on the device: flip, jitter, greyscale, blur, normalise; each image with its own draw.
+"""The second half of a view, on the device: jitter, greyscale, blur, normalise; each image as was drawn for it.
 
-The first half, the random resized crop, is made where the image is decoded (data.py). N images, S side.
+The first half, the random resized crop, is made from the image itself (crops.py). N images, S side.
 """
 
+import math
 from dataclasses import dataclass
+from functools import lru_cache
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+
+from pauc_hub.device import send
+from pauc_hub.training.views import BLUR, ViewDraws
 
 LUMA = torch.tensor([0.299, 0.587, 0.114])
 TO_YIQ = torch.tensor([[0.299, 0.587, 0.114], [0.5959, -0.2746, -0.3213], [0.2115, -0.5227, 0.3112]])
@@ -15,58 +20,31 @@ TO_YIQ = torch.tensor([[0.299, 0.587, 0.114], [0.5959, -0.2746, -0.3213], [0.211
 
 @dataclass(frozen=True)
 class Augmentation:
-    """MoCo v2's set; probabilities and strengths as torchvision names them.
+    """What is done to all images alike: the channels' means taken off, divided by their standard deviations."""
 
-    Attributes:
-        jitter: largest change of brightness, contrast and saturation (factors 1 - j to 1 + j), and of hue (turns).
-        blur_sigma: range of the blur's standard deviation, in pixels of a 224-pixel view; scaled with the side.
-    """
-
-    flip: float
-    jitter: tuple[float, float, float, float]
-    jitter_probability: float
-    grey: float
-    blur: float
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
-    blur_sigma: tuple[float, float] = (0.1, 2.0)
 
-    def __call__(
-        self, crops: Tensor, draws: torch.Generator, count: int | None = None, rows: slice = slice(None)
-    ) -> Tensor:
-        """(N, S, S, 3) uint8 crops to (N, 3, S, S) float32, channels_last, on the crops' device.
-
-        Args:
-            count: images to draw for, of which the crops are `rows`; all unless given.
-        """
-        count = len(crops) if count is None else count
-        mirrored = flip(crops, _chosen(count, self.flip, draws)[rows])
-        images = self._recolour(mirrored.float().div_(255), draws, count, rows)
-        images = self._blur(images, draws, count, rows)
-        mean, std = (torch.tensor(each, device=crops.device) for each in (self.mean, self.std))
-        return images.sub_(mean).div_(std).permute(0, 3, 1, 2)  # a view: channels last is how the pixels lie
-
-    def _recolour(self, images: Tensor, draws: torch.Generator, count: int, rows: slice) -> Tensor:
-        brightness, contrast, saturation = (1 + reach * _signed(count, draws) for reach in self.jitter[:3])
-        hue = self.jitter[3] * _signed(count, draws)
-        still = ~_chosen(count, self.jitter_probability, draws)
-        for factor in (brightness, contrast, saturation):
-            factor[still] = 1.0
-        hue[still] = 0.0
-        saturation[_chosen(count, self.grey, draws)] = 0.0
-        return recolour(images, brightness[rows], contrast[rows], saturation[rows], hue[rows])
-
-    def _blur(self, images: Tensor, draws: torch.Generator, count: int, rows: slice) -> Tensor:
-        blurred = _chosen(count, self.blur, draws)
-        low, high = (edge * images.shape[1] / 224 for edge in self.blur_sigma)
-        sigma = (low + (high - low) * torch.rand(count, generator=draws))[rows][blurred[rows]]
-        chosen = blurred[rows].nonzero().squeeze(1).to(images.device)
-        return images.index_copy(0, chosen, blur(images[chosen], sigma)) if len(chosen) else images
+    def __call__(self, crops: Tensor, draws: ViewDraws) -> Tensor:
+        """(N, 3, S, S) uint8 crops to float32, channels_last, on the crops' device."""
+        images = crops.to(torch.float32, memory_format=torch.contiguous_format).div_(255)
+        images = recolour(images, draws.brightness, draws.contrast, draws.saturation, draws.hue)
+        chosen = draws.sigma.nonzero().squeeze(1)
+        if len(chosen):
+            rows = send(chosen, images.device)
+            images.index_copy_(0, rows, blur(images[rows], draws.sigma[chosen]))
+        scale, shift = _normalisation(self.mean, self.std, images.device)
+        return torch.addcmul(shift, images, scale, out=torch.empty_like(images, memory_format=torch.channels_last))
 
 
-def flip(images: Tensor, chosen: Tensor) -> Tensor:
-    """Mirror the chosen ones left to right. images: (N, S, S, 3); chosen: (N,) bool."""
-    return torch.where(chosen.to(images.device).view(-1, 1, 1, 1), images.flip(2), images)
+@lru_cache(maxsize=8)  # putting numbers onto a GPU waits for all that it has to do
+def _normalisation(
+    mean: tuple[float, float, float], std: tuple[float, float, float], device: torch.device
+) -> tuple[Tensor, Tensor]:
+    """(1, 3, 1, 1) factor and summand that do what taking off the mean and dividing by `std` does."""
+    scale = 1 / torch.tensor(std, dtype=torch.float64)
+    shift = -torch.tensor(mean, dtype=torch.float64) * scale
+    return scale.float().view(1, 3, 1, 1).to(device), shift.float().view(1, 3, 1, 1).to(device)
 
 
 def recolour(images: Tensor, brightness: Tensor, contrast: Tensor, saturation: Tensor, hue: Tensor) -> Tensor:
@@ -76,22 +54,23 @@ def recolour(images: Tensor, brightness: Tensor, contrast: Tensor, saturation: T
     keeps luma and differs a little from torchvision's turn in HSV. Values are clipped to [0, 1] once, at the end.
 
     Args:
-        images: (N, S, S, 3) in [0, 1].
+        images: (N, 3, S, S) in [0, 1].
         brightness, contrast, saturation: (N,) factors; 1 changes nothing, saturation 0 makes grey.
         hue: (N,) in turns; 0 changes nothing.
     """
-    device = images.device
-    matrix, offset = (each.to(device) for each in colour_matrix(brightness, contrast, saturation, hue))
-    pixels = images.flatten(1, 2)  # (N, S * S, 3)
-    grey = offset * (pixels.mean(dim=1) @ LUMA.to(device))
-    return torch.baddbmm(grey.view(-1, 1, 1), pixels, matrix.mT).clamp_(0, 1).view(images.shape)
+    matrix, offset = colour_matrix(brightness, contrast, saturation, hue)
+    pixels = images.flatten(2)  # (N, 3, S * S)
+    own_luma = send(offset.view(-1, 1, 1) * LUMA, images.device)  # (N, 1, 3)
+    grey = torch.bmm(own_luma, pixels.mean(dim=2, keepdim=True))
+    return torch.baddbmm(grey, send(matrix, images.device), pixels).clamp_(0, 1).view(images.shape)
 
 
 def colour_matrix(brightness: Tensor, contrast: Tensor, saturation: Tensor, hue: Tensor) -> tuple[Tensor, Tensor]:
     """(N, 3, 3) matrices, and the (N,) share of the image's mean luma that is added to every channel."""
     cos, sin = torch.cos(2 * torch.pi * hue), torch.sin(2 * torch.pi * hue)
     one, zero = torch.ones_like(hue), torch.zeros_like(hue)
-    turn = torch.stack([one, zero, zero, zero, cos, -sin, zero, sin, cos], dim=1).view(-1, 3, 3)
+    rows = [one, zero, zero, zero, cos, sin, zero, -sin, cos]  # from red to yellow, as HSV counts
+    turn = torch.stack(rows, dim=1).view(-1, 3, 3)
     turn = TO_YIQ.inverse() @ turn @ TO_YIQ
     saturate = saturation.view(-1, 1, 1) * torch.eye(3) + (1 - saturation).view(-1, 1, 1) * LUMA
     return turn @ saturate * (brightness * contrast).view(-1, 1, 1), brightness * (1 - contrast)
@@ -101,24 +80,17 @@ def blur(images: Tensor, sigma: Tensor) -> Tensor:
     """Gaussian blur, one standard deviation an image, as two passes; edges are mirrored.
 
     Args:
-        images: (N, S, S, 3).
-        sigma: (N,) pixels, > 0. The window holds 3 sigma of the widest, and less than the image.
+        images: (N, 3, S, S).
+        sigma: (N,) pixels, > 0, on the CPU. The window holds 3 sigma of the widest that is ever drawn for the side, so
+            that no image's depends on another's, and less than the image.
     """
-    count, side, _, channels = images.shape
-    radius = min(max(1, int(torch.ceil(3 * sigma.max()).item())), side - 1)
+    count, channels, side, _ = images.shape
+    radius = min(max(1, math.ceil(3 * BLUR[1] * side / 224)), side - 1)
     offsets = torch.arange(-radius, radius + 1)
     weights = torch.exp(-(offsets**2) / (2 * sigma.view(-1, 1) ** 2))
-    weights = (weights / weights.sum(dim=1, keepdim=True)).repeat_interleave(channels, dim=0).to(images.device)
-    planes = images.permute(0, 3, 1, 2).reshape(1, count * channels, side, side)
-    padded = F.pad(planes, (radius,) * 4, mode="reflect")
+    weights = (weights / weights.sum(dim=1, keepdim=True)).repeat_interleave(channels, dim=0)
+    weights = send(weights, images.device)
+    padded = F.pad(images.reshape(1, count * channels, side, side), (radius,) * 4, mode="reflect")
     rows = F.conv2d(padded, weights.view(-1, 1, 1, 2 * radius + 1), groups=count * channels)
     blurred = F.conv2d(rows, weights.view(-1, 1, 2 * radius + 1, 1), groups=count * channels)
-    return blurred.view(count, channels, side, side).permute(0, 2, 3, 1)
-
-
-def _chosen(count: int, probability: float, draws: torch.Generator) -> Tensor:
-    return torch.rand(count, generator=draws) < probability
-
-
-def _signed(count: int, draws: torch.Generator) -> Tensor:
-    return 2 * torch.rand(count, generator=draws) - 1
+    return blurred.view(images.shape)

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from pauc_hub.training.config import LARGEST_QUEUE, Config
-from pauc_hub.training.data import ImageSource
+from pauc_hub.training.data import ImageSource, size_of
 from pauc_hub.training.machine import Machine
 
 DEEP = 200_000  # images from which on a ResNet-50 is worth its cost, on a GPU
@@ -27,7 +27,7 @@ MIB_AN_IMAGE = {  # kept for the gradient: 224 px, bf16
     "pauc_resnet18_cifar_pool": 59,
     "pauc_resnet50_cifar": 700,
 }
-FOR_A_BATCH = 0.5  # of the memory; keys, augmentation, weights and what is passing take the rest
+FOR_A_BATCH = 0.5  # of the memory; images that lie there (a quarter: resident.py), keys, weights and the rest share it
 LOOKED_AT = 64  # images at most, whose size is read
 
 
@@ -91,8 +91,8 @@ def scaling(config: Config) -> str:
 def usual_side(source: ImageSource) -> int:
     """Median of the shorter sides of some images, spread evenly over the source; 224 where none can be read."""
     indices = range(0, len(source), math.ceil(len(source) / LOOKED_AT))
-    images = (source.read(index) for index in indices)
-    sides = [min(image.size) for image in images if image is not None]
+    pictures = (source.read(index) for index in indices)
+    sides = [min(size_of(picture)) for picture in pictures if picture is not None]
     return round(statistics.median(sides)) if sides else LARGEST_VIEWS[True]
 
 

@@ -1,74 +1,71 @@
-"""Image sources to batches: decoded and cropped in threads, ahead of the device. N images of a batch, S side."""
+"""All images of a run by index, wherever they lie; and what the loop asks for and gets. N images of a batch, S side."""
 
-import contextlib
 import hashlib
-import os
-import tarfile
-from collections import deque
-from collections.abc import Callable, Generator, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from io import BytesIO
+from functools import cached_property
+from itertools import groupby
 from pathlib import Path
-from typing import TypeVar
+from typing import Protocol
 
-import numpy as np
-import numpy.typing as npt
-import torch
 from PIL import Image
 from torch import Tensor
 
+from pauc_hub import sources
+from pauc_hub.embed import decode_ahead
 from pauc_hub.errors import NoImages, TrainingFailed, UsageError
-from pauc_hub.images import SUFFIXES, UnreadableImage, find_images, read_image, readable
+from pauc_hub.images import ImageFile, UnreadableImage, read_with
+from pauc_hub.jpeg import Pixels, decode
 from pauc_hub.preprocess import Preprocessing
-from pauc_hub.training.draws import Purpose, numpy_draws
+from pauc_hub.progress import progress_bar
+from pauc_hub.sources import Entry, Source
+from pauc_hub.sources.rows import Rows
+from pauc_hub.sources.stored import Unreadable, public
+from pauc_hub.sources.tars import Archives, Member
+from pauc_hub.training.spool import Spool
+from pauc_hub.training.views import Batch, ViewDraws
 
-Row = TypeVar("Row")
-Pixels = npt.NDArray[np.uint8]
+Picture = Image.Image | Pixels  # ordinary JPEGs are arrays
 TRIES = 100  # neighbours tried in place of an unreadable image before giving up
-BATCHES_AHEAD = 4
+FETCHED_TOGETHER = 16  # images behind URLs: it is waiting, not work
 
 
-@dataclass(frozen=True)
-class TarMember:
-    """A file inside an uncompressed tar: read in place, nothing is unpacked."""
-
-    archive: Path
-    offset: int
-    length: int
-
-    def open(self) -> BytesIO:
-        with self.archive.open("rb") as file:
-            return BytesIO(os.pread(file.fileno(), self.length, self.offset))
+def size_of(picture: Picture) -> tuple[int, int]:
+    """Width, height."""
+    return picture.size if isinstance(picture, Image.Image) else (picture.shape[1], picture.shape[0])
 
 
 @dataclass
 class ImageSource:
-    """All images of a run, by index, in the order of their names.
+    """All images of a run, by index, in the source's own order.
 
     Attributes:
-        names: of each image, relative to the root (a tar's members: `archive.tar/member`).
+        root: the place as it was given, without credentials.
+        images: each can be opened at any time, in any thread.
         unreadable: indices that could not be decoded so far, and why.
     """
 
-    root: Path
-    names: list[str]
-    places: list[Path | TarMember]
+    root: str
+    images: Sequence[Entry]
     unreadable: dict[int, str] = field(default_factory=dict)
 
     def __len__(self) -> int:
-        return len(self.names)
+        return len(self.images)
 
-    def read(self, index: int) -> Image.Image | None:
+    @cached_property
+    def names(self) -> list[str]:
+        """Of each image, as in a table of embeddings (docs/sources.md)."""
+        return [image.name for image in self.images]
+
+    def read(self, index: int) -> Picture | None:
         """The image, upright RGB; None where it cannot be read, which is remembered."""
-        place = self.places[index]
         try:
-            return read_image(place.open() if isinstance(place, TarMember) else place)
+            return read_with(decode, self.images[index].open())
         except (UnreadableImage, OSError) as error:
             self.unreadable[index] = str(error)
             return None
 
-    def read_or_next(self, index: int) -> tuple[int, Image.Image]:
+    def read_or_next(self, index: int) -> tuple[int, Picture]:
         """The image, or the next readable one in its place, with the index that it really has.
 
         Raises:
@@ -90,159 +87,101 @@ class ImageSource:
         return hashlib.sha256("\n".join(self.names).encode("utf-8", "surrogateescape")).hexdigest()
 
 
-def open_source(root: Path) -> ImageSource:
-    """A folder of images (any nesting), a tar file, or a folder of tar files.
+def open_source(place: str | Path, *, quiet: bool = False) -> ImageSource:
+    """Whatever `pauc embed` takes (docs/sources.md); what has no random access is copied to a scratch file first.
+
+    Args:
+        place: as text, since a Path spoils URLs.
 
     Raises:
-        NoImages, UsageError: nothing there that could be trained on.
+        UsageError, NoImages, PaucError: nothing there that could be trained on, or no room for the scratch file.
     """
-    archives = [root] if root.is_file() else _archives(root)
-    if not archives:
-        found = find_images(root)
-        return ImageSource(root, [image.name for image in found], [image.path for image in found])
-    if root.is_dir() and _holds_images(root):
-        raise UsageError(f"'{root}' holds tar files ({archives[0].name}) beside images. Give one kind or the other.")
-    members = [(f"{archive.name}/{name}", place) for archive in archives for name, place in _tar_images(archive)]
-    if not members:
-        raise NoImages(f"no images in '{root}': no tar member there ends in {', '.join(sorted(SUFFIXES))}.")
-    members.sort(key=lambda member: member[0])
-    return ImageSource(root, [name for name, _ in members], [place for _, place in members])
-
-
-def _archives(root: Path) -> list[Path]:
-    return sorted(path for path in root.glob("*.tar") if path.is_file() and not path.name.startswith("."))
-
-
-def _holds_images(root: Path) -> bool:
-    with contextlib.suppress(NoImages):
-        return bool(find_images(root))
-    return False
-
-
-def _tar_images(archive: Path) -> Iterator[tuple[str, TarMember]]:
-    try:
-        with tarfile.open(archive, "r:") as tar:
-            for member in tar:
-                hidden = any(part.startswith(".") for part in Path(member.name).parts if part not in (".", ".."))
-                if member.isfile() and Path(member.name).suffix.lower() in SUFFIXES and not hidden:
-                    yield readable(member.name), TarMember(archive, member.offset_data, member.size)
-    except (tarfile.TarError, OSError) as error:
+    source, root = sources.open_source(place), public(str(place))
+    with progress_bar(None, "finding the images", quiet=quiet) as bar:
+        images = []
+        for image in _at_random(source):
+            images.append(image)
+            bar.advance(1)
+    if not images:
+        raise NoImages(f"no images in '{root}': no member of its archives is named like one (docs/sources.md).")
+    first = images[0]
+    if isinstance(first, Unreadable) and all(isinstance(image, Unreadable) for image in images):
+        raise NoImages(f"no images in '{root}' that can be read; {first.name}: {first.message}.")
+    if len(images) == 1 and isinstance(first, ImageFile) and first.path == Path(place):
         raise UsageError(
-            f"'{archive}' is neither a folder nor a readable uncompressed tar ({error}). "
-            "Unpack it, or write it anew without compression."
-        ) from error
+            f"'{root}' is one file, and no tar, Parquet file or list. Training needs many images (docs/sources.md)."
+        )
+    return ImageSource(root, images)
+
+
+def _at_random(source: Source) -> Iterator[Entry]:
+    """The entries of a source, each such that it can be opened again and again."""
+    spool: Spool | None = None
+    for stays, entries in groupby(source.entries(), lambda entry: isinstance(entry, ImageFile | Member | Unreadable)):
+        if stays:
+            yield from entries
+            continue
+        spool = spool or Spool(_size(source))
+        for entry, data in decode_ahead(_fetched, entries, FETCHED_TOGETHER, 2 * FETCHED_TOGETHER):
+            yield entry if data is None else spool.add(entry.name, data)
+
+
+def _fetched(entry: Entry) -> tuple[Entry, bytes | None]:
+    """With its bytes; or what says why there are none."""
+    try:
+        file = entry.open()
+        assert not isinstance(file, Path), "files stay where they are"
+        with file:
+            return entry, file.read()
+    except UnreadableImage as error:
+        return Unreadable(entry.name, error.kind, error.message), None
+
+
+def _size(source: Source) -> int | None:
+    """Bytes of the files that the images lie in; None where somebody does not tell."""
+    match source:
+        case Archives():
+            sizes = [file.size for file in source.files]
+        case Rows():
+            sizes = [part.file.size for part in source.parts]
+        case _:
+            return None
+    return None if None in sizes else sum(size or 0 for size in sizes)
 
 
 @dataclass(frozen=True)
 class TwoViews:
-    """Random resized crops of a batch, twice.
+    """Random resized crops of a batch, twice, on the device; and what is drawn for their colours.
 
     Attributes:
         index: (N,) int64, which image each row really is.
-        first, second: (N, S, S, 3) uint8.
+        first, second: (N, 3, S, S) uint8, in any memory order.
+        draws: of both, on the CPU.
     """
 
     index: Tensor
     first: Tensor
     second: Tensor
+    draws: tuple[ViewDraws, ViewDraws]
 
 
-@dataclass(frozen=True)
-class Loader:
-    """Reads a source in threads (the decoder lets go of the interpreter's lock), a few batches ahead, in order.
+class Loader(Protocol):
+    """Images to batches on the device, in order; resident.py and streamed.py have one each.
 
-    Closing what it yields from ends the threads.
+    Closing what it yields from ends its threads.
     """
 
-    source: ImageSource
-    preprocessing: Preprocessing
-    workers: int
+    @property
+    def source(self) -> ImageSource: ...
+    @property
+    def preprocessing(self) -> Preprocessing: ...
+    @property
+    def workers(self) -> int: ...
+    def views(self, batches: Iterable[Batch]) -> Generator[TwoViews, None, None]:
+        """Two random resized crops of each image, as drawn; the next readable image in place of an unreadable one."""
 
-    def views(
-        self, batches: Sequence[Sequence[int]], crop_min: float, seed: int, epoch: int
-    ) -> Generator[TwoViews, None, None]:
-        """Two random resized crops of each image; an image's crops depend on (seed, epoch, image) alone."""
-        size = self.preprocessing.size
+    def squares(self, batches: Iterable[Sequence[int]]) -> Generator[tuple[Tensor, Tensor], None, None]:
+        """The evaluation transform: (N, S, S, 3) uint8, and (N,) bool, which could be read; the others are black.
 
-        def one(index: int) -> tuple[int, Pixels, Pixels]:
-            at, image = self.source.read_or_next(index)
-            draws = numpy_draws(seed, Purpose.CROPS, epoch, at)
-            first, second = (random_resized_crop(image, size, crop_min, draws) for _ in range(2))
-            return at, first, second
-
-        for rows in self._read_ahead(batches, one):
-            index, first, second = zip(*rows, strict=True)
-            yield TwoViews(torch.tensor(index), _stacked(first), _stacked(second))
-
-    def squares(self, batches: Sequence[Sequence[int]]) -> Generator[tuple[Tensor, Tensor], None, None]:
-        """The evaluation transform: (N, S, S, 3) uint8, and (N,) bool, which could be read; the others are black."""
-        size = self.preprocessing.size
-
-        def one(index: int) -> tuple[bool, Pixels]:
-            image = self.source.read(index)
-            if image is None:
-                return False, np.zeros((size, size, 3), np.uint8)
-            return True, self.preprocessing.square(image)
-
-        for rows in self._read_ahead(batches, one):
-            readable, pixels = zip(*rows, strict=True)
-            yield _stacked(pixels), torch.tensor(readable)
-
-    def _read_ahead(
-        self, batches: Sequence[Sequence[int]], one: Callable[[int], Row]
-    ) -> Generator[list[Row], None, None]:
-        def part(indices: Sequence[int]) -> list[Row]:
-            return [one(index) for index in indices]
-
-        pool = ThreadPoolExecutor(self.workers, thread_name_prefix="decode")
-        waiting: deque[list[Future[list[Row]]]] = deque()
-        try:
-            for batch in batches:
-                waiting.append([pool.submit(part, batch[i :: self.workers]) for i in range(self.workers)])
-                if len(waiting) > BATCHES_AHEAD:
-                    yield _interleaved(waiting.popleft())
-            while waiting:
-                yield _interleaved(waiting.popleft())
-        finally:
-            pool.shutdown(wait=True, cancel_futures=True)
-
-
-def _interleaved(parts: list["Future[list[Row]]"]) -> list[Row]:
-    """Rows in the batch's own order again, after each worker took every w-th."""
-    lists = [part.result() for part in parts]
-    return [lists[i % len(lists)][i // len(lists)] for i in range(sum(len(each) for each in lists))]
-
-
-def random_resized_crop(image: Image.Image, size: int, smallest: float, draws: np.random.Generator) -> Pixels:
-    """torchvision's RandomResizedCrop (area in [smallest, 1], aspect 3/4 to 4/3, ten tries, then the centre), bilinear.
-
-    Returns:
-        (size, size, 3) uint8.
-    """
-    width, height = image.size
-    box = _random_box(width, height, smallest, draws) or _central_box(width, height)
-    return np.asarray(image.crop(box).resize((size, size), Image.Resampling.BILINEAR))
-
-
-def _random_box(
-    width: int, height: int, smallest: float, draws: np.random.Generator
-) -> tuple[int, int, int, int] | None:
-    areas = width * height * draws.uniform(smallest, 1.0, 10)
-    aspects = np.exp(draws.uniform(np.log(3 / 4), np.log(4 / 3), 10))
-    for area, aspect in zip(areas, aspects, strict=True):
-        w, h = round((area * aspect) ** 0.5), round((area / aspect) ** 0.5)
-        if 0 < w <= width and 0 < h <= height:
-            left, top = int(draws.integers(width - w + 1)), int(draws.integers(height - h + 1))
-            return left, top, left + w, top + h
-    return None
-
-
-def _central_box(width: int, height: int) -> tuple[int, int, int, int]:
-    w = max(1, min(width, round(height * 4 / 3)))
-    h = max(1, min(height, round(width * 4 / 3)))
-    left, top = (width - w) // 2, (height - h) // 2
-    return left, top, left + w, top + h
-
-
-def _stacked(pixels: Sequence[Pixels]) -> Tensor:
-    return torch.from_numpy(np.stack(pixels))
+        The pixels are on the device, and which could be read is on the CPU.
+        """

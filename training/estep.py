@@ -60,7 +60,7 @@ def all_features(
         with closing(loader.squares(batches)) as squares:
             for pixels, decoded in squares:
                 with autocast(device, dtype):
-                    features.append(encoder(loader.preprocessing.normalise(pixels.to(device))))
+                    features.append(encoder(loader.preprocessing.normalise(pixels)))
                 readable.append(decoded)
                 seen(len(pixels))
     finally:

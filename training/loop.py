@@ -18,7 +18,6 @@ from pauc_hub.training.config import Config, refuse
 from pauc_hub.training.data import ImageSource, open_source
 from pauc_hub.training.diagnostics import diagnose
 from pauc_hub.training.distributed import join, sharing_problems
-from pauc_hub.training.draws import Purpose, torch_draws
 from pauc_hub.training.estep import all_features, expect
 from pauc_hub.training.interruption import StopRequest
 from pauc_hub.training.machine import limits_explained
@@ -26,6 +25,7 @@ from pauc_hub.training.mstep import learn
 from pauc_hub.training.publish import Finished, publish
 from pauc_hub.training.recipes import settle
 from pauc_hub.training.state import Training, new_training
+from pauc_hub.training.views import epoch_batches
 from pauc_hub.training.watch.log import Log, refuse_unwatchable, watching
 
 STEPS_BETWEEN_LINES = 10  # of metrics.jsonl
@@ -34,7 +34,7 @@ SAMPLE = 256  # images on which the rounding of the published weights is checked
 
 
 def train(
-    images: Path | ImageSource,
+    images: str | Path | ImageSource,
     run: Path,
     config: Config | None = None,
     *,
@@ -46,11 +46,11 @@ def train(
     command: str = "",
     wandb: str | None = None,
 ) -> Path:
-    """Pretrain on a folder or tar files, and export a model folder.
+    """Pretrain on images, and export a model folder.
 
     Args:
-        images: a folder of any nesting, a tar file, or a folder of tar files, or what open_source() made of it; labels
-            are neither needed nor looked for.
+        images: whatever `pauc embed` takes (docs/sources.md), or what open_source() made of it; labels are neither
+            needed nor looked for.
         run: folder for config, metrics, checkpoint and, at the end, `model/`.
         config: what to do; its `None`s are chosen from the number of images, and all of it where it is None itself
             (recipes.py). A resumed run keeps its own.
@@ -70,7 +70,7 @@ def train(
         TrainingFailed: the run cannot go on; the last checkpoint stands.
     """
     ranks = Ranks.from_environment()
-    source = images if isinstance(images, ImageSource) else open_source(images)
+    source = images if isinstance(images, ImageSource) else open_source(images, quiet=quiet or ranks.rank > 0)
     where = choose_device(ranks.device(device))
     with join(ranks, where) as world, StopRequest() as stop, ExitStack() as held:
 
@@ -144,14 +144,14 @@ def _expectation_step(state: Training) -> dict[str, float]:
 def _maximisation_step(state: Training, log: Log) -> dict[str, float]:
     """Learn from all batches of the epoch that are left; returns how fast it went."""
     config, began, waited = state.config, time.monotonic(), 0.0
-    order = torch.randperm(len(state.source), generator=torch_draws(config.seed, Purpose.ORDER, state.epoch)).tolist()
-    batches = [order[i * config.batch_size : (i + 1) * config.batch_size] for i in range(state.step, state.steps)]
-    images, own = len(batches) * config.batch_size, [batch[state.world.stretch(config.batch_size)] for batch in batches]
+    left = state.steps - state.step
+    images, own = left * config.batch_size, state.world.stretch(config.batch_size)
+    batches = (batch[own] for batch in epoch_batches(config, len(state.source), state.epoch, state.step))
     with (
-        closing(state.loader.views(own, config.crop_min, config.seed, state.epoch)) as views,
+        closing(state.loader.views(batches)) as views,
         progress_bar(images, f"epoch {state.epoch + 1}/{config.epochs}", quiet=state.quiet) as bar,
     ):
-        for _ in batches:
+        for _ in range(left):
             asked = time.monotonic()
             batch = next(views)
             waited += time.monotonic() - asked
@@ -215,7 +215,7 @@ def _publish(state: Training) -> None:
     finished = Finished(
         encoder=state.pair.key,
         expectation=state.expectation,
-        sample=pixels.to(state.device),
+        sample=pixels,
         source=state.source,
         preprocessing=state.loader.preprocessing,
         config=state.config,

@@ -2,7 +2,8 @@
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import NamedTuple
 
 import torch
@@ -34,6 +35,16 @@ def machine_of(device: torch.device) -> Machine:
         return Machine(True, torch.cuda.get_device_properties(device).total_memory, wide)
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     return Machine(device.type != "cpu", memory, wide)
+
+
+def free_memory(device: torch.device) -> int:
+    """Bytes that nobody uses, the GPU's own or else the machine's."""
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[0]
+    with suppress(OSError, StopIteration), Path("/proc/meminfo").open(encoding="ascii") as lines:
+        available = next(line for line in lines if line.startswith("MemAvailable:"))
+        return int(available.split()[1]) * 1024
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2  # a guess where the system does not tell
 
 
 @contextmanager

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from pauc_hub.device import autocast, send
+from pauc_hub.device import autocast
 from pauc_hub.training import objectives
 from pauc_hub.training.config import Config
 from pauc_hub.training.data import TwoViews
@@ -24,12 +24,8 @@ def learn(state: Training, batch: TwoViews) -> dict[str, Tensor]:
     done, steps = state.epoch * state.steps + state.step, config.epochs * state.steps
     for group in state.optimiser.param_groups:
         group["lr"] = learning_rate(config, done, steps)
-    rows = state.world.stretch(config.batch_size)
-    first, second = (
-        state.augment(send(view, state.device), _draws(state, Purpose.AUGMENT, side), config.batch_size, rows)
-        for side, view in enumerate((batch.first, batch.second))
-    )
-    index = state.world.gather(send(batch.index, state.device), config.batch_size)
+    first, second = state.augment(batch.first, batch.draws[0]), state.augment(batch.second, batch.draws[1])
+    index = state.world.gather(batch.index, config.batch_size)
     sides, keys, gaps = [], [], []
     for side, (shown, other) in enumerate([(first, second), (second, first)][: 1 + config.symmetric]):
         with autocast(state.device, state.dtype):

@@ -88,7 +88,7 @@ def _facts(finished: Finished, name: str) -> dict[str, Any]:
         "commit": receipts.commit(),
         "config": finished.config.to_json() | {"labelled": Path(finished.config.labelled).name},
         "data": {
-            "name": finished.source.root.name,
+            "name": Path(finished.source.root).name,
             "images": len(finished.source),
             "unreadable": len(finished.source.unreadable),
             "list_sha256": finished.source.fingerprint(),

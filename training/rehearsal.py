@@ -20,16 +20,18 @@ from pauc_hub.progress import Bar, progress_bar
 from pauc_hub.runs.ranks import Ranks
 from pauc_hub.training.config import Config
 from pauc_hub.training.data import ImageSource, TwoViews
-from pauc_hub.training.draws import Purpose, torch_draws
 from pauc_hub.training.estep import Expectation, all_features
 from pauc_hub.training.interruption import StopRequest
 from pauc_hub.training.machine import limits_explained, machine_of
 from pauc_hub.training.mstep import learn
+from pauc_hub.training.resident import Resident
 from pauc_hub.training.state import Training, new_training
+from pauc_hub.training.views import epoch_batches
 
 LEARNING_SECONDS, FEATURE_SECONDS = 25.0, 12.0  # with imports and k-means, about a minute
 MOST_STEPS = 200
 WARMING_UP = 2  # steps that are not counted
+READ = 1 << 13  # of the images that a run would read into memory
 POINTS = 1 << 14  # that k-means is tried on
 FEATURE_COPIES = 3  # at once: of all images, of the readable ones, and these about their mean
 
@@ -51,6 +53,8 @@ class Estimate:
     gpu_memory_gib: float | None
     available_gib: float
     """Of the GPU where there is one, else of the machine."""
+    reading_seconds: float = 0.0
+    """Once, of all images into memory; 0 where they are streamed."""
 
 
 def rehearse(
@@ -73,7 +77,8 @@ def rehearse(
         progress_bar(None, "trying it out", quiet=quiet) as bar,
         limits_explained(config),
     ):
-        state = new_training(Path(folder), config, source, device, workers or default_workers(), StopRequest(), True)
+        threads = workers or default_workers()
+        state = new_training(Path(folder), config, source, device, threads, StopRequest(), True, most=READ)
         if clustered:
             state.expectation = _pretended(len(source), clusters, config.dim, device)
         step = _step_seconds(state, bar)
@@ -82,18 +87,29 @@ def rehearse(
     learning = step * state.steps
     esteps = 1 + clustered * max(0, config.epochs - config.warmup_epochs)  # the last one is for the model folder
     gpu = device.type == "cuda"
-    features = FEATURE_COPIES * len(source) * config.dim * 4
+    reading, unread = _left_out(state)
+    to_come = unread + FEATURE_COPIES * len(source) * config.dim * 4  # beyond what the rehearsal takes
     own = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     return Estimate(
-        seconds=config.epochs * (learning + saving) + esteps * estep,
+        seconds=reading + config.epochs * (learning + saving) + esteps * estep,
         learning_seconds=learning,
         step_seconds=step,
         estep_seconds=estep,
         saving_seconds=saving,
-        memory_gib=(own + (0 if gpu else features)) / 2**30,
-        gpu_memory_gib=(torch.cuda.max_memory_reserved(device) + features) / 2**30 if gpu else None,
+        memory_gib=(own + (0 if gpu else to_come)) / 2**30,
+        gpu_memory_gib=(torch.cuda.max_memory_reserved(device) + to_come) / 2**30 if gpu else None,
         available_gib=machine_of(device).memory / 2**30,
+        reading_seconds=reading,
     )
+
+
+def _left_out(state: Training) -> tuple[float, int]:
+    """Seconds to read all images into memory, and the bytes of those that the rehearsal has left out."""
+    loader, images = state.loader, len(state.source)
+    if not isinstance(loader, Resident):
+        return 0.0, 0
+    held = len(loader.images)
+    return loader.seconds * images / held, loader.images.nbytes // held * (images - held)
 
 
 def _pretended(images: int, clusters: tuple[int, ...], dim: int, device: torch.device) -> Expectation:
@@ -123,11 +139,8 @@ def _step_seconds(state: Training, bar: Bar) -> float:
 
 def _epochs(state: Training) -> Iterator[TwoViews]:
     """Batches without end, epoch by epoch, as the loop reads them: short epochs wait for their first images often."""
-    config = state.config
     for epoch in count():
-        order = torch.randperm(len(state.source), generator=torch_draws(config.seed, Purpose.ORDER, epoch)).tolist()
-        batches = [order[i * config.batch_size : (i + 1) * config.batch_size] for i in range(state.steps)]
-        with closing(state.loader.views(batches, config.crop_min, config.seed, epoch)) as views:
+        with closing(state.loader.views(epoch_batches(state.config, len(state.source), epoch))) as views:
             yield from views
 
 

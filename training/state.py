@@ -21,6 +21,7 @@ from pauc_hub.training.encoder import MomentumPair
 from pauc_hub.training.estep import Expectation
 from pauc_hub.training.interruption import StopRequest
 from pauc_hub.training.optimiser import new_optimiser
+from pauc_hub.training.resident import choose_loader
 
 PHOTOGRAPH = 160  # pixels; timm crops the margins of larger pictures, smaller ones are cut tightly already
 SECONDS_BETWEEN_CHECKPOINTS = 600  # at most this much work is lost to a power cut
@@ -99,7 +100,7 @@ class Training:
     def heed_signals(self) -> None:
         """Raise Interrupted if a signal to any of the processes asked for a stop; all of them come here together."""
         if self.world.any(self.stop.requested):
-            again = shlex.join(["pauc", "train", str(self.source.root), "-o", str(self.run), "--resume"])
+            again = shlex.join(["pauc", "train", self.source.root, "-o", str(self.run), "--resume"])
             if self.world.size > 1:
                 again = f"torchrun … -m {again.replace('pauc', 'pauc_hub.cli', 1)}"
             at = f"epoch {min(self.epoch + 1, self.config.epochs)} of {self.config.epochs}"
@@ -116,8 +117,13 @@ def new_training(
     quiet: bool,
     command: str = "",
     world: World = ALONE,
+    most: int | None = None,
 ) -> Training:
-    """At the very start: initial weights that follow from the seed alone."""
+    """At the very start: initial weights that follow from the seed alone.
+
+    Args:
+        most: images that are read at most, of those that would lie in memory: for a rehearsal.
+    """
     with torch.random.fork_rng(devices=[]):  # the caller's own generator is left as it was
         torch.manual_seed(seed_for(config.seed, Purpose.WEIGHTS))
         pair = MomentumPair(
@@ -134,8 +140,8 @@ def new_training(
     return Training(
         run=run,
         config=config,
-        loader=Loader(source, preprocessing, workers),
-        augment=_augmentation(config, preprocessing),
+        loader=choose_loader(source, preprocessing, workers, device, stop, world.size, quiet=quiet, most=most),
+        augment=Augmentation(preprocessing.mean, preprocessing.std),
         pair=pair,
         optimiser=new_optimiser(pair.query, config),
         device=device,
@@ -144,16 +150,4 @@ def new_training(
         quiet=quiet,
         command=command,
         world=world,
-    )
-
-
-def _augmentation(config: Config, preprocessing: Preprocessing) -> Augmentation:
-    return Augmentation(
-        flip=config.flip,
-        jitter=config.jitter,
-        jitter_probability=config.jitter_probability,
-        grey=config.grey,
-        blur=config.blur,
-        mean=preprocessing.mean,
-        std=preprocessing.std,
     )

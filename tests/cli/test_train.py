@@ -240,7 +240,10 @@ REFUSED: list[tuple[tuple[str, ...], int, str]] = [
     (
         ("train", "empty", "-o", "run"),
         1,
-        "no images in 'empty': no file there ends in .bmp, .gif, .jfif, .jpe, .jpeg, .jpg, .png, .tif, .tiff, .webp.",
+        (
+            "no images in 'HERE/empty': no file there ends in "
+            ".bmp, .gif, .jfif, .jpe, .jpeg, .jpg, .png, .tif, .tiff, .webp, .tar, .tar.gz, .tgz, .parquet."
+        ),
     ),
 ]
 
@@ -253,7 +256,7 @@ def test_a_refusal_is_one_line_and_leaves_nothing(
     (here / "bad.toml").write_text("epoch = 3\n")
     assert run(arguments) == code
     printed = capsys.readouterr()
-    assert printed.err == f"error: {message}\n"
+    assert printed.err == f"error: {message.replace('HERE', str(here))}\n"
     assert printed.out == ""
     assert left(here) == ["bad.toml", "empty", "photos", "tiny.toml"]
 

@@ -23,6 +23,8 @@ from pauc_hub.training.estep import Expectation, all_features, expect
 from pauc_hub.training.interruption import StopRequest
 from pauc_hub.training.mstep import learn
 from pauc_hub.training.state import Training, new_training
+from pauc_hub.training.streamed import Streamed
+from pauc_hub.training.views import Batch, epoch_batches
 
 CPU = torch.device("cpu")
 CONFIG = Config(
@@ -94,6 +96,7 @@ def expected(state: Training, results: dict[str, Any]) -> Expectation:
         return read(index)
 
     source.read = noted  # type: ignore[method-assign]
+    state.loader = Streamed(source, state.loader.preprocessing, 1, CPU)
     batches: list[int] = []
     features, readable = all_features(state.pair.key, state.loader, CPU, torch.float32, 10, batches.append, state.world)
     expectation = expect(features, readable, CONFIG, 1, state.world)
@@ -110,11 +113,11 @@ def expected(state: Training, results: dict[str, Any]) -> Expectation:
 def learnt(state: Training, expectation: Expectation) -> dict[str, dict[str, Tensor]]:
     """After a step or two: its terms, the last gradients, and all that follows them."""
     state.expectation = expectation
-    everything = torch.randperm(len(state.source), generator=torch.Generator().manual_seed(0)).tolist()
-    batches = [everything[: state.config.batch_size]] * STEPS
-    own = [batch[state.world.stretch(len(batch))] for batch in batches]
+    config, everything = state.config, torch.randperm(len(state.source), generator=torch.Generator().manual_seed(0))
+    drawn = next(epoch_batches(config, len(state.source), 0)).draws
+    own = Batch(everything[: config.batch_size], drawn)[state.world.stretch(config.batch_size)]
     terms: dict[str, Tensor] = {}
-    with closing(state.loader.views(own, state.config.crop_min, state.config.seed, 0)) as views:
+    with closing(state.loader.views([own] * STEPS)) as views:
         for batch in views:
             terms |= {f"{name} {state.step}": value for name, value in learn(state, batch).items()}
             state.step += 1

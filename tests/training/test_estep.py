@@ -12,10 +12,11 @@ from torch.nn import functional as F
 from pauc_hub.errors import TrainingFailed
 from pauc_hub.preprocess import Preprocessing
 from pauc_hub.training.config import Config
-from pauc_hub.training.data import Loader, open_source
+from pauc_hub.training.data import open_source
 from pauc_hub.training.diagnostics import diagnose, spread
 from pauc_hub.training.encoder import Encoder
 from pauc_hub.training.estep import all_features, expect
+from pauc_hub.training.streamed import Streamed
 
 CPU = torch.device("cpu")
 Spoil = Callable[[torch.Tensor, torch.Tensor], tuple[torch.Tensor, torch.Tensor]]
@@ -39,7 +40,7 @@ def test_every_image_is_seen_exactly_once_and_in_order(tmp_path: Path, workers: 
     (tmp_path / "05.png").write_bytes(b"no image")
     torch.manual_seed(0)
     encoder = Encoder("test_resnet", 8)
-    loader = Loader(open_source(tmp_path), Preprocessing(size=32, crop_pct=1.0), workers)
+    loader = Streamed(open_source(tmp_path), Preprocessing(size=32, crop_pct=1.0), workers, CPU)
     sizes: list[int] = []
     features, readable = all_features(encoder, loader, CPU, torch.float32, 4, sizes.append)
     assert sizes == [4, 4, 3]
@@ -55,12 +56,13 @@ def test_the_encoder_is_back_in_training_mode_even_when_stopped(tmp_path: Path) 
     for i in range(3):
         Image.new("RGB", (32, 32)).save(tmp_path / f"{i}.png")
     encoder = Encoder("test_resnet", 8)
+    loader = Streamed(open_source(tmp_path), Preprocessing(size=32), 1, CPU)
 
     def stop(_: int) -> None:
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        all_features(encoder, Loader(open_source(tmp_path), Preprocessing(size=32), 1), CPU, torch.float32, 2, stop)
+        all_features(encoder, loader, CPU, torch.float32, 2, stop)
     assert encoder.training
 
 

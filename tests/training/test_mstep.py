@@ -9,15 +9,17 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from pauc_hub.folder import Prototypes
+from pauc_hub.images import ImageFile
 from pauc_hub.training import objectives
 from pauc_hub.training.config import Config
-from pauc_hub.training.data import TwoViews
+from pauc_hub.training.data import ImageSource, TwoViews
 from pauc_hub.training.estep import Expectation
 from pauc_hub.training.interruption import StopRequest
 from pauc_hub.training.mstep import learn, prototype_terms
 from pauc_hub.training.rehearsal import _pretended
 from pauc_hub.training.schedule import key_momentum
 from pauc_hub.training.state import Training, new_training
+from pauc_hub.training.views import draw_views
 
 OWN = torch.tensor([[0, 0, 1, 1, 0, 1], [0, 1, 2, 3, 1, 3]])
 INDEX = torch.tensor([5, 0, 3, 2])
@@ -95,17 +97,18 @@ def state(run: Path, device: str = "cpu", **settings: Any) -> Training:
         precision="fp32",
         **settings,
     )
-    source: Any = range(64)
+    source = ImageSource("photos", [ImageFile(str(i), Path(f"/nowhere/{i}")) for i in range(64)])  # never read
     made = new_training(run, config, source, torch.device(device), 1, StopRequest(), quiet=True)
-    made.augment = lambda crops, *_: crops.permute(0, 3, 1, 2) / 255  # type: ignore[assignment]
+    made.augment = lambda crops, *_: crops / 255  # type: ignore[assignment]
     made.expectation, made.epoch = _pretended(64, (3, 6), 8, torch.device(device)), 1
     return made
 
 
 def batch() -> TwoViews:
     draws = torch.Generator().manual_seed(0)
-    first, second = (torch.randint(256, (64, 32, 32, 3), dtype=torch.uint8, generator=draws) for _ in range(2))
-    return TwoViews(torch.randperm(64, generator=draws), first, second)
+    first, second = (torch.randint(256, (64, 3, 32, 32), dtype=torch.uint8, generator=draws) for _ in range(2))
+    unused = draw_views(Config(), 64, draws)
+    return TwoViews(torch.randperm(64, generator=draws), first, second, (unused, unused))
 
 
 WHOLE_BATCH = [

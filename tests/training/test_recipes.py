@@ -111,7 +111,7 @@ def test_a_recipe_stands_before_the_defaults_and_behind_what_is_given(
 
 
 def test_wrong_values_are_refused_before_any_image_is_read(source: ImageSource) -> None:
-    for path in source.root.glob("*.png"):
+    for path in Path(source.root).glob("*.png"):
         path.write_bytes(b"")
     with pytest.raises(UsageError, match=r"^run\.toml: unknown setting 'epoch'"):
         settle(source, CPU, {"epoch": 3}, OWN_IMAGES, "run.toml")
@@ -119,7 +119,7 @@ def test_wrong_values_are_refused_before_any_image_is_read(source: ImageSource) 
 
 
 def test_too_few_images_are_one_clear_problem(source: ImageSource) -> None:
-    few = ImageSource(source.root, source.names[:12], source.places[:12])
+    few = ImageSource(source.root, source.images[:12])
     with pytest.raises(UsageError) as refused:
         settle(few, CPU, {})
     assert str(refused.value) == (

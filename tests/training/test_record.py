@@ -64,7 +64,7 @@ def test_a_run_that_stands_there_is_touched_only_with_overwrite(tmp_path: Path, 
 
 
 def opened(
-    run: Path, config: Config = CONFIG, *, resume: bool = False, overwrite: bool = False, restarted: bool = False
+    run: Path, *, config: Config = CONFIG, resume: bool = False, overwrite: bool = False, restarted: bool = False
 ) -> AbstractContextManager[object]:
     return record.open_run(run, config, "abc", resume=resume, overwrite=overwrite, restarted=restarted, quiet=True)
 
@@ -91,11 +91,11 @@ def test_a_restarted_command_goes_on_with_the_run_that_it_began(tmp_path: Path) 
         pass
     with (
         pytest.raises(OutputExists, match="already holds a run"),
-        opened(run, dataclasses.replace(CONFIG, epochs=4), restarted=True),  # somebody else's
+        opened(run, config=dataclasses.replace(CONFIG, epochs=4), restarted=True),  # somebody else's
     ):
         pass
-    for how in ({"restarted": True}, {"resume": True}):
-        with opened(run, **how) as place:
+    for restarted in (True, False):
+        with opened(run, restarted=restarted, resume=not restarted) as place:
             assert place == (run, "abc", True)
     assert record.saved_config(run) == CONFIG
 
@@ -178,15 +178,15 @@ def test_a_finished_run_without_checkpoints_is_not_begun_again(tmp_path: Path) -
 
 @pytest.mark.usefixtures("any_place")
 def test_one_process_alone_trains_into_a_folder(tmp_path: Path) -> None:
-    for second in ({"resume": True, "overwrite": False}, {"resume": False, "overwrite": True}):
-        run = tmp_path / str(second["resume"])
+    for resume in (True, False):
+        run = tmp_path / str(resume)
         with opened(run):
             stand(run, "checkpoints")
-            with pytest.raises(PaucError) as refused, opened(run, **second):
+            with pytest.raises(PaucError) as refused, opened(run, resume=resume, overwrite=not resume):
                 pass
             assert str(refused.value) == (f"another process is training into '{run}'. Wait for it, or give another -o.")
             assert len(shelf.standing(run)) == 1
-        with opened(run, **second):
+        with opened(run, resume=resume, overwrite=not resume):
             pass
 
 

@@ -118,10 +118,10 @@ def test_k_means_is_tried_on_a_part_and_multiplied(monkeypatch: pytest.MonkeyPat
 def test_nothing_is_left(source: ImageSource, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     monkeypatch.chdir(tmp_path)
-    before = sorted(source.root.iterdir())
+    before = sorted(Path(source.root).iterdir())
     rehearse(source, SETTINGS.resolve(160), CPU, 1, quiet=True)
     assert list(tmp_path.iterdir()) == []
-    assert sorted(source.root.iterdir()) == before
+    assert sorted(Path(source.root).iterdir()) == before
 
 
 def test_a_batch_that_does_not_fit_the_gpu_is_one_line(source: ImageSource, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,6 +6,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
 from torch import Tensor
 
 from pauc_hub.durable import sync
@@ -96,7 +98,7 @@ def test_a_tensor_of_another_shape_or_type_is_another_checkpoint(tmp_path: Path)
     values = torch.arange(1.0, 7.0)
     for tensor in (values, values.view(2, 3), values.view(torch.int32), values.flip(0), -values):
         shelf.put(tmp_path, (1, 0), {"x": tensor}, {})
-        with shelf.safe_open(shelf.standing(tmp_path)[0], framework="pt") as file:
+        with safe_open(shelf.standing(tmp_path)[0], framework="pt") as file:
             sums.add(file.metadata()["sha256"])
     assert len(sums) == 5
 
@@ -104,7 +106,7 @@ def test_a_tensor_of_another_shape_or_type_is_another_checkpoint(tmp_path: Path)
 def test_dying_at_any_touch_of_the_file_system_leaves_a_whole_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dying_at: Any
 ) -> None:
-    write, touch = shelf.save_file, -1
+    write, touch = save_file, -1
 
     def in_two(tensors: dict[str, Tensor], path: Path, metadata: dict[str, str]) -> None:
         path.with_name(".tmp123").write_bytes(b"half")  # as safetensors does

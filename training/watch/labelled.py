@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from contextlib import closing
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from math import ceil
 from pathlib import Path
 
@@ -11,11 +11,12 @@ from torch import Tensor
 
 from pauc_hub.device import autocast
 from pauc_hub.errors import UsageError
-from pauc_hub.images import readable, walk
+from pauc_hub.images import ImageFile, readable, walk
 from pauc_hub.probe import knn_predict
 from pauc_hub.progress import progress_bar
 from pauc_hub.training.data import ImageSource
 from pauc_hub.training.state import Training
+from pauc_hub.training.streamed import Streamed
 
 K = 200  # neighbours that vote, or as many as there are (method.md §7)
 LARGEST_BANK, MOST_QUERIES = 50_000, 10_000  # CIFAR-10's splits, which so stay whole
@@ -104,7 +105,7 @@ def _every_fifth(classes: Classes, folder: Path) -> tuple[Classes, Classes]:
 def _split(folder: Path, classes: Classes, numbers: dict[str, int], most: int) -> Split:
     rows = [(path, numbers[name]) for name, images in classes.items() for path in images]
     rows = rows[:: ceil(len(rows) / most)]  # class by class, so every class is thinned alike
-    source = ImageSource(folder, [readable(path.relative_to(folder)) for path, _ in rows], [path for path, _ in rows])
+    source = ImageSource(str(folder), [ImageFile(readable(path.relative_to(folder)), path) for path, _ in rows])
     tried = range(0, len(rows), ceil(len(rows) / TRIED))
     if all(source.read(index) is None for index in tried):
         raise UsageError(f"labelled '{folder}': none of {len(tried)} images can be read ({source.unreadable[0]}).")
@@ -129,7 +130,8 @@ def knn_accuracy(labelled: Labelled, state: Training) -> float | None:
 @torch.no_grad()
 def _features(split: Split, state: Training, seen: Callable[[int], None]) -> tuple[Tensor, Tensor] | None:
     """(n, D) of the images that can be read, and their classes; None where there are none, or to stop was asked."""
-    backbone, loader = state.pair.key.backbone, replace(state.loader, source=split.source)
+    backbone, shown = state.pair.key.backbone, state.loader.preprocessing
+    loader = Streamed(split.source, shown, state.loader.workers, state.device)
     size, everything, found, legible = 2 * state.config.batch_size, range(len(split.labels)), [], []
     backbone.eval()
     try:
@@ -138,7 +140,7 @@ def _features(split: Split, state: Training, seen: Callable[[int], None]) -> tup
                 if state.stop.requested:
                     return None
                 with autocast(state.device, state.dtype):
-                    found.append(backbone(loader.preprocessing.normalise(pixels.to(state.device))).float())
+                    found.append(backbone(shown.normalise(pixels)).float())
                 legible.append(decoded)
                 seen(len(pixels))
     finally:

@@ -107,7 +107,7 @@ def test_images_none_of_which_can_be_read_are_refused(tmp_path: Path) -> None:
     ],
 )
 def test_it_is_asked_so_often_that_it_costs_little(bank: int, queries: int, images: int, due: list[int]) -> None:
-    parts = [Split(ImageSource(Path("x"), [], []), torch.zeros(count)) for count in (bank, queries)]
+    parts = [Split(ImageSource("x", []), torch.zeros(count)) for count in (bank, queries)]
     assert [epoch for epoch in range(1, 8) if Labelled(*parts).is_due(epoch, 7, images)] == due
 
 

@@ -14,12 +14,13 @@ from PIL import Image
 
 from pauc_hub.errors import TrainingFailed, UsageError
 from pauc_hub.training import config as config_module
-from pauc_hub.training import loop
+from pauc_hub.training import loop, resident
 from pauc_hub.training.config import Config
-from pauc_hub.training.data import ImageSource, TwoViews, open_source
+from pauc_hub.training.data import ImageSource, Picture, TwoViews, open_source
 from pauc_hub.training.interruption import StopRequest
 from pauc_hub.training.mstep import learn
 from pauc_hub.training.state import new_training
+from pauc_hub.training.views import draw_views
 from pauc_hub.training.watch import boards, checks, curves, learning, pace
 from pauc_hub.training.watch.checks import findings
 from pauc_hub.training.watch.finding import Finding
@@ -92,11 +93,11 @@ def test_alignment_is_the_mean_squared_distance_of_a_query_and_its_key(images: P
     config = dataclasses.replace(CONFIG, batch_size=2, queue=4).resolve(40)
     state = new_training(tmp_path, config, open_source(images), torch.device("cpu"), 1, StopRequest(), quiet=True)
     q, k = torch.eye(16)[:2].requires_grad_(), torch.eye(16)[[0, 0]]  # squared distances 0 and 2
-    views = torch.zeros(2, 32, 32, 3, dtype=torch.uint8)
+    views, draws = torch.zeros(2, 3, 32, 32, dtype=torch.uint8), draw_views(config, 2, torch.Generator())
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(state.pair, "queries", lambda *_: q)
         patch.setattr(state.pair, "keys", lambda *_: k)
-        found = learn(state, TwoViews(torch.tensor([0, 1]), views, views))
+        found = learn(state, TwoViews(torch.tensor([0, 1]), views, views, (draws, draws)))
     assert found["alignment"].item() == pytest.approx((0 + 2) / 2)
     assert not found["alignment"].requires_grad
 
@@ -139,11 +140,12 @@ def test_keys_without_momentum_are_seen_to_collapse_and_said_to_once(
 def test_slow_reading_is_seen_to_starve(images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     read = ImageSource.read
 
-    def slowly(source: ImageSource, index: int) -> Image.Image | None:
+    def slowly(source: ImageSource, index: int) -> Picture | None:
         time.sleep(0.02)
         return read(source, index)
 
     monkeypatch.setattr(ImageSource, "read", slowly)
+    monkeypatch.setattr(resident, "SHARE", 0.0)
     monkeypatch.setattr(pace, "BRIEF", 0.0)
     loop.train(images, tmp_path, dataclasses.replace(CONFIG, epochs=4, objective="infonce"), workers=1, quiet=True)
     assert [finding.name for finding in findings(read_history(tmp_path))] == ["starved"]
