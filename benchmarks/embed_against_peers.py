@@ -11,7 +11,6 @@ goes on where it was.
 
 import argparse
 import os
-import subprocess
 import sys
 import tempfile
 from collections.abc import Callable
@@ -37,18 +36,15 @@ from measuring import (
     watch,
     write_result,
 )
+from peer_venv import PEERS, peer_environment, peer_versions, peers_venv
 
 from pauc_hub.device import has_native_bf16
 
-PEERS = Path(__file__).resolve().parent / "peers"
 PEERS_PACKAGES = ("lightly-train", "torch", "torchvision", "timm", "pillow", "pytorch-lightning", "albumentations")
 WIDTH, SIZE = 2048, 224
 GFLOP = 8.2  # of one photograph through ResNet-50 at 224: 4.1 billion multiplications and additions
 PAUC = "pauc embed"
 BARE = "import torch, timm"
-# Of lightly-train: no mail home while it is timed. Of Python: the peers do not see this package's environment.
-QUIET = {"LIGHTLY_TRAIN_EVENTS_DISABLED": "1"}
-HIDDEN = ("PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV")
 
 
 @dataclass(frozen=True)
@@ -70,7 +66,7 @@ def pauc_tool(model: Path, options: str) -> Tool:
 
 
 def peer_tools(venv: Path, checkpoint: Path) -> list[Tool]:
-    environment = {key: value for key, value in os.environ.items() if key not in HIDDEN} | QUIET
+    environment = peer_environment()
 
     def script(name: str, *options: str) -> Callable[[Path, Path], list[str]]:
         return lambda photos, output: [str(venv / "bin/python"), str(PEERS / name), str(photos), str(output), *options]
@@ -93,23 +89,6 @@ def peer_tools(venv: Path, checkpoint: Path) -> list[Tool]:
         for name, command, suffix, settings in peers
         if has_native_bf16(CPU) or "bf16" not in name  # emulated, it takes hours
     ]
-
-
-def make_venv(venv: Path) -> None:
-    """Install the peers, unless just these are there."""
-    pins, stamp = PEERS / "requirements.txt", venv / "installed.txt"
-    if stamp.exists() and stamp.read_text(encoding="utf-8") == pins.read_text(encoding="utf-8"):
-        return
-    print(f"installing the peers into {venv} (once, about 6 GB with torch)", file=sys.stderr)
-    subprocess.run([sys.executable, "-m", "venv", str(venv)], check=True)
-    subprocess.run([str(venv / "bin/python"), "-m", "pip", "install", "-qq", "-r", str(pins)], check=True)
-    stamp.write_text(pins.read_text(encoding="utf-8"), encoding="utf-8")
-
-
-def peer_versions(venv: Path) -> dict[str, str]:
-    ask = "import sys; from importlib.metadata import version; print(*map(version, sys.argv[1:]))"
-    told = watch(str(venv / "bin/python"), "-c", ask, *PEERS_PACKAGES).stdout
-    return dict(zip(PEERS_PACKAGES, told.split(), strict=True))
 
 
 def gather(source: Path, count: int, room: Path) -> tuple[Path, Path]:
@@ -238,15 +217,14 @@ def main() -> None:
     )
     parser.add_argument("-o", "--output", type=Path, help="benchmarks/results/… unless given")
     arguments = parser.parse_args()
-    arguments.peers_venv = arguments.peers_venv.expanduser().absolute()  # not resolved: bin/python is a link
-    make_venv(arguments.peers_venv)
+    arguments.peers_venv = peers_venv(arguments.peers_venv)
     output = arguments.output or result_path("embed-against-peers")
     about = {
         "count": arguments.count,
         "photographs": len(photographs(arguments.photos)),
         "pauc": arguments.pauc or [""],
         **machine(),
-        "peers": peer_versions(arguments.peers_venv),
+        "peers": peer_versions(arguments.peers_venv, PEERS_PACKAGES),
     }
     journal = Journal(output.with_suffix(".unfinished.json"), about)
     runs = measure(arguments, journal)

@@ -6,31 +6,30 @@
 On a CPU all libraries begin with the same centroids, in turn in one run, and must end with the same objective. The time
 of an iteration is the difference of a long and a short run, so that what is done once does not count; beside it stands
 the time of the matrix products alone, the limit for all of them. scikit-learn takes part where it is installed.
+Stopped, the same command goes on where it was.
 """
 
 import argparse
 import importlib
 import importlib.util
-import json
-import re
-import statistics
-import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from importlib.metadata import version
+from itertools import product
 from pathlib import Path
 from typing import Any
 
 import torch
+from measuring import CPU, Journal, ceilings, machine, medians, result_path, seconds_of, write_result
 from torch import Tensor
 from torch.nn import functional as F
 
 from pauc_hub.kmeans import assign, kmeans
 from pauc_hub.kmeans.nearest import CHUNK_ENTRIES
-from pauc_hub.training import receipts
 
-RESULTS = Path(__file__).resolve().parent / "results"
 WIDTH = 128
+LIMIT = "products_alone"
 SIZES = ((50_000, 1000, 2, 12), (200_000, 10_000, 1, 4))  # points, clusters, iterations of the short and the long run
 IMAGENET, CLUSTERS, ITERATIONS = 1_281_167, (25_000, 50_000, 100_000), 20
 Train = Callable[[Tensor, Tensor, int], Tensor]  # points, first centroids, iterations → centroids
@@ -76,98 +75,79 @@ PEERS: dict[str, tuple[str, Train]] = {"faiss-cpu": ("faiss", by_faiss), "scikit
 
 def libraries() -> dict[str, Train]:
     installed = {name: train for name, (module, train) in PEERS.items() if importlib.util.find_spec(module)}
-    return {"products_alone": products_alone, "torch": by_torch} | installed
+    return {LIMIT: products_alone, "torch": by_torch} | installed
 
 
-def seconds(work: Callable[[], object]) -> float:
-    started = time.perf_counter()
-    work()
-    return time.perf_counter() - started
+def peer_versions() -> dict[str, str]:
+    return {name: version(name) for name in libraries() if name in PEERS}
 
 
-def compare(count: int, k: int, short: int, long: int, repetitions: int) -> dict[str, Any]:
+def compare(count: int, k: int, short: int, long: int, repetitions: int, journal: Journal) -> dict[str, Any]:
     """All libraries at one size."""
-    points = features(count, torch.device("cpu"))
+    points = features(count, CPU)
     start = points[torch.randperm(count, generator=torch.Generator().manual_seed(1))[:k]].clone()
     for train in libraries().values():
         train(points[:2000], start[:10], 1)  # imports and first calls
-    runs: list[dict[str, float]] = []
-    for i in range(repetitions):
-        runs.append({})
-        for name, train in libraries().items():
-            once, often = (seconds(lambda: train(points, start, n)) for n in (short, long))  # noqa: B023
-            runs[-1][name] = (often - once) / (long - short)
-            print(f"{count:,} x {k:,}, {i + 1} of {repetitions}: {name} {runs[-1][name]:.3f} s", file=sys.stderr)
-    trained = [name for name in libraries() if name != "products_alone"]
+
+    def iteration(train: Train) -> float:
+        once, often = (seconds_of(partial(train, points, start, n)) for n in (short, long))
+        return (often - once) / (long - short)
+
+    def objective(train: Train) -> float:
+        return assign(points, train(points, start, long))[1].double().mean().item()
+
+    def seeding() -> float:
+        return seconds_of(partial(kmeans, points, k, iterations=0, backend="torch"))
+
+    size = f"{count:,} x {k:,}"
+    runs = [
+        {name: journal.once(f"{i}: {size}, {name}", partial(iteration, train)) for name, train in libraries().items()}
+        for i in range(1, repetitions + 1)
+    ]
+    trained = {name: train for name, train in libraries().items() if name != LIMIT}
     return {
         "points": count,
         "width": WIDTH,
         "clusters": k,
         "iterations": [short, long],
-        "seconds_per_iteration": {name: statistics.median(run[name] for run in runs) for name in runs[0]},
+        "seconds_per_iteration": medians(runs),
         "objective_after_long_run": {
-            name: assign(points, libraries()[name](points, start, long))[1].double().mean().item() for name in trained
+            name: journal.once(f"{size}, objective of {name}", partial(objective, train))
+            for name, train in trained.items()
         },
-        "seeding_seconds": seconds(lambda: kmeans(points, k, iterations=0, backend="torch")),
+        "seeding_seconds": journal.once(f"{size}, seeding", seeding),
         "repetitions": runs,
     }
 
 
-def whole_estep(device: torch.device, repetitions: int) -> list[dict[str, Any]]:
+def whole_estep(device: torch.device, repetitions: int, journal: Journal) -> list[dict[str, Any]]:
     """PCL's three clusterings of ImageNet: seeds and iterations, in float32 and with bf16 products."""
     points = features(IMAGENET, device)
     kmeans(points[:1000], 10, backend="torch")  # loads the kernels
+
+    def cluster(k: int, bf16: bool) -> dict[str, float]:
+        torch.cuda.reset_peak_memory_stats(device)
+        torch.cuda.synchronize(device)
+        begun = time.monotonic()
+        found = kmeans(points, k, iterations=ITERATIONS, bf16=bf16, backend="torch")
+        torch.cuda.synchronize(device)
+        taken, peak = time.monotonic() - begun, torch.cuda.max_memory_allocated(device) / 2**30
+        return {"seconds": taken, "objective": found.objective, "peak_gib": peak}
+
     found = []
-    for bf16 in (False, True):
-        for k in CLUSTERS:
-            torch.cuda.reset_peak_memory_stats(device)
-            taken, objectives = [], []
-            for _ in range(repetitions):
-                torch.cuda.synchronize(device)
-                begun = time.perf_counter()
-                objectives.append(kmeans(points, k, iterations=ITERATIONS, bf16=bf16, backend="torch").objective)
-                torch.cuda.synchronize(device)
-                taken.append(time.perf_counter() - begun)
-            found.append(
-                {
-                    "points": IMAGENET,
-                    "width": WIDTH,
-                    "clusters": k,
-                    "iterations": ITERATIONS,
-                    "bf16": bf16,
-                    "seconds": statistics.median(taken),
-                    "objective": objectives[0],
-                    "repeats_itself": len(set(objectives)) == 1,
-                    "peak_gib": torch.cuda.max_memory_allocated(device) / 2**30,
-                    "repetitions": taken,
-                }
-            )
-            print(f"{k:,} clusters, bf16 {bf16}: {found[-1]['seconds']:.2f} s", file=sys.stderr)
+    for bf16, k in product((False, True), CLUSTERS):
+        name = f"{k:,} clusters in {'bf16' if bf16 else 'fp32'}"
+        runs = [journal.once(f"{i}: {name}", partial(cluster, k, bf16)) for i in range(1, repetitions + 1)]
+        size = {"points": IMAGENET, "width": WIDTH, "clusters": k, "iterations": ITERATIONS, "bf16": bf16}
+        same = len({run["objective"] for run in runs}) == 1
+        found.append(size | medians(runs) | {"repeats_itself": same, "repetitions": runs})
     return found
 
 
-def rounded(value: Any) -> Any:
-    match value:
-        case float():
-            return round(value, 5)
-        case dict():
-            return {key: rounded(part) for key, part in value.items()}
-        case list():
-            return [rounded(part) for part in value]
-    return value
-
-
-def measure(device: torch.device, repetitions: int) -> dict[str, Any]:
-    on_cpu = device.type == "cpu"
-    return {
-        "question": "How long does a k-means iteration take, and an ImageNet E-step on a GPU?",
-        "command": f"python benchmarks/kmeans.py --device {device.type} --repetitions {repetitions}",
-        "threads": torch.get_num_threads(),
-        "results": [compare(*size, repetitions) for size in SIZES] if on_cpu else whole_estep(device, repetitions),
-        "hardware": receipts.hardware(device),
-        "versions": receipts.versions() | {name: version(name) for name in libraries() if on_cpu and name in PEERS},
-        "commit": receipts.commit(),
-    }
+def measure(device: torch.device, repetitions: int, journal: Journal) -> list[dict[str, Any]]:
+    if device.type == "cpu":
+        return [compare(*size, repetitions, journal) for size in SIZES]
+    return whole_estep(device, repetitions, journal)
 
 
 def main() -> None:
@@ -176,12 +156,20 @@ def main() -> None:
     parser.add_argument("--repetitions", type=int, default=5)
     parser.add_argument("-o", "--output", type=Path, help="benchmarks/results/kmeans-<machine>.json unless given")
     arguments = parser.parse_args()
-    result = rounded(measure(torch.device(arguments.device), arguments.repetitions))
-    machine = re.sub(r"[^a-z0-9]+", "-", f"{result['hardware']['name']} {result['hardware']['cores']}".lower())
-    output = arguments.output or RESULTS / f"kmeans-{machine}.json"
-    output.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
-    print(json.dumps(result["results"], indent=2))
-    print(f"written to {output}", file=sys.stderr)
+    device, repetitions = torch.device(arguments.device), arguments.repetitions
+    output = arguments.output or result_path("kmeans", device)
+    about = machine(device) | {"threads": torch.get_num_threads(), "peers": peer_versions() if device == CPU else {}}
+    journal = Journal(output.with_suffix(".unfinished.json"), about)
+    result = {
+        "question": "How long does a k-means iteration take, and an ImageNet E-step on a GPU?",
+        "command": f"python benchmarks/kmeans.py --device {device.type} --repetitions {repetitions}",
+        **about,
+        "ceilings": journal.once("ceilings", partial(ceilings, device)),
+        "results": measure(device, repetitions, journal),
+        "sittings": journal.sittings,
+    }
+    write_result(output, result, ("results",))
+    journal.remove()
 
 
 if __name__ == "__main__":

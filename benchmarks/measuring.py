@@ -29,6 +29,7 @@ RESULTS = Path(__file__).resolve().parent / "results"
 PROC = Path("/proc")
 CPU = torch.device("cpu")
 MORE_PACKAGES = ("simplejpeg", "pyarrow", "openvino")
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 SECONDS_BETWEEN_SAMPLES = 0.1
 SAMPLING_SHARE = 0.04  # at most, of one core: memory of gigabytes takes 20 ms to sample
 
@@ -170,26 +171,29 @@ def pauc_embed(images: Path, *options: str, model: Path, output: Path, device: s
     return [sys.executable, "-m", "pauc_hub.cli", *words, *options]
 
 
-def ceilings() -> dict[str, float]:
-    """What the processor gives to whoever asks for nothing else: matrix products in GFLOP/s, copying in GB/s.
+def ceilings(device: torch.device = CPU) -> dict[str, float]:
+    """What the device gives to whoever asks for nothing else: matrix products in GFLOP/s, copying in GB/s.
 
     Products in bf16 are left out where they are emulated: a hundredth of the speed, which nobody would use.
     """
-    side, size = 2048, 1 << 28
-    squares = torch.randn(side, side)
-    source, target = torch.ones(size // 4), torch.empty(size // 4)
-    products = {"fp32": squares} | ({"bf16": squares.bfloat16()} if has_native_bf16(CPU) else {})
+    side, size = (2048, 1 << 28) if device.type == "cpu" else (8192, 1 << 30)
+    squares = torch.randn(side, side, device=device)
+    source, target = torch.ones(size // 4, device=device), torch.empty(size // 4, device=device)
+    products = {"fp32": squares} | ({"bf16": squares.bfloat16()} if has_native_bf16(device) else {})
     flops = {f"{name}_gflops": 2e-9 * side**3 / _quickest(partial(torch.matmul, m, m)) for name, m in products.items()}
     return flops | {"copy_gb_per_second": 2e-9 * size / _quickest(lambda: target.copy_(source))}
 
 
 def _quickest(work: Callable[[], object]) -> float:
-    return min(_seconds(work) for _ in range(8))
+    return min(seconds_of(work) for _ in range(8))
 
 
-def _seconds(work: Callable[[], object]) -> float:
+def seconds_of(work: Callable[[], object]) -> float:
+    """Until it is done, on a GPU too."""
     started = time.monotonic()
     work()
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
     return time.monotonic() - started
 
 

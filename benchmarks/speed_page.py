@@ -3,12 +3,12 @@
 python benchmarks/speed_page.py
 """
 
-import json
-from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-RESULTS = Path(__file__).resolve().parent / "results"
+import speed_training
+from speed_sections import place, section, table
+
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "speed.md"
 HEAD = """\
 # How fast, and beside what
@@ -16,32 +16,6 @@ HEAD = """\
 Made by `python benchmarks/speed_page.py` from the files in `benchmarks/results`, which hold every repetition, the
 machine and all versions. Machines differ and are shared: trust the ratios of one run, and repeat it on yours.
 """
-
-
-def results(start: str) -> list[dict[str, Any]]:
-    """Those whose files begin so, one a machine."""
-    return [json.loads(path.read_text(encoding="utf-8")) for path in sorted(RESULTS.glob(f"{start}*.json"))]
-
-
-def section(title: str, start: str, told: Callable[[dict[str, Any]], str]) -> str:
-    """One question, answered for each machine that it was asked on."""
-    return f"\n## {title}\n" + "".join(f"\n### {machine(found)}\n{told(found)}" for found in results(start))
-
-
-def machine(found: dict[str, Any]) -> str:
-    hardware = found["hardware"]
-    return f"{hardware['name'].removesuffix(' Processor')}, {hardware['cores']} cores, {hardware['memory_gb']} GB"
-
-
-def place(found: dict[str, Any]) -> str:
-    count = found["command"].partition("--repetitions ")[2].split()[0]
-    times = "once" if count == "1" else f"{count} times, medians"
-    return f"`{found['command']}`, {times}; commit {found['commit']}."
-
-
-def table(head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> str:
-    lines = [head, tuple("---" for _ in head), *rows]
-    return "".join(f"| {' | '.join(cells)} |\n" for cells in lines)
 
 
 def against_peers(found: dict[str, Any]) -> str:
@@ -115,6 +89,10 @@ def page() -> str:
         section("Photographs, beside other tools", "embed-against-peers", against_peers),
         section("How far that is from the limit: ResNet-50", "embed-photos-resnet50", alone),
         section("Small images, and many", "embed-scaling", scaling),
+        section("Training, beside lightly", "train-against-lightly", speed_training.beside_lightly),
+        section("Augmentation, beside torchvision", "augmentation", speed_training.augmentation),
+        section("k-means, beside other libraries", "kmeans", speed_training.clustering),
+        section("Training on more images", "train-scaling", speed_training.scaling),
     )
     return HEAD + "".join(sections)
 
