@@ -107,7 +107,7 @@ def open_source(place: str | Path, *, quiet: bool = False) -> ImageSource:
     first = images[0]
     if isinstance(first, Unreadable) and all(isinstance(image, Unreadable) for image in images):
         raise NoImages(f"no images in '{root}' that can be read; {first.name}: {first.message}.")
-    if len(images) == 1 and isinstance(first, ImageFile) and first.path == Path(place):
+    if len(images) == 1 and isinstance(first, ImageFile) and Path(first.path) == Path(place):
         raise UsageError(
             f"'{root}' is one file, and no tar, Parquet file or list. Training needs many images (docs/sources.md)."
         )
