@@ -17,12 +17,12 @@ from PIL import Image
 IMAGES = 33  # four batches, and one image more
 ENDED = 3  # done, but an image was unreadable
 KILLS = {"building": 2, "learning": 5, "features": 3, "clustering": 2, "saving": 5, "publishing": 3, "anything": 2}
-CLOCKS = ("images_per_second", "data_wait", "mstep_seconds", "estep_seconds")
-FILES = ["checkpoints", "config.json", "metrics.jsonl", "model", "unreadable.txt"]
+CLOCKS = ("images_per_second", "data_wait", "mstep_seconds", "estep_seconds", "estep_share", "memory_gib")
+FILES = ["checkpoints", "config.json", "curves.png", "metrics.jsonl", "model", "tensorboard", "unreadable.txt"]
 # What the process is doing is written into a file, a line whenever that changes, with the time.
 PROGRAM = """
 import time
-import timm, torch
+import matplotlib.figure, timm, torch, torch.utils.tensorboard
 from PIL import Image
 from pauc_hub.cli import run
 from pauc_hub.training import config, loop, record, shelf, state
