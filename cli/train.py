@@ -52,7 +52,6 @@ def train(
         raise UsageError("--resume goes on with the run's own settings: beside it give -o, --device, --workers alone.")
     if output is None and not dry_run:
         raise UsageError("-o is missing: the folder that the run goes into. Only --dry-run needs none.")
-    run = output or Path("run")
     from pauc_hub.device import choose_device, keep_freed_memory  # what follows takes seconds to import
     from pauc_hub.runs.ranks import Ranks
     from pauc_hub.training.config import read_config
@@ -63,11 +62,11 @@ def train(
     from pauc_hub.training.rehearsal import rehearse
 
     keep_freed_memory()
-    ranks = Ranks.from_environment()
-    source, settings = open_source(images, quiet=quiet or ranks.rank > 0), None
+    ranks, run, settings = Ranks.from_environment(), output or Path("run"), None
+    if not (resume or dry_run or overwrite or ranks.restarted):
+        refuse_standing(run)
+    source = open_source(images, quiet=quiet or ranks.rank > 0)
     if not resume:
-        if not (dry_run or overwrite or ranks.restarted):
-            refuse_standing(run)
         where, given = choose_device(ranks.device(device)), (read_config(config) if config else {}) | given
         settings, choices = settle(source, where, given, recipe or OWN_IMAGES, str(config or "the settings"))
         show_settings(settings, choices, len(source), quiet=quiet or ranks.rank > 0)

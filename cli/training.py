@@ -22,16 +22,13 @@ def show_settings(config: "Config", choices: "list[Choice]", images: int, *, qui
     """To stderr: what nobody wrote down, each with its reason; and what becomes of a learning rate that was given."""
     from pauc_hub.training.auto import scaling
 
+    if quiet:
+        return
+    head = f"{images} images; chosen for them and this machine, where nothing else was asked for:"
     lines = [f"{choice.name} {choice.value}  ({choice.reason})" for choice in choices]
-    if not quiet:
-        print(
-            "\n  ".join(
-                [f"{images} images; chosen for them and this machine, where nothing else was asked for:", *lines]
-            ),
-            file=sys.stderr,
-        )
-        if all(choice.name != "lr" for choice in choices):
-            print(f"lr {config.lr:g}  ({scaling(config)})", file=sys.stderr)
+    print("\n  ".join([head, *lines]), file=sys.stderr)
+    if all(choice.name != "lr" for choice in choices):
+        print(f"lr {config.lr:g}  ({scaling(config)})", file=sys.stderr)
 
 
 def show_estimate(estimate: "Estimate", config: "Config", choices: "list[Choice]", *, as_json: bool) -> None:

@@ -102,7 +102,7 @@ class Config:
     precision: str = "auto"
     """auto, fp32 or bf16."""
     compile: bool = False
-    """let torch.compile make faster code of the networks, which takes a minute or two at the start."""
+    """let torch.compile make faster code of the networks, for a minute at the start; on a CPU it gained nothing."""
     labelled: str = ""
     """folder of images, one subfolder a class, for kNN while training; it only watches. None unless given."""
     seed: int = 0

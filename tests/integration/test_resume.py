@@ -243,7 +243,8 @@ def test_a_model_folder_that_does_not_fit_is_one_line_and_leaves_the_run(
         f"'{run / 'model'}' could not be written (File too large). What was saved before still stands: --resume."
     )
     assert same(weights(run), before)
-    assert sorted(path.name for path in run.iterdir()) == ["checkpoints", "config.json", "metrics.jsonl", "model"]
+    left = ["checkpoints", "config.json", "curves.png", "metrics.jsonl", "model", "tensorboard"]
+    assert sorted(path.name for path in run.iterdir()) == left
 
 
 def test_resuming_with_other_images_is_refused(images: Path, undisturbed: Path, tmp_path: Path) -> None:

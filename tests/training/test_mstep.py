@@ -97,7 +97,7 @@ def state(run: Path, device: str = "cpu", **settings: Any) -> Training:
         precision="fp32",
         **settings,
     )
-    source = ImageSource("photos", [ImageFile(str(i), Path(f"/nowhere/{i}")) for i in range(64)])  # never read
+    source = ImageSource("photos", [ImageFile(str(i), f"/nowhere/{i}") for i in range(64)])  # never read
     made = new_training(run, config, source, torch.device(device), 1, StopRequest(), quiet=True)
     made.augment = lambda crops, *_: crops / 255  # type: ignore[assignment]
     made.expectation, made.epoch = _pretended(64, (3, 6), 8, torch.device(device)), 1

@@ -78,8 +78,10 @@ def test_infonce_has_one_e_step_and_no_terms_over_prototypes(
     told = rehearse(source, Config(**config.to_json() | {"objective": "infonce"}), CPU, 1, quiet=True)
     assert told.seconds == pytest.approx(6 * (told.learning_seconds + told.saving_seconds) + told.estep_seconds)
     rehearse(source, config, CPU, 1, quiet=True)
-    assert {frozenset(each) for each in terms[:3]} == {frozenset({"loss", "infonce"})}
-    assert {frozenset(each) for each in terms[3:]} == {frozenset({"loss", "infonce", "align", "unif", "corr"})}
+    assert {frozenset(each) for each in terms[:3]} == {frozenset({"loss", "alignment", "infonce"})}
+    assert {frozenset(each) for each in terms[3:]} == {
+        frozenset({"loss", "alignment", "infonce", "align", "unif", "corr"})
+    }
 
 
 def test_it_ends_in_time_and_goes_by_what_it_has_seen(source: ImageSource, monkeypatch: pytest.MonkeyPatch) -> None:

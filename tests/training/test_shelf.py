@@ -106,12 +106,12 @@ def test_a_tensor_of_another_shape_or_type_is_another_checkpoint(tmp_path: Path)
 def test_dying_at_any_touch_of_the_file_system_leaves_a_whole_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dying_at: Any
 ) -> None:
-    write, touch = save_file, -1
+    touch = -1
 
     def in_two(tensors: dict[str, Tensor], path: Path, metadata: dict[str, str]) -> None:
         path.with_name(".tmp123").write_bytes(b"half")  # as safetensors does
         sync(path.with_name(".tmp123"))
-        write(tensors, path, metadata)
+        save_file(tensors, path, metadata)
 
     monkeypatch.setattr(shelf, "save_file", in_two)
     while True:

@@ -105,7 +105,7 @@ def _every_fifth(classes: Classes, folder: Path) -> tuple[Classes, Classes]:
 def _split(folder: Path, classes: Classes, numbers: dict[str, int], most: int) -> Split:
     rows = [(path, numbers[name]) for name, images in classes.items() for path in images]
     rows = rows[:: ceil(len(rows) / most)]  # class by class, so every class is thinned alike
-    source = ImageSource(str(folder), [ImageFile(readable(path.relative_to(folder)), path) for path, _ in rows])
+    source = ImageSource(str(folder), [ImageFile(readable(path.relative_to(folder)), str(path)) for path, _ in rows])
     tried = range(0, len(rows), ceil(len(rows) / TRIED))
     if all(source.read(index) is None for index in tried):
         raise UsageError(f"labelled '{folder}': none of {len(tried)} images can be read ({source.unreadable[0]}).")

@@ -149,7 +149,7 @@ def test_a_loss_at_chance_is_stuck(made: Made) -> None:
         ),
     ],
 )
-def test_what_lies_far_from_the_usual_is_put_back_first(made: Made, settings: dict[str, float], change: str) -> None:
+def test_what_lies_far_from_the_usual_is_put_back_first(made: Made, settings: dict[str, object], change: str) -> None:
     assert only(made(settings, infonce=[CHANCE] * 5, alignment=[0.8] * 5)).change == change
 
 
