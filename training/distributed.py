@@ -67,7 +67,7 @@ class World:
         padded = torch.cat([rows, rows.new_zeros(most - len(rows), *rows.shape[1:])])
         everyone = rows.new_empty(self.size * most, *rows.shape[1:])
         with _loss_explained():
-            distributed.all_gather_into_tensor(everyone, padded)
+            distributed.all_gather_single(everyone, padded)
         if total == len(everyone):
             return everyone
         ends = [total * rank // self.size for rank in range(self.size + 1)]
@@ -177,11 +177,6 @@ def sharing_problems(config: Config, processes: int) -> list[str]:
         found.append(
             f"batch_size {batch} gives {processes} processes no equal numbers of whole groups of norm_group {group}: "
             f"choose {ways}, or fewer processes"
-        )
-    elif config.accumulate * processes > groups:
-        found.append(
-            f"accumulate {config.accumulate} is more than the {groups // processes} groups of norm_group {group} that "
-            f"each of {processes} processes has of a batch_size of {batch}"
         )
     elif config.accumulate > groups // processes:
         found.append(
