@@ -17,6 +17,7 @@ from pauc_hub.training.config import Config, read_saved
 CONFIG, METRICS, UNREADABLE, MODEL = "config.json", "metrics.jsonl", "unreadable.txt", "model"
 CURVES, WANDB = "curves.png", "wandb_id.txt"
 TENSORBOARD, EVENTS = "tensorboard", "events.out.tfevents.*"  # a folder, and what in it is ours
+OWN = (CONFIG, METRICS, UNREADABLE, CURVES, WANDB, MODEL)
 FAILED = "failed"  # in the last line of metrics.jsonl, where a run ended with an error
 
 
@@ -47,7 +48,7 @@ def open_run(
                 f"nothing to resume: '{run}' is finished, and its checkpoints are gone. Start anew with --overwrite."
             )
         with contextlib.suppress(OSError):  # a folder that cannot be written to is told of by whoever writes
-            for path in [other for name in (CONFIG, METRICS, UNREADABLE, MODEL) for other in leftovers(run / name)]:
+            for path in [other for name in OWN for other in leftovers(run / name)]:
                 remove(path)
         yield checkpoint.read_place(run, images, quiet=quiet) if goes_on else None
 
@@ -112,8 +113,7 @@ def refuse_standing(run: Path) -> None:
 
 def _standing(run: Path) -> list[Path]:
     """What a run in this folder has left."""
-    names = (CONFIG, METRICS, UNREADABLE, CURVES, WANDB, MODEL)
-    own = [run / name for name in names if (run / name).exists()]
+    own = [run / name for name in OWN if (run / name).exists()]
     return [*own, *(run / TENSORBOARD).glob(EVENTS), *shelf.standing(run)]
 
 

@@ -193,7 +193,13 @@ def test_one_process_alone_trains_into_a_folder(tmp_path: Path) -> None:
 @pytest.mark.parametrize("resume", [False, True])
 def test_what_killed_processes_left_half_done_is_removed(tmp_path: Path, resume: bool) -> None:
     mine = [".model", ".model.notes", ".config.json.0123456", "model.01234567"]
-    for name in (".config.json.01234567", ".metrics.jsonl.89abcdef", ".unreadable.txt.00000000", *mine):
+    for name in (
+        ".config.json.01234567",
+        ".curves.png.aaaaaaaa",
+        ".metrics.jsonl.89abcdef",
+        ".unreadable.txt.00000000",
+        *mine,
+    ):
         (tmp_path / name).write_text("half")
     (tmp_path / ".model.fedcba98").mkdir()
     (tmp_path / ".model.fedcba98" / "model.safetensors").write_text("half")
