@@ -27,11 +27,11 @@ from per_image import BATCH, Settings, in_workers, on_pil, on_tensors
 from PIL import Image
 
 from pauc_hub.device import keep_freed_memory
-from pauc_hub.training.augment import Augmentation
 from pauc_hub.training.data import TwoViews, open_source
+from pauc_hub.training.data.augment import Augmentation
+from pauc_hub.training.data.resident import Resident, choose_loader
+from pauc_hub.training.data.views import epoch_batches
 from pauc_hub.training.interruption import StopRequest
-from pauc_hub.training.resident import Resident, choose_loader
-from pauc_hub.training.views import epoch_batches
 
 SIZES = {32: (32, 4096), 64: (64, 2048), 224: (256, 512)}  # side of the views: side and number of the images
 OURS = "pauc, batches"

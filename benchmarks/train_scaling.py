@@ -28,12 +28,12 @@ from network_alone import network_alone
 from pauc_hub.device import keep_freed_memory
 from pauc_hub.training.config import Config
 from pauc_hub.training.data import open_source
+from pauc_hub.training.data.resident import Resident
+from pauc_hub.training.data.views import epoch_batches
 from pauc_hub.training.estep import all_features, expect
 from pauc_hub.training.interruption import StopRequest
 from pauc_hub.training.mstep import learn
-from pauc_hub.training.resident import Resident
 from pauc_hub.training.state import Training, new_training
-from pauc_hub.training.views import epoch_batches
 
 ARCHITECTURE, CLUSTERS, BATCH, WARMING_UP = "resnet18", (250, 500, 1000), 256, 2
 PARTS = ("listing", "preparing", "features", "kmeans")

@@ -16,6 +16,7 @@ from pauc_hub.training import record, shelf
 from pauc_hub.training.checkpoint import Place
 from pauc_hub.training.config import Config, refuse
 from pauc_hub.training.data import ImageSource, open_source
+from pauc_hub.training.data.views import epoch_batches
 from pauc_hub.training.diagnostics import diagnose
 from pauc_hub.training.distributed import join, sharing_problems
 from pauc_hub.training.estep import all_features, expect
@@ -25,7 +26,6 @@ from pauc_hub.training.mstep import learn
 from pauc_hub.training.publish import Finished, publish
 from pauc_hub.training.recipes import settle
 from pauc_hub.training.state import Training, new_training
-from pauc_hub.training.views import epoch_batches
 from pauc_hub.training.watch.log import Log, refuse_unwatchable, watching
 
 STEPS_BETWEEN_LINES = 10  # of metrics.jsonl

@@ -20,13 +20,13 @@ from pauc_hub.progress import Bar, progress_bar
 from pauc_hub.runs.ranks import Ranks
 from pauc_hub.training.config import Config
 from pauc_hub.training.data import ImageSource, TwoViews
+from pauc_hub.training.data.resident import Resident
+from pauc_hub.training.data.views import epoch_batches
 from pauc_hub.training.estep import Expectation, all_features
 from pauc_hub.training.interruption import StopRequest
 from pauc_hub.training.machine import limits_explained, machine_of
 from pauc_hub.training.mstep import learn
-from pauc_hub.training.resident import Resident
 from pauc_hub.training.state import Training, new_training
-from pauc_hub.training.views import epoch_batches
 
 LEARNING_SECONDS, FEATURE_SECONDS = 25.0, 12.0  # with imports and k-means, about a minute
 MOST_STEPS = 200

@@ -11,17 +11,17 @@ from pauc_hub.device import choose_precision
 from pauc_hub.errors import Interrupted
 from pauc_hub.preprocess import Preprocessing
 from pauc_hub.training import checkpoint, record
-from pauc_hub.training.augment import Augmentation
 from pauc_hub.training.checkpoint import Place
 from pauc_hub.training.config import Config
 from pauc_hub.training.data import ImageSource, Loader
+from pauc_hub.training.data.augment import Augmentation
+from pauc_hub.training.data.resident import choose_loader
 from pauc_hub.training.distributed import ALONE, World
 from pauc_hub.training.draws import Purpose, seed_for
 from pauc_hub.training.encoder import MomentumPair
 from pauc_hub.training.estep import Expectation
 from pauc_hub.training.interruption import StopRequest
 from pauc_hub.training.optimiser import new_optimiser
-from pauc_hub.training.resident import choose_loader
 
 PHOTOGRAPH = 160  # pixels; timm crops the margins of larger pictures, smaller ones are cut tightly already
 SECONDS_BETWEEN_CHECKPOINTS = 600  # at most this much work is lost to a power cut

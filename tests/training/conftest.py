@@ -12,7 +12,7 @@ from PIL import Image
 
 from pauc_hub.training.config import Config
 from pauc_hub.training.data import ImageSource, open_source
-from pauc_hub.training.views import Batch, draw_views
+from pauc_hub.training.data.views import Batch, draw_views
 
 
 def noise(index: int, width: int = 16, height: int = 12) -> Image.Image:

@@ -13,10 +13,10 @@ from pauc_hub.errors import TrainingFailed
 from pauc_hub.preprocess import Preprocessing
 from pauc_hub.training.config import Config
 from pauc_hub.training.data import open_source
+from pauc_hub.training.data.streamed import Streamed
 from pauc_hub.training.diagnostics import diagnose, spread
 from pauc_hub.training.encoder import Encoder
 from pauc_hub.training.estep import all_features, expect
-from pauc_hub.training.streamed import Streamed
 
 CPU = torch.device("cpu")
 Spoil = Callable[[torch.Tensor, torch.Tensor], tuple[torch.Tensor, torch.Tensor]]

@@ -13,13 +13,13 @@ from pauc_hub.images import ImageFile
 from pauc_hub.training import objectives
 from pauc_hub.training.config import Config
 from pauc_hub.training.data import ImageSource, TwoViews
+from pauc_hub.training.data.views import draw_views
 from pauc_hub.training.estep import Expectation
 from pauc_hub.training.interruption import StopRequest
 from pauc_hub.training.mstep import learn, prototype_terms
 from pauc_hub.training.rehearsal import _pretended
 from pauc_hub.training.schedule import key_momentum
 from pauc_hub.training.state import Training, new_training
-from pauc_hub.training.views import draw_views
 
 OWN = torch.tensor([[0, 0, 1, 1, 0, 1], [0, 1, 2, 3, 1, 3]])
 INDEX = torch.tensor([5, 0, 3, 2])

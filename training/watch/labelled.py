@@ -15,8 +15,8 @@ from pauc_hub.images import ImageFile, readable, walk
 from pauc_hub.probe import knn_predict
 from pauc_hub.progress import progress_bar
 from pauc_hub.training.data import ImageSource
+from pauc_hub.training.data.streamed import Streamed
 from pauc_hub.training.state import Training
-from pauc_hub.training.streamed import Streamed
 
 K = 200  # neighbours that vote, or as many as there are (method.md §7)
 LARGEST_BANK, MOST_QUERIES = 50_000, 10_000  # CIFAR-10's splits, which so stay whole

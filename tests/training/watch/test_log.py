@@ -14,13 +14,13 @@ from PIL import Image
 
 from pauc_hub.errors import TrainingFailed, UsageError
 from pauc_hub.training import config as config_module
-from pauc_hub.training import loop, resident
+from pauc_hub.training import loop
 from pauc_hub.training.config import Config
-from pauc_hub.training.data import ImageSource, Picture, TwoViews, open_source
+from pauc_hub.training.data import ImageSource, Picture, TwoViews, open_source, resident
+from pauc_hub.training.data.views import draw_views
 from pauc_hub.training.interruption import StopRequest
 from pauc_hub.training.mstep import learn
 from pauc_hub.training.state import new_training
-from pauc_hub.training.views import draw_views
 from pauc_hub.training.watch import boards, checks, curves, learning, pace
 from pauc_hub.training.watch.checks import findings
 from pauc_hub.training.watch.finding import Finding

@@ -16,8 +16,8 @@ from torchvision.transforms.v2.functional import resized_crop
 from pauc_hub.images import read_with
 from pauc_hub.jpeg import decode
 from pauc_hub.training.config import Config
-from pauc_hub.training.crops import boxes, cut, cut_batch
-from pauc_hub.training.views import ViewDraws, draw_views
+from pauc_hub.training.data.crops import boxes, cut, cut_batch
+from pauc_hub.training.data.views import ViewDraws, draw_views
 
 Noise = Callable[..., Image.Image]
 

@@ -11,12 +11,12 @@ from PIL import Image
 
 from pauc_hub.errors import Interrupted, TrainingFailed
 from pauc_hub.preprocess import Preprocessing
-from pauc_hub.training import machine, resident
-from pauc_hub.training.data import ImageSource, Loader, TwoViews, open_source
+from pauc_hub.training import machine
+from pauc_hub.training.data import ImageSource, Loader, TwoViews, open_source, resident
+from pauc_hub.training.data.resident import Resident, choose_loader
+from pauc_hub.training.data.streamed import Streamed
+from pauc_hub.training.data.views import Batch
 from pauc_hub.training.interruption import StopRequest
-from pauc_hub.training.resident import Resident, choose_loader
-from pauc_hub.training.streamed import Streamed
-from pauc_hub.training.views import Batch
 
 CPU = torch.device("cpu")
 SQUARE = Preprocessing(size=8, crop_pct=0.875)

@@ -22,8 +22,8 @@ from pauc_hub.sources import Entry, Source
 from pauc_hub.sources.rows import Rows
 from pauc_hub.sources.stored import Unreadable, public
 from pauc_hub.sources.tars import Archives, Member
-from pauc_hub.training.spool import Spool
-from pauc_hub.training.views import Batch, ViewDraws
+from pauc_hub.training.data.spool import Spool
+from pauc_hub.training.data.views import Batch, ViewDraws
 
 Picture = Image.Image | Pixels  # ordinary JPEGs are arrays
 TRIES = 100  # neighbours tried in place of an unreadable image before giving up

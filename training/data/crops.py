@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from pauc_hub.jpeg import Pixels
 from pauc_hub.training.data import Picture, size_of
-from pauc_hub.training.views import HIGHEST_ASPECT, ViewDraws
+from pauc_hub.training.data.views import HIGHEST_ASPECT, ViewDraws
 
 EVERY = slice(None)
 Boxes = npt.NDArray[np.int64]  # (N, 4): left, top, right, bottom; pixels

@@ -10,9 +10,9 @@ from PIL import Image
 from torch import Tensor
 from torchvision.transforms import functional as reference
 
-from pauc_hub.training.augment import LUMA, Augmentation, blur, recolour
 from pauc_hub.training.config import Config
-from pauc_hub.training.views import ViewDraws, draw_views
+from pauc_hub.training.data.augment import LUMA, Augmentation, blur, recolour
+from pauc_hub.training.data.views import ViewDraws, draw_views
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 AUGMENT = Augmentation(MEAN, STD)

@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from pauc_hub.device import send
-from pauc_hub.training.views import BLUR, ViewDraws
+from pauc_hub.training.data.views import BLUR, ViewDraws
 
 LUMA = torch.tensor([0.299, 0.587, 0.114])
 TO_YIQ = torch.tensor([[0.299, 0.587, 0.114], [0.5959, -0.2746, -0.3213], [0.2115, -0.5227, 0.3112]])

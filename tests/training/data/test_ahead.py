@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from pauc_hub.device import send
-from pauc_hub.training.ahead import BATCHES_AHEAD, fill_ahead, send_ahead
+from pauc_hub.training.data.ahead import BATCHES_AHEAD, fill_ahead, send_ahead
 
 CPU = torch.device("cpu")
 Job = tuple[Sequence[int], tuple[Tensor, ...]]

@@ -20,9 +20,9 @@ from pauc_hub import sources
 from pauc_hub.errors import NoImages, PaucError, TrainingFailed, UsageError
 from pauc_hub.images import ImageFile
 from pauc_hub.sources.tars import Member
-from pauc_hub.training import data, spool
-from pauc_hub.training.data import ImageSource, open_source, size_of
-from pauc_hub.training.spool import Spool, Spooled
+from pauc_hub.training import data
+from pauc_hub.training.data import ImageSource, open_source, size_of, spool
+from pauc_hub.training.data.spool import Spool, Spooled
 
 Make = Callable[..., bytes]
 Write = Callable[..., Path]

@@ -14,13 +14,13 @@ from pauc_hub.device import send
 from pauc_hub.errors import Interrupted
 from pauc_hub.preprocess import LONGEST_ASPECT, Preprocessing
 from pauc_hub.progress import progress_bar
-from pauc_hub.training.ahead import fill_ahead
-from pauc_hub.training.crops import boxes, cut_batch
 from pauc_hub.training.data import ImageSource, Loader, TwoViews, size_of
+from pauc_hub.training.data.ahead import fill_ahead
+from pauc_hub.training.data.crops import boxes, cut_batch
+from pauc_hub.training.data.streamed import Streamed
+from pauc_hub.training.data.views import Batch, ViewDraws
 from pauc_hub.training.interruption import StopRequest
 from pauc_hub.training.machine import free_memory
-from pauc_hub.training.streamed import Streamed
-from pauc_hub.training.views import Batch, ViewDraws
 
 SHARE = 0.25  # of the memory that is free, at most, for the images
 LARGEST = 2  # sides of the images to that of the views, at most: the products' cost rises with both

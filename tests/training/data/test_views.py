@@ -10,7 +10,7 @@ import torch
 from torchvision.transforms import v2
 
 from pauc_hub.training.config import Config
-from pauc_hub.training.views import ViewDraws, draw_views, epoch_batches
+from pauc_hub.training.data.views import ViewDraws, draw_views, epoch_batches
 
 COUNT = 4000
 Values = npt.NDArray[np.float64]

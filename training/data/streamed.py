@@ -9,10 +9,10 @@ from PIL import Image
 from torch import Tensor
 
 from pauc_hub.preprocess import Preprocessing
-from pauc_hub.training.ahead import empty, fill_ahead, send_ahead
-from pauc_hub.training.crops import cut
 from pauc_hub.training.data import ImageSource, TwoViews
-from pauc_hub.training.views import Batch
+from pauc_hub.training.data.ahead import empty, fill_ahead, send_ahead
+from pauc_hub.training.data.crops import cut
+from pauc_hub.training.data.views import Batch
 
 Tensors = tuple[Tensor, ...]
 
