@@ -63,7 +63,7 @@ def train(
 
     keep_freed_memory()
     ranks, run, settings = Ranks.from_environment(), output or Path("run"), None
-    if not (resume or dry_run or overwrite or ranks.restarted):
+    if not (resume or dry_run or overwrite or ranks.several):
         refuse_standing(run)
     source = open_source(images, quiet=quiet or ranks.rank > 0)
     if not resume:

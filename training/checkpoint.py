@@ -6,6 +6,7 @@ Random numbers need no state (draws.py): they follow from the seed and the place
 import json
 import sys
 from collections import defaultdict
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -29,6 +30,7 @@ class Place:
         seconds: spent so far, over all sittings.
         images: fingerprint of the list of images.
         command: what was typed to start the run.
+        launch: what torchrun calls the processes that wrote it; empty without torchrun.
         watched: what the running epoch's E-step measured, for the epoch's line of metrics.jsonl.
     """
 
@@ -37,6 +39,7 @@ class Place:
     seconds: float
     images: str
     command: str = ""
+    launch: str = ""
     watched: dict[str, float] = field(default_factory=dict)
 
 
@@ -86,6 +89,14 @@ def read_place(run: Path, images: str, *, quiet: bool = False) -> Place | None:
     if not quiet:
         sys.stderr.write(f"warning: '{run}' was stopped before its first checkpoint; beginning at the start\n")
     return None
+
+
+def written_under(run: Path, launch: str) -> bool:
+    """Whether the newest checkpoint is of processes that torchrun has started again since."""
+    paths = shelf.standing(run)
+    with suppress(shelf.Damaged, UsageError):
+        return bool(launch and paths) and _place(paths[0], shelf.inspect(paths[0])).launch == launch
+    return False
 
 
 def _place(path: Path, metadata: dict[str, str]) -> Place:

@@ -14,6 +14,8 @@ from typing import TypeVar
 
 import torch
 from torch import Tensor, distributed
+from torch.distributed.distributed_c10d import PrefixStore, Store
+from torch.distributed.rendezvous import rendezvous
 
 from pauc_hub.device import send
 from pauc_hub.errors import PaucError, TrainingFailed, UsageError
@@ -31,6 +33,8 @@ class World:
 
     rank: int = 0
     size: int = 1
+    launch: str = ""
+    """What torchrun calls all of them, see Ranks."""
 
     @property
     def first(self) -> bool:
@@ -157,11 +161,28 @@ def join(ranks: Ranks, device: torch.device) -> Iterator[World]:
     elif os.environ.get("OMP_NUM_THREADS", "1") == "1":  # torchrun sets 1 where nobody has chosen
         torch.set_num_threads(ranks.workers())
     with _loss_explained():
-        distributed.init_process_group("cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo", timeout=PATIENCE)
+        distributed.init_process_group(
+            "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo",
+            store=_meeting_place(ranks),
+            rank=ranks.rank,
+            world_size=ranks.count,
+            timeout=PATIENCE,
+        )
     try:
-        yield World(ranks.rank, ranks.count)
+        yield World(ranks.rank, ranks.count, ranks.launch)
     finally:
         distributed.destroy_process_group()
+
+
+def _meeting_place(ranks: Ranks) -> Store:
+    """Where the processes tell each other their addresses.
+
+    torchrun (torch 2.14) keeps its store over restarts, and whoever reads an address of the attempt before waits for a
+    process that is gone. Machines count their restarts apart; docs/scale.md says what several of them need.
+    """
+    store, *_ = next(rendezvous("env://", ranks.rank, ranks.count, timeout=PATIENCE))
+    attempt = ranks.restarts if ranks.local_count == ranks.count else 0
+    return PrefixStore(f"attempt {attempt}", store)
 
 
 def sharing_problems(config: Config, processes: int) -> list[str]:

@@ -12,7 +12,7 @@ from pauc_hub.device import choose_device
 from pauc_hub.errors import Interrupted, TrainingFailed
 from pauc_hub.progress import progress_bar
 from pauc_hub.runs.ranks import Ranks
-from pauc_hub.training import record, shelf
+from pauc_hub.training import checkpoint, record, shelf
 from pauc_hub.training.checkpoint import Place
 from pauc_hub.training.config import Config, refuse
 from pauc_hub.training.data import ImageSource, open_source
@@ -80,8 +80,9 @@ def train(
             refuse(sharing_problems(settled, ranks.count))
             refuse_unwatchable(settled, wandb)
             shown = source.fingerprint()
+            again = ranks.restarts > 0 or checkpoint.written_under(run, ranks.launch)
             folder = record.open_run(
-                run, settled, shown, resume=resume, overwrite=overwrite, restarted=ranks.restarted, quiet=quiet
+                run, settled, shown, resume=resume, overwrite=overwrite, restarted=again, quiet=quiet
             )
             return settled, held.enter_context(folder)
 

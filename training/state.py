@@ -81,7 +81,13 @@ class Training:
         if not self.world.first:
             return
         place = Place(
-            self.epoch, self.step, self.seconds, self.source.fingerprint(), command=self.command, watched=self.watched
+            self.epoch,
+            self.step,
+            self.seconds,
+            self.source.fingerprint(),
+            command=self.command,
+            launch=self.world.launch,
+            watched=self.watched,
         )
         record.sync_metrics(self.run)
         checkpoint.save(self.run, place, self.pair, self.optimiser, self.expectation)

@@ -37,9 +37,15 @@ class Ranks:
         return ranks
 
     @property
-    def restarted(self) -> bool:
-        """Whether torchrun has started the same command again, after one of the processes ended."""
-        return _number("TORCHELASTIC_RESTART_COUNT", 0) > 0
+    def restarts(self) -> int:
+        """How often torchrun has started the same command again, after one of this machine's processes ended."""
+        return _number("TORCHELASTIC_RESTART_COUNT", 0)
+
+    @property
+    def launch(self) -> str:
+        """What torchrun calls the processes that it keeps alive, over all restarts and machines; empty without it."""
+        name = os.environ.get("TORCHELASTIC_RUN_ID", "none")
+        return "" if name == "none" else name  # what it says where nobody named them
 
     @property
     def several(self) -> bool:

@@ -188,6 +188,19 @@ def test_another_format_is_refused(
     )
 
 
+def test_whoever_torchrun_started_again_is_told_by_its_name(
+    tmp_path: Path, learnt: tuple[MomentumPair, torch.optim.Optimizer]
+) -> None:
+    assert not checkpoint.written_under(tmp_path, "photos")  # nothing was saved yet
+    for moment, launch in enumerate(("", "photos")):
+        checkpoint.save(tmp_path, Place(1, moment, 0.0, "abc", launch=launch), *learnt, None)
+        assert not checkpoint.written_under(tmp_path, "")
+        assert not checkpoint.written_under(tmp_path, "other")
+        assert checkpoint.written_under(tmp_path, "photos") == (launch == "photos")
+    shelf.standing(tmp_path)[0].write_bytes(b"")
+    assert not checkpoint.written_under(tmp_path, "photos")
+
+
 DAMAGES: dict[str, Callable[[bytes], bytes]] = {
     "cut": lambda data: data[:-100],
     "cut in the header": lambda data: data[:1000],

@@ -73,11 +73,21 @@ def test_each_process_of_a_machine_has_a_gpu_of_its_own(monkeypatch: pytest.Monk
     assert Ranks().device("cuda") == "cuda"
 
 
-@pytest.mark.parametrize(("count", "restarted"), [(None, False), ("0", False), ("2", True)])
-def test_torchrun_tells_when_it_has_started_a_command_again(
-    monkeypatch: pytest.MonkeyPatch, count: str | None, restarted: bool
+@pytest.mark.parametrize(("count", "restarts"), [(None, 0), ("0", 0), ("2", 2)])
+def test_torchrun_tells_how_often_it_has_started_a_command_again(
+    monkeypatch: pytest.MonkeyPatch, count: str | None, restarts: int
 ) -> None:
     monkeypatch.delenv("TORCHELASTIC_RESTART_COUNT", raising=False)
     if count is not None:
         monkeypatch.setenv("TORCHELASTIC_RESTART_COUNT", count)
-    assert Ranks().restarted == restarted
+    assert Ranks().restarts == restarts
+
+
+@pytest.mark.parametrize(("name", "launch"), [(None, ""), ("none", ""), ("photos", "photos")])
+def test_what_torchrun_was_told_to_call_its_processes(
+    monkeypatch: pytest.MonkeyPatch, name: str | None, launch: str
+) -> None:
+    monkeypatch.delenv("TORCHELASTIC_RUN_ID", raising=False)
+    if name is not None:
+        monkeypatch.setenv("TORCHELASTIC_RUN_ID", name)
+    assert Ranks().launch == launch
