@@ -26,7 +26,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from pauc_hub.kmeans import assign, kmeans
-from pauc_hub.kmeans.nearest import CHUNK_ENTRIES
+from pauc_hub.kmeans.nearest import CHUNK_ENTRIES, tiled
 
 WIDTH = 128
 LIMIT = "products_alone"
@@ -65,8 +65,10 @@ def by_sklearn(points: Tensor, start: Tensor, iterations: int) -> Tensor:
 def products_alone(points: Tensor, start: Tensor, iterations: int) -> Tensor:
     """What no library of this kind can do without."""
     for _ in range(iterations):
-        for chunk in torch.split(points, CHUNK_ENTRIES["cpu"] // len(start)):
-            chunk @ start.T
+        tiles = tiled(len(start), CPU)
+        for chunk in torch.split(points, CHUNK_ENTRIES["cpu"] // tiles[0].stop):
+            for tile in tiles:
+                chunk @ start[tile].T
     return start
 
 

@@ -28,8 +28,12 @@ def either_search(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatc
 
 @pytest.mark.usefixtures("either_search")
 @pytest.mark.parametrize("entries", [1, 35, 1 << 20])
-def test_assignment_equals_the_naive_one_whatever_the_chunks(entries: int, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("tile", [1, 3, 7, 1 << 10])
+def test_assignment_equals_the_naive_one_whatever_the_chunks(
+    entries: int, tile: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(nearest, "CHUNK_ENTRIES", {"cpu": entries})
+    monkeypatch.setattr(nearest, "TILE_CENTROIDS", {"cpu": tile})
     points, centroids = normal(50, 8), normal(7, 8, seed=1)
     index, gaps = assign(points, centroids)
     expected_index, expected_gaps = naive_assignment(points, centroids)
@@ -38,7 +42,9 @@ def test_assignment_equals_the_naive_one_whatever_the_chunks(entries: int, monke
 
 
 @pytest.mark.usefixtures("either_search")
-def test_of_equal_centroids_the_first_is_taken() -> None:
+@pytest.mark.parametrize("tile", [1, 2, 1 << 10])
+def test_of_equal_centroids_the_first_is_taken(tile: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(nearest, "TILE_CENTROIDS", {"cpu": tile})
     centroids = torch.tensor([[9.0, 9.0], [1.0, 0.0], [0.0, 1.0], [1.0, 0.0]])
     assert assign(torch.tensor([[1.0, 0.0], [0.5, 0.5], [0.0, 1.0]]), centroids)[0].tolist() == [1, 1, 2]
 
