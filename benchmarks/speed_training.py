@@ -4,6 +4,8 @@ from typing import Any
 
 from speed_sections import place, table
 
+from pauc_hub.cli.training import span
+
 
 def beside_lightly(found: dict[str, Any]) -> str:
     """Images a second of each tool, and how near ours comes to its network alone."""
@@ -24,7 +26,7 @@ def beside_lightly(found: dict[str, Any]) -> str:
     limits = " ".join(
         f"{name} reaches {of['share_of_network_alone']:.0%} of its network alone, and that "
         f"{of['network_alone_share_of_products']:.0%} of bare matrix products; 200 epochs of CIFAR-10 would take "
-        f"{of['minutes_of_200_epochs']:,.1f} minutes."
+        f"{span(60 * of['minutes_of_200_epochs'])}."
         for name, of in far.items()
     )
     head = ("", "images a second", "times lightly's", "waiting for images", "E-step", "peak, MiB")
