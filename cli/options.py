@@ -12,6 +12,7 @@ BatchSize = Annotated[
     int | None, typer.Option(min=1, help="Images that go through the network together; 32 on a CPU, else 256.")
 ]
 Device = Annotated[str, typer.Option(help="auto (the first GPU, else the CPU), cpu, cuda, cuda:1, mps.")]
+TrainingDevice = Annotated[str, typer.Option(help="auto (the first GPU, else the CPU), cpu, cuda, cuda:1.")]
 Workers = Annotated[int | None, typer.Option(min=1, help="Threads that decode images; one for each core.")]
 Precision = Annotated[
     Literal["auto", "fp32", "bf16"], typer.Option(help="Of the matrix products; auto is bf16 where that is native.")

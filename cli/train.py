@@ -18,9 +18,7 @@ BY_RECIPE = "the recipe's"
 @said_once_a_machine
 def train(
     images: Annotated[str, typer.Argument(help="Folder of images, tar or Parquet files, a list; or a URL of such.")],
-    output: Annotated[
-        Path | None, typer.Option("-o", "--output", help="Folder of the run; --dry-run alone needs none.")
-    ] = None,
+    output: Annotated[Path | None, typer.Option("-o", "--output", help="Folder of the run, but for --dry-run.")] = None,
     recipe: Annotated[
         str | None, typer.Option(show_default="own_images", help="Settings by name: docs/training.md lists them.")
     ] = None,
@@ -36,7 +34,7 @@ def train(
     seed: Annotated[int | None, typer.Option(show_default="0", help="Of everything drawn.")] = None,
     labelled: Annotated[str | None, typer.Option(help="Folder, one subfolder a class: kNN while training.")] = None,
     wandb: Annotated[str | None, typer.Option(help="Project there to tell; needs the extra `wandb`.")] = None,
-    device: options.Device = "auto",
+    device: options.TrainingDevice = "auto",
     workers: options.Workers = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Try a minute, tell time and memory.")] = False,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the checkpoint; the settings stay.")] = False,
@@ -52,11 +50,12 @@ def train(
         raise UsageError("--resume goes on with the run's own settings: beside it give -o, --device, --workers alone.")
     if output is None and not dry_run:
         raise UsageError("-o is missing: the folder that the run goes into. Only --dry-run needs none.")
-    from pauc_hub.device import choose_device, keep_freed_memory  # what follows takes seconds to import
+    from pauc_hub.device import keep_freed_memory  # what follows takes seconds to import
     from pauc_hub.runs.ranks import Ranks
     from pauc_hub.training.config import read_config
     from pauc_hub.training.data import open_source
     from pauc_hub.training.loop import train as run_training
+    from pauc_hub.training.machine import device_to_train_on
     from pauc_hub.training.recipes import OWN_IMAGES, settle
     from pauc_hub.training.record import refuse_standing
     from pauc_hub.training.rehearsal import rehearse
@@ -67,7 +66,7 @@ def train(
         refuse_standing(run)
     source = open_source(images, quiet=quiet or ranks.rank > 0)
     if not resume:
-        where, given = choose_device(ranks.device(device)), (read_config(config) if config else {}) | given
+        where, given = device_to_train_on(ranks.device(device)), (read_config(config) if config else {}) | given
         settings, choices = settle(source, where, given, recipe or OWN_IMAGES, str(config or "the settings"))
         show_settings(settings, choices, len(source), quiet=quiet or ranks.rank > 0)
         if dry_run:

@@ -1,8 +1,10 @@
 """Encoder, its momentum twin and the queue of past keys (method.md §5). N batch, D projection width, R queue."""
 
 import copy
-from collections.abc import Callable, Iterator, Sequence
+import sys
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from functools import partial
 from itertools import pairwise
 from typing import cast
 
@@ -16,15 +18,17 @@ from torch.utils.checkpoint import checkpoint
 from pauc_hub.device import send
 from pauc_hub.projector import Projector
 from pauc_hub.training.distributed import ALONE, World
-from pauc_hub.training.norms import joined_statistics
+from pauc_hub.training.norms import GroupedBatchNorm, group_count, joined_statistics
 
 
 class Encoder(nn.Module):
     """A timm backbone without classifier and a projection head: images (N, 3, S, S) to unit rows (N, D), float32."""
 
-    def __init__(self, architecture: str, dim: int) -> None:
+    def __init__(self, architecture: str, dim: int, group: int = sys.maxsize) -> None:
+        """`group`: images that share batch statistics in training; whole batches unless given."""
         super().__init__()
-        self.backbone = timm.create_model(architecture, num_classes=0)
+        norm = partial(GroupedBatchNorm, group=group)
+        self.backbone = timm.create_model(architecture, num_classes=0, norm_layer=norm)
         self.width = cast(int, self.backbone.num_features)
         self.projector = Projector(self.width, dim)
 
@@ -74,7 +78,7 @@ class MomentumPair(nn.Module):
             world: the processes that share each batch.
         """
         super().__init__()
-        self.query = Encoder(architecture, dim)
+        self.query = Encoder(architecture, dim, group)
         self.key = copy.deepcopy(self.query).requires_grad_(False)
         self.queue = Queue(queue, dim)
         self.group, self.parts, self.world = group, parts, world
@@ -89,22 +93,20 @@ class MomentumPair(nn.Module):
         which makes those of each part anew, at the cost of another forward pass. The numbers are the same, whatever
         loss of the whole batch follows.
         """
-        groups = _groups(images, self.group)
-        with joined_statistics(self.query, len(groups), self.world):
-            shares = _shares(groups, self.parts)
-            q = torch.cat(
-                [self._queries(groups)] if self.parts == 1 else [self._queries_twice(each) for each in shares]
-            )
+        with joined_statistics(self.query, group_count(len(images), self.group), self.world):
+            if self.parts == 1:
+                q = self.encode(self.query, images)
+            else:
+                q = torch.cat([self._queries_twice(part) for part in self._divided(images)])
         return self.world.gather_with_gradient(q, len(images) * self.world.size)
 
-    def _queries(self, groups: Sequence[Tensor]) -> Tensor:
-        return torch.cat([self.encode(self.query, group) for group in groups])
-
-    def _queries_twice(self, groups: Sequence[Tensor]) -> Tensor:
+    def _queries_twice(self, images: Tensor) -> Tensor:
         def contexts() -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
             return nullcontext(), _statistics_at_rest(self.query)  # the first time, and when it is done anew
 
-        return checkpoint(self._queries, groups, use_reentrant=False, preserve_rng_state=False, context_fn=contexts)
+        return checkpoint(
+            self.encode, self.query, images, use_reentrant=False, preserve_rng_state=False, context_fn=contexts
+        )
 
     @torch.no_grad()
     def keys(self, images: Tensor, generator: torch.Generator) -> Tensor:
@@ -115,8 +117,15 @@ class MomentumPair(nn.Module):
         count = len(images) * self.world.size
         order = torch.randperm(count, generator=generator)
         shuffled = self.world.shuffle(images.permute(0, 2, 3, 1), order).permute(0, 3, 1, 2)  # channels stay last
-        keys = torch.cat([self.encode(self.key, part) for part in _groups(shuffled, self.group)])
+        keys = torch.cat([self.encode(self.key, part) for part in self._divided(shuffled)])
         return self.world.gather(keys, count)[send(order.argsort(), keys.device)]
+
+    def _divided(self, images: Tensor) -> list[Tensor]:
+        """Neighbouring groups together, as equal in number as can be."""
+        groups = images.tensor_split(group_count(len(images), self.group))
+        edges = [part * len(groups) // self.parts for part in range(self.parts + 1)]
+        sizes = [sum(map(len, groups[start:end])) for start, end in pairwise(edges)]
+        return list(torch.split(images, sizes))
 
     @torch.no_grad()
     def follow(self, momentum: float) -> None:
@@ -128,17 +137,6 @@ class MomentumPair(nn.Module):
 def _encode(encoder: Encoder, images: Tensor) -> Tensor:
     rows: Tensor = encoder(images)
     return rows
-
-
-def _groups(images: Tensor, size: int) -> tuple[Tensor, ...]:
-    """Parts of at least `size` rows, as equal as can be."""
-    return images.tensor_split(max(1, len(images) // size))
-
-
-def _shares(groups: Sequence[Tensor], parts: int) -> list[Sequence[Tensor]]:
-    """Neighbouring groups together, as equal in number as can be."""
-    edges = [part * len(groups) // parts for part in range(parts + 1)]
-    return [groups[start:end] for start, end in pairwise(edges)]
 
 
 def _state(encoder: Encoder) -> Iterator[Tensor]:

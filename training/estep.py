@@ -68,11 +68,19 @@ def all_features(
     return torch.cat(features), torch.cat(readable)
 
 
-def expect(features: Tensor, readable: Tensor, config: Config, epoch: int, world: World = ALONE) -> Expectation:
+def expect(
+    features: Tensor,
+    readable: Tensor,
+    config: Config,
+    epoch: int,
+    world: World = ALONE,
+    heed: Callable[[], None] = lambda: None,
+) -> Expectation:
     """Cluster the readable images once for each number of clusters.
 
     Args:
         features, readable: of this process's stretch, as `all_features` returns them; the result is that of all.
+        heed: called before each iteration of k-means, equally often on all processes; what it raises ends the step.
 
     Raises:
         TrainingFailed: the features are not finite or have collapsed, or too few images can be read.
@@ -97,6 +105,7 @@ def expect(features: Tensor, readable: Tensor, config: Config, epoch: int, world
             restarts=config.kmeans_restarts,
             seed=seed_for(config.seed, Purpose.CLUSTERS, epoch, m) % 2**31,  # faiss takes 32 bits
             backend=config.kmeans,
+            heed=heed,
             group=world,
         )
         coarser = found[-1][0] if found else None

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import torch
 
-from pauc_hub.device import choose_device
 from pauc_hub.errors import Interrupted, TrainingFailed
 from pauc_hub.progress import progress_bar
 from pauc_hub.runs.ranks import Ranks
@@ -21,7 +20,7 @@ from pauc_hub.training.diagnostics import diagnose
 from pauc_hub.training.distributed import join, sharing_problems
 from pauc_hub.training.estep import all_features, expect
 from pauc_hub.training.interruption import StopRequest
-from pauc_hub.training.machine import limits_explained
+from pauc_hub.training.machine import device_to_train_on, limits_explained
 from pauc_hub.training.mstep import learn
 from pauc_hub.training.publish import Finished, publish
 from pauc_hub.training.recipes import settle
@@ -71,7 +70,7 @@ def train(
     """
     ranks = Ranks.from_environment()
     source = images if isinstance(images, ImageSource) else open_source(images, quiet=quiet or ranks.rank > 0)
-    where = choose_device(ranks.device(device))
+    where = device_to_train_on(ranks.device(device))
     with join(ranks, where) as world, StopRequest() as stop, ExitStack() as held:
 
         def opened() -> tuple[Config, Place | None]:
@@ -134,7 +133,7 @@ def _expectation_step(state: Training) -> dict[str, float]:
         features, readable = all_features(
             state.pair.key, state.loader, state.device, state.dtype, batch_size, seen, state.world
         )
-    state.expectation = expect(features, readable, state.config, state.epoch, state.world)
+    state.expectation = expect(features, readable, state.config, state.epoch, state.world, state.heed_signals)
     state.source.unreadable |= state.world.merge(state.source.unreadable)
     if state.world.first:
         record.list_unreadable(state.run, state.source.unreadable, state.source.names)

@@ -1,17 +1,17 @@
 """What a machine holds, as far as training asks; and the one line for what it cannot do."""
 
-import os
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
-from pathlib import Path
+from contextlib import contextmanager
 from typing import NamedTuple
 
 import torch
 
-from pauc_hub.device import choose_precision
-from pauc_hub.errors import TrainingFailed
+from pauc_hub.device import choose_device, choose_precision
+from pauc_hub.errors import TrainingFailed, UsageError
+from pauc_hub.training import memory
 from pauc_hub.training.config import Config
 
+TRAINED_ON = ("cpu", "cuda")  # others lack float64, which k-means sums in
 COMPILER = ("torch._dynamo", "torch._inductor")  # the modules of all that it raises
 
 
@@ -20,7 +20,7 @@ class Machine(NamedTuple):
 
     Attributes:
         gpu: whether there is one to train on.
-        memory: bytes, the GPU's own or else the machine's.
+        memory: bytes, the GPU's own or else those of the machine that this process may have.
         wide: numbers of its matrix products take four bytes each, not two.
     """
 
@@ -29,22 +29,32 @@ class Machine(NamedTuple):
     wide: bool
 
 
+def device_to_train_on(name: str = "auto") -> torch.device:
+    """As choose_device() chooses.
+
+    Raises:
+        UsageError: it is not on this machine, or nothing can be trained on it.
+    """
+    device = choose_device(name)
+    if device.type not in TRAINED_ON:
+        raise UsageError(
+            f"--device {name}: training runs on {' and '.join(TRAINED_ON)} alone. `pauc embed` runs there."
+        )
+    return device
+
+
 def machine_of(device: torch.device) -> Machine:
     wide = choose_precision("auto", device) is torch.float32
     if device.type == "cuda":
         return Machine(True, torch.cuda.get_device_properties(device).total_memory, wide)
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    return Machine(device.type != "cpu", memory, wide)
+    return Machine(False, memory.total_memory(), wide)
 
 
 def free_memory(device: torch.device) -> int:
     """Bytes that nobody uses, the GPU's own or else the machine's."""
     if device.type == "cuda":
         return torch.cuda.mem_get_info(device)[0]
-    with suppress(OSError, StopIteration), Path("/proc/meminfo").open(encoding="ascii") as lines:
-        available = next(line for line in lines if line.startswith("MemAvailable:"))
-        return int(available.split()[1]) * 1024
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2  # a guess where the system does not tell
+    return memory.free_memory()
 
 
 @contextmanager

@@ -60,6 +60,9 @@ def put(run: Path, moment: Moment, tensors: dict[str, Tensor], metadata: dict[st
     try:
         temporary.parent.mkdir()
         save_file(whole, temporary, metadata | {SUM: _sum(metadata, whole, whole.__getitem__)})
+        temporary.chmod(
+            temporary.parent.stat().st_mode & 0o666
+        )  # safetensors' own is for the owner alone, umask or not
         sync(temporary)
         temporary.replace(path)
         sync(path.parent)

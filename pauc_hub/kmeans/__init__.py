@@ -71,6 +71,7 @@ def kmeans(
     start: Tensor | None = None,
     tolerance: float = 0.0,
     bf16: bool = False,
+    heed: Callable[[], None] = lambda: None,
     group: Collective = ALONE,
 ) -> Clustering:
     """Cluster points by squared Euclidean distance; the best of `restarts` runs.
@@ -86,6 +87,8 @@ def kmeans(
             rest.
         bf16: multiply in bfloat16 but for the last assignment; torch only, made for GPUs. About one point in 500 is
             then given to a centroid that is not quite the nearest.
+        heed: called before each iteration, on all processes equally often; what it raises ends the clustering. torch
+            only: faiss calls nobody.
         group: the processes that share the points; torch only. The centroids are the same on each.
 
     Raises:
@@ -97,7 +100,7 @@ def kmeans(
     origin = points.new_zeros(points.shape[1]) if spherical else _mean(points, count, group)
     points = points.float() - origin  # far from 0, distances would drown in the rounding of |x|^2
     norms = points.square().sum(dim=1)
-    settings = Settings(iterations, tolerance, spherical, bf16)
+    settings = Settings(iterations, tolerance, spherical, bf16, heed)
 
     def run(attempt: int) -> Descent:
         generator = torch.Generator().manual_seed(seed + attempt)

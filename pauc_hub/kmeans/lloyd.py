@@ -3,6 +3,7 @@
 N points of width D, K clusters. The objective, the mean squared distance of a point to its centroid, never rises.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -22,6 +23,7 @@ class Settings:
     tolerance: float
     spherical: bool
     bf16: bool
+    heed: Callable[[], None] = lambda: None
 
 
 @dataclass(frozen=True)
@@ -44,6 +46,7 @@ def lloyd(points: Tensor, norms: Tensor, start: Tensor, settings: Settings, grou
     centroids, objectives, splits = start, list[float](), 0
     rests = False
     while True:
+        settings.heed()
         last = rests or len(objectives) == settings.iterations
         assignment, scores = best_scores(points, centroids, bf16=settings.bf16 and not last)
         gaps = squared_distances(norms, scores)

@@ -1,6 +1,7 @@
 """A run that was stopped and resumed is the run that was never stopped: same losses, same weights, tolerance 0."""
 
 import dataclasses
+import importlib
 import json
 import os
 import shutil
@@ -34,6 +35,7 @@ CONFIG = Config(
     precision="fp32",
 )
 STEPS = 4  # an epoch
+lloyd = importlib.import_module("pauc_hub.kmeans.lloyd")  # the package has the function by that name
 CLOCKS = ("images_per_second", "data_wait", "mstep_seconds", "estep_seconds", "estep_share", "memory_gib")
 
 
@@ -109,6 +111,7 @@ def test_more_workers_change_nothing(images: Path, undisturbed: Path, tmp_path: 
         (loop, "learn", [2]),  # within the warm-up
         (loop, "learn", [STEPS]),  # in the last step of the warm-up
         (estep, "autocast", [1]),  # within the first E-step
+        (lloyd, "best_scores", [2]),  # within its k-means
         (loop, "learn", [STEPS + 2]),  # with prototypes
         (loop, "learn", [STEPS + 1, 1, 2, 3]),  # again and again
         (estep, "autocast", [2 * 3 - 1]),  # within the E-step that the model folder is made of
@@ -161,6 +164,22 @@ def crash_in_step(count: int, monkeypatch: pytest.MonkeyPatch, images: Path, run
         patch.setattr(loop, "learn", crash)
         with pytest.raises(MemoryError):
             loop.train(images, run, CONFIG, quiet=True)
+
+
+def test_k_means_is_not_finished_before_a_stop(images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run, searches = tmp_path / "run", 0
+    search = after_call(2, lloyd.best_scores)
+
+    def counted(*arguments: Any, **named: Any) -> Any:
+        nonlocal searches
+        searches += 1
+        return search(*arguments, **named)
+
+    monkeypatch.setattr(lloyd, "best_scores", counted)
+    with pytest.raises(Interrupted):
+        loop.train(images, run, CONFIG, quiet=True)
+    assert searches == 2
+    assert shelf.standing(run)[0].stem == "00001-0000000"
 
 
 def test_work_after_the_last_checkpoint_is_done_again_and_not_told_twice(

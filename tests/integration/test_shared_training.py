@@ -59,11 +59,13 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
         Image.fromarray(coarse).resize((32, 32)).save(folder / "photos" / f"{i:03}.png")
     (folder / "photos" / "100.png").write_text("broken")
     (folder / "tiny.toml").write_text(SETTINGS)
+    # Then as many images go through its network at once as through each one's of two processes, and sums round alike.
+    (folder / "parts.toml").write_text(SETTINGS + "accumulate = 2\n")
     (folder / "pauc.py").write_text(PROGRAM)
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         patch.setattr(config, "ARCHITECTURES", ("test_resnet",))
-        assert run([*TRAIN, "one", "--epochs", str(EPOCHS), "--quiet"]) == 3
+        assert run([*TRAIN, "one", "--config", "parts.toml", "--epochs", str(EPOCHS), "--quiet"]) == 3
     return folder
 
 

@@ -16,7 +16,7 @@ from PIL import Image
 
 IMAGES = 33  # four batches, and one image more
 ENDED = 3  # done, but an image was unreadable
-KILLS = {"building": 2, "learning": 5, "features": 3, "clustering": 2, "saving": 5, "publishing": 3, "anything": 2}
+KILLS = {"building": 2, "learning": 6, "features": 3, "clustering": 2, "saving": 4, "publishing": 2, "anything": 2}
 CLOCKS = ("images_per_second", "data_wait", "mstep_seconds", "estep_seconds", "estep_share", "memory_gib")
 FILES = ["checkpoints", "config.json", "curves.png", "metrics.jsonl", "model", "tensorboard", "unreadable.txt"]
 # What the process is doing is written into a file, a line whenever that changes, with the time.
@@ -142,7 +142,7 @@ def folder(tmp_path: Path) -> Path:
         Image.fromarray(coarse).resize((32, 32)).save(tmp_path / "photos" / f"{i:02}.png")
     (tmp_path / "photos" / "07.png").write_text("text")
     (tmp_path / "tiny.toml").write_text(
-        'architecture = "test_resnet"\nsize = 32\nepochs = 4\nbatch_size = 8\nqueue = 16\ndim = 16\nclusters = [2, 3]\n'
+        'architecture = "test_resnet"\nsize = 32\nepochs = 3\nbatch_size = 8\nqueue = 16\ndim = 16\nclusters = [2, 3]\n'
         'weight_proto = 0.1\nnegatives = 2\nprecision = "fp32"\nkmeans = "torch"\n'
     )
     return tmp_path

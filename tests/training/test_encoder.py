@@ -6,7 +6,9 @@ import pytest
 import torch
 from torch import nn
 
-from pauc_hub.training.encoder import MomentumPair, Queue
+from pauc_hub.training.config import ARCHITECTURES
+from pauc_hub.training.encoder import Encoder, MomentumPair, Queue
+from pauc_hub.training.norms import GroupedBatchNorm
 
 DIM, SIDE = 8, 32
 
@@ -50,10 +52,22 @@ def test_query_and_key_of_an_image_do_not_share_their_batch_statistics(pair: Mom
 
 
 def test_statistics_are_taken_within_groups_of_neighbours(pair: MomentumPair) -> None:
-    x = images(64)
-    parts = torch.cat([pair.query(x[:32]), pair.query(x[32:])])
-    assert torch.allclose(pair.queries(x), parts, atol=1e-5)
-    assert not torch.allclose(pair.queries(x), pair.query(x), atol=1e-3)
+    x, undivided = images(64), Encoder("test_resnet", DIM)
+    undivided.load_state_dict(pair.query.state_dict())
+    queries = pair.queries(x)
+    parts = torch.cat([undivided(x[:32]), undivided(x[32:])])
+    assert torch.allclose(queries, parts, atol=1e-5)
+    statistics = dict(undivided.named_buffers())
+    for name, statistic in pair.query.named_buffers():
+        assert torch.allclose(statistic.float(), statistics[name].float(), atol=1e-6), name
+    assert not torch.allclose(queries, undivided(x), atol=1e-3)
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_every_norm_of_every_architecture_is_grouped(architecture: str) -> None:
+    norms = [layer for layer in Encoder(architecture, DIM, 32).modules() if isinstance(layer, nn.BatchNorm2d)]
+    assert len(norms) > 15
+    assert all(isinstance(layer, GroupedBatchNorm) and layer.group == 32 for layer in norms)
 
 
 def test_the_key_encoder_moves_by_the_momentum_in_weights_and_in_statistics(pair: MomentumPair) -> None:

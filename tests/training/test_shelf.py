@@ -1,5 +1,6 @@
 """The shelf of checkpoints: the last few are kept, no crash or full disk costs one, no flipped bit passes."""
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +42,16 @@ def test_tensors_and_metadata_come_back(tmp_path: Path) -> None:
     found = shelf.tensors_in(path, CPU)
     assert found.keys() == TENSORS.keys()
     assert all(found[name].equal(value) and found[name].dtype == value.dtype for name, value in TENSORS.items())
+
+
+@pytest.mark.parametrize(("umask", "mode"), [(0o022, 0o644), (0o002, 0o664), (0o077, 0o600)])
+def test_who_else_may_read_it_is_the_umasks_affair(tmp_path: Path, umask: int, mode: int) -> None:
+    former = os.umask(umask)
+    try:
+        shelf.put(tmp_path, (0, 1), {"x": torch.zeros(2)}, {})
+    finally:
+        os.umask(former)
+    assert shelf.path_at(tmp_path, (0, 1)).stat().st_mode & 0o777 == mode
 
 
 def test_the_last_two_are_kept_by_place(tmp_path: Path) -> None:

@@ -169,6 +169,20 @@ def test_ctrl_c_is_heeded_before_the_next_chunk(monkeypatch: pytest.MonkeyPatch)
     assert len(chunks) == 30
 
 
+def test_a_stop_is_heeded_before_the_next_iteration() -> None:
+    calls = 0
+
+    def heed() -> None:
+        nonlocal calls
+        calls += 1
+        if calls == 3:
+            raise InterruptedError
+
+    with pytest.raises(InterruptedError):
+        kmeans(normal(2000, 4), 20, heed=heed, backend="torch")
+    assert calls == 3
+
+
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 @pytest.mark.parametrize("bf16", [False, True])
