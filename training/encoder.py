@@ -17,6 +17,7 @@ from torch.utils.checkpoint import checkpoint
 
 from pauc_hub.device import send
 from pauc_hub.projector import Projector
+from pauc_hub.training.convolutions import quickened
 from pauc_hub.training.distributed import ALONE, World
 from pauc_hub.training.norms import GroupedBatchNorm, group_count, joined_statistics
 
@@ -28,7 +29,7 @@ class Encoder(nn.Module):
         """`group`: images that share batch statistics in training; whole batches unless given."""
         super().__init__()
         norm = partial(GroupedBatchNorm, group=group)
-        self.backbone = timm.create_model(architecture, num_classes=0, norm_layer=norm)
+        self.backbone = quickened(timm.create_model(architecture, num_classes=0, norm_layer=norm))
         self.width = cast(int, self.backbone.num_features)
         self.projector = Projector(self.width, dim)
 
