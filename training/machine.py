@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from textwrap import shorten
 from typing import NamedTuple
 
 import torch
@@ -12,6 +13,7 @@ from pauc_hub.training import memory
 from pauc_hub.training.config import Config
 
 TRAINED_ON = ("cpu", "cuda")  # others lack float64, which k-means sums in
+LONGEST = 200  # characters of what the compiler says
 COMPILER = ("torch._dynamo", "torch._inductor")  # the modules of all that it raises
 
 
@@ -70,5 +72,6 @@ def limits_explained(config: Config) -> Iterator[None]:
     except RuntimeError as error:
         if not config.compile or not type(error).__module__.startswith(COMPILER):
             raise
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        said = shorten(" ".join(str(error).splitlines()[:2]), LONGEST, placeholder=" …")  # who failed, and how
+        reason = said or type(error).__name__
         raise TrainingFailed(f"compile = true cannot be had here ({reason}). Start anew without it.") from error

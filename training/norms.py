@@ -31,6 +31,8 @@ class GroupedBatchNorm(nn.BatchNorm2d):
         groups = group_count(len(images), self.group)
         if not self.training or groups == 1:
             return super().forward(images)
+        if torch.compiler.is_compiling():  # joining is free of cost then, and statistics may not move within a Function
+            return torch.cat([super(GroupedBatchNorm, self).forward(each) for each in images.tensor_split(groups)])
         assert self.num_batches_tracked is not None, "statistics are tracked"
         self.num_batches_tracked.add_(groups)
         statistics = (self.running_mean, self.running_var)

@@ -166,5 +166,5 @@ def test_after_parts_the_statistics_move_again(pair: MomentumPair) -> None:
 def test_compiled_and_in_parts_the_numbers_are_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     """By torch's tracing alone, without the compiler behind it, which takes its time."""
     monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="eager"))
-    for mine, others in zip(gradients(2, count=64, compiled=True), gradients(1, count=64), strict=True):
+    for mine, others in zip(gradients(2, count=128, compiled=True), gradients(1, count=128), strict=True):
         assert all(torch.allclose(mine[name], value, rtol=1e-3, atol=1e-5) for name, value in others.items())

@@ -150,7 +150,7 @@ def test_a_torch_that_cannot_compile_is_one_line(source: ImageSource, monkeypatc
     monkeypatch.setattr(rehearsal, "learn", broken)
     with pytest.raises(TrainingFailed) as refused:
         rehearse(source, config, CPU, 1, quiet=True)
-    assert str(refused.value).startswith("compile = true cannot be had here (")
+    assert str(refused.value).startswith("compile = true cannot be had here (backend='<lambda>' raised: FileNotFound")
     assert str(refused.value).endswith("). Start anew without it.")
     assert "\n" not in str(refused.value)
     with pytest.raises(RuntimeError, match="ours"), machine.limits_explained(config):
