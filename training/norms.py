@@ -31,7 +31,7 @@ class GroupedBatchNorm(nn.BatchNorm2d):
         groups = group_count(len(images), self.group)
         if not self.training or groups == 1:
             return super().forward(images)
-        if torch.compiler.is_compiling():  # joining is free of cost then, and statistics may not move within a Function
+        if images.device.type != "cpu" or torch.compiler.is_compiling():
             return torch.cat([super(GroupedBatchNorm, self).forward(each) for each in images.tensor_split(groups)])
         assert self.num_batches_tracked is not None, "statistics are tracked"
         self.num_batches_tracked.add_(groups)
@@ -41,7 +41,10 @@ class GroupedBatchNorm(nn.BatchNorm2d):
 
 
 class _Groups(Function):
-    """torch's batch norm of each group, written side by side: to join the groups afterwards took half as long again."""
+    """torch's batch norm of each group, written side by side: on a CPU joining them takes longer (docs/LOG.md).
+
+    Compiled, joining costs nothing, and statistics may not move within a Function. GPUs were not at hand.
+    """
 
     @staticmethod
     def forward(
