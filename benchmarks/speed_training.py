@@ -126,23 +126,29 @@ centroids; the share is that of their speed which {size["iterations"]} passes al
 
 def scaling(found: dict[str, Any]) -> str:
     """Seconds of each part, and memory, against the number of images."""
-    parts = ("listing", "preparing", "step", "epoch_seconds", "features", "kmeans")
+    words = {"listing": "listing", "preparing": "reading", "features": "features", "kmeans": "k-means"}
     rows = [
-        (f"{int(count):,}", *(f"{figures[part]:.1f}" for part in parts), f"{figures['peak_mib']:,.0f}")
+        (
+            f"{int(count):,}",
+            *(f"{figures[part]:.1f}" for part in words),
+            f"{figures['step']:.2f}",
+            f"{figures['epoch_seconds']:.1f}",
+            f"{figures['peak_mib']:,.0f}",
+        )
         for count, figures in found["medians"]["counts"].items()
     ]
     growth, far = found["growth"], found["how far from the limit"]
     lines = "; ".join(
-        f"{name} {growth[name]['per_100000_images']:.1f} s ({growth[name]['residual']:.1f} off the line)"
-        for name in ("listing", "preparing", "features", "kmeans", "step")
+        f"{word} {growth[name]['per_100000_images']:.1f} s ({growth[name]['residual']:.1f} off the line)"
+        for name, word in words.items()
     )
-    memory, held = growth["peak_mib"], growth["held_mib"]
-    head = ("images", "listing, s", "reading, s", "a step, s", "an epoch's steps, s", "features, s", "k-means, s")
+    memory, held, step = growth["peak_mib"], growth["held_mib"], growth["step"]["per_100000_images"]
+    head = ("images", *(f"{word}, s" for word in words.values()), "a step, s", "an epoch's steps, s", "peak, MiB")
     return f"""
 {found["settings"]["images"]}; {found["settings"]["model"]}; clusters {list(found["settings"]["clusters"])}.
 
-{table((*head, "peak, MiB"), rows)}
-For each 100,000 images more: {lines}. Memory grows by {memory["per_100000_images"]:,.0f} MiB
+{table(head, rows)}
+For each 100,000 images more: {lines}; a step {step:+.2f} s. Memory grows by {memory["per_100000_images"]:,.0f} MiB
 ({memory["residual"]:.0f} off the line), of which {held["per_100000_images"]:,.0f} are decoded images.
 
 What limits it is the network: a step reaches {far["step_share_of_network_alone"]:.0%} of its forward and backward

@@ -76,7 +76,7 @@ def test_scaling() -> None:
         "settings": {"images": "Small ones", "model": "resnet18", "clusters": [10, 20]},
     }
     told = speed_training.scaling(found)
-    assert "| 10,000 | 1.0 | 2.0 | 0.5 | 20.0 | 4.0 | 5.0 | 1,500 |" in told
-    assert "features 7.5 s (0.2 off the line)" in told
+    assert "| 10,000 | 1.0 | 2.0 | 4.0 | 5.0 | 0.50 | 20.0 | 1,500 |" in told
+    assert "reading 7.5 s (0.2 off the line)" in told
     assert "a step reaches 90%" in told
     assert "the features 70%" in told
