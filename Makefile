@@ -5,7 +5,7 @@ BIN := .venv/bin
 STAMP := .venv/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test clean
+.PHONY: help demo test gpu clean
 .NOTPARALLEL:
 
 help:  ## this list
@@ -19,6 +19,16 @@ test: $(STAMP)  ## lint, types, tests, and a trial of the wheel
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder
+
+# The two that want images are left out where none are named.
+gpu: $(STAMP)  ## what a GPU is needed for: its tests and benchmarks; CIFAR=train.parquet PHOTOS=folder for all of them
+	$(BIN)/pytest -m gpu
+	$(BIN)/python benchmarks/kmeans.py --device cuda
+	$(BIN)/python benchmarks/augmentation.py --device cuda
+	$(BIN)/python benchmarks/train_scaling.py --device cuda
+	$(if $(CIFAR),$(BIN)/python benchmarks/train_against_lightly.py $(CIFAR) --device cuda --steps 97 --epochs 4 --peers-venv ~/.cache/pauc-peers)
+	$(if $(PHOTOS),$(BIN)/python benchmarks/embed_photos.py $(PHOTOS) --device cuda)
+	$(BIN)/python benchmarks/speed_page.py
 
 clean:  ## remove all that make and the checks left, .venv too
 	rm -rf .venv build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
