@@ -26,16 +26,18 @@ def learn(state: Training, batch: TwoViews) -> dict[str, Tensor]:
         group["lr"] = learning_rate(config, done, steps)
     first, second = state.augment(batch.first, batch.draws[0]), state.augment(batch.second, batch.draws[1])
     index = state.world.gather(batch.index, config.batch_size)
-    sides, keys, gaps = [], [], []
-    for side, (shown, other) in enumerate([(first, second), (second, first)][: 1 + config.symmetric]):
+    shown = [(first, second), (second, first)][: 1 + config.symmetric]
+    with autocast(state.device, state.dtype):  # keys first: what they take is free again when the queries' graphs grow
+        keys = [pair.keys(other, _draws(state, Purpose.SHUFFLE, side)) for side, (_, other) in enumerate(shown)]
+    sides, gaps = [], []
+    for side, ((view, _), k) in enumerate(zip(shown, keys, strict=True)):
         with autocast(state.device, state.dtype):
-            q, k = pair.queries(shown), pair.keys(other, _draws(state, Purpose.SHUFFLE, side))
+            q = pair.queries(view)
         draws = _draws(state, Purpose.NEGATIVES, side)
         sides.append(
             {"infonce": objectives.info_nce(q, k, pair.queue.rows, config.temperature)}
             | prototype_terms(q, k, index, state.expectation, config, draws)
         )
-        keys.append(k)
         gaps.append((q.detach() - k).square().sum(dim=1).mean())
     terms = {name: torch.stack([side[name] for side in sides]).mean() for name in sides[0]}
     weights = term_weights(config, state.epoch + state.step / state.steps)
