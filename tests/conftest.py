@@ -4,6 +4,7 @@ import json
 import os
 import resource
 import select
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -19,6 +20,8 @@ from PIL import Image
 from pauc_hub.folder import Prototypes, write_folder
 from pauc_hub.preprocess import Preprocessing
 from pauc_hub.projector import Projector
+
+signal.signal(signal.SIGINT, signal.default_int_handler)  # shells ignore it for what they start in the background
 
 ARCHITECTURE = "test_resnet"  # timm's smallest, 0.4 million parameters
 WIDTH, DIM = 96, 16
