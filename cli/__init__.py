@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from pauc_hub.cli import doctor, embed, models, search, train
-from pauc_hub.cli.failures import INTERRUPTED, explain
+from pauc_hub.cli.failures import INTERRUPTED, explain, say
 
 __all__ = ["app", "main"]
 
@@ -48,11 +48,22 @@ def main() -> None:
     if isinstance(sys.stdout, TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # names of files may be any bytes; stderr does so by itself
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # leave nothing half done behind, as after Ctrl-C
-    sys.exit(run(sys.argv[1:]))
+    status, message = _outcome(sys.argv[1:])
+    for number in (signal.SIGINT, signal.SIGTERM):  # it ends anyway; torchrun asks all to, once one has failed
+        signal.signal(number, signal.SIG_IGN)
+    say(message)
+    sys.exit(status)
 
 
 def run(arguments: Sequence[str]) -> int:
     """Run one command; the exit code."""
+    status, message = _outcome(arguments)
+    say(message)
+    return status
+
+
+def _outcome(arguments: Sequence[str]) -> tuple[int, str]:
+    """Of one command: the exit code, and what went wrong, if anything did."""
     debug = "--debug" in arguments
     if not debug:
         warnings.simplefilter("ignore")  # they address programmers
@@ -60,11 +71,10 @@ def run(arguments: Sequence[str]) -> int:
         words = [word for word in arguments if word != "--debug"]
         status: int = app(words, prog_name="pauc", standalone_mode=False) or 0
         if status != INTERRUPTED:  # typer's own answer to Ctrl-C
-            return status
-        message = "interrupted"
+            return status, ""
+        return status, "interrupted"
     except (Exception, KeyboardInterrupt) as error:
         if debug:
             traceback.print_exc()
         message, status = explain(error)
-    print(f"error: {message}", file=sys.stderr)
-    return status
+        return status, message

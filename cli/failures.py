@@ -2,6 +2,7 @@
 
 import functools
 import os
+import sys
 from collections.abc import Callable
 from typing import ParamSpec
 
@@ -18,6 +19,12 @@ def explain(error: BaseException) -> tuple[str, int]:
     """The message, one line, and the exit code."""
     message, code = _explain(error)
     return " ".join(message.split()), code
+
+
+def say(message: str) -> None:
+    """To stderr, unless nothing went wrong."""
+    if message:
+        print(f"error: {message}", file=sys.stderr)
 
 
 def said_once_a_machine(command: Callable[Options, None]) -> Callable[Options, None]:

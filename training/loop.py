@@ -71,7 +71,7 @@ def train(
     ranks = Ranks.from_environment()
     source = images if isinstance(images, ImageSource) else open_source(images, quiet=quiet or ranks.rank > 0)
     where = device_to_train_on(ranks.device(device))
-    with join(ranks, where) as world, StopRequest() as stop, ExitStack() as held:
+    with StopRequest() as stop, join(ranks, where) as world, ExitStack() as held:
 
         def opened() -> tuple[Config, Place | None]:
             asked = record.saved_config(run) if resume else config or settle(source, where, {})[0]
