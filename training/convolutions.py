@@ -1,6 +1,6 @@
 """Convolutions whose weights learn quickly on a CPU where the maps are small. N images, C channels, H and W of a map.
 
-For maps of 2 x 2, as the last stage of a ResNet has of views of 64 pixels, oneDNN takes ten times as long for the
+For maps of 2 x 2, as the last stage of a ResNet has of views of 64 pixels, oneDNN takes 7 to 10 times as long for the
 gradient of 3 x 3 weights as a matrix product of the same size does, and for maps of 1 x 1 seventy times (docs/LOG.md).
 """
 

@@ -23,7 +23,7 @@ class Settings:
     tolerance: float
     spherical: bool
     bf16: bool
-    heed: Callable[[], None] = lambda: None
+    heed: Callable[[], None]
 
 
 @dataclass(frozen=True)

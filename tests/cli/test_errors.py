@@ -1,6 +1,8 @@
 """Every failure is one line on stderr, with an exit code that means something, and leaves nothing behind."""
 
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -183,3 +185,18 @@ def test_a_system_error_names_its_file(monkeypatch: pytest.MonkeyPatch, capsys: 
     monkeypatch.setattr("pauc_hub.sources.open_source", refuse)
     assert run(EMBED) == 1
     assert capsys.readouterr() == ("", "error: Permission denied: 'photos/secret'\n")
+
+
+def test_a_signal_does_not_cut_off_the_last_words() -> None:
+    """As torchrun sends one to all processes once one has failed."""
+    program = (
+        "import os, signal\n"
+        "from pauc_hub import cli\n"
+        "say = cli.say\n"
+        "cli.say = lambda message: (os.kill(os.getpid(), signal.SIGTERM), say(message))\n"
+        "cli.main()\n"
+    )
+    ended = subprocess.run(
+        [sys.executable, "-c", program, "embed", "absent"], capture_output=True, text=True, check=False
+    )
+    assert (ended.returncode, ended.stderr) == (2, "error: no such file or folder: 'absent'\n")

@@ -11,7 +11,6 @@ from PIL import Image
 
 from pauc_hub.errors import Interrupted, TrainingFailed
 from pauc_hub.preprocess import Preprocessing
-from pauc_hub.training import machine
 from pauc_hub.training.data import ImageSource, Loader, TwoViews, open_source, resident
 from pauc_hub.training.data.resident import Resident, choose_loader
 from pauc_hub.training.data.streamed import Streamed
@@ -82,10 +81,6 @@ def test_what_does_not_fit_the_memory_is_streamed(tmp_path: Path, monkeypatch: p
     for free, fits in ((4 * needed, True), (4 * needed - 1, False)):
         monkeypatch.setattr(resident, "free_memory", lambda _, free=free: free)
         assert isinstance(chosen(source), Resident) == fits
-
-
-def test_free_memory_is_less_than_there_is() -> None:
-    assert 2**26 < machine.free_memory(CPU) < machine.machine_of(CPU).memory
 
 
 def test_where_none_of_those_looked_at_can_be_read_they_are_streamed(tmp_path: Path, write_files: Write) -> None:
