@@ -9,8 +9,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-from pauc_hub.card import render
-from pauc_hub.folder import ModelFolder, open_folder, write_folder
+from pauc_hub.models.card import render
+from pauc_hub.models.folder import ModelFolder, open_folder, write_folder
 
 ROOT = Path(__file__).resolve().parent.parent
 PREPROCESSING = ("input_size", "crop_pct", "crop_mode", "interpolation", "mean", "std")

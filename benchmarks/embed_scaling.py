@@ -25,8 +25,8 @@ from PIL import Image
 
 import pauc_hub
 from pauc_hub.device import keep_freed_memory
-from pauc_hub.embed import BATCHES_AHEAD, choose_decoder, decode_ahead, square
-from pauc_hub.images import read_with
+from pauc_hub.images.decoding import read_with
+from pauc_hub.inference.streaming import BATCHES_AHEAD, choose_decoder, decode_ahead, square
 from pauc_hub.sources import Entry, open_source
 from pauc_hub.tables.outputs import open_output
 from pauc_hub.tables.table import Provenance

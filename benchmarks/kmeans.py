@@ -25,8 +25,8 @@ from measuring import CPU, Journal, ceilings, machine, medians, result_path, sec
 from torch import Tensor
 from torch.nn import functional as F
 
-from pauc_hub.kmeans import assign, kmeans
-from pauc_hub.kmeans.nearest import CHUNK_ENTRIES, tiled
+from pauc_hub.clustering.kmeans import assign, kmeans
+from pauc_hub.clustering.kmeans.nearest import CHUNK_ENTRIES, tiled
 
 WIDTH = 128
 LIMIT = "products_alone"

@@ -7,7 +7,7 @@ from measuring import seconds_of
 from torch.utils.flop_counter import FlopCounterMode
 
 from pauc_hub.device import autocast, choose_precision
-from pauc_hub.training.encoder import Encoder
+from pauc_hub.training.networks.encoder import Encoder
 
 DIM, SIZE = 128, 32
 TIMES = {"cpu": 2, "cuda": 20}

@@ -14,7 +14,7 @@ from torch.utils.data import DataLoader, Dataset
 from torchvision import transforms
 from torchvision.transforms import v2
 
-from pauc_hub.preprocess import Preprocessing
+from pauc_hub.images.preprocessing import Preprocessing
 from pauc_hub.training.config import Config
 
 BATCH = 256

@@ -29,7 +29,7 @@ from pauc_hub.search import faiss_index, neighbors
 from pauc_hub.search.lookup import read_paths, read_vectors
 from pauc_hub.tables.outputs import open_output, open_table
 from pauc_hub.tables.table import Provenance
-from pauc_hub.training import receipts
+from pauc_hub.training.run import receipts
 
 RESULTS = Path(__file__).resolve().parent / "results"
 CENTRES, LATENT, SPREAD, NOISE = 2000, 32, 0.7, 0.3

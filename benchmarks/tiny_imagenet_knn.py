@@ -19,9 +19,9 @@ from torch import Tensor
 
 import pauc_hub
 from pauc_hub.device import keep_freed_memory
-from pauc_hub.probe import knn_predict
+from pauc_hub.evaluation.knn import knn_predict
 from pauc_hub.progress import progress_bar
-from pauc_hub.training import receipts
+from pauc_hub.training.run import receipts
 
 K, TEMPERATURE, SEED = 200, 0.1, 0
 PART = 2048  # images between two updates of the bar

@@ -11,7 +11,7 @@ import typer
 from pauc_hub.cli import options
 
 if TYPE_CHECKING:  # it takes seconds to import
-    from pauc_hub.training.watch.doctor import Diagnosis
+    from pauc_hub.training.monitoring.doctor import Diagnosis
 
 
 def doctor(
@@ -20,7 +20,7 @@ def doctor(
     quiet: options.Quiet = False,
 ) -> None:
     """Say whether a training run collapsed, coagulated, diverged or wastes its time, and what to change."""
-    from pauc_hub.training.watch.doctor import examine
+    from pauc_hub.training.monitoring.doctor import examine
 
     found = examine(run)
     if as_json:

@@ -37,9 +37,9 @@ def embed(
     quiet: options.Quiet = False,
 ) -> None:
     """Turn images into a table of embeddings; given again, a stopped run goes on, and a finished one is left alone."""
-    from pauc_hub.catalog import locate
-    from pauc_hub.runs.earlier import check_place
-    from pauc_hub.runs.ranks import Ranks
+    from pauc_hub.embedding.earlier import check_place
+    from pauc_hub.embedding.ranks import Ranks
+    from pauc_hub.models.catalog import locate
     from pauc_hub.sources import open_source
     from pauc_hub.tables.table import table_of
 
@@ -47,9 +47,9 @@ def embed(
     source, table = ranks.share(open_source(images)), ranks.place(table_of(images, output))
     check_place(table, overwrite=overwrite or update)
     from pauc_hub.device import BATCH_SIZES, keep_freed_memory, share_cores  # what follows takes seconds to import
-    from pauc_hub.model import load
-    from pauc_hub.runs.plan import Form
-    from pauc_hub.runs.tabulate import embed_files
+    from pauc_hub.embedding.embed_files import embed_files
+    from pauc_hub.embedding.plan import Form
+    from pauc_hub.inference.model import load
 
     keep_freed_memory()
     loaded = load(folder, device=ranks.device(device), precision=precision, backend=backend)

@@ -8,7 +8,7 @@ from pauc_hub.cli import options
 
 def models(as_json: options.Json = False) -> None:
     """List the models that -m takes by name."""
-    from pauc_hub.catalog import available_models
+    from pauc_hub.models.catalog import available_models
 
     entries = available_models()
     if as_json:

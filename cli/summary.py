@@ -4,8 +4,8 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:  # they take seconds to import
-    from pauc_hub.model import Model
-    from pauc_hub.runs.tabulate import Summary
+    from pauc_hub.embedding.embed_files import Summary
+    from pauc_hub.inference.model import Model
 
 
 def sentence(summary: "Summary", model: "Model", *, updated: bool) -> str:

@@ -51,14 +51,14 @@ def train(
     if output is None and not dry_run:
         raise UsageError("-o is missing: the folder that the run goes into. Only --dry-run needs none.")
     from pauc_hub.device import keep_freed_memory  # what follows takes seconds to import
-    from pauc_hub.runs.ranks import Ranks
+    from pauc_hub.embedding.ranks import Ranks
     from pauc_hub.training.config import read_config
     from pauc_hub.training.data import open_source
     from pauc_hub.training.loop import train as run_training
     from pauc_hub.training.machine import device_to_train_on
     from pauc_hub.training.recipes import OWN_IMAGES, settle
-    from pauc_hub.training.record import refuse_standing
     from pauc_hub.training.rehearsal import rehearse
+    from pauc_hub.training.run.run_folder import refuse_standing
 
     keep_freed_memory()
     ranks, run, settings = Ranks.from_environment(), output or Path("run"), None

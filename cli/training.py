@@ -12,7 +12,7 @@ import typer
 from pauc_hub.cli.failures import SOME_UNREADABLE
 
 if TYPE_CHECKING:  # they take seconds to import
-    from pauc_hub.runs.ranks import Ranks
+    from pauc_hub.embedding.ranks import Ranks
     from pauc_hub.training.auto import Choice
     from pauc_hub.training.config import Config
     from pauc_hub.training.rehearsal import Estimate
@@ -52,8 +52,8 @@ def show_result(model: Path, run: Path, ranks: "Ranks", *, as_json: bool, quiet:
     """To stdout; leaves with exit code 3 where images could not be read, which torchrun would take for a crash."""
     if ranks.rank > 0:
         return
-    from pauc_hub.folder import open_folder
-    from pauc_hub.training.record import UNREADABLE
+    from pauc_hub.models.folder import open_folder
+    from pauc_hub.training.run.run_folder import UNREADABLE
 
     seen = open_folder(model).facts["data"]
     if seen["unreadable"] and not quiet:

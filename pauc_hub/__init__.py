@@ -10,10 +10,10 @@ Importing this imports neither torch nor timm; they come with the first use.
 from typing import TYPE_CHECKING, Any
 
 from pauc_hub.errors import PaucError
-from pauc_hub.registration import register_when_timm_is_imported
+from pauc_hub.models.registration import register_when_timm_is_imported
 
 if TYPE_CHECKING:
-    from pauc_hub.model import Model, load
+    from pauc_hub.inference.model import Model, load
 
     __version__: str
 
@@ -28,7 +28,7 @@ def __getattr__(name: str) -> Any:
 
         return version("pauc-hub")
     if name in ("Model", "load"):
-        from pauc_hub import model
+        from pauc_hub.inference import model
 
         return getattr(model, name)
     raise AttributeError(f"module 'pauc_hub' has no attribute '{name}'")

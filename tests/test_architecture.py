@@ -11,28 +11,14 @@ ROOT = Path(__file__).resolve().parent.parent
 ROOMS = {"pauc_hub": "pauc_hub", "training": "pauc_hub.training", "cli": "pauc_hub.cli"}  # folder, name in imports
 FLOORS = (
     {"errors"},
-    {"architectures", "checksums", "durable", "locks"},
-    {
-        "captured",
-        "device",
-        "folder",
-        "images",
-        "kmeans",
-        "metrics",
-        "network",
-        "preprocess",
-        "progress",
-        "projector",
-        "registration",
-        "tables",
-    },
-    {"backend", "jpeg", "openvino_network", "sources"},
-    {"backbones", "catalog", "embed", "probe", "prototypes"},
-    {"card", "model"},
-    {"runs", "search"},
+    {"progress", "device"},
+    {"files"},
+    {"images"},
+    {"sources", "tables", "clustering", "evaluation"},
+    {"models"},
+    {"inference"},
+    {"embedding", "search"},
 )
-UPSTAIRS = {("registration", "backbones")}  # the import hook exists to import the architectures
-ANSWERS = {"probe", "prototypes", "search"}  # rooms that answer questions from tables
 BANNED = {"base.py", "common.py", "helpers.py", "utils.py"}  # names for drawers
 
 
@@ -101,8 +87,7 @@ def test_every_module_of_the_library_has_a_floor(path: Path) -> None:
 
 @pytest.mark.parametrize("path", LIBRARY, ids=lambda path: path.stem)
 def test_the_library_imports_downstairs_only(path: Path) -> None:
-    upstairs = {module for module in library_rooms(path) if floor(module) >= floor(room_of(path))}
-    assert {(room_of(path), module) for module in upstairs} <= UPSTAIRS
+    assert {room for room in library_rooms(path) if floor(room) >= floor(room_of(path))} == set()
 
 
 @pytest.mark.parametrize("path", python_files("pauc_hub"), ids=lambda path: path.stem)
@@ -120,12 +105,6 @@ def test_training_never_imports_cli(path: Path) -> None:
 def test_rooms_are_imported_by_their_names_under_pauc_hub(path: Path) -> None:
     assert not imports_room(path, "training")
     assert not imports_room(path, "cli")
-
-
-def test_what_answers_questions_never_embeds() -> None:
-    """But for the images that are the questions."""
-    answering = [path for path in LIBRARY if room_of(path) in ANSWERS and path.stem != "queries"]
-    assert [path.stem for path in answering if {"embed", "model", "runs"} & library_rooms(path)] == []
 
 
 def test_one_file_alone_hooks_into_imports() -> None:
@@ -152,14 +131,15 @@ def test_imports_are_found_wherever_they_stand(tmp_path: Path, monkeypatch: pyte
     file = tmp_path / "training" / "loop.py"
     file.parent.mkdir()
     file.write_text(
-        "import pauc_hub.tables.table\nfrom pauc_hub import folder\nfrom . import estep\nfrom ..model import load\n"
-        "def run():\n    from pauc_hub.embed import embed_folder\n    import_module('pauc_hub.card')\n"
+        "import pauc_hub.tables.table\nfrom pauc_hub.models import folder\nfrom . import estep\n"
+        "from ..inference import load\n"
+        "def run():\n    from pauc_hub.embedding import embed_folder\n    import_module('pauc_hub.models.card')\n"
     )
     assert sorted(imported_names(file)) == [
-        "pauc_hub.card",
-        "pauc_hub.embed.embed_folder",
-        "pauc_hub.folder",
-        "pauc_hub.model.load",
+        "pauc_hub.embedding.embed_folder",
+        "pauc_hub.inference.load",
+        "pauc_hub.models.card",
+        "pauc_hub.models.folder",
         "pauc_hub.tables.table",
         "pauc_hub.training.estep",
     ]

@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pauc_hub.architectures import NETWORKS
+from pauc_hub.clustering.kmeans import BACKENDS, resolve_backend
 from pauc_hub.device import PRECISIONS
 from pauc_hub.errors import UsageError
-from pauc_hub.kmeans import BACKENDS, resolve_backend
+from pauc_hub.models.architectures import NETWORKS
 
 OBJECTIVES = ("infonce", "protonce", "pauc")
 ARCHITECTURES = tuple(NETWORKS)

@@ -7,16 +7,16 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from pauc_hub.clustering.kmeans import kmeans
+from pauc_hub.clustering.prototypes import describe_clusters
 from pauc_hub.device import autocast
 from pauc_hub.errors import TrainingFailed
-from pauc_hub.folder import Prototypes
-from pauc_hub.kmeans import kmeans
-from pauc_hub.prototypes import describe_clusters
+from pauc_hub.models.folder import Prototypes
 from pauc_hub.training.config import Config
 from pauc_hub.training.data import Loader
 from pauc_hub.training.distributed import ALONE, World
-from pauc_hub.training.draws import Purpose, seed_for
-from pauc_hub.training.encoder import Encoder
+from pauc_hub.training.networks.encoder import Encoder
+from pauc_hub.training.rng import Purpose, seed_for
 
 
 @dataclass(frozen=True)

@@ -8,24 +8,24 @@ from pathlib import Path
 
 import torch
 
+from pauc_hub.embedding.ranks import Ranks
 from pauc_hub.errors import Interrupted, TrainingFailed
 from pauc_hub.progress import progress_bar
-from pauc_hub.runs.ranks import Ranks
-from pauc_hub.training import checkpoint, record, shelf
-from pauc_hub.training.checkpoint import Place
 from pauc_hub.training.config import Config, refuse
 from pauc_hub.training.data import ImageSource, open_source
 from pauc_hub.training.data.views import epoch_batches
-from pauc_hub.training.diagnostics import diagnose
 from pauc_hub.training.distributed import join, sharing_problems
 from pauc_hub.training.estep import all_features, expect
 from pauc_hub.training.interruption import StopRequest
 from pauc_hub.training.machine import device_to_train_on, limits_explained
+from pauc_hub.training.monitoring.diagnostics import diagnose
+from pauc_hub.training.monitoring.log import Log, refuse_unwatchable, watching
 from pauc_hub.training.mstep import learn
-from pauc_hub.training.publish import Finished, publish
 from pauc_hub.training.recipes import settle
+from pauc_hub.training.run import checkpoint, checkpoint_files, run_folder
+from pauc_hub.training.run.checkpoint import Place
+from pauc_hub.training.run.publish import Finished, publish
 from pauc_hub.training.state import Training, new_training
-from pauc_hub.training.watch.log import Log, refuse_unwatchable, watching
 
 STEPS_BETWEEN_LINES = 10  # of metrics.jsonl
 TOLD = ("loss", "infonce", "proto", "align", "unif", "corr", "knn")  # of an epoch, to people
@@ -74,13 +74,13 @@ def train(
     with StopRequest() as stop, join(ranks, where) as world, ExitStack() as held:
 
         def opened() -> tuple[Config, Place | None]:
-            asked = record.saved_config(run) if resume else config or settle(source, where, {})[0]
+            asked = run_folder.saved_config(run) if resume else config or settle(source, where, {})[0]
             settled = asked.resolve(len(source))
             refuse(sharing_problems(settled, ranks.count))
             refuse_unwatchable(settled, wandb)
             shown = source.fingerprint()
             again = ranks.restarts > 0 or checkpoint.written_under(run, ranks.launch)
-            folder = record.open_run(
+            folder = run_folder.open_run(
                 run, settled, shown, resume=resume, overwrite=overwrite, restarted=again, quiet=quiet
             )
             return settled, held.enter_context(folder)
@@ -136,7 +136,7 @@ def _expectation_step(state: Training) -> dict[str, float]:
     state.expectation = expect(features, readable, state.config, state.epoch, state.world, state.heed_signals)
     state.source.unreadable |= state.world.merge(state.source.unreadable)
     if state.world.first:
-        record.list_unreadable(state.run, state.source.unreadable, state.source.names)
+        run_folder.list_unreadable(state.run, state.source.unreadable, state.source.names)
     watched = diagnose(features, readable, state.expectation, before, state.config, state.world)
     return watched | {"estep_seconds": time.monotonic() - began}
 
@@ -205,7 +205,7 @@ def _finish(state: Training) -> Path:
     if state.world.first:
         _publish(state)
     state.world.wait()
-    return state.run / record.MODEL
+    return state.run / run_folder.MODEL
 
 
 def _publish(state: Training) -> None:
@@ -222,7 +222,7 @@ def _publish(state: Training) -> None:
         seconds=state.seconds,
         command=state.command,
     )
-    path = state.run / record.MODEL
-    with record.explained(path):
+    path = state.run / run_folder.MODEL
+    with run_folder.explained(path):
         publish(finished, path)
-    shelf.keep(state.run, 1)  # to write the model folder anew
+    checkpoint_files.keep(state.run, 1)  # to write the model folder anew

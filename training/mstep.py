@@ -7,8 +7,8 @@ from pauc_hub.device import autocast
 from pauc_hub.training import objectives
 from pauc_hub.training.config import Config
 from pauc_hub.training.data import TwoViews
-from pauc_hub.training.draws import Purpose, torch_draws
 from pauc_hub.training.estep import Expectation
+from pauc_hub.training.rng import Purpose, torch_draws
 from pauc_hub.training.schedule import key_momentum, learning_rate, term_weights
 from pauc_hub.training.state import Training
 

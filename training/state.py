@@ -9,19 +9,19 @@ import torch
 
 from pauc_hub.device import choose_precision
 from pauc_hub.errors import Interrupted
-from pauc_hub.preprocess import Preprocessing
-from pauc_hub.training import checkpoint, record
-from pauc_hub.training.checkpoint import Place
+from pauc_hub.images.preprocessing import Preprocessing
 from pauc_hub.training.config import Config
 from pauc_hub.training.data import ImageSource, Loader
 from pauc_hub.training.data.augment import Augmentation
 from pauc_hub.training.data.resident import choose_loader
 from pauc_hub.training.distributed import ALONE, World
-from pauc_hub.training.draws import Purpose, seed_for
-from pauc_hub.training.encoder import MomentumPair
 from pauc_hub.training.estep import Expectation
 from pauc_hub.training.interruption import StopRequest
+from pauc_hub.training.networks.encoder import MomentumPair
 from pauc_hub.training.optimiser import new_optimiser
+from pauc_hub.training.rng import Purpose, seed_for
+from pauc_hub.training.run import checkpoint, run_folder
+from pauc_hub.training.run.checkpoint import Place
 
 PHOTOGRAPH = 160  # pixels; timm crops the margins of larger pictures, smaller ones are cut tightly already
 SECONDS_BETWEEN_CHECKPOINTS = 600  # at most this much work is lost to a power cut
@@ -89,7 +89,7 @@ class Training:
             launch=self.world.launch,
             watched=self.watched,
         )
-        record.sync_metrics(self.run)
+        run_folder.sync_metrics(self.run)
         checkpoint.save(self.run, place, self.pair, self.optimiser, self.expectation)
         self.saved = time.monotonic()
 

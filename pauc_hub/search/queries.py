@@ -9,15 +9,15 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from pauc_hub.catalog import locate
-from pauc_hub.checksums import read_sums
 from pauc_hub.errors import PaucError, TableError, UnknownModel, UsageError
-from pauc_hub.images import UnreadableImage, read_image, readable
+from pauc_hub.files.checksums import read_sums
+from pauc_hub.images.decoding import UnreadableImage, read_image, readable
+from pauc_hub.models.catalog import locate
 from pauc_hub.search.lookup import find_rows, read_paths, read_vectors
 from pauc_hub.tables.outputs import Stored, read_pca
 from pauc_hub.tables.table import Provenance
 
-WEIGHTS = "model.safetensors"  # as pauc_hub.folder has it, which imports torch
+WEIGHTS = "model.safetensors"  # as pauc_hub.models.folder has it, which imports torch
 
 
 @dataclass(frozen=True)
@@ -113,7 +113,7 @@ def embed_queries(
 
 
 def _embed(files: list[str], table: Path, provenance: Provenance, folder: Path, device: str) -> npt.NDArray[np.float32]:
-    from pauc_hub.model import load  # takes seconds to import, which stored vectors do not need
+    from pauc_hub.inference.model import load  # takes seconds to import, which stored vectors do not need
 
     pca = read_pca(table)
     model = load(folder, device=device, precision=provenance.precision)

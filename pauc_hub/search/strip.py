@@ -10,7 +10,7 @@ from pathlib import Path
 from PIL import Image
 
 from pauc_hub.errors import OutputExists, UsageError
-from pauc_hub.images import UnreadableImage, read_image
+from pauc_hub.images.decoding import UnreadableImage, read_image
 from pauc_hub.tables.table import whole_file
 
 SIDE = 320  # the longer one of a thumbnail, in pixels: twice what is shown, for dense screens

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from pauc_hub.errors import NoImages, UsageError
-from pauc_hub.images import ImageFile, readable
+from pauc_hub.images.decoding import ImageFile, readable
 from pauc_hub.sources import local, remote
 from pauc_hub.sources.contract import Source
 from pauc_hub.sources.kinds import of_files

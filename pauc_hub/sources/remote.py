@@ -10,7 +10,7 @@ from io import BytesIO
 from typing import Any, BinaryIO
 
 from pauc_hub.errors import PaucError, UsageError
-from pauc_hub.images import UnreadableImage, readable
+from pauc_hub.images.decoding import UnreadableImage, readable
 from pauc_hub.sources.contract import Source
 from pauc_hub.sources.kinds import of_one_file, recognise
 from pauc_hub.sources.patterns import above, is_pattern, matches_files, write_out

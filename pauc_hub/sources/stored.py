@@ -10,7 +10,7 @@ from io import BytesIO
 from itertools import accumulate, pairwise
 from typing import BinaryIO
 
-from pauc_hub.images import SYSTEM_KINDS, UnreadableImage
+from pauc_hub.images.decoding import SYSTEM_KINDS, UnreadableImage
 
 LARGEST = 1 << 30  # bytes of one image: what the largest that is decoded takes, uncompressed and in 16 bits
 DAMAGE = (EOFError, OSError, ValueError, tarfile.TarError, zlib.error)  # OSError: of Arrow and gzip, without a number

@@ -15,8 +15,8 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pauc_hub.durable import hidden_sibling, replacing
 from pauc_hub.errors import OutputExists, PaucError, TableError, UsageError
+from pauc_hub.files.atomic import hidden_sibling, replacing
 from pauc_hub.tables.pca import Pca
 from pauc_hub.tables.table import (
     ERRORS_SUFFIX,

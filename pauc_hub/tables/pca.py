@@ -12,8 +12,8 @@ import numpy.typing as npt
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
-from pauc_hub.durable import replacing
 from pauc_hub.errors import PaucError, TableError
+from pauc_hub.files.atomic import replacing
 
 FORMAT_VERSION = 1
 ROWS_TOGETHER = 4096  # of the sample in float64 at a time

@@ -13,8 +13,8 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pauc_hub.durable import replacing
 from pauc_hub.errors import PaucError, TableError, UsageError
+from pauc_hub.files.atomic import replacing
 from pauc_hub.tables.vectors import METADATA_KEY, NPY, SAFETENSORS, Embeddings
 
 FORMAT_VERSION = 1

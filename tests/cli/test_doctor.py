@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from pauc_hub.cli import run
-from pauc_hub.training import record
 from pauc_hub.training.config import Config
-from pauc_hub.training.watch import curves
+from pauc_hub.training.monitoring import curves
+from pauc_hub.training.run import run_folder
 
 CONFIG = Config(objective="infonce", epochs=40, queue=4095)
 
@@ -18,13 +18,13 @@ CONFIG = Config(objective="infonce", epochs=40, queue=4095)
 @pytest.fixture
 def begun(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A run of infonce that has just begun, in the working directory."""
-    record.begin(tmp_path / "run", CONFIG.resolve(50_000), overwrite=False)
+    run_folder.begin(tmp_path / "run", CONFIG.resolve(50_000), overwrite=False)
     monkeypatch.chdir(tmp_path)
     return tmp_path / "run"
 
 
 def write_epochs(folder: Path, losses: list[float]) -> None:
-    metrics = record.Metrics(folder, 0, 0)
+    metrics = run_folder.Metrics(folder, 0, 0)
     for i, loss in enumerate(losses):
         metrics.write_step(i, 195, {"loss": loss, "infonce": loss, "alignment": 0.5, "lr": 0.06})
         metrics.write_epoch(i + 1, {"data_wait": 0.01, "mstep_seconds": 30.0, "images_per_second": 900.0})

@@ -115,7 +115,7 @@ def test_a_device_that_is_not_there_is_named(capsys: pytest.CaptureFixture[str])
 def test_what_stands_there_is_noticed_before_the_model_is_loaded(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("pauc_hub.model.load", lambda *_, **__: pytest.fail("loaded"))
+    monkeypatch.setattr("pauc_hub.inference.model.load", lambda *_, **__: pytest.fail("loaded"))
     Path("photos.parquet").touch()
     assert run(EMBED) == 1
     assert capsys.readouterr().err == "error: 'photos.parquet' exists. Name another place, or give --overwrite.\n"
@@ -150,7 +150,7 @@ def test_the_unexpected_is_one_line_too_and_leaves_nothing(
     def fail(*_: object) -> torch.Tensor:
         raise error
 
-    monkeypatch.setattr("pauc_hub.model.Model.encode", fail)
+    monkeypatch.setattr("pauc_hub.inference.model.Model.encode", fail)
     before = left()
     assert run(EMBED) == code
     assert capsys.readouterr() == ("", f"error: {message}\n")

@@ -8,9 +8,19 @@ import pytest
 
 import pauc_hub
 from pauc_hub.cli import run
-from pauc_hub.registration import bundled_folders
+from pauc_hub.models.registration import bundled_folders
 
-HEAVY = ("torch", "torchvision", "timm", "pyarrow", "PIL", "numpy", "safetensors", "pauc_hub.embed", "pauc_hub.model")
+HEAVY = (
+    "torch",
+    "torchvision",
+    "timm",
+    "pyarrow",
+    "PIL",
+    "numpy",
+    "safetensors",
+    "pauc_hub.inference.streaming",
+    "pauc_hub.inference.model",
+)
 
 
 def test_lists_what_is_bundled_and_what_is_not_yet(capsys: pytest.CaptureFixture[str]) -> None:

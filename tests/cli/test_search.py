@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pauc_hub import model
 from pauc_hub.cli import run
+from pauc_hub.inference import model
 from pauc_hub.search import faiss_index, neighbors
 from pauc_hub.tables.outputs import open_output, read_table
 from pauc_hub.tables.pca import Pca
@@ -263,7 +263,7 @@ CASES: list[tuple[tuple[str, ...], int, str]] = [
 @pytest.fixture
 def obstacles(here: None, monkeypatch: pytest.MonkeyPatch) -> None:
     """What stands in the way; and no model may be loaded to notice it."""
-    monkeypatch.setattr("pauc_hub.model.load", lambda *_, **__: pytest.fail("loaded"))
+    monkeypatch.setattr("pauc_hub.inference.model.load", lambda *_, **__: pytest.fail("loaded"))
     Path("note.png").write_text("text")
     about = Provenance("tiny", "0" * 64, "backbone", {}, "fp32", "photos", "0")
     with open_output(Path("empty.parquet"), 96, 0, about):

@@ -18,10 +18,10 @@ from PIL import Image
 
 from pauc_hub.cli import run
 from pauc_hub.cli.train import train
-from pauc_hub.folder import open_folder
-from pauc_hub.locks import locked
+from pauc_hub.files.locks import locked
+from pauc_hub.models.folder import open_folder
 from pauc_hub.training.config import Config
-from pauc_hub.training.watch import boards
+from pauc_hub.training.monitoring import boards
 
 SETTINGS = """\
 size = 32

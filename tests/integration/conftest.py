@@ -16,7 +16,7 @@ from PIL import Image, ImageCms
 
 READ = "embedded"
 Make = Callable[[Path], object]  # puts something at a path
-Corpus = dict[str, tuple[str, Make]]  # name to READ or a kind of pauc_hub.images.KINDS, and how it is made
+Corpus = dict[str, tuple[str, Make]]  # name to READ or a kind of pauc_hub.images.decoding.KINDS, and how it is made
 
 NOISE = np.random.default_rng(0).integers(0, 256, (48, 64, 3), dtype=np.uint8)
 PHOTO = Image.fromarray(NOISE)

@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 
 import pauc_hub
-from pauc_hub.metrics import nmi
+from pauc_hub.evaluation.metrics import nmi
 from pauc_hub.training import config as config_module
 from pauc_hub.training.config import Config
 from pauc_hub.training.data import open_source

@@ -13,8 +13,8 @@ from timm.data.config import resolve_model_data_config
 from timm.data.transforms_factory import create_transform
 
 from pauc_hub.cli import run
-from pauc_hub.model import load
-from pauc_hub.registration import bundled_folder
+from pauc_hub.inference.model import load
+from pauc_hub.models.registration import bundled_folder
 from pauc_hub.tables.outputs import read_table
 
 SIZES = [(64, 64), (65, 97), (97, 65), (300, 211), (211, 300), (40, 31), (640, 71), (71, 640), (512, 512)]

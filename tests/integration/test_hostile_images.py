@@ -18,8 +18,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from pauc_hub.errors import PaucError
-from pauc_hub.images import KINDS, readable
-from pauc_hub.model import load
+from pauc_hub.images.decoding import KINDS, readable
+from pauc_hub.inference.model import load
 
 READ = "embedded"
 WORKERS = 2

@@ -16,10 +16,11 @@ import torch
 from PIL import Image
 
 from pauc_hub.errors import Interrupted, TrainingFailed, UsageError
-from pauc_hub.folder import open_folder
+from pauc_hub.models.folder import open_folder
 from pauc_hub.training import config as config_module
-from pauc_hub.training import estep, loop, mstep, record, shelf, state
+from pauc_hub.training import estep, loop, mstep, state
 from pauc_hub.training.config import Config
+from pauc_hub.training.run import checkpoint_files, run_folder
 
 CONFIG = Config(
     architecture="test_resnet",
@@ -35,7 +36,7 @@ CONFIG = Config(
     precision="fp32",
 )
 STEPS = 4  # an epoch
-lloyd = importlib.import_module("pauc_hub.kmeans.lloyd")  # the package has the function by that name
+lloyd = importlib.import_module("pauc_hub.clustering.kmeans.lloyd")  # the package has the function by that name
 CLOCKS = ("images_per_second", "data_wait", "mstep_seconds", "estep_seconds", "estep_share", "memory_gib")
 
 
@@ -55,12 +56,12 @@ def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def losses(run: Path) -> list[dict[str, Any]]:
-    lines = (run / record.METRICS).read_text().splitlines()
+    lines = (run / run_folder.METRICS).read_text().splitlines()
     return [{name: value for name, value in json.loads(line).items() if name not in CLOCKS} for line in lines]
 
 
 def weights(run: Path) -> dict[str, torch.Tensor]:
-    folder = open_folder(run / record.MODEL)
+    folder = open_folder(run / run_folder.MODEL)
     prototypes = {f"p{m}": each.centroids for m, each in enumerate(folder.read_prototypes())}
     return folder.read_backbone() | (folder.read_projector() or {}) | prototypes
 
@@ -126,7 +127,7 @@ def test_a_stopped_and_resumed_run_equals_the_undisturbed_one(
             patch.setattr(module, name, after_call(count, getattr(module, name)))
             with pytest.raises(Interrupted, match=r"saved\. Go on with: pauc train "):
                 loop.train(images, run, None if i else CONFIG, resume=bool(i), quiet=True)
-        assert not (run / record.MODEL).exists()
+        assert not (run / run_folder.MODEL).exists()
     loop.train(images, run, resume=True, quiet=True)
     assert losses(run) == losses(undisturbed)
     assert same(weights(run), weights(undisturbed))
@@ -179,7 +180,7 @@ def test_k_means_is_not_finished_before_a_stop(images: Path, tmp_path: Path, mon
     with pytest.raises(Interrupted):
         loop.train(images, run, CONFIG, quiet=True)
     assert searches == 2
-    assert shelf.standing(run)[0].stem == "00001-0000000"
+    assert checkpoint_files.standing(run)[0].stem == "00001-0000000"
 
 
 def test_work_after_the_last_checkpoint_is_done_again_and_not_told_twice(
@@ -222,7 +223,7 @@ def test_with_a_damaged_checkpoint_the_run_goes_on_from_the_one_before(
 ) -> None:
     run = tmp_path / "run"
     crash_in_step(2 * STEPS + 2, monkeypatch, images, run)
-    newest, before = shelf.standing(run)
+    newest, before = checkpoint_files.standing(run)
     assert (newest.stem, before.stem) == ("00002-0000000", "00001-0000000")
     newest.write_bytes(newest.read_bytes()[:-1])
     loop.train(images, run, resume=True)
@@ -231,12 +232,12 @@ def test_with_a_damaged_checkpoint_the_run_goes_on_from_the_one_before(
     assert warnings[0].endswith("going on from the checkpoint before it, at epoch 2, step 0")
     assert losses(run) == losses(undisturbed)
     assert same(weights(run), weights(undisturbed))
-    assert len(shelf.standing(run)) == 1
+    assert len(checkpoint_files.standing(run)) == 1
 
 
 def test_a_run_without_a_checkpoint_begins_at_the_start(images: Path, undisturbed: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
-    record.begin(run, CONFIG.resolve(43), overwrite=False)
+    run_folder.begin(run, CONFIG.resolve(43), overwrite=False)
     loop.train(images, run, resume=True, quiet=True)
     assert losses(run) == losses(undisturbed)
     assert same(weights(run), weights(undisturbed))

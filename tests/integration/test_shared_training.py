@@ -16,11 +16,11 @@ import pytest
 from PIL import Image
 
 from pauc_hub.cli import run
-from pauc_hub.folder import open_folder
+from pauc_hub.models.folder import open_folder
 from pauc_hub.training import config
-from pauc_hub.training.checkpoint import read_place
 from pauc_hub.training.data import open_source
-from pauc_hub.training.shelf import standing
+from pauc_hub.training.run.checkpoint import read_place
+from pauc_hub.training.run.checkpoint_files import standing
 
 # As `pauc`, and with timm's smallest network, which is for tests alone.
 PROGRAM = """\

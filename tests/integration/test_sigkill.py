@@ -22,8 +22,8 @@ STAGES = ("starting", "embedding", "joining", "publishing", "published")
 PROGRAM = """
 import pyarrow.parquet, timm, torch
 from PIL import Image
-import pauc_hub.model, pauc_hub.runs.tabulate
-from pauc_hub.runs import workspace
+import pauc_hub.inference.model, pauc_hub.embedding.embed_files
+from pauc_hub.embedding import workspace
 from pauc_hub.cli import run
 
 workspace.SHARD_SECONDS = 0  # a shard a batch

@@ -25,7 +25,9 @@ import time
 import matplotlib.figure, timm, torch, torch.utils.tensorboard
 from PIL import Image
 from pauc_hub.cli import run
-from pauc_hub.training import config, loop, record, shelf, state
+from pauc_hub.training import config, loop, state
+from pauc_hub.training.run import run_folder
+from pauc_hub.training.run import checkpoint_files
 
 Image.init()
 config.ARCHITECTURES = ("test_resnet",)
@@ -47,14 +49,14 @@ def noted(name, place, function):
         return result
     setattr(place, function, call)
 
-noted("beginning", record, "begin")
+noted("beginning", run_folder, "begin")
 noted("building", loop, "new_training")
 noted("learning", loop, "learn")
 noted("features", loop, "all_features")
 noted("clustering", loop, "expect")
-noted("listing", record, "list_unreadable")
-noted("telling", record.Metrics, "_append")
-noted("saving", shelf, "put")
+noted("listing", run_folder, "list_unreadable")
+noted("telling", run_folder.Metrics, "_append")
+noted("saving", checkpoint_files, "put")
 noted("publishing", loop, "publish")
 """
 

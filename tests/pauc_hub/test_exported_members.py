@@ -18,7 +18,8 @@ def test_every_public_name_is_there_and_shown(name: str) -> None:
 
 
 def test_lazy_names_are_those_of_their_modules() -> None:
-    from pauc_hub import errors, model
+    from pauc_hub import errors
+    from pauc_hub.inference import model
 
     assert pauc_hub.load is model.load
     assert pauc_hub.Model is model.Model

@@ -13,16 +13,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from pauc_hub.embedding.ranks import Ranks
 from pauc_hub.errors import PaucError, UsageError
-from pauc_hub.runs.ranks import Ranks
 from pauc_hub.training.config import Config
 from pauc_hub.training.data import open_source
 from pauc_hub.training.data.streamed import Streamed
 from pauc_hub.training.data.views import Batch, epoch_batches
-from pauc_hub.training.diagnostics import diagnose
 from pauc_hub.training.distributed import World, join
 from pauc_hub.training.estep import Expectation, all_features, expect
 from pauc_hub.training.interruption import StopRequest
+from pauc_hub.training.monitoring.diagnostics import diagnose
 from pauc_hub.training.mstep import learn
 from pauc_hub.training.state import Training, new_training
 

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from pauc_hub.architectures import NETWORKS
 from pauc_hub.errors import UsageError
+from pauc_hub.models.architectures import NETWORKS
 from pauc_hub.training import config as module
 from pauc_hub.training.config import Config, default_clusters, default_queue, from_mapping, read_config, read_saved
 

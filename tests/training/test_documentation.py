@@ -8,8 +8,9 @@ import tomllib
 from itertools import pairwise
 from pathlib import Path
 
-from pauc_hub.training import config, record, shelf
+from pauc_hub.training import config
 from pauc_hub.training.config import Config, from_mapping
+from pauc_hub.training.run import checkpoint_files, run_folder
 
 PAGE = (Path(__file__).resolve().parents[2] / "docs" / "training.md").read_text()
 
@@ -49,7 +50,7 @@ def test_the_example_of_a_settings_file_is_one() -> None:
 
 
 def test_every_file_of_a_run_is_named() -> None:
-    folders = (f"{record.MODEL}/", f"{record.TENSORBOARD}/", f"{shelf.FOLDER}/")
-    shown = (record.CURVES, record.WANDB)
-    for name in (record.CONFIG, record.METRICS, record.UNREADABLE, *shown, *folders):
+    folders = (f"{run_folder.MODEL}/", f"{run_folder.TENSORBOARD}/", f"{checkpoint_files.FOLDER}/")
+    shown = (run_folder.CURVES, run_folder.WANDB)
+    for name in (run_folder.CONFIG, run_folder.METRICS, run_folder.UNREADABLE, *shown, *folders):
         assert f"| `{name}` |" in PAGE

@@ -10,13 +10,13 @@ from PIL import Image
 from torch.nn import functional as F
 
 from pauc_hub.errors import TrainingFailed
-from pauc_hub.preprocess import Preprocessing
+from pauc_hub.images.preprocessing import Preprocessing
 from pauc_hub.training.config import Config
 from pauc_hub.training.data import open_source
 from pauc_hub.training.data.streamed import Streamed
-from pauc_hub.training.diagnostics import diagnose, spread
-from pauc_hub.training.encoder import Encoder
 from pauc_hub.training.estep import all_features, expect
+from pauc_hub.training.monitoring.diagnostics import diagnose, spread
+from pauc_hub.training.networks.encoder import Encoder
 
 CPU = torch.device("cpu")
 Spoil = Callable[[torch.Tensor, torch.Tensor], tuple[torch.Tensor, torch.Tensor]]

@@ -10,8 +10,8 @@ import pytest
 import torch
 from PIL import Image
 
+from pauc_hub.clustering.kmeans import kmeans
 from pauc_hub.errors import TrainingFailed
-from pauc_hub.kmeans import kmeans
 from pauc_hub.training import machine, rehearsal
 from pauc_hub.training.config import Config
 from pauc_hub.training.data import ImageSource, TwoViews, open_source

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from pauc_hub.device import send
 from pauc_hub.errors import Interrupted
-from pauc_hub.preprocess import LONGEST_ASPECT, Preprocessing
+from pauc_hub.images.preprocessing import LONGEST_ASPECT, Preprocessing
 from pauc_hub.progress import progress_bar
 from pauc_hub.training.data import ImageSource, Loader, TwoViews, size_of
 from pauc_hub.training.data.ahead import fill_ahead

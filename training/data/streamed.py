@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from pauc_hub.preprocess import Preprocessing
+from pauc_hub.images.preprocessing import Preprocessing
 from pauc_hub.training.data import ImageSource, TwoViews
 from pauc_hub.training.data.ahead import empty, fill_ahead, send_ahead
 from pauc_hub.training.data.crops import cut

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from pauc_hub.training.config import Config
-from pauc_hub.training.draws import Purpose, torch_draws
+from pauc_hub.training.rng import Purpose, torch_draws
 
 TRIES = 10  # at a crop that fits the image, as torchvision has it
 LOWEST_ASPECT, HIGHEST_ASPECT = 3 / 4, 4 / 3

@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from pauc_hub.images import KINDS, UnreadableImage, read_image
+from pauc_hub.images.decoding import KINDS, UnreadableImage, read_image
 from pauc_hub.sources import Entry, Source
 
 WriteTar = Callable[..., Path]

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pauc_hub.errors import NoImages, UsageError
-from pauc_hub.images import find_images, readable
+from pauc_hub.images.decoding import find_images, readable
 from pauc_hub.sources import Source, open_source
 
 

@@ -12,7 +12,7 @@ import pytest
 from fsspec.implementations.memory import MemoryFileSystem  # type: ignore[import-untyped]
 
 from pauc_hub.errors import PaucError, UsageError
-from pauc_hub.images import UnreadableImage
+from pauc_hub.images.decoding import UnreadableImage
 from pauc_hub.sources import Entry, Source, open_source
 from pauc_hub.sources.stored import public
 

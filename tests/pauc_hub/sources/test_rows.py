@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from pauc_hub.errors import NoImages, PaucError, UsageError
-from pauc_hub.images import UnreadableImage
+from pauc_hub.images.decoding import UnreadableImage
 from pauc_hub.sources import Entry, Source, open_source
 from pauc_hub.sources.rows import BUFFER, ROWS_TOGETHER, image_column, open_rows
 from pauc_hub.sources.stored import File

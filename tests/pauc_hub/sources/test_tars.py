@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from pauc_hub.errors import UsageError
-from pauc_hub.images import UnreadableImage
+from pauc_hub.images.decoding import UnreadableImage
 from pauc_hub.sources import Entry, Source, open_source
 from pauc_hub.sources.stored import LARGEST
 

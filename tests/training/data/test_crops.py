@@ -13,8 +13,8 @@ from torch import Tensor
 from torchvision.transforms import InterpolationMode, v2
 from torchvision.transforms.v2.functional import resized_crop
 
-from pauc_hub.images import read_with
-from pauc_hub.jpeg import decode
+from pauc_hub.images.decoding import read_with
+from pauc_hub.images.jpeg import decode
 from pauc_hub.training.config import Config
 from pauc_hub.training.data.crops import boxes, cut, cut_batch
 from pauc_hub.training.data.views import ViewDraws, draw_views

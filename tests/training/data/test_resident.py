@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 
 from pauc_hub.errors import Interrupted, TrainingFailed
-from pauc_hub.preprocess import Preprocessing
+from pauc_hub.images.preprocessing import Preprocessing
 from pauc_hub.training.data import ImageSource, Loader, TwoViews, open_source, resident
 from pauc_hub.training.data.resident import Resident, choose_loader
 from pauc_hub.training.data.streamed import Streamed

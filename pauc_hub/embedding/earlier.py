@@ -1,0 +1,93 @@
+"""The table that stands where a run would put its own: whether it is that very one, and what can be taken over."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pauc_hub.embedding.plan import Form, Plan, differences
+from pauc_hub.embedding.update import Row
+from pauc_hub.embedding.workspace import check_start, settle
+from pauc_hub.errors import OutputExists
+from pauc_hub.tables.outputs import read_batches, read_names, read_receipt
+
+
+@dataclass(frozen=True)
+class Earlier:
+    """A table made by the same model from an earlier state of the same source."""
+
+    output: Path
+    receipt: dict[str, Any]
+
+    @property
+    def newest(self) -> float:
+        """When the last changed of its images was changed, in seconds since 1970."""
+        return float(self.receipt["newest"])
+
+    def names(self) -> Iterator[str]:
+        return read_names(self.output)
+
+    def rows(self) -> Iterator[Row]:
+        for batch in read_batches(self.output):
+            yield from map(Row, batch.paths, batch.embeddings, batch.sizes)
+
+
+def check_place(output: Path, *, overwrite: bool) -> None:
+    """Find out before any work whether a run can put its table there, or may find it complete.
+
+    Raises:
+        UsageError, OutputExists, PaucError: as check_start() does.
+    """
+    settle(output)
+    finished = output.exists() and read_receipt(output) is not None
+    check_start(output, overwrite or finished)
+
+
+def find_complete(output: Path, plan: Plan, form: Form, update: bool) -> tuple[int, int] | None:
+    """Images and unreadable ones of the table at `output`, where it is what `plan` would make; None without a table.
+
+    Raises:
+        OutputExists: it is another table; with `update`, None is returned for that.
+    """
+    if not output.exists() or (receipt := read_receipt(output)) is None:
+        return None  # what is no table of ours, check_output() refuses
+    changed = differences(receipt, _described(plan, form))
+    if not changed:
+        return receipt["rows"], receipt["unreadable"]
+    if update:
+        return None
+    raise OutputExists(
+        f"'{output}' exists, with another {changed}. Name another place, or give --overwrite"
+        + (" to embed all, or --update to embed what changed." if _can_update(receipt, plan, form) else ".")
+    )
+
+
+def open_earlier(output: Path, plan: Plan, form: Form) -> Earlier | None:
+    """The table to update; None where there is none yet.
+
+    Raises:
+        OutputExists: it was made otherwise, so that its rows cannot be taken over.
+    """
+    if not output.exists():
+        return None
+    receipt = read_receipt(output)
+    if receipt is None:
+        raise OutputExists(f"'{output}' is no table of `pauc embed` that could be updated. Name another place.")
+    if not _can_update(receipt, plan, form):
+        changed = differences(receipt, _without_images(_described(plan, form)))
+        raise OutputExists(
+            f"'{output}' cannot be updated: it has another {changed}. --overwrite embeds all images anew."
+        )
+    return Earlier(output, receipt)
+
+
+def _described(plan: Plan, form: Form) -> dict[str, Any]:
+    return plan.to_json() | form.to_json()
+
+
+def _without_images(described: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in described.items() if key not in ("images", "list_sha256")}
+
+
+def _can_update(receipt: dict[str, Any], plan: Plan, form: Form) -> bool:
+    return not differences(receipt, _without_images(_described(plan, form)))

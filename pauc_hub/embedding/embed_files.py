@@ -1,0 +1,196 @@
+"""Images to an embedding table, by way of a working folder, so that no stop loses work. N images, D width."""
+
+import time
+from collections.abc import Callable, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+
+import pauc_hub
+from pauc_hub.embedding.earlier import find_complete, open_earlier
+from pauc_hub.embedding.joining import join
+from pauc_hub.embedding.plan import Form, Plan
+from pauc_hub.embedding.shards import Outcomes
+from pauc_hub.embedding.update import Additions
+from pauc_hub.embedding.workspace import Workspace, open_workspace, settle
+from pauc_hub.errors import Interrupted, UsageError
+from pauc_hub.images.decoding import UnreadableImage, read_with
+from pauc_hub.inference.streaming import (
+    BATCHES_AHEAD,
+    Decoded,
+    Encoder,
+    choose_decoder,
+    decode_ahead,
+    finish_in_order,
+    launch,
+    square,
+)
+from pauc_hub.progress import progress_bar
+from pauc_hub.sources import Entry, Source
+from pauc_hub.tables.table import Provenance, Unreadable, errors_path
+
+AS_GIVEN = Form()
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What embed_files did."""
+
+    images: int
+    """Rows of the table."""
+    unreadable: int
+    """Rows of the errors table."""
+    resumed: int
+    """Images of both that were done before: in an earlier sitting, or in the table that was updated."""
+    width: int
+    seconds: float
+    output: Path
+    errors: Path | None
+    """The errors table, where there is one."""
+
+    @property
+    def done_before(self) -> bool:
+        """Whether there was nothing to do."""
+        return self.resumed == self.images + self.unreadable
+
+
+def embed_files(
+    encoder: Encoder,
+    source: Source,
+    output: Path,
+    *,
+    space: str = "backbone",
+    batch_size: int = 64,
+    workers: int | None = None,
+    lanes: int = 1,
+    decoding: str = "exact",
+    form: Form = AS_GIVEN,
+    overwrite: bool = False,
+    restart: bool = False,
+    update: bool = False,
+    part: bool = False,
+    quiet: bool = False,
+) -> Summary:
+    """Write the embedding table of a source, in its order; images that cannot be read go to a table of their own.
+
+    Whatever stops it, the same call goes on where it stopped, and makes the table that it would have made at once.
+    Where that table is there already, it does nothing.
+
+    Args:
+        source: what open_source() gives.
+        output: its suffix says which kind of file; outputs.py has them.
+        workers: threads that decode; one for each core unless given.
+        lanes: batches that go through the network at the same time; share_cores() says how many do well.
+        decoding: `exact`, or `scaled` for large JPEGs at a fraction of their sides, quicker and less exact.
+        form: of the numbers.
+        overwrite: whether a table that is there may be replaced, once the new one is whole.
+        restart: drop what a stopped run has done.
+        update: take over from the table that is there what did not change since, and embed the rest alone.
+        part: of a table that several processes write; it may be empty.
+        quiet: no progress bar.
+
+    Raises:
+        OutputExists, UsageError: the table cannot be written there; nothing was read then.
+        UnfinishedRun: a stopped run for this output was about something else.
+        NoImages: not one image could be read; only the errors table is written.
+        Interrupted: by Ctrl-C; what is done is saved.
+    """
+    started = time.monotonic()
+    whole = Plan(_provenance(encoder, space, decoding, source.root), encoder.width_in(space), *source.listing())
+    form.require_fit(whole)
+    _require_sense(form, overwrite=overwrite, update=update, part=part)
+    settle(output)
+    earlier = open_earlier(output, whole, form) if update else None
+    todo = Additions(source, earlier.names, earlier.newest) if earlier else source
+    plan = Plan(whole.provenance, whole.width, *todo.listing()) if earlier else whole
+    if not overwrite and not (earlier and plan.images) and (counts := find_complete(output, whole, form, update)):
+        return _summary(output, counts, sum(counts), started, form.width(whole))
+    work: Workspace | None = None
+    try:
+        with open_workspace(output, plan, overwrite=overwrite or update, restart=restart) as work:
+            resumed = work.done
+            _embed(encoder, todo, plan.images, work, space, batch_size, workers, lanes, decoding, quiet)
+            done = work.done
+            counts = join(work, whole, form, part=part, source=source, earlier=earlier)
+    except KeyboardInterrupt as stop:
+        raise _interrupted(work.done if work else 0, plan.images) from stop
+    return _summary(output, counts, sum(counts) - done + resumed, started, form.width(whole))
+
+
+def _require_sense(form: Form, *, overwrite: bool, update: bool, part: bool) -> None:
+    if update and overwrite:
+        raise UsageError("--update keeps what --overwrite would make anew: give one of the two.")
+    if part and update:
+        raise UsageError("--update is the work of one process: give it without torchrun.")
+    if part and form.pca:
+        raise UsageError("--pca is the work of one process, since all images share one: leave it out.")
+
+
+def _summary(output: Path, counts: tuple[int, int], resumed: int, started: float, width: int) -> Summary:
+    images, unreadable = counts
+    errors = errors_path(output) if unreadable else None
+    return Summary(images, unreadable, resumed, width, time.monotonic() - started, output, errors)
+
+
+def _interrupted(done: int, images: int | None) -> Interrupted:
+    count = f"{done} images" if images is None else f"{done} of {images} images"
+    return Interrupted(f"interrupted; {count} are done, and the same command goes on from there.")
+
+
+def _embed(
+    encoder: Encoder,
+    source: Source,
+    images: int | None,
+    work: Workspace,
+    space: str,
+    batch_size: int,
+    workers: int | None,
+    lanes: int,
+    decoding: str,
+    quiet: bool,
+) -> None:
+    """Embed what is not done yet; the batches are those of a run that was never stopped where it stopped after one."""
+    decoder, width = choose_decoder(encoder, decoding), encoder.width_in(space)
+
+    def read(entry: Entry) -> tuple[Decoded | Unreadable, float]:
+        try:
+            newest = entry.modified() or 0.0
+        except OSError:
+            newest = 0.0
+        try:
+            return square(entry.name, read_with(decoder, entry.open()), encoder.preprocessing), newest
+        except UnreadableImage as refusal:
+            return Unreadable(entry.name, refusal.kind, refusal.message), newest
+
+    def begin(group: Sequence[tuple[Decoded | Unreadable, float]]) -> Callable[[], Outcomes]:
+        decoded = [result for result, _ in group if isinstance(result, Decoded)]
+        unreadable = [result for result, _ in group if isinstance(result, Unreadable)]
+        finish = launch(encoder, decoded, space) if decoded else lambda: np.empty((0, width), dtype=np.float32)
+        names, newest = [image.name for image in decoded], max(newest for _, newest in group)
+        sizes = np.array([image.size for image in decoded], dtype=np.int32).reshape(-1, 2)
+        return lambda: Outcomes(names, finish(), sizes, unreadable, newest)
+
+    with (
+        progress_bar(images, "embedding", quiet=quiet, done=work.done) as bar,
+        closing(decode_ahead(read, source.entries(work.done), workers, BATCHES_AHEAD * batch_size)) as results,
+    ):
+        groups = iter(lambda: list(islice(results, batch_size)), [])
+        for outcomes in finish_in_order(begin, groups, lanes):
+            work.add(outcomes)
+            bar.advance(outcomes.count)
+    work.save()
+
+
+def _provenance(encoder: Encoder, space: str, decoding: str, root: str) -> Provenance:
+    return Provenance(
+        model=encoder.name,
+        weights_sha256=encoder.weights_sha256,
+        space=space,
+        preprocessing=encoder.preprocessing.to_config() | ({} if decoding == "exact" else {"decoding": decoding}),
+        precision=encoder.precision,
+        root=root,
+        package_version=pauc_hub.__version__,
+    )

@@ -1,0 +1,114 @@
+"""What an earlier table lacks of a folder: images that came or changed since are embedded, the others taken over."""
+
+import hashlib
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
+from heapq import merge
+from itertools import islice
+from operator import attrgetter
+from typing import Generic, NamedTuple, Protocol, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+
+from pauc_hub.embedding.shards import Outcomes
+from pauc_hub.errors import UsageError
+from pauc_hub.sources import Entry, Listing, Source
+
+
+class Row(NamedTuple):
+    """One image's row of a table."""
+
+    path: str
+    embedding: npt.NDArray[np.float32]  # (D,)
+    size: npt.NDArray[np.int32]  # (2,) width, height as seen
+
+
+@dataclass(frozen=True)
+class Additions:
+    """The images of a source that a table of it lacks, or that changed since; itself a source."""
+
+    source: Source
+    names: Callable[[], Iterator[str]]
+    """Of the table's images, in order; asked anew for each pass."""
+    newest: float
+    """When the last changed of the table's images was changed; one that changed later is embedded again."""
+
+    @property
+    def root(self) -> str:
+        return self.source.root
+
+    def listing(self) -> Listing:
+        digest, count = hashlib.sha256(b"additions"), 0
+        for entry in self.entries():
+            digest.update(entry.name.encode() + b"\0")
+            count += 1
+        return Listing(count, digest.hexdigest())
+
+    def entries(self, start: int = 0) -> Iterator[Entry]:
+        return islice(self._entries(), start, None)
+
+    def share(self, rank: int, ranks: int) -> Source:
+        return replace(self, source=self.source.share(rank, ranks))
+
+    def _entries(self) -> Iterator[Entry]:
+        known = _Ahead(_Named(name) for name in self.names())
+        for entry in self.source.entries():
+            if known.find(entry.name) is None or self._changed(entry):
+                yield entry
+
+    def _changed(self, entry: Entry) -> bool:
+        try:
+            modified = entry.modified()
+        except OSError:  # reading it will tell why
+            return True
+        if modified is None:
+            raise UsageError(f"--update goes by when files were changed, which '{self.root}' does not tell.")
+        return modified > self.newest
+
+
+def merged(names: Iterable[str], earlier: Iterable[Row], added: Iterable[Outcomes]) -> Iterator[Row]:
+    """The rows of `names`, in that order: the added ones, and of the others what the earlier table has."""
+    old, new = _Ahead(earlier), _Ahead(outcome for part in added for outcome in _in_order(part))
+    for name in names:
+        row = new.find(name) or old.find(name)
+        if isinstance(row, Row):  # neither, or an unreadable one: it has none
+            yield row
+
+
+def together(rows: Iterator[Row], count: int) -> Iterator[Outcomes]:
+    """Rows joined, `count` at a time."""
+    while group := list(islice(rows, count)):
+        embeddings, sizes = np.stack([row.embedding for row in group]), np.stack([row.size for row in group])
+        yield Outcomes([row.path for row in group], embeddings, sizes, [], 0.0)
+
+
+class _HasPath(Protocol):
+    @property
+    def path(self) -> str: ...
+
+
+class _Named(NamedTuple):
+    path: str
+
+
+Item = TypeVar("Item", bound=_HasPath)
+
+
+class _Ahead(Generic[Item]):
+    """Items in the order of their paths, looked up in that order too."""
+
+    def __init__(self, items: Iterable[Item]) -> None:
+        self._items = iter(items)
+        self._next = next(self._items, None)
+
+    def find(self, path: str) -> Item | None:
+        """The item of that path; what lies before it is dropped."""
+        while self._next is not None and self._next.path < path:
+            self._next = next(self._items, None)
+        return self._next if self._next is not None and self._next.path == path else None
+
+
+def _in_order(part: Outcomes) -> Iterator[_HasPath]:
+    rows = map(Row, part.paths, part.embeddings, part.sizes)
+    return merge(rows, part.unreadable, key=attrgetter("path"))

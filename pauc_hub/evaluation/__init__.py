@@ -1,0 +1,1 @@
+"""How good features are: arrays in, numbers out."""

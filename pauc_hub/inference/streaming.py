@@ -1,0 +1,202 @@
+"""The streaming engine: images are decoded ahead in threads, embedded in batches. N images, S side, D width."""
+
+import os
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
+from functools import partial
+from itertools import islice
+from pathlib import Path
+from typing import NamedTuple, Protocol, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from PIL import Image
+
+from pauc_hub.errors import PaucError, UsageError
+from pauc_hub.images.decoding import UnreadableImage, from_array, read_with, readable, to_rgb
+from pauc_hub.images.jpeg import Pixels, Reduced, decode, decode_reduced
+from pauc_hub.images.preprocessing import Preprocessing
+
+BATCHES_AHEAD = 2  # decoded squares that wait for the network: enough to keep it busy, little memory
+MAX_WORKERS = 32
+DECODINGS = ("exact", "scaled")
+
+ImageSource = str | Path | Image.Image | npt.NDArray[np.generic]
+Picture = Image.Image | Pixels | Reduced
+Decoder = Callable[[Image.Image], Picture]
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+class Encoder(Protocol):
+    """What the engine needs of a model; pauc_hub.Model is one."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def weights_sha256(self) -> str: ...
+    @property
+    def preprocessing(self) -> Preprocessing: ...
+    @property
+    def precision(self) -> str: ...
+    def width_in(self, space: str) -> int:
+        """D of a space; refuses a space that the model does not have."""
+
+    def encode(self, batch: torch.Tensor, space: str) -> torch.Tensor:
+        """(N, S, S, 3) uint8 on any device to (N, D) float32."""
+
+
+class Decoded(NamedTuple):
+    """An image on its way to the network."""
+
+    name: str
+    square: npt.NDArray[np.uint8]  # (S, S, 3)
+    size: tuple[int, int]  # width, height as seen
+
+
+def embed_images(
+    encoder: Encoder,
+    images: Iterable[ImageSource],
+    *,
+    space: str = "backbone",
+    batch_size: int = 64,
+    workers: int | None = None,
+    decoding: str = "exact",
+) -> npt.NDArray[np.float32]:
+    """Embed paths, PIL images and arrays, in their order.
+
+    Args:
+        decoding: as for choose_decoder().
+
+    Returns:
+        (N, D) float32; N may be 0.
+
+    Raises:
+        PaucError: an image cannot be read; the line says which.
+        TypeError: something that is no image; likewise.
+    """
+    decoder = choose_decoder(encoder, decoding)
+
+    def read(numbered: tuple[int, ImageSource]) -> Decoded:
+        index, source = numbered
+        name = f"image {index}" + (f" ('{readable(source)}')" if isinstance(source, str | Path) else "")
+        return square(name, _open(name, source, decoder), encoder.preprocessing)
+
+    parts = [np.empty((0, encoder.width_in(space)), dtype=np.float32)]
+    with closing(decode_ahead(read, enumerate(images), workers, BATCHES_AHEAD * batch_size)) as results:
+        groups = iter(lambda: list(islice(results, batch_size)), [])
+        parts += finish_in_order(lambda group: launch(encoder, group, space), groups)
+    return np.concatenate(parts)
+
+
+def decode_ahead(
+    read: Callable[[Item], Result], items: Iterable[Item], workers: int | None, ahead: int
+) -> Generator[Result]:
+    """Results of `read` in order, worked out by threads that are never more than `ahead` items further.
+
+    Threads suffice: the decoders and the resizing let other threads run meanwhile.
+    """
+    pool = ThreadPoolExecutor(workers or default_workers(), thread_name_prefix="decode")
+    waiting: deque[Future[Result]] = deque()
+    try:
+        for item in items:
+            waiting.append(pool.submit(read, item))
+            if len(waiting) >= ahead:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)
+
+
+def finish_in_order(
+    launch: Callable[[Item], Callable[[], Result]], items: Iterable[Item], lanes: int = 1
+) -> Generator[Result]:
+    """What each launched item comes to, in order; the next ones are under way before one is waited for.
+
+    Args:
+        lanes: how many are launched at the same time, each in a thread of its own.
+    """
+    with closing(decode_ahead(launch, items, workers=lanes, ahead=lanes + 1)) as launched:
+        for finish in launched:
+            yield finish()
+
+
+def default_workers() -> int:
+    """One a core that this process may use."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min(cores, MAX_WORKERS)
+
+
+def choose_decoder(encoder: Encoder, decoding: str = "exact") -> Decoder:
+    """fp32 promises what Pillow gives, to the last bit; bf16 rounds more than a quicker decoder does.
+
+    Args:
+        decoding: `exact`, or `scaled` for large JPEGs at a fraction of their sides, quicker and less exact.
+
+    Raises:
+        UsageError: neither.
+    """
+    if decoding not in DECODINGS:
+        raise UsageError(f"unknown decoding '{decoding}'. Use one of {', '.join(DECODINGS)}.")
+    exact = to_rgb if encoder.precision == "fp32" else decode
+    if decoding == "exact":
+        return exact
+    return partial(decode_reduced, short_side=encoder.preprocessing.short_side, otherwise=exact)
+
+
+def square(name: str, image: Picture, preprocessing: Preprocessing) -> Decoded:
+    """Make a picture ready for the network."""
+    match image:
+        case Image.Image():
+            return Decoded(name, preprocessing.square(image), image.size)
+        case Reduced():
+            return Decoded(name, preprocessing.quick_square(*image), image.size)
+    height, width, _ = image.shape
+    return Decoded(name, preprocessing.quick_square(image), (width, height))
+
+
+def encode(encoder: Encoder, images: Sequence[Decoded], space: str) -> npt.NDArray[np.float32]:
+    """Embed a batch of N > 0 images: (N, D)."""
+    return launch(encoder, images, space)()
+
+
+def launch(encoder: Encoder, images: Sequence[Decoded], space: str) -> Callable[[], npt.NDArray[np.float32]]:
+    """Begin to embed a batch of N > 0 images; a GPU goes on by itself until the (N, D) embeddings are asked for."""
+    batch = torch.from_numpy(np.stack([image.square for image in images]))
+    try:
+        embeddings = encoder.encode(batch, space)
+        if not embeddings.is_cuda:
+            return embeddings.cpu().numpy
+        copied = torch.empty(embeddings.shape, pin_memory=True).copy_(embeddings, non_blocking=True)
+        there = torch.cuda.current_stream(embeddings.device).record_event()
+    except torch.OutOfMemoryError as error:
+        raise PaucError(
+            f"a batch of {len(images)} images does not fit the GPU. Give a smaller --batch-size."
+        ) from error
+
+    def finish() -> npt.NDArray[np.float32]:
+        there.synchronize()
+        return copied.numpy()
+
+    return finish
+
+
+def _open(name: str, source: ImageSource, decoder: Decoder) -> Picture:
+    try:
+        match source:
+            case str() | Path():
+                path = Path(source).expanduser()
+                if path.is_dir():
+                    raise UsageError(f"{name} is a folder, not an image. For folders there is `pauc embed {source}`.")
+                return read_with(decoder, path)
+            case Image.Image():
+                return to_rgb(source)
+            case np.ndarray():
+                return from_array(source)
+    except (UnreadableImage, OSError) as error:  # an OSError where a PIL image is read as late as here
+        raise PaucError(f"{name} cannot be read: {error}.") from error
+    raise TypeError(f"{name} is a {type(source).__name__}, not a path, PIL image or array")

@@ -1,0 +1,1 @@
+"""Architectures, their registration with timm, and model folders."""

@@ -1,0 +1,269 @@
+"""The model folder: weights, prototypes and receipts in files that timm and coreutils read too (architecture.md)."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import safetensors.torch
+import torch
+from safetensors import SafetensorError
+from torch import Tensor
+
+from pauc_hub.errors import ModelFolderError, OutputExists
+from pauc_hub.files.atomic import write_directory
+from pauc_hub.files.checksums import SUMS, expected_sum, format_sums, read_checked, read_sums
+
+FORMAT_VERSION = 1
+CONFIG, WEIGHTS, FACTS, CARD = "config.json", "model.safetensors", "facts.json", "README.md"
+PROJECTOR, PROTOTYPES = "projector.safetensors", "prototypes.safetensors"
+PREPROCESSING_KEYS = frozenset({"input_size", "crop_pct", "crop_mode", "interpolation", "mean", "std"})
+
+
+@dataclass(frozen=True, eq=False)
+class Prototypes:
+    """One clustering of the training images: K prototypes of width D in projection space."""
+
+    centroids: Tensor  # (K, D), rows of unit norm (to 1e-3 where they were stored in half precision)
+    concentrations: Tensor  # (K,) > 0
+    sizes: Tensor  # (K,) int64, members
+    radius: Tensor  # (K,) >= 0, mean distance of the members to the unnormalised centroid
+    parents: Tensor | None = None  # (K,) int64, index into the next coarser clustering; None for the coarsest
+
+    def __post_init__(self) -> None:
+        rows = {"concentrations": self.concentrations, "sizes": self.sizes, "radius": self.radius}
+        if self.parents is not None:
+            rows["parents"] = self.parents
+        if wrong := [name for name, values in rows.items() if values.shape != self.centroids.shape[:1]]:
+            raise ValueError(f"{', '.join(wrong)} must have one entry for each of {len(self.centroids)} prototypes")
+
+
+@dataclass(frozen=True)
+class ModelFolder:
+    """A model folder whose config.json was checked; every other file is checked against its sum when it is read."""
+
+    path: Path
+    config: dict[str, Any]
+    sums: dict[str, str]  # file name to sha256
+
+    @property
+    def architecture(self) -> str:
+        """timm's own name, such as `resnet18`, or ours, such as `pauc_resnet18_cifar`."""
+        return str(self.config["architecture"])
+
+    @property
+    def num_features(self) -> int:
+        """Width of the backbone space."""
+        return int(self.config["num_features"])
+
+    @property
+    def preprocessing_config(self) -> dict[str, Any]:
+        """The pretrained_cfg of timm: input_size, crop_pct, interpolation, mean, std, …"""
+        return dict(self.config["pretrained_cfg"])
+
+    @property
+    def pauc(self) -> dict[str, Any]:
+        """What only this project knows: format_version, objective, dim, clusters, resolution."""
+        return dict(self.config["pauc"])
+
+    @property
+    def weights_sha256(self) -> str:
+        """As SHA256SUMS has it; compared with the file when the backbone is read."""
+        return expected_sum(self.path / WEIGHTS, self.sums)
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """The receipts; empty where there are none."""
+        return _parse_json(self._read(FACTS), self.path / FACTS) if self._has(FACTS) else {}
+
+    def read_backbone(self) -> dict[str, Tensor]:
+        """The backbone's tensors under timm's names, in the precision they were stored in."""
+        return self._read_tensors(WEIGHTS)
+
+    def read_projector(self) -> dict[str, Tensor] | None:
+        """The projection head's tensors, or None where the folder has no head."""
+        return self._read_tensors(PROJECTOR) if self._has(PROJECTOR) else None
+
+    def read_prototypes(self) -> tuple[Prototypes, ...]:
+        """One entry a clustering, in the order they were written; float32 however they were stored."""
+        if not self._has(PROTOTYPES):
+            return ()
+        tensors = {k: v.float() if v.is_floating_point() else v for k, v in self._read_tensors(PROTOTYPES).items()}
+        count = max(1, sum(name.startswith("prototypes.") for name in tensors))  # a file without any is refused
+        try:
+            return tuple(_clustering(tensors, m) for m in range(count))
+        except (KeyError, ValueError) as error:
+            raise ModelFolderError(f"'{self.path / PROTOTYPES}' holds no usable prototypes ({error}).") from error
+
+    def verify(self, *names: str) -> None:
+        """Compare files with their sums, all of them unless some are named; `sha256sum -c` says the same.
+
+        Raises:
+            ModelFolderError: a file is missing, damaged, or has no sum.
+        """
+        for name in names or self.sums:
+            self._read(name)
+
+    def _has(self, name: str) -> bool:
+        return name in self.sums or (self.path / name).exists()
+
+    def _read(self, name: str) -> bytes:
+        return read_checked(self.path / name, self.sums)
+
+    def _read_tensors(self, name: str) -> dict[str, Tensor]:
+        data = self._read(name)
+        try:
+            return safetensors.torch.load(data)
+        except SafetensorError as error:
+            raise ModelFolderError(f"'{self.path / name}' is no safetensors file ({error}).") from error
+
+
+def open_folder(path: Path | str) -> ModelFolder:
+    """Check that `path` is a model folder of this format; its large files are checked when they are read.
+
+    Raises:
+        ModelFolderError: no such folder, a file is missing, config.json is damaged, or the format is another.
+    """
+    path = Path(path).expanduser()
+    if not path.is_dir():
+        raise ModelFolderError(f"'{path}' is no folder. A model folder holds {CONFIG}, {WEIGHTS} and {SUMS}.")
+    if missing := [name for name in (CONFIG, WEIGHTS, SUMS) if not (path / name).is_file()]:
+        raise ModelFolderError(f"'{path}' is no model folder of pauc-hub: it has no {', no '.join(missing)}.")
+    sums = read_sums(path)
+    config = _parse_json(read_checked(path / CONFIG, sums), path / CONFIG)
+    _check_config(config, path / CONFIG)
+    return ModelFolder(path, config, sums)
+
+
+def write_folder(
+    path: Path | str,
+    *,
+    architecture: str,
+    backbone: Mapping[str, Tensor],
+    num_features: int,
+    preprocessing: Mapping[str, Any],
+    pauc: Mapping[str, Any],
+    projector: Mapping[str, Tensor] | None,
+    prototypes: Sequence[Prototypes],
+    facts: Mapping[str, Any],
+    card: str,
+    half: bool,
+    overwrite: bool = False,
+) -> Path:
+    """Write a model folder: there whole, synced to disk, or not at all.
+
+    Args:
+        path: the folder; an empty one may stand there.
+        architecture: timm's own name where it has one, such as `resnet18`: it then loads the folder without us.
+        backbone: exactly timm's own keys, no classifier; timm loads strictly.
+        num_features: width of the backbone space.
+        preprocessing: timm's keys input_size, crop_pct, crop_mode, interpolation, mean, std.
+        pauc: objective, dim, clusters, resolution, and what else only this project knows; JSON.
+        projector: tensors of `Projector`, or None.
+        prototypes: one entry a clustering, coarsest first.
+        facts: the receipts; JSON.
+        card: README.md, rendered from the facts.
+        half: store floating-point numbers in 16 bits.
+        overwrite: replace the model folder that stands there; nothing else is ever replaced.
+
+    Returns:
+        The absolute path.
+
+    Raises:
+        OutputExists: something stands there that may not be replaced.
+        ModelFolderError: `half`, and a number is too large for it.
+        ValueError: a preprocessing key that timm would refuse.
+    """
+    path = Path(path).expanduser().resolve()
+    _refuse_to_replace(path, overwrite)
+    tensors = {WEIGHTS: backbone, PROJECTOR: projector or {}, PROTOTYPES: _flatten(prototypes)}
+    files = {name: _serialise(values, half) for name, values in tensors.items() if values}
+    files[CONFIG] = _to_json(_config(architecture, num_features, preprocessing, pauc))
+    files[FACTS] = _to_json(facts)
+    files[CARD] = card.encode()
+    files[SUMS] = format_sums(files)
+    write_directory(path, files)
+    return path
+
+
+def _refuse_to_replace(path: Path, overwrite: bool) -> None:
+    if not path.exists() or (path.is_dir() and not any(path.iterdir())):
+        return
+    if not overwrite:
+        raise OutputExists(f"'{path}' exists. Name another place, or give --overwrite.")
+    if not all((path / name).is_file() for name in (CONFIG, SUMS)):
+        raise OutputExists(f"'{path}' is no model folder, so it is not overwritten. Name another place.")
+
+
+def _config(architecture: str, width: int, preprocessing: Mapping[str, Any], pauc: Mapping[str, Any]) -> dict[str, Any]:
+    if unknown := sorted(set(preprocessing) - PREPROCESSING_KEYS):
+        raise ValueError(f"timm has no preprocessing key {', '.join(unknown)}")
+    return {
+        "architecture": architecture,
+        "num_classes": 0,
+        "num_features": width,
+        "global_pool": "avg",
+        "pretrained_cfg": {**preprocessing, "num_classes": 0, "first_conv": "conv1", "classifier": "fc"},
+        "pauc": {"format_version": FORMAT_VERSION, **pauc},
+    }
+
+
+def _check_config(config: dict[str, Any], path: Path) -> None:
+    expected = {"architecture": str, "num_features": int, "pretrained_cfg": dict, "pauc": dict}
+    if wrong := [key for key, kind in expected.items() if not isinstance(config.get(key), kind)]:
+        raise ModelFolderError(f"'{path}' has no usable {', '.join(wrong)}. Was it written by pauc-hub?")
+    if (version := config["pauc"].get("format_version")) != FORMAT_VERSION:
+        raise ModelFolderError(
+            f"'{path}' is of format {version}, but this pauc-hub reads {FORMAT_VERSION}. Upgrade it."
+        )
+
+
+def _flatten(prototypes: Sequence[Prototypes]) -> dict[str, Tensor]:
+    tensors: dict[str, Tensor] = {}
+    for m, clustering in enumerate(prototypes):
+        tensors[f"prototypes.{m}"] = clustering.centroids
+        tensors[f"concentrations.{m}"] = clustering.concentrations
+        tensors[f"sizes.{m}"] = clustering.sizes
+        tensors[f"radius.{m}"] = clustering.radius
+        if clustering.parents is not None:
+            tensors[f"parents.{m}"] = clustering.parents
+    return tensors
+
+
+def _clustering(tensors: Mapping[str, Tensor], m: int) -> Prototypes:
+    return Prototypes(
+        centroids=tensors[f"prototypes.{m}"],
+        concentrations=tensors[f"concentrations.{m}"],
+        sizes=tensors[f"sizes.{m}"],
+        radius=tensors[f"radius.{m}"],
+        parents=tensors.get(f"parents.{m}"),
+    )
+
+
+def _serialise(tensors: Mapping[str, Tensor], half: bool) -> bytes:
+    stored = {name: _storable(name, tensor, half) for name, tensor in tensors.items()}
+    return safetensors.torch.save(stored, metadata={"format": "pt"})  # transformers refuses files that do not say so
+
+
+def _storable(name: str, tensor: Tensor, half: bool) -> Tensor:
+    tensor = tensor.detach().cpu().contiguous()
+    if not half or not tensor.is_floating_point():
+        return tensor
+    if (largest := tensor.abs().max().item()) > torch.finfo(torch.float16).max:
+        raise ModelFolderError(f"{name} reaches {largest:.3g}, too large for 16 bits. Write it in full precision.")
+    return tensor.half()
+
+
+def _to_json(value: Mapping[str, Any]) -> bytes:
+    return (json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode()
+
+
+def _parse_json(data: bytes, path: Path) -> dict[str, Any]:
+    try:
+        value = json.loads(data)
+    except ValueError as error:  # what is not UTF-8 as well
+        raise ModelFolderError(f"'{path}' is not JSON ({error}).") from error
+    if not isinstance(value, dict):
+        raise ModelFolderError(f"'{path}' is not a JSON object but a {type(value).__name__}.")
+    return value

@@ -1,0 +1,126 @@
+"""What a run tells of itself: metrics.jsonl, the boards that are there, a word when something goes wrong, curves."""
+
+import resource
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from functools import partial
+from pathlib import Path
+
+import torch
+
+from pauc_hub.errors import TrainingFailed
+from pauc_hub.training.config import Config
+from pauc_hub.training.monitoring.boards import BoardLost, open_boards, refuse_absent_wandb
+from pauc_hub.training.monitoring.checks import findings
+from pauc_hub.training.monitoring.curves import drawn
+from pauc_hub.training.monitoring.finding import Finding
+from pauc_hub.training.monitoring.history import History, Line, read_history, read_lines
+from pauc_hub.training.monitoring.labelled import Labelled, knn_accuracy, open_labelled
+from pauc_hub.training.run import run_folder
+from pauc_hub.training.state import Training
+
+
+class Log:
+    """What the loop writes to; of several processes that share a run, the first one's alone writes and looks."""
+
+    def __init__(self, state: Training, wandb: str | None) -> None:
+        """Go on where `state` stands; later lines, of work that was not saved, are dropped.
+
+        Args:
+            wandb: the project, where wandb is to be told too.
+        """
+        self._state, first = state, state.world.first
+        self._metrics = run_folder.Metrics(state.run, state.epoch, state.step, written=first)
+        lines = read_lines(state.run)
+        self._epochs = [line for line in lines if not line["step"]]
+        boards = partial(open_boards, state.run, state.steps, lines, state.config, wandb, quiet=state.quiet)
+        self._boards, self._labelled = (boards(), _labelled(state.config)) if first else ([], None)
+        self._known = set(self._findings())
+
+    def write_step(self, epoch: int, step: int, values: dict[str, float]) -> None:
+        """`step` steps of epoch `epoch` are done."""
+        self._metrics.write_step(epoch, step, values)
+        self._show({"epoch": epoch, "step": step} | values)
+
+    def write_epoch(self, epoch: int, values: dict[str, float]) -> dict[str, float]:
+        """The epoch before `epoch` is over; returns its line, with the means of its steps' lines."""
+        line = self._metrics.write_epoch(epoch, values | peak_memory(self._state.device))
+        self._show(line)
+        self._epochs.append(line)
+        self._warn()
+        return line
+
+    def knn(self) -> dict[str, float]:
+        """The score on the labelled images after the running epoch, where it is due."""
+        state, labelled = self._state, self._labelled
+        if labelled is None or not labelled.is_due(state.epoch + 1, state.config.epochs, len(state.source)):
+            return {}
+        score = knn_accuracy(labelled, state)
+        return {} if score is None else {"knn": score}
+
+    def write_failure(self, message: str) -> None:
+        """The run ends with an error."""
+        self._metrics.write_failure(self._state.epoch, self._state.step, message)
+
+    def close(self) -> None:
+        for board in self._boards:
+            with suppress(OSError, BoardLost):
+                board.close()
+
+    def _show(self, line: Line) -> None:
+        for board in list(self._boards):
+            try:
+                board.show(line)
+            except (OSError, BoardLost) as error:  # no reason to end a run
+                self._boards.remove(board)
+                self._say(f"{type(board).__name__} is told no more: {error}")
+
+    def _warn(self) -> None:
+        """Of what is wrong and was not before."""
+        found = self._findings()
+        for name, finding in found.items():
+            if name not in self._known:
+                self._say(f"{name}: {finding.said} ({finding.evidence}). `pauc doctor {self._state.run}` tells more.")
+        self._known |= found.keys()
+
+    def _findings(self) -> dict[str, Finding]:
+        history = History(self._state.config, self._state.steps, (), self._epochs)
+        return {finding.name: finding for finding in findings(history)}
+
+    def _say(self, text: str) -> None:
+        if not self._state.quiet:
+            print(f"warning: {text}", file=sys.stderr)
+
+
+@contextmanager
+def watching(state: Training, wandb: str | None) -> Iterator[Log]:
+    """A log that is closed at the end, notes the error that the run ends with, and draws the curves of a whole one."""
+    log = Log(state, wandb)
+    try:
+        yield log
+        if state.world.first:
+            drawn(read_history(state.run), state.run / run_folder.CURVES)
+    except TrainingFailed as failure:
+        log.write_failure(str(failure))
+        raise
+    finally:
+        log.close()
+
+
+def refuse_unwatchable(config: Config, wandb: str | None) -> None:
+    """Raise UsageError, before a run begins, where labelled images or wandb are asked for and cannot be had."""
+    refuse_absent_wandb(wandb)
+    _labelled(config)
+
+
+def _labelled(config: Config) -> Labelled | None:
+    return open_labelled(Path(config.labelled)) if config.labelled else None
+
+
+def peak_memory(device: torch.device) -> dict[str, float]:
+    """In GiB, of this process and, where it trains on one, of the GPU."""
+    found = {"memory_gib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20}
+    if device.type == "cuda":
+        found["gpu_memory_gib"] = torch.cuda.max_memory_reserved(device) / 2**30
+    return found

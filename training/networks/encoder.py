@@ -1,0 +1,163 @@
+"""Encoder, its momentum twin and the queue of past keys (method.md §5). N batch, D projection width, R queue."""
+
+import copy
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from functools import partial
+from itertools import pairwise
+from typing import cast
+
+import timm
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.optim.swa_utils import get_ema_multi_avg_fn
+from torch.utils.checkpoint import checkpoint
+
+from pauc_hub.device import send
+from pauc_hub.models.projector import Projector
+from pauc_hub.training.distributed import ALONE, World
+from pauc_hub.training.networks.convolutions import quickened
+from pauc_hub.training.networks.norms import GroupedBatchNorm, group_count, joined_statistics
+
+
+class Encoder(nn.Module):
+    """A timm backbone without classifier and a projection head: images (N, 3, S, S) to unit rows (N, D), float32."""
+
+    def __init__(self, architecture: str, dim: int, group: int = sys.maxsize) -> None:
+        """`group`: images that share batch statistics in training; whole batches unless given."""
+        super().__init__()
+        norm = partial(GroupedBatchNorm, group=group)
+        self.backbone = quickened(timm.create_model(architecture, num_classes=0, norm_layer=norm))
+        self.width = cast(int, self.backbone.num_features)
+        self.projector = Projector(self.width, dim)
+
+    def forward(self, images: Tensor) -> Tensor:
+        projected: Tensor = self.projector(self.backbone(images))
+        return projected
+
+
+class Queue(nn.Module):
+    """The last R keys, unit rows; random directions until it has been filled once."""
+
+    rows: Tensor
+    position: Tensor
+
+    def __init__(self, length: int, dim: int) -> None:
+        super().__init__()
+        self.register_buffer("rows", F.normalize(torch.randn(length, dim), dim=1))
+        self.register_buffer("position", torch.zeros((), dtype=torch.int64))
+
+    def push(self, keys: Tensor) -> None:
+        """Replace the oldest rows."""
+        slots = (self.position + torch.arange(len(keys), device=self.rows.device)) % len(self.rows)
+        self.rows[slots] = keys.detach()
+        self.position.add_(len(keys)).remainder_(len(self.rows))
+
+
+class MomentumPair(nn.Module):
+    """The encoder that learns (`query`), the slow copy that makes keys and prototypes (`key`), and the queue."""
+
+    def __init__(
+        self,
+        architecture: str,
+        dim: int,
+        queue: int,
+        group: int,
+        parts: int = 1,
+        *,
+        compiled: bool = False,
+        world: World = ALONE,
+    ) -> None:
+        """A pair of equal encoders.
+
+        Args:
+            group: images that share batch statistics, see `keys`.
+            parts: in which a batch's gradient is worked out, see `queries`.
+            compiled: let torch.compile make faster code of the encoders, in the first step.
+            world: the processes that share each batch.
+        """
+        super().__init__()
+        self.query = Encoder(architecture, dim, group)
+        self.key = copy.deepcopy(self.query).requires_grad_(False)
+        self.queue = Queue(queue, dim)
+        self.group, self.parts, self.world = group, parts, world
+        self.encode: Callable[[Encoder, Tensor], Tensor] = torch.compile(_encode) if compiled else _encode
+        for layer in _norms(self.key):  # its running statistics follow the query encoder's, not its own batches
+            layer.momentum = 0.0
+
+    def queries(self, images: Tensor) -> Tensor:
+        """(N, D) of all processes, with gradient, in batch-norm groups of neighbours. `images` are this process's.
+
+        In several parts, the activations of one alone are in memory at any time: none is kept for the backward pass,
+        which makes those of each part anew, at the cost of another forward pass. The numbers are the same, whatever
+        loss of the whole batch follows.
+        """
+        with joined_statistics(self.query, group_count(len(images), self.group), self.world):
+            if self.parts == 1:
+                q = self.encode(self.query, images)
+            else:
+                q = torch.cat([self._queries_twice(part) for part in self._divided(images)])
+        return self.world.gather_with_gradient(q, len(images) * self.world.size)
+
+    def _queries_twice(self, images: Tensor) -> Tensor:
+        def contexts() -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
+            return nullcontext(), _statistics_at_rest(self.query)  # the first time, and when it is done anew
+
+        return checkpoint(
+            self.encode, self.query, images, use_reentrant=False, preserve_rng_state=False, context_fn=contexts
+        )
+
+    @torch.no_grad()
+    def keys(self, images: Tensor, generator: torch.Generator) -> Tensor:
+        """(N, D) of all processes, without gradient, in batch-norm groups of another permutation.
+
+        With shared statistics the encoder could match a query and its key by their batch mates (method.md §5).
+        """
+        count = len(images) * self.world.size
+        order = torch.randperm(count, generator=generator)
+        shuffled = self.world.shuffle(images.permute(0, 2, 3, 1), order).permute(0, 3, 1, 2)  # channels stay last
+        keys = torch.cat([self.encode(self.key, part) for part in self._divided(shuffled)])
+        return self.world.gather(keys, count)[send(order.argsort(), keys.device)]
+
+    def _divided(self, images: Tensor) -> list[Tensor]:
+        """Neighbouring groups together, as equal in number as can be."""
+        groups = images.tensor_split(group_count(len(images), self.group))
+        edges = [part * len(groups) // self.parts for part in range(self.parts + 1)]
+        sizes = [sum(map(len, groups[start:end])) for start, end in pairwise(edges)]
+        return list(torch.split(images, sizes))
+
+    @torch.no_grad()
+    def follow(self, momentum: float) -> None:
+        """Move the key encoder towards the query encoder: weights and batch-norm statistics alike."""
+        average = get_ema_multi_avg_fn(momentum)  # type: ignore[no-untyped-call]  # a GPU does all tensors in one kernel
+        average(list(_state(self.key)), list(_state(self.query)), 0)
+
+
+def _encode(encoder: Encoder, images: Tensor) -> Tensor:
+    rows: Tensor = encoder(images)
+    return rows
+
+
+def _state(encoder: Encoder) -> Iterator[Tensor]:
+    yield from encoder.parameters()
+    yield from (buffer for buffer in encoder.buffers() if buffer.is_floating_point())
+
+
+def _norms(encoder: Encoder) -> Iterator[nn.BatchNorm2d]:
+    return (layer for layer in encoder.modules() if isinstance(layer, nn.BatchNorm2d))
+
+
+@contextmanager
+def _statistics_at_rest(encoder: Encoder) -> Iterator[None]:
+    """What passes leaves the running statistics as they are."""
+    layers = list(_norms(encoder))
+    momenta = [layer.momentum for layer in layers]
+    for layer in layers:
+        layer.momentum = 0.0
+    try:
+        yield
+    finally:
+        for layer, momentum in zip(layers, momenta, strict=True):
+            layer.momentum = momentum

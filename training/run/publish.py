@@ -1,0 +1,101 @@
+"""The end of a run: momentum encoder, prototypes and receipts as a model folder."""
+
+import copy
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from pauc_hub.images.preprocessing import Preprocessing
+from pauc_hub.models.card import render
+from pauc_hub.models.folder import write_folder
+from pauc_hub.training.config import Config
+from pauc_hub.training.data import ImageSource
+from pauc_hub.training.estep import Expectation
+from pauc_hub.training.networks.encoder import Encoder
+from pauc_hub.training.run import receipts
+
+HARMLESS = 0.9999  # least cosine of fp16 weights' features to fp32's for the weights to be stored in fp16
+
+
+@dataclass(frozen=True)
+class Finished:
+    """All that a model folder is made of.
+
+    Attributes:
+        sample: (n, S, S, 3) uint8, a few of the images, on the encoder's device: to see what rounding does.
+        seconds: spent training, over all sittings.
+        command: what was typed.
+    """
+
+    encoder: Encoder
+    expectation: Expectation
+    sample: Tensor
+    source: ImageSource
+    preprocessing: Preprocessing
+    config: Config
+    seconds: float
+    command: str
+
+
+def publish(finished: Finished, path: Path) -> Path:
+    """Write the model folder, replacing one of an earlier sitting; returns its path."""
+    config, encoder = finished.config, finished.encoder.eval()
+    cosine = rounding_cosine(encoder, finished.preprocessing.normalise(finished.sample))
+    facts = _facts(finished, path.parent.name) | {"fp16_least_cosine": round(cosine, 6)}
+    write_folder(
+        path,
+        architecture=config.architecture,
+        backbone=encoder.backbone.state_dict(),
+        num_features=encoder.width,
+        preprocessing=finished.preprocessing.to_config(),
+        pauc={
+            "objective": config.objective,
+            "dim": config.dim,
+            "clusters": list(config.clusters or ()),
+            "resolution": config.size,
+        },
+        projector=encoder.projector.state_dict(),
+        prototypes=finished.expectation.prototypes,
+        facts=facts,
+        card=render(facts),
+        half=cosine >= HARMLESS,
+        overwrite=True,
+    )
+    return path  # as it was given; write_folder makes it absolute
+
+
+@torch.no_grad()
+def rounding_cosine(encoder: Encoder, images: Tensor) -> float:
+    """Least cosine between the backbone's features with fp32 weights and with the same rounded to fp16 and back.
+
+    Args:
+        images: (n, 3, S, S) normalised.
+    """
+    rounded = copy.deepcopy(encoder.backbone).half().float()
+    exact, other = encoder.backbone(images), rounded(images)
+    return float(F.cosine_similarity(exact, other, dim=1).min())
+
+
+def _facts(finished: Finished, name: str) -> dict[str, Any]:
+    return {
+        "name": name,
+        "architecture": finished.config.architecture,
+        "command": finished.command,
+        "commit": receipts.commit(),
+        "config": finished.config.to_json() | {"labelled": Path(finished.config.labelled).name},
+        "data": {
+            "name": Path(finished.source.root).name,
+            "images": len(finished.source),
+            "unreadable": len(finished.source.unreadable),
+            "list_sha256": finished.source.fingerprint(),
+        },
+        "hardware": receipts.hardware(finished.sample.device),
+        "versions": receipts.versions(),
+        "seconds": round(finished.seconds, 1),
+        "epochs": finished.config.epochs,
+        "scores": [],
+    }

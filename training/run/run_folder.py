@@ -1,0 +1,205 @@
+"""The folder of a run: config.json, metrics.jsonl, what shows it, checkpoints, and the model folder at the end."""
+
+import contextlib
+import json
+import math
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from pauc_hub.errors import OutputExists, TrainingFailed, UsageError
+from pauc_hub.files.atomic import leftovers, remove, replacing, sync
+from pauc_hub.files.locks import locked
+from pauc_hub.training.config import Config, read_saved
+from pauc_hub.training.run import checkpoint, checkpoint_files
+from pauc_hub.training.run.checkpoint import Place
+
+CONFIG, METRICS, UNREADABLE, MODEL = "config.json", "metrics.jsonl", "unreadable.txt", "model"
+CURVES, WANDB = "curves.png", "wandb_id.txt"
+TENSORBOARD, EVENTS = "tensorboard", "events.out.tfevents.*"  # a folder, and what in it is ours
+OWN = (CONFIG, METRICS, UNREADABLE, CURVES, WANDB, MODEL)
+FAILED = "failed"  # in the last line of metrics.jsonl, where a run ended with an error
+
+
+@contextlib.contextmanager
+def open_run(
+    run: Path, config: Config, images: str, *, resume: bool, overwrite: bool, restarted: bool, quiet: bool
+) -> Iterator[Place | None]:
+    """The folder of a run, for this process alone, and the place where it goes on; None where it begins.
+
+    What killed processes left half done is removed.
+
+    Args:
+        images: fingerprint of the images at hand.
+        restarted: the command was given before, and its processes ended; what it has begun goes on from its checkpoint.
+
+    Raises:
+        OutputExists, UsageError: as `begin` and `checkpoint.read_place` do, or a finished run has lost its checkpoints.
+        PaucError: another process is at it.
+    """
+    goes_on = resume or (restarted and (run / CONFIG).exists() and saved_config(run) == config)
+    if not goes_on:
+        _make(run)
+    with locked(run, f"another process is training into '{run}'. Wait for it, or give another -o."):
+        if not goes_on:
+            begin(run, config, overwrite)
+        elif (run / MODEL).exists() and not checkpoint_files.standing(run):
+            raise UsageError(
+                f"nothing to resume: '{run}' is finished, and its checkpoints are gone. Start anew with --overwrite."
+            )
+        with contextlib.suppress(OSError):  # a folder that cannot be written to is told of by whoever writes
+            for path in [other for name in OWN for other in leftovers(run / name)]:
+                remove(path)
+        yield checkpoint.read_place(run, images, quiet=quiet) if goes_on else None
+
+
+def begin(run: Path, config: Config, overwrite: bool) -> None:
+    """Make the folder and write the config into it, which is what makes it a run: there whole or not at all.
+
+    Raises:
+        OutputExists: a run stands there; nothing was touched.
+        UsageError: the folder cannot be made.
+    """
+    if not overwrite:
+        refuse_standing(run)
+    _make(run)
+    with _refused(run):
+        for path in _standing(run):  # the config first: without it nothing here is taken for a run
+            remove(path)
+        checkpoint_files.clear(run)
+        sync(run)  # so that no power cut leaves the new config with old checkpoints
+        with replacing(run / CONFIG) as file:
+            file.write((json.dumps(config.to_json(), indent=2) + "\n").encode())
+
+
+def _make(run: Path) -> None:
+    with _refused(run):
+        run.mkdir(parents=True, exist_ok=True)
+
+
+@contextlib.contextmanager
+def _refused(run: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise UsageError(f"the run cannot be written to '{run}': {error.strerror}. Give another -o.") from error
+
+
+def saved_config(run: Path) -> Config:
+    """The config that a run was started with.
+
+    Raises:
+        UsageError: there is no run.
+    """
+    path = run / CONFIG
+    if path.exists():
+        return read_saved(path)
+    if _standing(run):
+        raise UsageError(f"nothing to resume: '{run}' has lost its {CONFIG}. Start anew with --overwrite.")
+    raise UsageError(f"nothing to resume: '{run}' holds no run. Start without --resume.")
+
+
+def refuse_standing(run: Path) -> None:
+    """Leave a run that is there alone.
+
+    Raises:
+        OutputExists: a run stands there.
+    """
+    if _standing(run):
+        raise OutputExists(
+            f"'{run}' already holds a run. Go on with --resume, start anew with --overwrite, or give another -o."
+        )
+
+
+def _standing(run: Path) -> list[Path]:
+    """What a run in this folder has left."""
+    own = [run / name for name in OWN if (run / name).exists()]
+    return [*own, *(run / TENSORBOARD).glob(EVENTS), *checkpoint_files.standing(run)]
+
+
+class Metrics:
+    """metrics.jsonl: a line every few steps and one an epoch, in the order of the run."""
+
+    def __init__(self, run: Path, epoch: int, step: int, *, written: bool = True) -> None:
+        """Go on after (epoch, step): lines past it, of work that was not saved, are dropped.
+
+        Args:
+            written: by this process; of several the first alone writes.
+        """
+        self.path, self._lines, self._written = run / METRICS, list[dict[str, float]](), written
+        if not written:
+            return
+        lines = self.path.read_text(encoding="utf-8", errors="replace").splitlines() if self.path.exists() else []
+        kept = [line for line in lines if _place(line) <= (epoch, step)]
+        self._replace("".join(f"{line}\n" for line in kept))
+        self._lines = [values for values in map(json.loads, kept) if values["epoch"] == epoch and values["step"] > 0]
+
+    def write_step(self, epoch: int, step: int, values: dict[str, float]) -> None:
+        """`step` steps of epoch `epoch` are done."""
+        self._lines.append(values)
+        self._append({"epoch": epoch, "step": step} | values)
+
+    def write_epoch(self, epoch: int, values: dict[str, float]) -> dict[str, float]:
+        """The epoch before `epoch` is over; returns its line: its steps' means, the last rate, and `values`."""
+        last = self._lines[-1] if self._lines else {}
+        terms = [name for name in last if name not in ("epoch", "step", "lr")]
+        means = {name: sum(line[name] for line in self._lines) / len(self._lines) for name in terms}
+        rate = {name: last[name] for name in last if name == "lr"}
+        self._lines = []
+        line = {"epoch": epoch, "step": 0} | means | rate | values
+        self._append(line)
+        return line
+
+    def write_failure(self, epoch: int, step: int, message: str) -> None:
+        """The run ends here; the line is dropped when it goes on."""
+        with contextlib.suppress(TrainingFailed):  # a full disk may be what it ends of
+            self._append({"epoch": epoch, "step": step, FAILED: message})
+
+    def _append(self, values: Mapping[str, Any]) -> None:
+        # JSON has no word for what is not finite
+        told = {name: None if isinstance(v, float) and not math.isfinite(v) else v for name, v in values.items()}
+        if self._written:
+            with explained(self.path), self.path.open("a", encoding="utf-8") as file:
+                file.write(json.dumps(told, allow_nan=False) + "\n")
+
+    def _replace(self, text: str) -> None:
+        with explained(self.path), replacing(self.path) as file:
+            file.write(text.encode())
+
+
+def sync_metrics(run: Path) -> None:
+    """Before a checkpoint is written, so that no power cut leaves one that is ahead of them."""
+    path = run / METRICS
+    if path.exists():
+        with explained(path):
+            sync(path)
+
+
+@contextlib.contextmanager
+def explained(path: Path) -> Iterator[None]:
+    """Say in one line which file of a run could not be written, and that the run can go on."""
+    try:
+        yield
+    except OSError as error:
+        raise TrainingFailed(
+            f"'{path}' could not be written ({error.strerror}). What was saved before still stands: --resume."
+        ) from error
+
+
+def _place(line: str) -> tuple[int, int]:
+    try:
+        values = json.loads(line)
+        return (2**62, 0) if FAILED in values else (values["epoch"], values["step"])
+    except (ValueError, KeyError, TypeError):  # the last line of a killed run may be cut short
+        return (2**62, 0)
+
+
+def list_unreadable(run: Path, unreadable: dict[int, str], names: list[str]) -> None:
+    """Names and reasons of the images that could not be read, one a line; no file where there are none."""
+    path = run / UNREADABLE
+    if not unreadable:
+        path.unlink(missing_ok=True)
+        return
+    rows = [f"{names[index]}\t{reason}".replace("\n", "\\n") for index, reason in sorted(unreadable.items())]
+    with explained(path), replacing(path) as file:
+        file.write("".join(f"{row}\n" for row in rows).encode(errors="backslashreplace"))
