@@ -17,8 +17,9 @@ import pytest
 import torch
 from PIL import Image
 
+from pauc_hub.clustering.prototypes import Prototypes
 from pauc_hub.images.preprocessing import Preprocessing
-from pauc_hub.models.folder import Prototypes, write_folder
+from pauc_hub.models.folder import write_folder
 from pauc_hub.models.projector import Projector
 
 signal.signal(signal.SIGINT, signal.default_int_handler)  # shells ignore it for what they start in the background

@@ -8,10 +8,9 @@ import torch
 from torch import Tensor
 
 from pauc_hub.clustering.kmeans import kmeans
-from pauc_hub.clustering.prototypes import describe_clusters
+from pauc_hub.clustering.prototypes import Prototypes, describe_clusters
 from pauc_hub.device import autocast
 from pauc_hub.errors import TrainingFailed
-from pauc_hub.models.folder import Prototypes
 from pauc_hub.training.config import Config
 from pauc_hub.training.data import Loader
 from pauc_hub.training.distributed import ALONE, World

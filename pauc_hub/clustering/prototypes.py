@@ -3,16 +3,35 @@
 N points, K clusters, D width.
 """
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from pauc_hub.clustering.kmeans import ALONE, Clustering, Collective, cluster_means, cluster_sums
 from pauc_hub.errors import TrainingFailed
-from pauc_hub.models.folder import Prototypes
 
 ROUNDING = 1e-6  # of unit rows in float32: below it distances are noise
 SMOOTHING = 10.0  # alpha of PCL: keeps small clusters from looking concentrated
+
+
+@dataclass(frozen=True, eq=False)
+class Prototypes:
+    """One clustering of the training images: K prototypes of width D in projection space."""
+
+    centroids: Tensor  # (K, D), rows of unit norm (to 1e-3 where they were stored in half precision)
+    concentrations: Tensor  # (K,) > 0
+    sizes: Tensor  # (K,) int64, members
+    radius: Tensor  # (K,) >= 0, mean distance of the members to the unnormalised centroid
+    parents: Tensor | None = None  # (K,) int64, index into the next coarser clustering; None for the coarsest
+
+    def __post_init__(self) -> None:
+        rows = {"concentrations": self.concentrations, "sizes": self.sizes, "radius": self.radius}
+        if self.parents is not None:
+            rows["parents"] = self.parents
+        if wrong := [name for name, values in rows.items() if values.shape != self.centroids.shape[:1]]:
+            raise ValueError(f"{', '.join(wrong)} must have one entry for each of {len(self.centroids)} prototypes")
 
 
 def concentration(distance_sums: Tensor, sizes: Tensor, temperature: float) -> Tensor:

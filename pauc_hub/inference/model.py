@@ -13,6 +13,7 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
+from pauc_hub.clustering.prototypes import Prototypes
 from pauc_hub.device import autocast, choose_device, choose_precision, send
 from pauc_hub.errors import ModelFolderError, UsageError
 from pauc_hub.images.preprocessing import Preprocessing
@@ -23,7 +24,7 @@ from pauc_hub.inference.openvino_network import OpenVinoNetwork
 from pauc_hub.inference.streaming import ImageSource, embed_images
 from pauc_hub.models.architectures import NETWORKS
 from pauc_hub.models.catalog import locate
-from pauc_hub.models.folder import ModelFolder, Prototypes, open_folder
+from pauc_hub.models.folder import ModelFolder, open_folder
 from pauc_hub.models.projector import Projector
 from pauc_hub.models.registration import import_timm
 

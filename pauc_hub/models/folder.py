@@ -11,6 +11,7 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor
 
+from pauc_hub.clustering.prototypes import Prototypes
 from pauc_hub.errors import ModelFolderError, OutputExists
 from pauc_hub.files.atomic import write_directory
 from pauc_hub.files.checksums import SUMS, expected_sum, format_sums, read_checked, read_sums
@@ -19,24 +20,6 @@ FORMAT_VERSION = 1
 CONFIG, WEIGHTS, FACTS, CARD = "config.json", "model.safetensors", "facts.json", "README.md"
 PROJECTOR, PROTOTYPES = "projector.safetensors", "prototypes.safetensors"
 PREPROCESSING_KEYS = frozenset({"input_size", "crop_pct", "crop_mode", "interpolation", "mean", "std"})
-
-
-@dataclass(frozen=True, eq=False)
-class Prototypes:
-    """One clustering of the training images: K prototypes of width D in projection space."""
-
-    centroids: Tensor  # (K, D), rows of unit norm (to 1e-3 where they were stored in half precision)
-    concentrations: Tensor  # (K,) > 0
-    sizes: Tensor  # (K,) int64, members
-    radius: Tensor  # (K,) >= 0, mean distance of the members to the unnormalised centroid
-    parents: Tensor | None = None  # (K,) int64, index into the next coarser clustering; None for the coarsest
-
-    def __post_init__(self) -> None:
-        rows = {"concentrations": self.concentrations, "sizes": self.sizes, "radius": self.radius}
-        if self.parents is not None:
-            rows["parents"] = self.parents
-        if wrong := [name for name, values in rows.items() if values.shape != self.centroids.shape[:1]]:
-            raise ValueError(f"{', '.join(wrong)} must have one entry for each of {len(self.centroids)} prototypes")
 
 
 @dataclass(frozen=True)

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from pauc_hub.clustering.prototypes import Prototypes
 from pauc_hub.images.decoding import ImageFile
-from pauc_hub.models.folder import Prototypes
 from pauc_hub.training import objectives
 from pauc_hub.training.config import Config
 from pauc_hub.training.data import ImageSource, TwoViews

@@ -13,8 +13,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from pauc_hub.clustering.prototypes import Prototypes
 from pauc_hub.errors import TrainingFailed, UsageError
-from pauc_hub.models.folder import Prototypes
 from pauc_hub.training.estep import Expectation
 from pauc_hub.training.networks.encoder import MomentumPair
 from pauc_hub.training.run import checkpoint_files

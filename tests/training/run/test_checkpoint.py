@@ -8,8 +8,8 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
+from pauc_hub.clustering.prototypes import Prototypes
 from pauc_hub.errors import TrainingFailed, UsageError
-from pauc_hub.models.folder import Prototypes
 from pauc_hub.training.config import OPTIMISERS, Config
 from pauc_hub.training.estep import Expectation
 from pauc_hub.training.networks.encoder import MomentumPair
