@@ -38,13 +38,14 @@ def embed(
 ) -> None:
     """Turn images into a table of embeddings; given again, a stopped run goes on, and a finished one is left alone."""
     from pauc_hub.embedding.earlier import check_place
-    from pauc_hub.embedding.ranks import Ranks
+    from pauc_hub.embedding.parts import part_of, share
     from pauc_hub.models.catalog import locate
+    from pauc_hub.processes import Ranks
     from pauc_hub.sources import open_source
     from pauc_hub.tables.table import table_of
 
     ranks, folder = Ranks.from_environment(), locate(model)
-    source, table = ranks.share(open_source(images)), ranks.place(table_of(images, output))
+    source, table = share(open_source(images), ranks), part_of(table_of(images, output), ranks)
     check_place(table, overwrite=overwrite or update)
     from pauc_hub.device import BATCH_SIZES, keep_freed_memory, share_cores  # what follows takes seconds to import
     from pauc_hub.embedding.embed_files import embed_files

@@ -51,7 +51,7 @@ def train(
     if output is None and not dry_run:
         raise UsageError("-o is missing: the folder that the run goes into. Only --dry-run needs none.")
     from pauc_hub.device import keep_freed_memory  # what follows takes seconds to import
-    from pauc_hub.embedding.ranks import Ranks
+    from pauc_hub.processes import Ranks
     from pauc_hub.training.config import read_config
     from pauc_hub.training.data import open_source
     from pauc_hub.training.loop import train as run_training

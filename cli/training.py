@@ -12,7 +12,7 @@ import typer
 from pauc_hub.cli.failures import SOME_UNREADABLE
 
 if TYPE_CHECKING:  # they take seconds to import
-    from pauc_hub.embedding.ranks import Ranks
+    from pauc_hub.processes import Ranks
     from pauc_hub.training.auto import Choice
     from pauc_hub.training.config import Config
     from pauc_hub.training.rehearsal import Estimate

@@ -18,8 +18,8 @@ from torch.distributed.distributed_c10d import PrefixStore, Store
 from torch.distributed.rendezvous import rendezvous
 
 from pauc_hub.device import send
-from pauc_hub.embedding.ranks import Ranks
 from pauc_hub.errors import PaucError, TrainingFailed, UsageError
+from pauc_hub.processes import Ranks
 from pauc_hub.training.config import Config
 
 T = TypeVar("T")

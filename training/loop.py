@@ -8,8 +8,8 @@ from pathlib import Path
 
 import torch
 
-from pauc_hub.embedding.ranks import Ranks
 from pauc_hub.errors import Interrupted, TrainingFailed
+from pauc_hub.processes import Ranks
 from pauc_hub.progress import progress_bar
 from pauc_hub.training.config import Config, refuse
 from pauc_hub.training.data import ImageSource, open_source

@@ -14,9 +14,8 @@ from torch.nn import functional as F
 
 from pauc_hub.clustering.kmeans import kmeans
 from pauc_hub.clustering.prototypes import Prototypes
-from pauc_hub.embedding.ranks import Ranks
 from pauc_hub.errors import UsageError
-from pauc_hub.inference.streaming import default_workers
+from pauc_hub.processes import Ranks, default_workers
 from pauc_hub.progress import Bar, progress_bar
 from pauc_hub.training.config import Config
 from pauc_hub.training.data import ImageSource, TwoViews

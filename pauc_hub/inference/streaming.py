@@ -1,6 +1,5 @@
 """The streaming engine: images are decoded ahead in threads, embedded in batches. N images, S side, D width."""
 
-import os
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -19,9 +18,9 @@ from pauc_hub.errors import PaucError, UsageError
 from pauc_hub.images.decoding import UnreadableImage, from_array, read_with, readable, to_rgb
 from pauc_hub.images.jpeg import Pixels, Reduced, decode, decode_reduced
 from pauc_hub.images.preprocessing import Preprocessing
+from pauc_hub.processes import default_workers
 
 BATCHES_AHEAD = 2  # decoded squares that wait for the network: enough to keep it busy, little memory
-MAX_WORKERS = 32
 DECODINGS = ("exact", "scaled")
 
 ImageSource = str | Path | Image.Image | npt.NDArray[np.generic]
@@ -123,12 +122,6 @@ def finish_in_order(
     with closing(decode_ahead(launch, items, workers=lanes, ahead=lanes + 1)) as launched:
         for finish in launched:
             yield finish()
-
-
-def default_workers() -> int:
-    """One a core that this process may use."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return min(cores, MAX_WORKERS)
 
 
 def choose_decoder(encoder: Encoder, decoding: str = "exact") -> Decoder:

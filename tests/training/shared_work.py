@@ -13,8 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pauc_hub.embedding.ranks import Ranks
 from pauc_hub.errors import PaucError, UsageError
+from pauc_hub.processes import Ranks
 from pauc_hub.training.config import Config
 from pauc_hub.training.data import open_source
 from pauc_hub.training.data.streamed import Streamed

@@ -14,8 +14,8 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from pauc_hub.embedding.ranks import Ranks
 from pauc_hub.errors import UsageError
+from pauc_hub.processes import Ranks
 from pauc_hub.training.config import Config
 from pauc_hub.training.distributed import ALONE, World, join, sharing_problems
 

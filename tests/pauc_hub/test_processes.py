@@ -1,11 +1,9 @@
 """Which of several processes this is, and what follows from it."""
 
-from pathlib import Path
-
 import pytest
 
-from pauc_hub.embedding.ranks import Ranks
-from pauc_hub.errors import OutputExists, UsageError
+from pauc_hub.errors import UsageError
+from pauc_hub.processes import Ranks
 
 
 def test_one_process_without_a_word_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -14,36 +12,17 @@ def test_one_process_without_a_word_from_the_environment(monkeypatch: pytest.Mon
     ranks = Ranks.from_environment()
     assert ranks == Ranks(0, 1, 0, 1)
     assert not ranks.several
-    assert ranks.place(Path("nowhere/a.npy")) == Path("nowhere/a.npy")
     assert ranks.device("auto") == "auto"
 
 
-def test_torchruns_numbers_name_the_part_and_share_the_cores(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_torchruns_numbers_number_the_processes_and_share_the_cores(monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in {"RANK": 3, "WORLD_SIZE": 4, "LOCAL_RANK": 1, "LOCAL_WORLD_SIZE": 2}.items():
         monkeypatch.setenv(name, str(value))
     ranks = Ranks.from_environment()
-    place = ranks.place(tmp_path / "b.parquet")
-    assert place == tmp_path / "b.parquet" / "part-00003-of-00004.parquet"
-    assert place.parent.is_dir()
+    assert ranks == Ranks(3, 4, 1, 2)
     for cores, workers in [(1, 1), (2, 1), (3, 1), (16, 8)]:
-        monkeypatch.setattr("pauc_hub.inference.streaming.default_workers", lambda cores=cores: cores)
+        monkeypatch.setattr("pauc_hub.processes.default_workers", lambda cores=cores: cores)
         assert ranks.workers() == workers
-
-
-def test_a_place_that_is_taken_otherwise_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "one.parquet").touch()
-    with pytest.raises(OutputExists, match=r"one\.parquet' is the table of one process\. Name another place\.$"):
-        Ranks(0, 2).place(tmp_path / "one.parquet")
-    Ranks(0, 3).place(tmp_path / "three.parquet").touch()
-    with pytest.raises(OutputExists, match=r"parts of another number of processes \(part-00000-of-00003\.parquet\)"):
-        Ranks(0, 2).place(tmp_path / "three.parquet")
-    with pytest.raises(UsageError, match=r"cannot be made \(No such file or directory\)\. Name another place\.$"):
-        Ranks(0, 2).place(tmp_path / "no" / "b.parquet")
-
-
-def test_parts_are_parquet() -> None:
-    with pytest.raises(UsageError, match=r"^4 processes write parts in \.parquet alone; the output is 'a\.npy'\.$"):
-        Ranks(0, 4).place(Path("a.npy"))
 
 
 @pytest.mark.parametrize(

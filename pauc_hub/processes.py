@@ -1,17 +1,12 @@
-"""Several processes at one source: which of them this is, and the part that is its own.
-
-They never speak to each other: each embeds a stretch of the images into a part of its own, so none waits for another,
-none needs a port, and one that dies is started again by itself.
-"""
+"""Which of several processes this is, as torchrun numbers them in the environment, and its share of the machine."""
 
 import os
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Self
 
-from pauc_hub.errors import OutputExists, UsageError
-from pauc_hub.sources import Source
-from pauc_hub.tables.table import PARQUET
+from pauc_hub.errors import UsageError
+
+MAX_WORKERS = 32
 
 
 @dataclass(frozen=True)
@@ -51,33 +46,6 @@ class Ranks:
     def several(self) -> bool:
         return self.count > 1
 
-    def share(self, source: Source) -> Source:
-        """The images that this process embeds."""
-        return source.share(self.rank, self.count) if self.several else source
-
-    def place(self, output: Path) -> Path:
-        """The table that this process writes: `output` itself, or a part of it in a folder of that name, which is made.
-
-        Raises:
-            UsageError: `output` cannot be such a folder.
-            OutputExists: there is a file, or parts of another number of processes.
-        """
-        if not self.several:
-            return output
-        if output.suffix != PARQUET:
-            raise UsageError(f"{self.count} processes write parts in {PARQUET} alone; the output is '{output}'.")
-        try:
-            output.mkdir(exist_ok=True)
-        except FileExistsError as error:
-            raise OutputExists(f"'{output}' is the table of one process. Name another place.") from error
-        except OSError as error:
-            raise UsageError(f"'{output}' cannot be made ({error.strerror}). Name another place.") from error
-        if strange := [path.name for path in output.glob("part-*") if f"-of-{self.count:05}." not in path.name]:
-            raise OutputExists(
-                f"'{output}' holds parts of another number of processes ({min(strange)}). Name another place."
-            )
-        return output / f"part-{self.rank:05}-of-{self.count:05}{PARQUET}"
-
     def device(self, name: str) -> str:
         """`auto` and `cuda` are a GPU of its own for each process of a machine."""
         import torch  # takes seconds
@@ -88,9 +56,13 @@ class Ranks:
 
     def workers(self) -> int:
         """Decoding threads: the cores shared with the other processes of the machine."""
-        from pauc_hub.inference.streaming import default_workers  # which imports torch
-
         return max(1, default_workers() // self.local_count)
+
+
+def default_workers() -> int:
+    """One a core that this process may use."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min(cores, MAX_WORKERS)
 
 
 def _number(name: str, default: int) -> int:
