@@ -50,7 +50,7 @@ class Config:
     weight_decay: float = 5e-4
     """not applied to norms and biases."""
     momentum: float = 0.99
-    """of the momentum encoder: share of the old weights kept each step."""
+    """of the momentum encoder: share of the old weights kept each step; less in the first steps (method.md §5)."""
     momentum_rises: bool = False
     """let it rise to 1 along a cosine over the run, as BYOL and MoCo v3 do; MoCo, MoCo v2 and PCL keep it constant."""
     queue: int | None = None

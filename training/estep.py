@@ -1,4 +1,4 @@
-"""The E-step: features of all images by the momentum encoder, then prototypes of M clusterings (method.md §3)."""
+"""The E-step: features of all images by an encoder, then prototypes of M clusterings (method.md §3)."""
 
 from collections.abc import Callable
 from contextlib import closing

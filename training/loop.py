@@ -21,6 +21,7 @@ from pauc_hub.training.machine import device_to_train_on, limits_explained
 from pauc_hub.training.monitoring.diagnostics import diagnose
 from pauc_hub.training.monitoring.log import Log, refuse_unwatchable, watching
 from pauc_hub.training.mstep import learn
+from pauc_hub.training.networks.encoder import Encoder
 from pauc_hub.training.recipes import settle
 from pauc_hub.training.run import checkpoint, checkpoint_files, run_folder
 from pauc_hub.training.run.checkpoint import Place
@@ -110,7 +111,7 @@ def _run(state: Training, log: Log) -> Path:
 def _alternate(state: Training, log: Log) -> None:
     while state.epoch < state.config.epochs:
         if state.config.objective != "infonce" and state.epoch >= state.config.warmup_epochs and state.step == 0:
-            state.watched = _expectation_step(state)
+            state.watched = _expectation_step(state, state.pair.key)
         watched = state.watched | _maximisation_step(state, log)
         watched |= {"estep_share": _estep_share(watched, watched["mstep_seconds"])} | log.knn()
         state.epoch, state.step, state.watched = state.epoch + 1, 0, {}
@@ -120,8 +121,8 @@ def _alternate(state: Training, log: Log) -> None:
         state.heed_signals()
 
 
-def _expectation_step(state: Training) -> dict[str, float]:
-    """Prototypes from all images; returns what is worth watching about them."""
+def _expectation_step(state: Training, encoder: Encoder) -> dict[str, float]:
+    """Prototypes from all images, as `encoder` sees them; returns what is worth watching about them."""
     began, before = time.monotonic(), state.expectation
     with progress_bar(len(state.source), f"epoch {state.epoch + 1}: E-step", quiet=state.quiet) as bar:
 
@@ -131,7 +132,7 @@ def _expectation_step(state: Training) -> dict[str, float]:
 
         batch_size = 2 * state.config.batch_size  # without gradients there is room for more
         features, readable = all_features(
-            state.pair.key, state.loader, state.device, state.dtype, batch_size, seen, state.world
+            encoder, state.loader, state.device, state.dtype, batch_size, seen, state.world
         )
     state.expectation = expect(features, readable, state.config, state.epoch, state.world, state.heed_signals)
     state.source.unreadable |= state.world.merge(state.source.unreadable)
@@ -200,8 +201,8 @@ def _estep_share(watched: dict[str, float], mstep_seconds: float) -> float:
 
 
 def _finish(state: Training) -> Path:
-    """A last E-step for the final weights, then the model folder."""
-    _expectation_step(state)
+    """A last E-step with the encoder that is exported, whose prototypes go with it; then the model folder."""
+    _expectation_step(state, state.pair.exported)
     if state.world.first:
         _publish(state)
     state.world.wait()
@@ -213,7 +214,7 @@ def _publish(state: Training) -> None:
     sample = [index for index in range(len(state.source)) if index not in state.source.unreadable][:SAMPLE]
     pixels = torch.cat([squares for squares, _ in state.loader.squares([sample])])
     finished = Finished(
-        encoder=state.pair.key,
+        encoder=state.pair.exported,
         expectation=state.expectation,
         sample=pixels,
         source=state.source,

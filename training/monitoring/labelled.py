@@ -113,7 +113,7 @@ def _split(folder: Path, classes: Classes, numbers: dict[str, int], most: int) -
 
 
 def knn_accuracy(labelled: Labelled, state: Training) -> float | None:
-    """Share of the queries that kNN finds the class of, by the momentum encoder's backbone (method.md §7).
+    """Share of the queries that kNN finds the class of, by the backbone that would be exported (method.md §7).
 
     Returns:
         in [0, 1]; None where a stop was asked for, which this must not delay, or where nothing can be read.
@@ -130,7 +130,7 @@ def knn_accuracy(labelled: Labelled, state: Training) -> float | None:
 @torch.no_grad()
 def _features(split: Split, state: Training, seen: Callable[[int], None]) -> tuple[Tensor, Tensor] | None:
     """(n, D) of the images that can be read, and their classes; None where there are none, or to stop was asked."""
-    backbone, shown = state.pair.key.backbone, state.loader.preprocessing
+    backbone, shown = state.pair.exported.backbone, state.loader.preprocessing
     loader = Streamed(split.source, shown, state.loader.workers, state.device)
     size, everything, found, legible = 2 * state.config.batch_size, range(len(split.labels)), [], []
     backbone.eval()

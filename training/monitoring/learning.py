@@ -135,7 +135,7 @@ def _remedies(config: Config, otherwise: str) -> str:
     usual, lr = Config(), USUAL_LR[config.optimiser]
     off = [
         (config.momentum < 0.9, f"momentum {usual.momentum:g} (now {config.momentum:g}: keys change too fast)"),
-        (config.momentum > 0.9999, f"momentum {usual.momentum:g} (now {config.momentum:g}: keys never learn)"),
+        (config.momentum > 0.9999, f"momentum {usual.momentum:g} (now {config.momentum:g}: keys change too slowly)"),
         (config.lr > FAR * lr, f"lr {lr:g} (now {config.lr:g}: steps too long)"),
         (config.lr < lr / FAR, f"lr {lr:g} (now {config.lr:g}: steps too short)"),
         (config.temperature > 0.5, f"temperature {usual.temperature:g} (now {config.temperature:g}: too even)"),

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import partial
 from itertools import pairwise
-from typing import cast
+from typing import Literal, cast
 
 import timm
 import torch
@@ -20,6 +20,9 @@ from pauc_hub.models.projector import Projector
 from pauc_hub.training.distributed import ALONE, World
 from pauc_hub.training.networks.convolutions import quickened
 from pauc_hub.training.networks.norms import GroupedBatchNorm, group_count, joined_statistics
+
+EXPORTED: Literal["query", "momentum"] = "query"
+"""The encoder that a run's model is made of, and that kNN looks at: the one that PCL and MoCo evaluate."""
 
 
 class Encoder(nn.Module):
@@ -84,8 +87,11 @@ class MomentumPair(nn.Module):
         self.queue = Queue(queue, dim)
         self.group, self.parts, self.world = group, parts, world
         self.encode: Callable[[Encoder, Tensor], Tensor] = torch.compile(_encode) if compiled else _encode
-        for layer in _norms(self.key):  # its running statistics follow the query encoder's, not its own batches
-            layer.momentum = 0.0
+
+    @property
+    def exported(self) -> Encoder:
+        """The encoder that becomes the run's model (EXPORTED)."""
+        return self.query if EXPORTED == "query" else self.key
 
     def queries(self, images: Tensor) -> Tensor:
         """(N, D) of all processes, with gradient, in batch-norm groups of neighbours. `images` are this process's.
@@ -113,12 +119,14 @@ class MomentumPair(nn.Module):
     def keys(self, images: Tensor, generator: torch.Generator) -> Tensor:
         """(N, D) of all processes, without gradient, in batch-norm groups of another permutation.
 
-        With shared statistics the encoder could match a query and its key by their batch mates (method.md §5).
+        With shared statistics the encoder could match a query and its key by their batch mates (method.md §5). The
+        running statistics of the key encoder are those of its own batches, as the query encoder's are.
         """
         count = len(images) * self.world.size
         order = torch.randperm(count, generator=generator)
         shuffled = self.world.shuffle(images.permute(0, 2, 3, 1), order).permute(0, 3, 1, 2)  # channels stay last
-        keys = torch.cat([self.encode(self.key, part) for part in self._divided(shuffled)])
+        with joined_statistics(self.key, group_count(len(images), self.group), self.world):
+            keys = torch.cat([self.encode(self.key, part) for part in self._divided(shuffled)])
         return self.world.gather(keys, count)[send(order.argsort(), keys.device)]
 
     def _divided(self, images: Tensor) -> list[Tensor]:
@@ -130,19 +138,14 @@ class MomentumPair(nn.Module):
 
     @torch.no_grad()
     def follow(self, momentum: float) -> None:
-        """Move the key encoder towards the query encoder: weights and batch-norm statistics alike."""
+        """Move the key encoder's weights towards the query encoder's; batch-norm statistics are no weights."""
         average = get_ema_multi_avg_fn(momentum)  # type: ignore[no-untyped-call]  # a GPU does all tensors in one kernel
-        average(list(_state(self.key)), list(_state(self.query)), 0)
+        average(list(self.key.parameters()), list(self.query.parameters()), 0)
 
 
 def _encode(encoder: Encoder, images: Tensor) -> Tensor:
     rows: Tensor = encoder(images)
     return rows
-
-
-def _state(encoder: Encoder) -> Iterator[Tensor]:
-    yield from encoder.parameters()
-    yield from (buffer for buffer in encoder.buffers() if buffer.is_floating_point())
 
 
 def _norms(encoder: Encoder) -> Iterator[nn.BatchNorm2d]:

@@ -1,4 +1,4 @@
-"""The end of a run: momentum encoder, prototypes and receipts as a model folder."""
+"""The end of a run: encoder, prototypes and receipts as a model folder."""
 
 import copy
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ from pauc_hub.models.folder import write_folder
 from pauc_hub.training.config import Config
 from pauc_hub.training.data import ImageSource
 from pauc_hub.training.estep import Expectation
-from pauc_hub.training.networks.encoder import Encoder
+from pauc_hub.training.networks.encoder import EXPORTED, Encoder
 from pauc_hub.training.run import receipts
 
 HARMLESS = 0.9999  # least cosine of fp16 weights' features to fp32's for the weights to be stored in fp16
@@ -84,6 +84,7 @@ def _facts(finished: Finished, name: str) -> dict[str, Any]:
     return {
         "name": name,
         "architecture": finished.config.architecture,
+        "encoder": EXPORTED,
         "command": finished.command,
         "commit": receipts.commit(),
         "config": finished.config.to_json() | {"labelled": Path(finished.config.labelled).name},

@@ -138,7 +138,7 @@ def test_a_loss_at_chance_is_stuck(made: Made) -> None:
     [
         ({"lr": 6.0}, "start anew with lr 0.06 (now 6: steps too long)"),
         ({"lr": 0.00001, "optimiser": "adamw"}, "start anew with lr 0.001 (now 1e-05: steps too short)"),
-        ({"momentum": 1.0}, "start anew with momentum 0.99 (now 1: keys never learn)"),
+        ({"momentum": 1.0}, "start anew with momentum 0.99 (now 1: keys change too slowly)"),
         ({"temperature": 1.0}, "start anew with temperature 0.2 (now 1: too even)"),
         (
             {"lr": 0.003, "optimiser": "adamw"},

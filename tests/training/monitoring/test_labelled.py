@@ -131,7 +131,7 @@ def test_the_score_is_the_share_of_queries_that_are_told_right(coloured: tuple[L
     swapped = dataclasses.replace(found.queries, labels=1 - found.queries.labels)
     assert knn_accuracy(dataclasses.replace(found, queries=swapped), state) == 0.0
     assert all(value.equal(before[name]) for name, value in state.pair.state_dict().items())
-    assert state.pair.key.backbone.training
+    assert state.pair.exported.backbone.training
 
 
 def test_a_stop_is_not_delayed_by_it(coloured: tuple[Labelled, Training]) -> None:

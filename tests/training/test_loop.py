@@ -1,0 +1,114 @@
+"""Which encoder makes what: prototypes to learn with, the model folder, and the prototypes in it."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import Tensor
+
+from pauc_hub.models.folder import open_folder
+from pauc_hub.training import config as config_module
+from pauc_hub.training import loop
+from pauc_hub.training.config import Config
+from pauc_hub.training.data import TwoViews, open_source
+from pauc_hub.training.estep import all_features, expect
+from pauc_hub.training.interruption import StopRequest
+from pauc_hub.training.mstep import learn
+from pauc_hub.training.networks.encoder import Encoder
+from pauc_hub.training.run import checkpoint, run_folder
+from pauc_hub.training.state import Training, new_training
+
+IMAGES = 24
+CONFIG = Config(
+    architecture="test_resnet",
+    size=32,
+    epochs=2,
+    batch_size=8,
+    queue=12,
+    clusters=(2,),
+    kmeans="torch",
+    precision="fp32",
+)
+Centroids = dict[str, Tensor]
+
+
+def centroids(state: Training, encoder: Encoder, epoch: int) -> Tensor:
+    """(2, D) of an E-step."""
+    batch_size = 2 * CONFIG.batch_size
+    features, readable = all_features(encoder, state.loader, state.device, state.dtype, batch_size, lambda _: None)
+    return expect(features, readable, CONFIG, epoch).prototypes[0].centroids
+
+
+def by_each(state: Training, epoch: int) -> Centroids:
+    return {name: centroids(state, getattr(state.pair, name), epoch) for name in ("query", "key")}
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Tensor, Centroids]:
+    """A run; the prototypes that its second epoch learnt with; and those that each encoder would have given it."""
+    folder = tmp_path_factory.mktemp("loop")
+    (folder / "images").mkdir()
+    draws = np.random.default_rng(0)
+    for i in range(IMAGES):
+        coarse = draws.integers(0, 256, (4, 4, 3), dtype=np.uint8)
+        Image.fromarray(coarse).resize((32, 32)).save(folder / "images" / f"{i:02}.png")
+    learnt_with: list[Tensor] = []
+    given: Centroids = {}
+
+    def noted(state: Training, batch: TwoViews) -> dict[str, Tensor]:
+        if state.epoch == 1 and state.step == 0:
+            assert state.expectation is not None
+            learnt_with.append(state.expectation.prototypes[0].centroids)
+            given.update(by_each(state, 1))
+        return learn(state, batch)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(config_module, "ARCHITECTURES", ("test_resnet",))
+        patch.setattr(loop, "learn", noted)
+        loop.train(folder / "images", folder / "run", CONFIG, quiet=True)
+    return folder, learnt_with[0], given
+
+
+@pytest.fixture(scope="module")
+def last(trained: tuple[Path, Tensor, Centroids]) -> Training:
+    """Where the run stood before its last E-step."""
+    folder, _, _ = trained
+    source, run = open_source(folder / "images", quiet=True), folder / "run"
+    state = new_training(run, CONFIG, source, torch.device("cpu"), 1, StopRequest(), quiet=True)
+    place = checkpoint.read_place(run, source.fingerprint())
+    assert place is not None
+    assert place.epoch == CONFIG.epochs
+    state.resume_from(place)
+    return state
+
+
+def test_the_e_step_is_by_the_momentum_encoder(trained: tuple[Path, Tensor, Centroids]) -> None:
+    _, learnt_with, given = trained
+    assert torch.equal(learnt_with, given["key"])
+    assert not torch.allclose(given["query"], given["key"], atol=1e-3)
+
+
+def test_the_query_encoder_is_exported_and_facts_say_so(
+    trained: tuple[Path, Tensor, Centroids], last: Training
+) -> None:
+    folder = open_folder(trained[0] / "run" / run_folder.MODEL)
+    assert folder.facts["encoder"] == "query"
+    exported = folder.read_backbone() | (folder.read_projector() or {})
+    query, key = (e.backbone.state_dict() | e.projector.state_dict() for e in (last.pair.query, last.pair.key))
+    assert exported.keys() == query.keys()
+    for name, value in exported.items():
+        # stored in 16 bits
+        assert torch.allclose(value.float(), query[name].float(), rtol=1e-3, atol=1e-6), name
+    assert any(not torch.allclose(query[name], key[name], rtol=1e-2) for name in query)
+
+
+def test_the_prototypes_in_the_model_folder_are_of_its_own_weights(
+    trained: tuple[Path, Tensor, Centroids], last: Training
+) -> None:
+    (prototypes,) = open_folder(trained[0] / "run" / run_folder.MODEL).read_prototypes()
+    expected = by_each(last, CONFIG.epochs)
+    # stored in 16 bits
+    assert torch.allclose(prototypes.centroids, expected["query"], atol=3e-4)
+    assert not torch.allclose(prototypes.centroids, expected["key"], atol=3e-3)
