@@ -25,6 +25,14 @@ class TableError(PaucError):
     """An embedding table is damaged, or of another format."""
 
 
+class ArtefactError(PaucError):
+    """A prototypes, probe or scores file is damaged, of another kind, or of another format."""
+
+
+class OriginMismatch(PaucError):
+    """Embeddings of two origins (weights, space, preprocessing) were about to be mixed."""
+
+
 class NoImages(PaucError):
     """Nothing to work on."""
 

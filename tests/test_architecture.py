@@ -11,13 +11,14 @@ ROOT = Path(__file__).resolve().parent.parent
 ROOMS = {"pauc_hub": "pauc_hub", "training": "pauc_hub.training", "cli": "pauc_hub.cli"}  # folder, name in imports
 FLOORS = (
     {"errors"},
-    {"progress", "device", "processes"},
+    {"progress", "device", "processes", "origin"},
     {"files"},
     {"images"},
     {"sources", "tables", "clustering", "evaluation"},
     {"models"},
     {"inference"},
     {"embedding", "search"},
+    {"answers"},
 )
 BANNED = {"base.py", "common.py", "helpers.py", "utils.py"}  # names for drawers
 

@@ -218,6 +218,20 @@ class Stored:
         return Table(batch["path"].to_pylist(), vectors, sizes, self.provenance)
 
 
+def is_table(path: Path) -> bool:
+    """Whether an embedding table stands there, damaged or not; images in Parquet or in a folder are none."""
+    if path.suffix in (NPY, SAFETENSORS):
+        return path.is_file()
+    file = next(iter(sorted(path.glob(f"part-*{PARQUET}"))), None) if path.is_dir() else path
+    if file is None or file.suffix != PARQUET or not file.is_file():
+        return False
+    try:
+        with _parquet(file) as parquet:
+            return METADATA_KEY.encode() in (parquet.schema_arrow.metadata or {})
+    except TableError:
+        return False
+
+
 def open_table(path: Path) -> Stored:
     """Look at a table of any form, or at a folder of `part-*.parquet`, which are one table in the order of their names.
 

@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 
 from pauc_hub.errors import PaucError, TableError, UsageError
 from pauc_hub.files.atomic import replacing
+from pauc_hub.origin import Origin
 from pauc_hub.tables.vectors import METADATA_KEY, NPY, SAFETENSORS, Embeddings
 
 FORMAT_VERSION = 1
@@ -47,6 +48,20 @@ class Provenance:
     package_version: str
     pca: str | None = None
     """The sha256 of the PCA's file, where the embeddings were projected."""
+
+    @property
+    def origin(self) -> Origin:
+        """What decides whether other embeddings may be compared with these."""
+        return Origin(
+            weights_sha256=self.weights_sha256,
+            space=self.space,
+            preprocessing=self.preprocessing,
+            pca=self.pca,
+            model=self.model,
+            precision=self.precision,
+            root=self.root,
+            package_version=self.package_version,
+        )
 
     def to_json(self) -> str:
         about = {key: value for key, value in asdict(self).items() if value is not None}

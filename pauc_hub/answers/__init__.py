@@ -1,0 +1,1 @@
+"""One function a verb: images or tables in, files and numbers out."""
