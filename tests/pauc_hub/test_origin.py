@@ -1,6 +1,7 @@
 """The origin of embeddings: what is compared, what is shown, and how a mixture is refused."""
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -12,7 +13,8 @@ ONE = Origin("aa" * 32, "backbone", {"input_size": [3, 64, 64], "range": None}, 
 
 @pytest.mark.parametrize("shown", ["model", "precision", "root", "package_version"])
 def test_what_is_shown_is_not_compared(shown: str) -> None:
-    require_same_origin(ONE, "a.parquet", replace(ONE, **{shown: "another"}), "b.parquet")
+    change: dict[str, Any] = {shown: "another"}
+    require_same_origin(ONE, "a.parquet", replace(ONE, **change), "b.parquet")
 
 
 @pytest.mark.parametrize(
@@ -25,8 +27,8 @@ def test_what_is_shown_is_not_compared(shown: str) -> None:
         ({"pca": "cc" * 32}, "PCA"),
     ],
 )
-def test_a_mixture_is_refused_with_both_names_and_the_way_out(change: dict[str, object], differs: str) -> None:
-    other = replace(ONE, **change)  # type: ignore[arg-type]
+def test_a_mixture_is_refused_with_both_names_and_the_way_out(change: dict[str, Any], differs: str) -> None:
+    other = replace(ONE, **change)
     with pytest.raises(OriginMismatch) as refusal:
         require_same_origin(ONE, "a.parquet", other, "b.parquet")
     message = str(refusal.value)
