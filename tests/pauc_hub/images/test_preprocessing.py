@@ -11,7 +11,7 @@ from PIL import Image
 from timm.data.transforms_factory import create_transform
 
 from pauc_hub.errors import ModelFolderError
-from pauc_hub.images.preprocessing import Preprocessing
+from pauc_hub.images.preprocessing import CROP_MODES, Preprocessing
 
 Picture = Callable[[int, int], Image.Image]
 
@@ -37,6 +37,11 @@ SETTINGS = [
     Preprocessing(size=32, crop_pct=1.0),
     Preprocessing(size=33, crop_pct=0.9, interpolation="bilinear"),
     Preprocessing(size=40, crop_pct=0.95, mean=(0.5, 0.4, 0.3), std=(0.2, 0.3, 0.4)),
+    Preprocessing(size=33, crop_pct=1.15),
+    Preprocessing(size=32, crop_mode="squash"),
+    Preprocessing(size=33, crop_pct=1.0, crop_mode="squash", interpolation="bilinear"),
+    Preprocessing(size=32, crop_pct=0.9, crop_mode="border", mean=(0.5, 0.4, 0.3)),
+    Preprocessing(size=33, crop_pct=1.0, crop_mode="border"),
 ]
 SIZES = [(101, 67), (67, 101), (200, 200), (32, 32), (36, 36), (9, 14), (14, 9), (1, 1), (1, 20), (333, 12), (31, 37)]
 
@@ -49,9 +54,17 @@ def test_equals_timms_evaluation_transform(preprocessing: Preprocessing, width: 
 
 
 @settings(max_examples=60, deadline=None)
-@given(width=st.integers(5, 150), height=st.integers(5, 150), crop_pct=st.floats(0.5, 1.0))
-def test_equals_timms_evaluation_transform_at_any_size(width: int, height: int, crop_pct: float) -> None:
-    preprocessing, image = Preprocessing(size=24, crop_pct=crop_pct), noise(width, height)
+@given(
+    width=st.integers(5, 150),
+    height=st.integers(5, 150),
+    crop_pct=st.floats(0.5, 1.2),
+    crop_mode=st.sampled_from(CROP_MODES),
+)
+def test_equals_timms_evaluation_transform_at_any_size(
+    width: int, height: int, crop_pct: float, crop_mode: str
+) -> None:
+    preprocessing = Preprocessing(size=24, crop_pct=crop_pct, crop_mode=crop_mode)
+    image = noise(width, height)
     assert torch.equal(ours(preprocessing, image), timms(preprocessing, image))
 
 
@@ -98,9 +111,12 @@ def test_long_strips_stay_within_3_of_255_levels_of_timm(size: tuple[int, int]) 
     assert apart <= 3.01 / 255 / min(SMALL.std)
 
 
+@pytest.mark.parametrize("preprocessing", SETTINGS)
 @pytest.mark.parametrize("size", [(1, 30_000), (30_000, 1)])
-def test_strips_whose_resized_form_would_take_gigabytes_are_done_at_once(size: tuple[int, int]) -> None:
-    assert SMALL.square(noise(*size)).shape == (32, 32, 3)
+def test_strips_whose_resized_form_would_take_gigabytes_are_done_at_once(
+    preprocessing: Preprocessing, size: tuple[int, int]
+) -> None:
+    assert preprocessing.square(noise(*size)).shape == (preprocessing.size, preprocessing.size, 3)
 
 
 def test_square_is_writable_bytes_of_its_own() -> None:
@@ -144,9 +160,9 @@ def test_missing_keys_take_timms_defaults() -> None:
 
 
 REFUSED = [
-    ({"input_size": (3, 64, 32)}, "crop mode center to 32 x 64"),
-    ({"input_size": (3, 64, 64), "crop_mode": "squash"}, "crop mode squash to 64 x 64"),
-    ({"crop_pct": 1.5}, "crop_pct is 1.5, not in (0, 1]"),
+    ({"input_size": (3, 64, 32)}, "it makes images of 32 x 64"),
+    ({"crop_mode": "zoom"}, "crop_mode is 'zoom', not one of center, squash, border"),
+    ({"crop_pct": 2.5}, "crop_pct is 2.5, not in (0, 2]"),
     ({"interpolation": "lanczos"}, "interpolation is 'lanczos', not one of bicubic, bilinear"),
     ({"mean": (0.5,)}, "(0.5,) is not one number a colour"),
     ({"std": (0.5, 0.5, 0.0)}, "std is (0.5, 0.5, 0.0), not positive"),
