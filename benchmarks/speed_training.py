@@ -4,7 +4,7 @@ from typing import Any
 
 from speed_sections import place, table
 
-from pauc_hub.cli.training import span
+from pauc_hub.cli.train import span
 
 
 def beside_lightly(found: dict[str, Any]) -> str:

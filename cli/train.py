@@ -1,79 +1,225 @@
 """`pauc train`: pretrain a backbone on unlabelled images."""
 
+import json
 import shlex
 import sys
+from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from pauc_hub.cli import options
-from pauc_hub.cli.failures import said_once_a_machine
-from pauc_hub.cli.training import show_estimate, show_result, show_settings
+from pauc_hub.cli.failures import SOME_UNREADABLE, said_once_a_machine
 from pauc_hub.errors import UsageError
+
+if TYPE_CHECKING:  # they take seconds to import
+    from pauc_hub.processes import Ranks
+    from pauc_hub.training.auto import Choice
+    from pauc_hub.training.config import Config
+    from pauc_hub.training.monitoring.labelled import Labelled
+    from pauc_hub.training.rehearsal import Estimate
 
 BY_RECIPE = "the recipe's"
 
 
 @said_once_a_machine
 def train(
-    images: Annotated[str, typer.Argument(help="Folder of images, tar or Parquet files, a list; or a URL of such.")],
-    output: Annotated[Path | None, typer.Option("-o", "--output", help="Folder of the run, but for --dry-run.")] = None,
-    recipe: Annotated[
-        str | None, typer.Option(show_default="own_images", help="Settings by name: docs/training.md lists them.")
+    images: Annotated[str, typer.Argument(help="Folder of images, tar or Parquet files, a list; or a URL of these.")],
+    output: Annotated[
+        Path | None,
+        typer.Option("-o", "--output", help="Folder of the run; not needed with --dry-run."),
     ] = None,
-    config: Annotated[Path | None, typer.Option(help="TOML file of settings, which the options below replace.")] = None,
-    objective: Annotated[str | None, typer.Option(show_default=BY_RECIPE, help="infonce, protonce or pauc.")] = None,
-    architecture: Annotated[str | None, typer.Option(show_default=BY_RECIPE, help="A backbone of timm's.")] = None,
-    size: Annotated[int | None, typer.Option(show_default=BY_RECIPE, help="Side of the views, pixels.")] = None,
-    epochs: Annotated[int | None, typer.Option(show_default=BY_RECIPE, help="Passes over all images.")] = None,
-    batch_size: Annotated[int | None, typer.Option(show_default=BY_RECIPE, help="Images a step.")] = None,
-    lr: Annotated[float | None, typer.Option(show_default=BY_RECIPE, help="Peak rate for a batch of 256.")] = None,
-    clusters: Annotated[str | None, typer.Option(show_default=BY_RECIPE, help="Prototypes, e.g. 250,500,1000.")] = None,
-    precision: Annotated[str | None, typer.Option(show_default="auto", help="auto, fp32 or bf16.")] = None,
-    seed: Annotated[int | None, typer.Option(show_default="0", help="Of everything drawn.")] = None,
-    labelled: Annotated[str | None, typer.Option(help="Folder, one subfolder a class: kNN while training.")] = None,
-    wandb: Annotated[str | None, typer.Option(help="Project there to tell; needs the extra `wandb`.")] = None,
+    recipe: Annotated[
+        str | None,
+        typer.Option(show_default="own_images", help="Named settings; docs/training.md lists the recipes."),
+    ] = None,
+    config: Annotated[
+        Path | None,
+        typer.Option(help="TOML file of settings; the options below take precedence."),
+    ] = None,
+    objective: Annotated[
+        str | None,
+        typer.Option(show_default=BY_RECIPE, help="infonce, protonce or pauc."),
+    ] = None,
+    architecture: Annotated[
+        str | None,
+        typer.Option(show_default=BY_RECIPE, help="timm's name of the backbone."),
+    ] = None,
+    size: Annotated[
+        int | None,
+        typer.Option(show_default=BY_RECIPE, help="Side of the square views, in pixels."),
+    ] = None,
+    epochs: Annotated[
+        int | None,
+        typer.Option(show_default=BY_RECIPE, help="Passes over all images."),
+    ] = None,
+    batch_size: Annotated[
+        int | None,
+        typer.Option(show_default=BY_RECIPE, help="Batch size."),
+    ] = None,
+    lr: Annotated[
+        float | None,
+        typer.Option(show_default=BY_RECIPE, help="Peak learning rate for a batch size of 256."),
+    ] = None,
+    clusters: Annotated[
+        str | None,
+        typer.Option(show_default=BY_RECIPE, help="Prototypes of each clustering, e.g. 250,500,1000."),
+    ] = None,
+    precision: Annotated[
+        str | None,
+        typer.Option(show_default="auto", help="Compute precision: auto, fp32 or bf16."),
+    ] = None,
+    seed: Annotated[
+        int | None,
+        typer.Option(show_default="0", help="Random seed."),
+    ] = None,
+    labelled: Annotated[
+        str | None,
+        typer.Option(help="Folder with one subfolder for each class: kNN accuracy while training."),
+    ] = None,
+    wandb: Annotated[
+        str | None,
+        typer.Option(help="Log to this Weights & Biases project (needs the extra `wandb`)."),
+    ] = None,
     device: options.TrainingDevice = "auto",
     workers: options.Workers = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Try a minute, tell time and memory.")] = False,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on from the checkpoint; the settings stay.")] = False,
+    dry_run: Annotated[
+        bool,
+        typer.Option("--dry-run", help="Train for about a minute and estimate time and memory; write nothing."),
+    ] = False,
+    resume: Annotated[
+        bool,
+        typer.Option("--resume", help="Continue from the last checkpoint, with the settings of the run."),
+    ] = False,
     overwrite: options.Overwrite = False,
     as_json: options.Json = False,
     quiet: options.Quiet = False,
-) -> None:  # fmt: skip
+) -> None:
     """Pretrain a backbone on unlabelled images, and write it as a model folder."""
-    typed: dict[str, object] = {"objective": objective, "architecture": architecture, "size": size, "epochs": epochs}
-    typed |= {"batch_size": batch_size, "lr": lr, "clusters": options.numbers(clusters), "precision": precision}
-    given = {name: value for name, value in (typed | {"seed": seed, "labelled": labelled}).items() if value is not None}
+    typed: dict[str, object] = {
+        "objective": objective,
+        "architecture": architecture,
+        "size": size,
+        "epochs": epochs,
+        "batch_size": batch_size,
+        "lr": lr,
+        "clusters": options.numbers(clusters),
+        "precision": precision,
+        "seed": seed,
+        "labelled": labelled,
+    }
+    given = {name: value for name, value in typed.items() if value is not None}
     if resume and (given or config or overwrite or dry_run or recipe):
         raise UsageError("--resume goes on with the run's own settings: beside it give -o, --device, --workers alone.")
     if output is None and not dry_run:
         raise UsageError("-o is missing: the folder that the run goes into. Only --dry-run needs none.")
-    from pauc_hub.device import keep_freed_memory  # what follows takes seconds to import
+    # What follows takes seconds to import.
+    from pauc_hub.device import keep_freed_memory
     from pauc_hub.processes import Ranks
     from pauc_hub.training.config import read_config
     from pauc_hub.training.data import open_source
     from pauc_hub.training.loop import train as run_training
     from pauc_hub.training.machine import device_to_train_on
+    from pauc_hub.training.monitoring.log import open_watched
     from pauc_hub.training.recipes import OWN_IMAGES, settle
     from pauc_hub.training.rehearsal import rehearse
     from pauc_hub.training.run.run_folder import refuse_standing
 
     keep_freed_memory()
-    ranks, run, settings = Ranks.from_environment(), output or Path("run"), None
+    ranks = Ranks.from_environment()
+    run = output or Path("run")
+    silent = quiet or ranks.rank > 0
+    settings: Config | None = None
+    choices: list[Choice] = []
     if not (resume or dry_run or overwrite or ranks.several):
         refuse_standing(run)
-    source = open_source(images, quiet=quiet or ranks.rank > 0)
+    source = open_source(images, quiet=silent)
     if not resume:
-        where, given = device_to_train_on(ranks.device(device)), (read_config(config) if config else {}) | given
+        where = device_to_train_on(ranks.device(device))
+        given = (read_config(config) if config else {}) | given
         settings, choices = settle(source, where, given, recipe or OWN_IMAGES, str(config or "the settings"))
-        show_settings(settings, choices, len(source), quiet=quiet or ranks.rank > 0)
-        if dry_run:
-            show_estimate(rehearse(source, settings, where, workers, quiet=quiet), settings, choices, as_json=as_json)
-            return
+
+    def announce(settled: "Config", watched: "Labelled | None") -> None:
+        if not silent and not resume:
+            show_settings(settled, choices, len(source))
+        if not silent and watched is not None:
+            print("\n".join(watched.described()), file=sys.stderr)
+
+    if dry_run and settings is not None:
+        announce(settings, open_watched(settings, wandb))
+        show_estimate(rehearse(source, settings, where, workers, quiet=quiet), settings, choices, as_json=as_json)
+        return
     model = run_training(
-        source, run, settings, device=device, workers=workers, wandb=wandb, resume=resume, overwrite=overwrite,
-        quiet=quiet, command=shlex.join(["pauc", *sys.argv[1:]]),
-    )  # fmt: skip
+        source,
+        run,
+        settings,
+        device=device,
+        workers=workers,
+        wandb=wandb,
+        resume=resume,
+        overwrite=overwrite,
+        quiet=quiet,
+        command=shlex.join(["pauc", *sys.argv[1:]]),
+        announce=announce,
+    )
     show_result(model, run, ranks, as_json=as_json, quiet=quiet)
+
+
+def show_settings(config: "Config", choices: "list[Choice]", images: int) -> None:
+    """To stderr: what nobody wrote down, each with its reason; and what becomes of a learning rate that was given."""
+    from pauc_hub.training.auto import scaling
+
+    head = f"{images} images; chosen for them and this machine, where nothing else was asked for:"
+    lines = [f"{choice.name} {choice.value}  ({choice.reason})" for choice in choices]
+    print("\n  ".join([head, *lines]), file=sys.stderr)
+    if all(choice.name != "lr" for choice in choices):
+        print(f"lr {config.lr:g}  ({scaling(config)})", file=sys.stderr)
+
+
+def show_estimate(estimate: "Estimate", config: "Config", choices: "list[Choice]", *, as_json: bool) -> None:
+    """To stdout: what a run would take."""
+    if as_json:
+        reasons = {choice.name: choice.reason for choice in choices}
+        print(json.dumps({"settings": config.to_json(), "reasons": reasons, "estimate": asdict(estimate)}))
+        return
+    epoch = [f"{span(estimate.learning_seconds)} of learning", f"{span(estimate.saving_seconds)} of saving"]
+    if config.objective != "infonce":
+        epoch.insert(1, f"{span(estimate.estep_seconds)} of E-step")
+    print(f"time: about {span(estimate.seconds)} for {config.epochs} epochs, each {', '.join(epoch)}")
+    if estimate.gpu_memory_gib is None:
+        print(f"memory: about {estimate.memory_gib:.1f} of this machine's {estimate.available_gib:.1f} GiB")
+    else:
+        gpu = f"{estimate.gpu_memory_gib:.1f} of the GPU's {estimate.available_gib:.1f} GiB"
+        print(f"memory: about {gpu}, and {estimate.memory_gib:.1f} GiB of the machine's")
+
+
+def show_result(model: Path, run: Path, ranks: "Ranks", *, as_json: bool, quiet: bool) -> None:
+    """To stdout; leaves with exit code 3 where images could not be read, which torchrun would take for a crash."""
+    if ranks.rank > 0:
+        return
+    from pauc_hub.models.folder import open_folder
+    from pauc_hub.training.run.run_folder import UNREADABLE
+
+    seen = open_folder(model).facts["data"]
+    if seen["unreadable"] and not quiet:
+        unreadable = f"{seen['unreadable']} of {seen['images']} images could not be read"
+        print(f"warning: {unreadable}; listed in {run / UNREADABLE}", file=sys.stderr)
+    if as_json:
+        counts = {"images": seen["images"], "unreadable": seen["unreadable"]}
+        print(json.dumps({"model": str(model), "run": str(run)} | counts))
+    elif not quiet:
+        print(f"{model}: trained. Embed with it: {shlex.join(['pauc', 'embed', 'IMAGES', '-m', str(model)])}")
+    raise typer.Exit(SOME_UNREADABLE if seen["unreadable"] and not ranks.several else 0)
+
+
+def span(seconds: float) -> str:
+    """`0.25 s`, `3 min 20 s`, `2 h 5 min`, `3 days 4 h`: two units at most."""
+    if seconds < 10:
+        return f"{seconds:.2g} s"
+    days, rest = divmod(round(seconds), 86400)
+    numbers = (days, rest // 3600, rest // 60 % 60, rest % 60)
+    units = ("day" if days == 1 else "days", "h", "min", "s")
+    first = next(place for place, number in enumerate(numbers) if number)
+    told = list(zip(numbers, units, strict=True))[first : first + 2]
+    return " ".join(f"{number} {unit}" for number, unit in told if number)

@@ -3,8 +3,10 @@
 import math
 import sys
 import time
+from collections.abc import Callable
 from contextlib import ExitStack, closing
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -19,7 +21,8 @@ from pauc_hub.training.estep import all_features, expect
 from pauc_hub.training.interruption import StopRequest
 from pauc_hub.training.machine import device_to_train_on, limits_explained
 from pauc_hub.training.monitoring.diagnostics import diagnose
-from pauc_hub.training.monitoring.log import Log, refuse_unwatchable, watching
+from pauc_hub.training.monitoring.labelled import Labelled
+from pauc_hub.training.monitoring.log import Log, open_watched, watching
 from pauc_hub.training.mstep import learn
 from pauc_hub.training.networks.encoder import Encoder
 from pauc_hub.training.recipes import settle
@@ -45,6 +48,7 @@ def train(
     quiet: bool = False,
     command: str = "",
     wandb: str | None = None,
+    announce: Callable[[Config, Labelled | None], None] = lambda *_: None,
 ) -> Path:
     """Pretrain on images, and export a model folder.
 
@@ -58,6 +62,7 @@ def train(
         resume: go on from the run's checkpoint.
         command: what was typed, for the receipts.
         wandb: project there, to be told what metrics.jsonl is.
+        announce: called on the first process once all has been checked: with the settings, and the labelled images.
 
     Of several processes, as torchrun numbers them in the environment, each calls this; the first writes and prints.
 
@@ -73,12 +78,14 @@ def train(
     source = images if isinstance(images, ImageSource) else open_source(images, quiet=quiet or ranks.rank > 0)
     where = device_to_train_on(ranks.device(device))
     with StopRequest() as stop, join(ranks, where) as world, ExitStack() as held:
+        watched: Labelled | None = None  # by the first process alone
 
         def opened() -> tuple[Config, Place | None]:
+            nonlocal watched
             asked = run_folder.saved_config(run) if resume else config or settle(source, where, {})[0]
             settled = asked.resolve(len(source))
             refuse(sharing_problems(settled, ranks.count))
-            refuse_unwatchable(settled, wandb)
+            watched = open_watched(settled, wandb)
             shown = source.fingerprint()
             again = ranks.restarts > 0 or checkpoint.written_under(run, ranks.launch)
             folder = run_folder.open_run(
@@ -87,6 +94,8 @@ def train(
             return settled, held.enter_context(folder)
 
         settled, place = world.decided_by_first(opened)
+        if world.first:
+            announce(settled, watched)
         with limits_explained(settled):
             silent, threads = quiet or not world.first, workers or ranks.workers()
             state = new_training(run, settled, source, where, threads, stop, silent, command, world)
@@ -94,14 +103,14 @@ def train(
                 state.resume_from(place)
             else:
                 state.save()  # a disk without room for it is told of now, not after the first epoch
-            with watching(state, wandb) as log:
+            with watching(state, wandb, watched) as log:
                 return _run(state, log)
 
 
 def _run(state: Training, log: Log) -> Path:
     try:
         _alternate(state, log)
-        return _finish(state)
+        return _finish(state, log)
     except Interrupted:
         state.save()
         state.world.wait()  # who leaves early looks like a failure to torchrun, which then ends the first
@@ -200,16 +209,16 @@ def _estep_share(watched: dict[str, float], mstep_seconds: float) -> float:
     return estep_seconds / max(estep_seconds + mstep_seconds, 1e-9)
 
 
-def _finish(state: Training) -> Path:
+def _finish(state: Training, log: Log) -> Path:
     """A last E-step with the encoder that is exported, whose prototypes go with it; then the model folder."""
     _expectation_step(state, state.pair.exported)
     if state.world.first:
-        _publish(state)
+        _publish(state, log.scores())
     state.world.wait()
     return state.run / run_folder.MODEL
 
 
-def _publish(state: Training) -> None:
+def _publish(state: Training, scores: list[dict[str, Any]]) -> None:
     assert state.expectation is not None, "the E-step sets it"
     sample = [index for index in range(len(state.source)) if index not in state.source.unreadable][:SAMPLE]
     pixels = torch.cat([squares for squares, _ in state.loader.squares([sample])])
@@ -222,6 +231,7 @@ def _publish(state: Training) -> None:
         config=state.config,
         seconds=state.seconds,
         command=state.command,
+        scores=scores,
     )
     path = state.run / run_folder.MODEL
     with run_folder.explained(path):

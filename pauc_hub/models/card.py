@@ -21,6 +21,8 @@ PATENT = (
     "PCL's training loop, clustering and contrastive learning in turn, is claimed by a US patent (11,263,476), which a "
     "commercial user should know."
 )
+COMPARED = ("Beside each stands the same network with random weights, under the same protocol.", "")
+UNKNOWN = "–"  # of a random network, where none was measured
 COLUMNS = ("protocol", "metric", "value", "random", "space", "resolution", "bank", "queries", "seed")
 
 
@@ -78,11 +80,10 @@ def _scores(facts: Facts) -> str:
         [
             "## Scores",
             "",
-            "Beside each stands the same network with random weights, under the same protocol.",
-            "",
+            *(COMPARED if any("random" in score for score in scores) else ()),
             "| protocol | metric | this model | random network | space | resolution | bank | queries | seed |",
             "| --- | --- | --- | --- | --- | --- | --- | --- | --- |",
-            *(f"| {' | '.join(str(score[column]) for column in COLUMNS)} |" for score in scores),
+            *(f"| {' | '.join(str(score.get(column, UNKNOWN)) for column in COLUMNS)} |" for score in scores),
             "",
             "To reproduce:",
             "",

@@ -1,6 +1,7 @@
 """`pauc train --dry-run`: what would be done and what it would take, on the right streams, and no file."""
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +9,7 @@ import pytest
 from PIL import Image
 
 from pauc_hub.cli import run
-from pauc_hub.cli.training import show_estimate, show_settings, span
+from pauc_hub.cli.train import show_estimate, show_settings, span
 from pauc_hub.training import rehearsal
 from pauc_hub.training.auto import Choice
 from pauc_hub.training.config import Config
@@ -61,14 +62,12 @@ def test_the_object_holds_settings_reasons_and_estimate(here: Path, capsys: pyte
 
 def test_a_learning_rate_that_was_given_is_told_with_what_becomes_of_it(capsys: pytest.CaptureFixture[str]) -> None:
     config = Config(lr=0.06, batch_size=512)
-    show_settings(config, [Choice("queue", 4096, "why")], 9, quiet=False)
+    show_settings(config, [Choice("queue", 4096, "why")], 9)
     *_, queue, rate = capsys.readouterr().err.splitlines()
     assert queue == "  queue 4096  (why)"
     assert rate == "lr 0.06  (for a batch of 256, and in proportion: 0.12 for 512)"
-    show_settings(config, [Choice("lr", 0.06, "why")], 9, quiet=False)
+    show_settings(config, [Choice("lr", 0.06, "why")], 9)
     assert capsys.readouterr().err.splitlines()[-1] == "  lr 0.06  (why)"
-    show_settings(config, [], 9, quiet=True)
-    assert capsys.readouterr().err == ""
 
 
 def test_a_run_that_stands_there_does_not_matter(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -78,6 +77,21 @@ def test_a_run_that_stands_there_does_not_matter(here: Path, monkeypatch: pytest
     monkeypatch.setattr(rehearsal, "rehearse", lambda *_, **__: told)
     assert run([*DRY, "-o", "run", "--quiet"]) == 0
     assert (here / "run" / "config.json").read_text() == "{}"
+
+
+def test_labelled_images_are_told_of_after_the_settings(
+    here: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("cat", "dog"):
+        shutil.copytree(here / "photos", here / "labelled" / name)
+    monkeypatch.setattr(rehearsal, "rehearse", lambda *_, **__: Estimate(1, 1, 1, 1, 1, 1, None, 1))
+    assert run([*DRY, "--labelled", "labelled"]) == 0
+    heading, *_, last = capsys.readouterr().err.splitlines()
+    assert heading.startswith("40 images; ")
+    assert last == (
+        f"kNN on '{here / 'labelled'}': 2 classes, 64 vote on 16 (four of five images on every fifth of a class); "
+        "chance is 50.0 %"
+    )
 
 
 def test_time_and_memory_are_told_in_words(capsys: pytest.CaptureFixture[str]) -> None:

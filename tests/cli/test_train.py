@@ -273,9 +273,10 @@ def test_a_run_that_stands_there_is_refused(there: Path, capsys: pytest.CaptureF
 def test_what_watches_a_run_is_asked_for_by_options_and_refused_first(
     here: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert run([*TRAIN, "--labelled", "photos", "--quiet"]) == 2
     needs = "needs 2 or more subfolders with images, one for each class; it has none."
-    assert capsys.readouterr().err == f"error: labelled '{here / 'photos'}' {needs}\n"
+    for command in (TRAIN, [*TRAIN, "--dry-run"]):  # neither prints anything before
+        assert run([*command, "--labelled", "photos"]) == 2
+        assert capsys.readouterr().err == f"error: labelled images: '{here / 'photos'}' {needs}\n"
     monkeypatch.setattr(boards, "find_spec", lambda _: None)
     assert run([*TRAIN, "--wandb", "mine", "--quiet"]) == 2
     absent = "--wandb needs a package that is not installed: pip install 'pauc-hub[wandb]'."

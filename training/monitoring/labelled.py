@@ -5,6 +5,7 @@ from contextlib import closing
 from dataclasses import dataclass
 from math import ceil
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -12,35 +13,100 @@ from torch import Tensor
 from pauc_hub.device import autocast
 from pauc_hub.errors import UsageError
 from pauc_hub.evaluation.knn import knn_predict
-from pauc_hub.images.decoding import ImageFile, readable, walk
+from pauc_hub.images.decoding import ImageFile, readable
 from pauc_hub.progress import progress_bar
+from pauc_hub.sources.labelled_folders import IMAGES, Classes, find_splits, read_classes
+from pauc_hub.training.config import Config
 from pauc_hub.training.data import ImageSource
 from pauc_hub.training.data.streamed import Streamed
 from pauc_hub.training.state import Training
 
-K = 200  # neighbours that vote, or as many as there are (method.md §7)
+# Neighbours that vote, or as many as there are; a vote weighs exp(cosine / temperature) (method.md §7).
+K, TEMPERATURE = 200, 0.1
 LARGEST_BANK, MOST_QUERIES = 50_000, 10_000  # CIFAR-10's splits, which so stay whole
 FIFTH = 5  # of a folder without splits, every fifth image of a class is a query
 IMAGES_AN_EPOCH = 0.25  # of the training images: a forward pass over these is about a twentieth of an epoch's work
+SHOWN = 3  # classes that a warning names
 TRIED = 32  # images that are opened before training starts
-
-Classes = dict[str, list[Path]]  # images by class, in the order of their names
 
 
 @dataclass(frozen=True)
 class Split:
-    """Images and the class of each, (N,) int64."""
+    """Images, and the class of each.
 
+    Attributes:
+        name: of its folder; where the folder has no splits, which part of it this is.
+        labels: (N,) int64.
+    """
+
+    name: str
     source: ImageSource
     labels: Tensor
+
+    def __len__(self) -> int:
+        return len(self.labels)
 
 
 @dataclass(frozen=True)
 class Labelled:
-    """Images with classes: those of `bank` vote on those of `queries`."""
+    """Images of `classes`, which labels number: those of `bank` vote on those of `queries`."""
 
+    folder: Path
+    classes: tuple[str, ...]
     bank: Split
     queries: Split
+
+    @property
+    def chance(self) -> float:
+        """What guessing gets right on average, in [0, 1]."""
+        return 1 / len(self.classes)
+
+    @property
+    def by_frequency(self) -> float:
+        """What always naming the voters' most frequent class gets right, in [0, 1]."""
+        count = len(self.classes)
+        voters = torch.bincount(self.bank.labels, minlength=count)
+        asked = torch.bincount(self.queries.labels, minlength=count)
+        return int(asked[voters == voters.max()].max()) / len(self.queries)
+
+    @property
+    def without_voters(self) -> list[str]:
+        """Classes of the queries that nobody can vote for."""
+        return [self.classes[i] for i in sorted({*self.queries.labels.tolist()} - {*self.bank.labels.tolist()})]
+
+    def described(self) -> list[str]:
+        """A line with classes, voters, queries and chance level; and one that warns, where there is a reason to."""
+        line = (
+            f"kNN on '{readable(self.folder)}': {len(self.classes)} classes, {len(self.bank)} vote on "
+            f"{len(self.queries)} ({self.bank.name} on {self.queries.name}); chance is {100 * self.chance:.1f} %"
+        )
+        if self.by_frequency > self.chance:
+            line += f", always naming the most frequent class {100 * self.by_frequency:.1f} %"
+        if not self.without_voters:
+            return [line]
+        names = ", ".join(f"'{readable(name)}'" for name in self.without_voters[:SHOWN])
+        more = ", …" if len(self.without_voters) > SHOWN else ""
+        return [line, f"warning: {self.bank.name} has no image of {names}{more}, so kNN gets none of these right"]
+
+    def score(self, accuracy: float, config: Config, command: str) -> dict[str, Any]:
+        """As the model's card shows it (models/card.py).
+
+        Args:
+            accuracy: in [0, 1].
+            command: that measured it.
+        """
+        k = min(K, len(self.bank))
+        return {
+            "protocol": f"weighted kNN, k = {k}, T = {TEMPERATURE}, cosine; chance {100 * self.chance:.1f} %",
+            "metric": "top-1 %",
+            "space": "backbone",
+            "resolution": config.size,
+            "bank": f"{self.folder.name}: {self.bank.name}, {len(self.bank)}",
+            "queries": f"{self.folder.name}: {self.queries.name}, {len(self.queries)}",
+            "value": round(100 * accuracy, 2),
+            "seed": config.seed,
+            "command": command,
+        }
 
     def is_due(self, epoch: int, epochs: int, images: int) -> bool:
         """Whether to look after epoch `epoch` (from 1): so often that it costs little, and after the last one.
@@ -48,68 +114,65 @@ class Labelled:
         Args:
             images: that are trained on.
         """
-        every = ceil((len(self.bank.labels) + len(self.queries.labels)) / (IMAGES_AN_EPOCH * images))
+        every = ceil((len(self.bank) + len(self.queries)) / (IMAGES_AN_EPOCH * images))
         return epoch % every == 0 or epoch == epochs
 
 
 def open_labelled(folder: Path) -> Labelled:
-    """One subfolder a class; or such folders `train` and `val` (or `test`), of which the first is the bank.
+    """One subfolder a class; or such folders for training and validation (else test), of which the first is the bank.
 
-    Without the two, every fifth image of a class, in the order of names, is a query. Larger sets are thinned evenly.
+    Without splits, every fifth image of a class, in the order of names, is a query. Larger sets are thinned evenly.
 
     Raises:
         UsageError: there is nothing there that kNN could be measured on.
     """
-    if not folder.is_dir():
-        raise UsageError(f"labelled '{folder}' is no folder. Give one with a subfolder a class, or leave it out.")
-    held_out = next((folder / name for name in ("val", "test") if (folder / name).is_dir()), None)
-    if (folder / "train").is_dir() and held_out is not None:
-        bank, queries = _classes(folder / "train", least=2), _classes(held_out, least=1)
-        _refuse_strange(bank, queries, held_out)
-    else:
-        bank, queries = _every_fifth(_classes(folder, least=2), folder)
-    numbers = {name: number for number, name in enumerate(bank)}
-    return Labelled(_split(folder, bank, numbers, LARGEST_BANK), _split(folder, queries, numbers, MOST_QUERIES))
-
-
-def _classes(folder: Path, least: int) -> Classes:
-    """By the names of the subfolders; those without images are none."""
-    subfolders = sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
-    found = {path.name: [image.path for image in walk(path)] for path in subfolders}
-    classes = {name: images for name, images in found.items() if images}
-    if len(classes) < least:
-        there = f"only '{next(iter(classes))}'" if classes else "none"
-        raise UsageError(
-            f"labelled '{folder}' needs {least} or more subfolders with images, one for each class; it has {there}."
+    try:
+        splits = find_splits(folder)
+        if not splits:
+            names = ("four of five images", "every fifth of a class")
+            bank, queries = _every_fifth(read_classes(folder), folder)
+        else:
+            train, held_out = splits["train"], splits.get("val") or splits["test"]
+            names = (readable(train.name), readable(held_out.name))
+            bank, queries = read_classes(train), read_classes(held_out, least=1)
+            _refuse_unsorted(queries, train, held_out)
+        numbers = {name: number for number, name in enumerate(sorted({*bank, *queries}))}
+        return Labelled(
+            folder,
+            tuple(numbers),
+            _split(names[0], folder, bank, numbers, LARGEST_BANK),
+            _split(names[1], folder, queries, numbers, MOST_QUERIES),
         )
-    return classes
+    except UsageError as error:
+        raise UsageError(f"labelled images: {error}") from error
 
 
-def _refuse_strange(bank: Classes, queries: Classes, folder: Path) -> None:
-    strange = [name for name in queries if name not in bank]
-    if strange:
+def _refuse_unsorted(queries: Classes, train: Path, held_out: Path) -> None:
+    """Tiny ImageNet's validation images lie in one folder, their classes in a file."""
+    if list(queries) == [IMAGES]:
         raise UsageError(
-            f"labelled '{folder}' holds '{strange[0]}', which is no class of 'train' beside it. "
-            "Sort its images into subfolders named as those of 'train'."
+            f"'{readable(held_out)}' holds its images in '{IMAGES}' instead of one subfolder for each class. "
+            f"Sort them into subfolders named as those of '{readable(train.name)}'."
         )
 
 
 def _every_fifth(classes: Classes, folder: Path) -> tuple[Classes, Classes]:
     queries = {name: images[FIFTH - 1 :: FIFTH] for name, images in classes.items()}
     if not any(queries.values()):
-        raise UsageError(f"labelled '{folder}' needs {FIFTH} images of a class, one of which is asked about.")
-    asked = {path for images in queries.values() for path in images}
-    return {name: [path for path in images if path not in asked] for name, images in classes.items()}, queries
+        raise UsageError(f"'{readable(folder)}' needs {FIFTH} images of a class, one of which is asked about.")
+    asked = {image.place for images in queries.values() for image in images}
+    return {name: [image for image in images if image.place not in asked] for name, images in classes.items()}, queries
 
 
-def _split(folder: Path, classes: Classes, numbers: dict[str, int], most: int) -> Split:
-    rows = [(path, numbers[name]) for name, images in classes.items() for path in images]
+def _split(name: str, folder: Path, classes: Classes, numbers: dict[str, int], most: int) -> Split:
+    rows = [(image.path, numbers[name]) for name, images in classes.items() for image in images]
     rows = rows[:: ceil(len(rows) / most)]  # class by class, so every class is thinned alike
     source = ImageSource(str(folder), [ImageFile(readable(path.relative_to(folder)), str(path)) for path, _ in rows])
     tried = range(0, len(rows), ceil(len(rows) / TRIED))
     if all(source.read(index) is None for index in tried):
-        raise UsageError(f"labelled '{folder}': none of {len(tried)} images can be read ({source.unreadable[0]}).")
-    return Split(source, torch.tensor([label for _, label in rows]))
+        reason = source.unreadable[0]
+        raise UsageError(f"'{readable(folder)}': none of {len(tried)} images can be read ({reason}).")
+    return Split(name, source, torch.tensor([label for _, label in rows]))
 
 
 def knn_accuracy(labelled: Labelled, state: Training) -> float | None:
@@ -118,13 +181,14 @@ def knn_accuracy(labelled: Labelled, state: Training) -> float | None:
     Returns:
         in [0, 1]; None where a stop was asked for, which this must not delay, or where nothing can be read.
     """
-    images = len(labelled.bank.labels) + len(labelled.queries.labels)
+    images = len(labelled.bank) + len(labelled.queries)
     with progress_bar(images, f"epoch {state.epoch + 1}: kNN", quiet=state.quiet) as bar:
         bank, queries = (_features(split, state, bar.advance) for split in (labelled.bank, labelled.queries))
     if bank is None or queries is None:
         return None
     (rows, labels), (asked, truth) = bank, queries
-    return (knn_predict(rows, labels, asked, k=min(K, len(rows))) == truth).double().mean().item()
+    predicted = knn_predict(rows, labels, asked, k=min(K, len(rows)), temperature=TEMPERATURE)
+    return (predicted == truth).double().mean().item()
 
 
 @torch.no_grad()
@@ -132,7 +196,7 @@ def _features(split: Split, state: Training, seen: Callable[[int], None]) -> tup
     """(n, D) of the images that can be read, and their classes; None where there are none, or to stop was asked."""
     backbone, shown = state.pair.exported.backbone, state.loader.preprocessing
     loader = Streamed(split.source, shown, state.loader.workers, state.device)
-    size, everything, found, legible = 2 * state.config.batch_size, range(len(split.labels)), [], []
+    size, everything, found, legible = 2 * state.config.batch_size, range(len(split)), [], []
     backbone.eval()
     try:
         with closing(loader.squares([everything[i : i + size] for i in everything[::size]])) as squares:

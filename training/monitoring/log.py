@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -24,18 +25,20 @@ from pauc_hub.training.state import Training
 class Log:
     """What the loop writes to; of several processes that share a run, the first one's alone writes and looks."""
 
-    def __init__(self, state: Training, wandb: str | None) -> None:
+    def __init__(self, state: Training, wandb: str | None, labelled: Labelled | None) -> None:
         """Go on where `state` stands; later lines, of work that was not saved, are dropped.
 
         Args:
             wandb: the project, where wandb is to be told too.
+            labelled: images to measure kNN on.
         """
         self._state, first = state, state.world.first
         self._metrics = run_folder.Metrics(state.run, state.epoch, state.step, written=first)
         lines = read_lines(state.run)
         self._epochs = [line for line in lines if not line["step"]]
         boards = partial(open_boards, state.run, state.steps, lines, state.config, wandb, quiet=state.quiet)
-        self._boards, self._labelled = (boards(), _labelled(state.config)) if first else ([], None)
+        self._boards = boards() if first else []
+        self._labelled = labelled if first else None
         self._known = set(self._findings())
 
     def write_step(self, epoch: int, step: int, values: dict[str, float]) -> None:
@@ -58,6 +61,16 @@ class Log:
             return {}
         score = knn_accuracy(labelled, state)
         return {} if score is None else {"knn": score}
+
+    def scores(self) -> list[dict[str, Any]]:
+        """Of the weights as they are after the last epoch, for the model's card; measured now where it was not yet."""
+        state, labelled = self._state, self._labelled
+        if labelled is None:
+            return []
+        last = self._epochs[-1] if self._epochs else {}
+        known = last.get("knn") if (last.get("epoch"), 0) == (state.epoch, state.step) else None
+        accuracy = knn_accuracy(labelled, state) if known is None else known
+        return [] if accuracy is None else [labelled.score(accuracy, state.config, state.command)]
 
     def write_failure(self, message: str) -> None:
         """The run ends with an error."""
@@ -94,9 +107,9 @@ class Log:
 
 
 @contextmanager
-def watching(state: Training, wandb: str | None) -> Iterator[Log]:
+def watching(state: Training, wandb: str | None, labelled: Labelled | None) -> Iterator[Log]:
     """A log that is closed at the end, notes the error that the run ends with, and draws the curves of a whole one."""
-    log = Log(state, wandb)
+    log = Log(state, wandb, labelled)
     try:
         yield log
         if state.world.first:
@@ -108,13 +121,13 @@ def watching(state: Training, wandb: str | None) -> Iterator[Log]:
         log.close()
 
 
-def refuse_unwatchable(config: Config, wandb: str | None) -> None:
-    """Raise UsageError, before a run begins, where labelled images or wandb are asked for and cannot be had."""
+def open_watched(config: Config, wandb: str | None) -> Labelled | None:
+    """The labelled images, where there are any.
+
+    Raises:
+        UsageError: these, or wandb, are asked for and cannot be had.
+    """
     refuse_absent_wandb(wandb)
-    _labelled(config)
-
-
-def _labelled(config: Config) -> Labelled | None:
     return open_labelled(Path(config.labelled)) if config.labelled else None
 
 

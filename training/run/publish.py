@@ -1,6 +1,7 @@
 """The end of a run: encoder, prototypes and receipts as a model folder."""
 
 import copy
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,7 @@ class Finished:
         sample: (n, S, S, 3) uint8, a few of the images, on the encoder's device: to see what rounding does.
         seconds: spent training, over all sittings.
         command: what was typed.
+        scores: measured on the way, as the card shows them (models/card.py).
     """
 
     encoder: Encoder
@@ -39,6 +41,7 @@ class Finished:
     config: Config
     seconds: float
     command: str
+    scores: Sequence[Mapping[str, Any]] = ()
 
 
 def publish(finished: Finished, path: Path) -> Path:
@@ -98,5 +101,5 @@ def _facts(finished: Finished, name: str) -> dict[str, Any]:
         "versions": receipts.versions(),
         "seconds": round(finished.seconds, 1),
         "epochs": finished.config.epochs,
-        "scores": [],
+        "scores": list(finished.scores),
     }

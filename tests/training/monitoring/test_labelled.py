@@ -48,12 +48,51 @@ def test_test_stands_in_for_val(tmp_path: Path) -> None:
     assert names(open_labelled(tmp_path).queries) == {"test/cat/00.png": 0}
 
 
+def test_the_line_says_classes_voters_queries_and_chance(tmp_path: Path) -> None:
+    for place, count in (("Train/cat", 3), ("Train/dog", 3), ("Validation/cat", 2), ("Validation/dog", 2)):
+        write(tmp_path / place, count)
+    line = f"kNN on '{tmp_path}': 2 classes, 6 vote on 4 (Train on Validation); chance is 50.0 %"
+    assert open_labelled(tmp_path).described() == [line]
+    write(tmp_path / "Train" / "dog" / "more", 1)
+    write(tmp_path / "Validation" / "dog" / "more", 4)
+    line = f"kNN on '{tmp_path}': 2 classes, 7 vote on 8 (Train on Validation); chance is 50.0 %"
+    assert open_labelled(tmp_path).described() == [f"{line}, always naming the most frequent class 75.0 %"]  # 6 of 8
+
+
+def test_classes_without_voters_are_named(tmp_path: Path) -> None:
+    for place in ("train/cat", "train/dog", "val/ant", "val/dog"):
+        write(tmp_path / place, 1)
+    found = open_labelled(tmp_path)
+    assert names(found.queries) == {"val/ant/00.png": 0, "val/dog/00.png": 2}
+    line, warning = found.described()
+    assert ": 3 classes, 2 vote on 2 (train on val); chance is 33.3 %, " in line
+    assert line.endswith(", always naming the most frequent class 50.0 %")
+    assert warning == "warning: train has no image of 'ant', so kNN gets none of these right"
+
+
+def test_the_score_of_the_card_names_protocol_and_splits(tmp_path: Path) -> None:
+    for place in ("mine/cat", "mine/dog"):
+        write(tmp_path / place, 5)
+    assert open_labelled(tmp_path / "mine").score(0.75, Config(size=64, seed=3), "pauc train x") == {
+        "protocol": "weighted kNN, k = 8, T = 0.1, cosine; chance 50.0 %",
+        "metric": "top-1 %",
+        "space": "backbone",
+        "resolution": 64,
+        "bank": "mine: four of five images, 8",
+        "queries": "mine: every fifth of a class, 2",
+        "value": 75.0,
+        "seed": 3,
+        "command": "pauc train x",
+    }
+
+
 def test_without_splits_every_fifth_image_of_a_class_is_asked_about(tmp_path: Path) -> None:
     write(tmp_path / "cat", 6)
-    write(tmp_path / "dog" / "deep", 11)
+    write(tmp_path / "dog", 1)
+    write(tmp_path / "dog" / "deep", 10)
     write(tmp_path / ".hidden", 5)
     found = open_labelled(tmp_path)
-    assert names(found.queries) == {"cat/04.png": 0, "dog/deep/04.png": 1, "dog/deep/09.png": 1}
+    assert names(found.queries) == {"cat/04.png": 0, "dog/deep/03.png": 1, "dog/deep/08.png": 1}
     assert len(names(found.bank)) == 14
     assert not names(found.bank).keys() & names(found.queries).keys()
 
@@ -70,23 +109,23 @@ def test_large_sets_are_thinned_class_by_class(tmp_path: Path, monkeypatch: pyte
 
 def test_what_cannot_be_measured_on_is_refused_in_a_line(tmp_path: Path) -> None:
     assert refusal(tmp_path / "no") == (
-        f"labelled '{tmp_path / 'no'}' is no folder. Give one with a subfolder a class, or leave it out."
+        f"labelled images: '{tmp_path / 'no'}' cannot be listed (No such file or directory). "
+        "Give a folder with one subfolder of images for each class."
     )
-    needs = "needs 2 or more subfolders with images, one for each class; it has"
-    assert refusal(tmp_path) == f"labelled '{tmp_path}' {needs} none."
     write(tmp_path / "cat", 4)
-    assert refusal(tmp_path) == f"labelled '{tmp_path}' {needs} only 'cat'."
     write(tmp_path / "dog", 4)
-    assert refusal(tmp_path) == f"labelled '{tmp_path}' needs 5 images of a class, one of which is asked about."
+    assert refusal(tmp_path) == (
+        f"labelled images: '{tmp_path}' needs 5 images of a class, one of which is asked about."
+    )
 
 
 def test_validation_images_that_are_not_sorted_by_class_are_refused(tmp_path: Path) -> None:
     """Tiny ImageNet as it is distributed."""
-    for place in ("train/n01443537", "train/n01629819", "val/images"):
+    for place in ("train/n01443537/images", "train/n01629819/images", "val/images"):
         write(tmp_path / place, 1)
     assert refusal(tmp_path) == (
-        f"labelled '{tmp_path / 'val'}' holds 'images', which is no class of 'train' beside it. "
-        "Sort its images into subfolders named as those of 'train'."
+        f"labelled images: '{tmp_path / 'val'}' holds its images in 'images' instead of one subfolder for each class. "
+        "Sort them into subfolders named as those of 'train'."
     )
 
 
@@ -95,7 +134,9 @@ def test_images_none_of_which_can_be_read_are_refused(tmp_path: Path) -> None:
         write(tmp_path / place, 5)
         for path in (tmp_path / place).iterdir():
             path.write_bytes(b"")
-    assert refusal(tmp_path) == f"labelled '{tmp_path}': none of 8 images can be read (the file has no bytes)."
+    assert refusal(tmp_path) == (
+        f"labelled images: '{tmp_path}': none of 8 images can be read (the file has no bytes)."
+    )
 
 
 @pytest.mark.parametrize(
@@ -107,8 +148,8 @@ def test_images_none_of_which_can_be_read_are_refused(tmp_path: Path) -> None:
     ],
 )
 def test_it_is_asked_so_often_that_it_costs_little(bank: int, queries: int, images: int, due: list[int]) -> None:
-    parts = [Split(ImageSource("x", []), torch.zeros(count)) for count in (bank, queries)]
-    assert [epoch for epoch in range(1, 8) if Labelled(*parts).is_due(epoch, 7, images)] == due
+    parts = [Split("x", ImageSource("x", []), torch.zeros(count)) for count in (bank, queries)]
+    assert [epoch for epoch in range(1, 8) if Labelled(Path("x"), ("a",), *parts).is_due(epoch, 7, images)] == due
 
 
 @pytest.fixture

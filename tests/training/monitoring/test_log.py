@@ -86,6 +86,12 @@ def test_a_watched_run_tells_all_it_should_and_asks_nobody(
     assert len(list((run / "tensorboard").iterdir())) == 1
     facts = json.loads((model / "facts.json").read_text())
     assert facts["config"]["labelled"] == "images"  # where it lay is nobody's business
+    [score] = facts["scores"]
+    assert score["value"] == round(100 * epochs[-1]["knn"], 2)
+    assert score["bank"] == "images: four of five images, 32"
+    assert (
+        f"| {score['protocol']} | top-1 % | {score['value']} | – | backbone | 32 |" in (model / "README.md").read_text()
+    )
     assert findings(read_history(run)) == []
 
 
@@ -110,7 +116,7 @@ def test_a_run_keeps_its_labelled_folder(images: Path, tmp_path: Path, monkeypat
 
 
 def test_a_bad_labelled_folder_is_refused_before_anything_is_written(images: Path, tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match=r"^labelled '.*/1' needs 2 or more subfolders"):
+    with pytest.raises(UsageError, match=r"^labelled images: '.*/1' needs 2 or more subfolders"):
         loop.train(images, tmp_path / "run", dataclasses.replace(CONFIG, labelled=str(images / "1")), quiet=True)
     assert not (tmp_path / "run").exists()
 
