@@ -45,6 +45,19 @@ class UnfinishedRun(PaucError):
     """A stopped run stands where this one would begin, and was about something else."""
 
 
+class ClusteringFailed(PaucError):
+    """Points cannot be clustered as asked."""
+
+
+class TooFewDistinct(ClusteringFailed):
+    """No cluster holds two different points: there are no more distinct points than clusters."""
+
+    def __init__(self, distinct: int, points: int, clusters: int) -> None:
+        super().__init__(f"{points} points hold {distinct} distinct ones: too few for {clusters} clusters.")
+        self.distinct = distinct
+        self.clusters = clusters
+
+
 class TrainingFailed(PaucError):
     """Training cannot go on: collapsed, diverged, or out of disk."""
 

@@ -10,12 +10,15 @@ from torch import Tensor
 from pauc_hub.clustering.kmeans import kmeans
 from pauc_hub.clustering.prototypes import Prototypes, describe_clusters
 from pauc_hub.device import autocast
-from pauc_hub.errors import TrainingFailed
+from pauc_hub.errors import ClusteringFailed, TooFewDistinct, TrainingFailed
 from pauc_hub.training.config import Config
 from pauc_hub.training.data import Loader
 from pauc_hub.training.distributed import ALONE, World
 from pauc_hub.training.networks.encoder import Encoder
 from pauc_hub.training.rng import Purpose, seed_for
+
+# images that are compared to tell copies from collapse
+COMPARED = 256
 
 
 @dataclass(frozen=True)
@@ -82,18 +85,19 @@ def expect(
         heed: called before each iteration of k-means, equally often on all processes; what it raises ends the step.
 
     Raises:
-        TrainingFailed: the features are not finite or have collapsed, or too few images can be read.
+        TrainingFailed: the features are not finite.
+        ClusteringFailed: too few images can be read, or too few features differ; see `reason_and_remedy`.
     """
     points = features[readable.to(features.device)]
     spoilt = (~torch.isfinite(points)).sum()
     counts = [torch.full_like(spoilt, len(each)) for each in (features, points)]
     total, found_readable, found_spoilt = world.sum(torch.stack([*counts, spoilt])).tolist()
     if found_spoilt:
-        raise TrainingFailed("the features are no longer finite: training diverged. Try a lower learning rate (--lr).")
+        raise TrainingFailed("the features are no longer finite: training diverged. Try a lower lr.")
     assert config.clusters is not None, "resolve() fills it in"
     if found_readable < config.clusters[-1]:
-        raise TrainingFailed(
-            f"only {found_readable} of {total} images can be read, fewer than --clusters {config.clusters[-1]}."
+        raise ClusteringFailed(
+            f"only {found_readable} of {total} images can be read, fewer than clusters={config.clusters[-1]}."
         )
     found: list[tuple[Prototypes, Tensor]] = []
     for m, count in enumerate(config.clusters):
@@ -111,6 +115,36 @@ def expect(
         found.append(describe_clusters(points, clustering, config.temperature, coarser, world))
     assignments = (world.gather(_spread(own, readable), total) for _, own in found)
     return Expectation(tuple(p for p, _ in found), tuple(assignments))
+
+
+def reason_and_remedy(failure: ClusteringFailed, loader: Loader) -> tuple[str, str]:
+    """Why a clustering failed in terms of the images, and what to do; a sentence each.
+
+    Features coincide where the images are copies of a few, and where the encoder no longer tells different ones apart:
+    looking at the images decides.
+    """
+    if not isinstance(failure, TooFewDistinct):
+        return str(failure), "Remove what cannot be read, or give fewer clusters."
+    if distinct_images(loader) > failure.distinct:
+        return (
+            "all members of each cluster coincide: the features have collapsed.",
+            "Try a lower lr, a longer warmup or fewer clusters.",
+        )
+    fewer = f"give clusters of at most {failure.distinct - 1}, " if failure.distinct > 2 else ""
+    return (
+        f"only {failure.distinct} of {len(loader.source)} images are distinct, too few for clusters={failure.clusters}.",
+        f"Remove the copies, {fewer}or train with objective='infonce', which needs no clusters.",
+    )
+
+
+def distinct_images(loader: Loader) -> int:
+    """Of the readable images, or COMPARED of them, spread evenly: how many differ as the encoder sees them."""
+    found = set()
+    sample = list(range(0, len(loader.source), -(-len(loader.source) // COMPARED)))
+    with closing(loader.squares([sample])) as squares:
+        for pixels, readable in squares:
+            found |= {image.numpy().tobytes() for image in pixels.cpu()[readable]}
+    return len(found)
 
 
 def _spread(assignment: Tensor, readable: Tensor) -> Tensor:

@@ -10,14 +10,14 @@ from typing import Any
 
 import torch
 
-from pauc_hub.errors import Interrupted, TrainingFailed
+from pauc_hub.errors import ClusteringFailed, Interrupted, TrainingFailed
 from pauc_hub.processes import Ranks
 from pauc_hub.progress import progress_bar
 from pauc_hub.training.config import Config, refuse
 from pauc_hub.training.data import ImageSource, open_source
 from pauc_hub.training.data.views import epoch_batches
 from pauc_hub.training.distributed import join, sharing_problems
-from pauc_hub.training.estep import all_features, expect
+from pauc_hub.training.estep import Expectation, all_features, expect, reason_and_remedy
 from pauc_hub.training.interruption import StopRequest
 from pauc_hub.training.machine import device_to_train_on, limits_explained
 from pauc_hub.training.monitoring.diagnostics import diagnose
@@ -115,6 +115,8 @@ def _run(state: Training, log: Log) -> Path:
         state.save()
         state.world.wait()  # who leaves early looks like a failure to torchrun, which then ends the first
         raise
+    except ClusteringFailed as failure:
+        raise TrainingFailed(" ".join(reason_and_remedy(failure, state.loader))) from failure
 
 
 def _alternate(state: Training, log: Log) -> None:
@@ -185,7 +187,7 @@ def _refuse_infinite(values: dict[str, float], state: Training) -> None:
     if not all(math.isfinite(value) for value in values.values()):
         raise TrainingFailed(
             f"the loss is no longer finite at step {state.step} of epoch {state.epoch + 1}: training diverged. "
-            f"The last checkpoint stands; start anew with a lower learning rate (--lr, now {state.config.lr:g})."
+            f"The last checkpoint stands; start anew with a lower lr (now {state.config.lr:g})."
         )
 
 
@@ -210,8 +212,19 @@ def _estep_share(watched: dict[str, float], mstep_seconds: float) -> float:
 
 
 def _finish(state: Training, log: Log) -> Path:
-    """A last E-step with the encoder that is exported, whose prototypes go with it; then the model folder."""
-    _expectation_step(state, state.pair.exported)
+    """A last E-step with the encoder that is exported, whose prototypes go with it; then the model folder.
+
+    An objective without clusters ends with its model in any case, without prototypes where there can be none.
+    """
+    try:
+        _expectation_step(state, state.pair.exported)
+    except ClusteringFailed as failure:
+        if state.config.objective != "infonce":
+            raise
+        state.expectation = Expectation((), ())
+        if not state.quiet:
+            reason, _ = reason_and_remedy(failure, state.loader)
+            sys.stderr.write(f"warning: the model has no prototypes: {reason}\n")
     if state.world.first:
         _publish(state, log.scores())
     state.world.wait()

@@ -10,11 +10,13 @@ from itertools import count
 from pathlib import Path
 
 import torch
+from torch import Tensor
 from torch.nn import functional as F
 
-from pauc_hub.clustering.kmeans import kmeans
-from pauc_hub.clustering.prototypes import Prototypes
+from pauc_hub.clustering.kmeans import Clustering, kmeans
+from pauc_hub.clustering.prototypes import Prototypes, describe_clusters
 from pauc_hub.errors import UsageError
+from pauc_hub.evaluation.metrics import nmi
 from pauc_hub.processes import Ranks, default_workers
 from pauc_hub.progress import Bar, progress_bar
 from pauc_hub.training.config import Config
@@ -83,6 +85,7 @@ def rehearse(
         step = _step_seconds(state, bar)
         saving = _saving_seconds(state)
         estep = _feature_seconds(state, bar) + sum(_kmeans_seconds(len(source), k, config, device) for k in clusters)
+        estep += _description_seconds(len(source), config, device)
     learning = step * state.steps
     esteps = 1 + clustered * max(0, config.epochs - config.warmup_epochs)  # the last one is for the model folder
     gpu = device.type == "cuda"
@@ -171,8 +174,8 @@ def _feature_seconds(state: Training, bar: Bar) -> float:
 
 def _kmeans_seconds(images: int, clusters: int, config: Config, device: torch.device) -> float:
     """Its work grows with points times clusters times passes; seeding is about one pass more, assigning another."""
-    count = min(images, POINTS)
-    points = F.normalize(torch.randn(count, config.dim, generator=torch.Generator().manual_seed(0)), dim=1).to(device)
+    points = _points(min(images, POINTS), config.dim, device)
+    count = len(points)
     k = min(clusters, count // 8)
     iterations = config.kmeans_iterations if count == images else 2
     began = time.monotonic()
@@ -181,3 +184,31 @@ def _kmeans_seconds(images: int, clusters: int, config: Config, device: torch.de
     return (
         (time.monotonic() - began) * config.kmeans_restarts * images * clusters * (config.kmeans_iterations + 2) / work
     )
+
+
+def _description_seconds(images: int, config: Config, device: torch.device) -> float:
+    """Of describing the clusters, and comparing them with those of the epoch before.
+
+    With as many clusters as the run would have, since what that takes of the memory counts too.
+    """
+    clusters = config.clusters or ()
+    points = _points(min(images, max(POINTS, 2 * clusters[-1])), config.dim, device)
+    began, coarser = time.monotonic(), None
+    for k in clusters:
+        assignment = torch.arange(len(points), device=device) % k
+        clustering = Clustering(points[:k], assignment, (0.0,), 0)
+        coarser, _ = describe_clusters(points, clustering, config.temperature, coarser)
+    described = (time.monotonic() - began) * images / len(points)
+    if config.objective == "infonce":
+        return described
+    draws = torch.Generator().manual_seed(0)
+    now, before = (torch.randint(clusters[-1], (images,), generator=draws).to(device) for _ in range(2))
+    began = time.monotonic()
+    nmi(now, before)
+    return described + time.monotonic() - began
+
+
+def _points(count: int, dim: int, device: torch.device) -> Tensor:
+    """(count, dim) unit rows."""
+    rows = torch.randn(count, dim, generator=torch.Generator().manual_seed(0))
+    return F.normalize(rows, dim=1).to(device)

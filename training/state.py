@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 
 from pauc_hub.device import choose_precision
-from pauc_hub.errors import Interrupted
+from pauc_hub.errors import Interrupted, TrainingFailed
 from pauc_hub.images.preprocessing import Preprocessing
 from pauc_hub.training.config import Config
 from pauc_hub.training.data import ImageSource, Loader
@@ -77,7 +77,17 @@ class Training:
         return self.earlier_seconds + time.monotonic() - self.began
 
     def save(self) -> None:
-        """By the first process alone: what a checkpoint holds is the same on all."""
+        """By the first process alone: what a checkpoint holds is the same on all.
+
+        Raises:
+            TrainingFailed: there is no room for it, or a number is not finite, which would be all that is left to go
+                on from.
+        """
+        if not self.is_finite():
+            raise TrainingFailed(
+                f"weights are no longer finite at step {self.step} of epoch {self.epoch + 1}: training diverged. "
+                f"The last checkpoint stands; start anew with a lower lr (now {self.config.lr:g})."
+            )
         if not self.world.first:
             return
         place = Place(
@@ -92,6 +102,13 @@ class Training:
         run_folder.sync_metrics(self.run)
         checkpoint.save(self.run, place, self.pair, self.optimiser, self.expectation)
         self.saved = time.monotonic()
+
+    def is_finite(self) -> bool:
+        """Weights, statistics, queue, and what the optimiser remembers; waits for the device once."""
+        kept = (value for values in self.optimiser.state.values() for value in values.values())
+        tensors = [each for each in (*self.pair.state_dict().values(), *kept) if isinstance(each, torch.Tensor)]
+        checks = [each.isfinite().all() for each in tensors if each.is_floating_point()]
+        return bool(torch.stack([each.to(self.device) for each in checks]).all())
 
     def save_now_and_then(self) -> None:
         if time.monotonic() - self.saved > SECONDS_BETWEEN_CHECKPOINTS:

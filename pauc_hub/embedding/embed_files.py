@@ -112,7 +112,7 @@ def embed_files(
     try:
         with open_workspace(output, plan, overwrite=overwrite or update, restart=restart) as work:
             resumed = work.done
-            _embed(encoder, todo, plan.images, work, space, batch_size, workers, lanes, decoding, quiet)
+            _embed(encoder, todo, plan.images, work, form, space, batch_size, workers, lanes, decoding, quiet)
             done = work.done
             counts = join(work, whole, form, part=part, source=source, earlier=earlier)
     except KeyboardInterrupt as stop:
@@ -145,6 +145,7 @@ def _embed(
     source: Source,
     images: int | None,
     work: Workspace,
+    form: Form,
     space: str,
     batch_size: int,
     workers: int | None,
@@ -180,6 +181,7 @@ def _embed(
         groups = iter(lambda: list(islice(results, batch_size)), [])
         for outcomes in finish_in_order(begin, groups, lanes):
             work.add(outcomes)
+            form.require_room(outcomes.paths, outcomes.embeddings)
             bar.advance(outcomes.count)
     work.save()
 

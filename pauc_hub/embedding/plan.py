@@ -1,13 +1,16 @@
 """What a run of embedding makes, in which form, and whether another made the same. D width."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
+
 from pauc_hub.errors import UnfinishedRun, UsageError
-from pauc_hub.tables.outputs import Dtype
+from pauc_hub.tables.outputs import Dtype, in_half
 from pauc_hub.tables.table import Provenance
 
 FORMAT_VERSION = 2  # of the working folder
@@ -81,6 +84,15 @@ class Form:
         if self.pca and self.pca > limit:
             of = f"{plan.width} numbers" if limit == plan.width else f"{plan.images} images"
             raise UsageError(f"--pca {self.pca} is more than {of} can have. Give {limit} or less.")
+
+
+    def require_room(self, paths: Sequence[str], embeddings: npt.NDArray[np.float32]) -> None:
+        """Raise PaucError where the form cannot hold numbers as the model gives them.
+
+        What becomes of them under a PCA is only known when all are there.
+        """
+        if self.dtype == "float16" and not self.pca:
+            in_half(paths, embeddings)
 
 
 def differences(then: Mapping[str, Any], now: Mapping[str, Any]) -> str:

@@ -15,8 +15,10 @@ def nmi(first: Tensor, second: Tensor) -> float:
     """
     _, a = torch.unique(first, return_inverse=True)
     _, b = torch.unique(second, return_inverse=True)
-    joint = a * (int(b.max()) + 1) + b
-    entropy_a, entropy_b, entropy_joint = (_label_entropy(labels) for labels in (a, b, joint))
+    # only the pairs that occur are counted: of 100,000 labels each, all pairs would take 80 GB
+    _, joint = torch.unique(a * (int(b.max()) + 1) + b, return_counts=True)
+    entropy_a, entropy_b = (_entropy(torch.bincount(labels)) for labels in (a, b))
+    entropy_joint = _entropy(joint)
     if entropy_a + entropy_b == 0:
         return 1.0
     return max(0.0, 2 * (entropy_a + entropy_b - entropy_joint) / (entropy_a + entropy_b))
@@ -25,7 +27,7 @@ def nmi(first: Tensor, second: Tensor) -> float:
 def size_entropy(sizes: Tensor) -> float:
     """Entropy of the clusters' sizes over log K, in [0, 1]; 1 where all are equal (and for a single one)."""
     return (
-        _entropy(sizes.double()) / max(torch.log(torch.tensor(float(len(sizes)))).item(), 1e-12)
+        _entropy(sizes) / max(torch.log(torch.tensor(float(len(sizes)))).item(), 1e-12)
         if len(sizes) > 1
         else 1.0
     )
@@ -60,10 +62,6 @@ def uniformity(features: Tensor, t: float = 2.0) -> float:
     return float(torch.pdist(features.float()).square().mul(-t).exp().mean().log())
 
 
-def _label_entropy(labels: Tensor) -> float:
-    return _entropy(torch.bincount(labels).double())
-
-
 def _entropy(weights: Tensor) -> float:
-    share = weights[weights > 0] / weights.sum()
+    share = weights[weights > 0].double() / weights.sum()
     return float(-(share * share.log()).sum())

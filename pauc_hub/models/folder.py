@@ -19,6 +19,7 @@ from pauc_hub.files.checksums import SUMS, expected_sum, format_sums, read_check
 FORMAT_VERSION = 1
 CONFIG, WEIGHTS, FACTS, CARD = "config.json", "model.safetensors", "facts.json", "README.md"
 PROJECTOR, PROTOTYPES = "projector.safetensors", "prototypes.safetensors"
+LARGEST_HALF = torch.finfo(torch.float16).max
 PREPROCESSING_KEYS = frozenset({"input_size", "crop_pct", "crop_mode", "interpolation", "mean", "std"})
 
 
@@ -170,6 +171,11 @@ def write_folder(
     return path
 
 
+def fits_half(tensors: Mapping[str, Tensor]) -> bool:
+    """Whether 16 bits hold all floating-point numbers among these."""
+    return all(_largest(tensor) <= LARGEST_HALF for tensor in tensors.values() if tensor.is_floating_point())
+
+
 def _refuse_to_replace(path: Path, overwrite: bool) -> None:
     if not path.exists() or (path.is_dir() and not any(path.iterdir())):
         return
@@ -233,9 +239,13 @@ def _storable(name: str, tensor: Tensor, half: bool) -> Tensor:
     tensor = tensor.detach().cpu().contiguous()
     if not half or not tensor.is_floating_point():
         return tensor
-    if (largest := tensor.abs().max().item()) > torch.finfo(torch.float16).max:
+    if (largest := _largest(tensor)) > LARGEST_HALF:
         raise ModelFolderError(f"{name} reaches {largest:.3g}, too large for 16 bits. Write it in full precision.")
     return tensor.half()
+
+
+def _largest(tensor: Tensor) -> float:
+    return tensor.abs().max().item() if tensor.numel() > 0 else 0.0
 
 
 def _to_json(value: Mapping[str, Any]) -> bytes:

@@ -78,6 +78,24 @@ def check_output(output: Path, overwrite: bool) -> None:
             raise OutputExists(f"'{path}' exists. Name another place, or give --overwrite.")
 
 
+def in_half(paths: Sequence[str], embeddings: npt.NDArray[np.float32]) -> npt.NDArray[np.float16]:
+    """(N, D) embeddings of N images, rounded to float16.
+
+    Raises:
+        PaucError: a number is too large for it.
+    """
+    with np.errstate(over="ignore"):
+        rounded = embeddings.astype(np.float16)
+    too_large = np.argwhere(np.isinf(rounded) & np.isfinite(embeddings))
+    if len(too_large):
+        row, column = too_large[0]
+        raise PaucError(
+            f"the embedding of '{paths[row]}' holds {embeddings[row, column]:.6g}, and float16 ends at 65504. "
+            "Give --dtype float32."
+        )
+    return rounded
+
+
 class Writer:
     """What open_output() gives."""
 
@@ -128,16 +146,7 @@ class Writer:
         exact = self._pca.project(embeddings) if self._pca else embeddings
         if self._dtype == exact.dtype:
             return exact
-        with np.errstate(over="ignore"):
-            rounded = exact.astype(self._dtype)
-        too_large = np.argwhere(np.isinf(rounded) & np.isfinite(exact))
-        if len(too_large):
-            row, column = too_large[0]
-            raise PaucError(
-                f"the embedding of '{self._paths[row]}' holds {exact[row, column]:.6g}, and float16 ends at 65504. "
-                "Give --dtype float32."
-            )
-        return rounded
+        return in_half(self._paths, exact).astype(self._dtype, copy=False)
 
 
 @contextmanager

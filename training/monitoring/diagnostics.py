@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from pauc_hub.clustering.kmeans import cluster_means, cluster_sums
+from pauc_hub.clustering.kmeans import cluster_means, cluster_sums, squared_gaps
 from pauc_hub.evaluation.metrics import effective_rank, nmi, size_entropy, uniformity
 from pauc_hub.training.config import Config
 from pauc_hub.training.distributed import ALONE, World
@@ -21,7 +21,7 @@ def spread(features: Tensor, assignment: Tensor, count: int, world: World = ALON
         assignment: (N,) int64 in [0, count).
     """
     centroids, sizes = cluster_means(features, assignment, count, world)
-    squared = (features - centroids[assignment]).square().sum(dim=1)
+    squared = squared_gaps(features, centroids, assignment)
     within = world.sum(cluster_sums(squared, assignment, count)) / sizes.clamp_min(1)
     intra = within[sizes >= 2].mean().item() if bool((sizes >= 2).any()) else 0.0
     mean = world.sum(features.sum(dim=0, dtype=torch.float64)) / sizes.sum()

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from pauc_hub.images.preprocessing import Preprocessing
 from pauc_hub.models.card import render
-from pauc_hub.models.folder import write_folder
+from pauc_hub.models.folder import fits_half, write_folder
 from pauc_hub.training.config import Config
 from pauc_hub.training.data import ImageSource
 from pauc_hub.training.estep import Expectation
@@ -47,8 +47,12 @@ class Finished:
 def publish(finished: Finished, path: Path) -> Path:
     """Write the model folder, replacing one of an earlier sitting; returns its path."""
     config, encoder = finished.config, finished.encoder.eval()
-    cosine = rounding_cosine(encoder, finished.preprocessing.normalise(finished.sample))
-    facts = _facts(finished, path.parent.name) | {"fp16_least_cosine": round(cosine, 6)}
+    prototypes = finished.expectation.prototypes
+    facts, half = _facts(finished, path.parent.name), fits_half(encoder.state_dict())
+    if half:
+        cosine = rounding_cosine(encoder, finished.preprocessing.normalise(finished.sample))
+        facts["fp16_least_cosine"] = round(cosine, 6)
+        half = cosine >= HARMLESS
     write_folder(
         path,
         architecture=config.architecture,
@@ -58,14 +62,14 @@ def publish(finished: Finished, path: Path) -> Path:
         pauc={
             "objective": config.objective,
             "dim": config.dim,
-            "clusters": list(config.clusters or ()),
+            "clusters": list(config.clusters or ()) if prototypes else [],
             "resolution": config.size,
         },
         projector=encoder.projector.state_dict(),
-        prototypes=finished.expectation.prototypes,
+        prototypes=prototypes,
         facts=facts,
         card=render(facts),
-        half=cosine >= HARMLESS,
+        half=half,
         overwrite=True,
     )
     return path  # as it was given; write_folder makes it absolute

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from pauc_hub.clustering.kmeans.collective import ALONE, Collective
 from pauc_hub.clustering.kmeans.lloyd import Descent, Settings, lloyd, on_sphere
-from pauc_hub.clustering.kmeans.nearest import assign, cluster_means, cluster_sums
+from pauc_hub.clustering.kmeans.nearest import assign, cluster_means, cluster_sums, count_distinct, squared_gaps
 from pauc_hub.clustering.kmeans.seeding import plus_plus
 from pauc_hub.clustering.kmeans.with_faiss import descend_with_faiss
 from pauc_hub.errors import UsageError
@@ -26,11 +26,14 @@ __all__ = [
     "assign",
     "cluster_means",
     "cluster_sums",
+    "count_distinct",
     "kmeans",
     "resolve_backend",
+    "squared_gaps",
 ]
 
 BACKENDS = ("auto", "torch", "faiss")
+CPU = torch.device("cpu")
 
 
 @dataclass(frozen=True)
@@ -95,7 +98,7 @@ def kmeans(
         ValueError: fewer points than clusters, points that are not finite, or a start of another shape.
         UsageError: faiss was asked for and is not installed, or was asked to share.
     """
-    descend = _descend_by(backend, group)
+    descend = _descend_by(backend, points.device, group)
     count = _check(points, k, start, group)
     origin = points.new_zeros(points.shape[1]) if spherical else _mean(points, count, group)
     points = points.float() - origin  # far from 0, distances would drown in the rounding of |x|^2
@@ -112,8 +115,11 @@ def kmeans(
     return Clustering(best.centroids + origin, best.assignment, best.objectives, best.empty_splits)
 
 
-def resolve_backend(backend: str) -> str:
-    """The backend that `backend` means on this machine: `torch` or `faiss`."""
+def resolve_backend(backend: str, device: torch.device = CPU) -> str:
+    """The backend that `backend` means for points on a device: `torch` or `faiss`.
+
+    `auto` is faiss on a CPU, where it is installed. Points on a GPU stay there: faiss-cpu would fetch them.
+    """
     if backend not in BACKENDS:
         raise UsageError(f"unknown k-means backend '{backend}'. Use one of {', '.join(BACKENDS)}.")
     installed = importlib.util.find_spec("faiss") is not None
@@ -121,13 +127,17 @@ def resolve_backend(backend: str) -> str:
         raise UsageError(
             "k-means backend 'faiss' is not installed. `pip install 'pauc-hub[faiss-cpu]'`, or use `torch`."
         )
-    return "faiss" if installed and backend != "torch" else "torch"
+    if backend == "auto":
+        return "faiss" if installed and device.type == "cpu" else "torch"
+    return backend
 
 
-def _descend_by(backend: str, group: Collective) -> Callable[[Tensor, Tensor, Tensor, Settings, Collective], Descent]:
+def _descend_by(
+    backend: str, device: torch.device, group: Collective
+) -> Callable[[Tensor, Tensor, Tensor, Settings, Collective], Descent]:
     if backend == "faiss" and group.size > 1:
         raise UsageError(f"k-means backend 'faiss' runs in one process, not in {group.size}. Use `torch`.")
-    return descend_with_faiss if resolve_backend(backend) == "faiss" and group.size == 1 else lloyd
+    return descend_with_faiss if resolve_backend(backend, device) == "faiss" and group.size == 1 else lloyd
 
 
 def _check(points: Tensor, k: int, start: Tensor | None, group: Collective) -> int:

@@ -17,6 +17,8 @@ CHUNK_ENTRIES = {"cpu": 1 << 19, "cuda": 1 << 26}
 # matrix product takes twice as long as with 512 rows and a thousand columns.
 TILE_CENTROIDS = {"cpu": 1 << 10, "cuda": 1 << 30}
 SUM_ROWS = {"cpu": 1 << 12, "cuda": 1 << 18}  # rows summed at once, in float64
+# of unit rows: the same image gives features this close from batches of different sizes
+ALIKE = 1e-4
 FEW_THREADS = 4  # below it, one thread of numpy finds the largest of a row sooner than all of torch's
 
 
@@ -35,6 +37,31 @@ def assign(points: Tensor, centroids: Tensor) -> tuple[Tensor, Tensor]:
 def squared_distances(norms: Tensor, scores: Tensor) -> Tensor:
     """|x - c|^2 from |x|^2 and the score of c; not below 0, where rounding may put it."""
     return (norms - 2 * scores).clamp_min_(0)
+
+
+def squared_gaps(points: Tensor, centroids: Tensor, assignment: Tensor) -> Tensor:
+    """(N,) squared distances of points to their own centroids, however far from the nearest.
+
+    Args:
+        assignment: (N,) int64 in [0, K).
+    """
+    gaps = points.new_empty(len(points))
+    for part in _parts(len(points), SUM_ROWS, points.device):
+        gaps[part] = (points[part] - centroids[assignment[part]]).square_().sum(dim=1)
+    return gaps
+
+
+def count_distinct(points: Tensor) -> int:
+    """How many unit rows differ by more than rounding.
+
+    Args:
+        points: (N, D); their N x N distances are worked out, in parts.
+    """
+    repeated = torch.zeros(len(points), dtype=torch.bool, device=points.device)
+    for part in _parts(len(points), CHUNK_ENTRIES, points.device, len(points)):
+        near = torch.cdist(points[part], points, compute_mode="donot_use_mm_for_euclid_dist") <= ALIKE
+        repeated[part] = near.tril(diagonal=part.start - 1).any(dim=1)
+    return int((~repeated).sum())
 
 
 def best_scores(points: Tensor, centroids: Tensor, *, bf16: bool = False) -> tuple[Tensor, Tensor]:
