@@ -130,9 +130,10 @@ def reason_and_remedy(failure: ClusteringFailed, loader: Loader) -> tuple[str, s
             "all members of each cluster coincide: the features have collapsed.",
             "Try a lower lr, a longer warmup or fewer clusters.",
         )
-    fewer = f"give clusters of at most {failure.distinct - 1}, " if failure.distinct > 2 else ""
+    distinct, images = failure.distinct, len(loader.source)
+    fewer = f"give clusters of at most {distinct - 1}, " if distinct > 2 else ""
     return (
-        f"only {failure.distinct} of {len(loader.source)} images are distinct, too few for clusters={failure.clusters}.",
+        f"only {distinct} of {images} images are distinct, too few for clusters={failure.clusters}.",
         f"Remove the copies, {fewer}or train with objective='infonce', which needs no clusters.",
     )
 

@@ -85,7 +85,6 @@ class Form:
             of = f"{plan.width} numbers" if limit == plan.width else f"{plan.images} images"
             raise UsageError(f"--pca {self.pca} is more than {of} can have. Give {limit} or less.")
 
-
     def require_room(self, paths: Sequence[str], embeddings: npt.NDArray[np.float32]) -> None:
         """Raise PaucError where the form cannot hold numbers as the model gives them.
 

@@ -26,11 +26,7 @@ def nmi(first: Tensor, second: Tensor) -> float:
 
 def size_entropy(sizes: Tensor) -> float:
     """Entropy of the clusters' sizes over log K, in [0, 1]; 1 where all are equal (and for a single one)."""
-    return (
-        _entropy(sizes) / max(torch.log(torch.tensor(float(len(sizes)))).item(), 1e-12)
-        if len(sizes) > 1
-        else 1.0
-    )
+    return _entropy(sizes) / max(torch.log(torch.tensor(float(len(sizes)))).item(), 1e-12) if len(sizes) > 1 else 1.0
 
 
 def effective_rank(features: Tensor) -> float:

@@ -9,12 +9,12 @@ import torch
 from PIL import Image
 from torch.nn import functional as F
 
-from pauc_hub.errors import TrainingFailed
+from pauc_hub.errors import ClusteringFailed, PaucError, TooFewDistinct, TrainingFailed
 from pauc_hub.images.preprocessing import Preprocessing
 from pauc_hub.training.config import Config
-from pauc_hub.training.data import open_source
+from pauc_hub.training.data import ImageSource, open_source
 from pauc_hub.training.data.streamed import Streamed
-from pauc_hub.training.estep import all_features, expect
+from pauc_hub.training.estep import all_features, distinct_images, expect, reason_and_remedy
 from pauc_hub.training.monitoring.diagnostics import diagnose, spread
 from pauc_hub.training.networks.encoder import Encoder
 
@@ -103,18 +103,47 @@ def test_the_same_epoch_clusters_alike_and_another_epoch_draws_anew() -> None:
 
 
 @pytest.mark.parametrize(
-    ("spoil", "message"),
+    ("spoil", "kind", "message"),
     [
-        (lambda z, r: (torch.full_like(z, float("nan")), r), "no longer finite: training diverged"),
-        (lambda z, r: (z[:1].repeat(90, 1), r), "the features have collapsed"),
-        (lambda z, r: (z, torch.arange(90) < 8), "only 8 of 90 images can be read, fewer than --clusters 9"),
+        (lambda z, r: (torch.full_like(z, float("nan")), r), TrainingFailed, "no longer finite: training diverged"),
+        (lambda z, r: (z[:1].repeat(90, 1), r), TooFewDistinct, "90 points hold 1 distinct ones: too few for 3"),
+        (lambda z, r: (z[:4].repeat(25, 1)[:90], r), TooFewDistinct, "90 points hold 4 distinct ones: too few for 9"),
+        (lambda z, r: (z, torch.arange(90) < 8), ClusteringFailed, "only 8 of 90 images .* fewer than clusters=9"),
     ],
 )
-def test_what_cannot_be_clustered_is_said_in_one_line(spoil: Spoil, message: str) -> None:
+def test_what_cannot_be_clustered_is_said_in_one_line(spoil: Spoil, kind: type[PaucError], message: str) -> None:
     features, _ = blobs()
     spoilt, readable = spoil(features, torch.ones(90, dtype=torch.bool))
-    with pytest.raises(TrainingFailed, match=message):
+    with pytest.raises(kind, match=message):
         expect(spoilt, readable, config(), epoch=1)
+
+
+@pytest.mark.parametrize(
+    ("differing", "distinct", "reason", "remedy"),
+    [
+        (12, 1, "the features have collapsed", "Try a lower lr"),
+        (12, 4, "the features have collapsed", "Try a lower lr"),
+        (4, 4, "only 4 of 12 images are distinct, too few for clusters=5", "give clusters of at most 3, or train with"),
+        (2, 2, "only 2 of 12 images are distinct", "Remove the copies, or train with objective='infonce'"),
+    ],
+)
+def test_copies_are_told_from_collapse_by_the_images(
+    tmp_path: Path, differing: int, distinct: int, reason: str, remedy: str
+) -> None:
+    for i in range(12):
+        Image.new("RGB", (40, 32), (20 * (i % differing), 0, 0)).save(tmp_path / f"{i:02}.png")
+    loader = Streamed(open_source(tmp_path), Preprocessing(size=32, crop_pct=1.0), 1, CPU)
+    told = reason_and_remedy(TooFewDistinct(distinct, 12, 5), loader)
+    assert reason in told[0]
+    assert remedy in told[1]
+
+
+def test_other_reasons_are_as_they_were_found(twelve: ImageSource) -> None:
+    loader = Streamed(twelve, Preprocessing(size=32), 1, CPU)
+    reason, remedy = reason_and_remedy(ClusteringFailed("only 8 of 90 images can be read."), loader)
+    assert reason == "only 8 of 90 images can be read."
+    assert remedy.startswith("Remove what cannot be read")
+    assert distinct_images(loader) == 10  # the two that are no images are not compared
 
 
 # --- diagnostics -----------------------------------------------------------------------------------------------------

@@ -118,6 +118,11 @@ def test_k_means_is_tried_on_a_part_and_multiplied(monkeypatch: pytest.MonkeyPat
         assert told == pytest.approx(images * clusters * (iterations + 2) * 3)
 
 
+def test_describing_the_clusters_is_part_of_the_e_step(source: ImageSource, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rehearsal, "_description_seconds", lambda *_: 1000.0)
+    assert 1000 < rehearse(source, SETTINGS.resolve(160), CPU, 1, quiet=True).estep_seconds < 1100
+
+
 def test_nothing_is_left(source: ImageSource, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     monkeypatch.chdir(tmp_path)

@@ -5,20 +5,44 @@ from math import log
 import pytest
 import torch
 
-from pauc_hub.clustering.kmeans import Clustering
+from pauc_hub.clustering.kmeans import Clustering, count_distinct
 from pauc_hub.clustering.prototypes import concentration, describe_clusters
-from pauc_hub.errors import TrainingFailed
+from pauc_hub.errors import TooFewDistinct
 
 
 def test_concentration_by_hand() -> None:
-    """Ten prototypes of 5 members; distance sums 1 to 10. The clip at the 10th and 90th percentile, then the scale."""
+    """Ten prototypes of 5 members; distance sums 1 to 10: half the median and the 90th percentile, then the scale."""
     sums = torch.arange(1.0, 11.0)
     found = concentration(sums, torch.full((10,), 5), temperature=0.2)
     raw = [total / (5 * log(5 + 10)) for total in range(1, 11)]
-    low, high = raw[0] + 0.9 * (raw[1] - raw[0]), raw[8] + 0.1 * (raw[9] - raw[8])  # percentiles between the ranks
+    low, high = (raw[4] + raw[5]) / 2 / 2, raw[8] + 0.1 * (raw[9] - raw[8])  # percentiles between the ranks
     clipped = [min(max(each, low), high) for each in raw]
     expected = [0.2 * each * 10 / sum(clipped) for each in clipped]
     assert found.tolist() == pytest.approx(expected, rel=1e-5)
+
+
+def test_the_tenth_percentile_is_the_floor_where_it_is_above_half_the_median() -> None:
+    """Distance sums 11 to 20, of 5 members each."""
+    sums = torch.arange(11.0, 21.0)
+    found = concentration(sums, torch.full((10,), 5), temperature=1.0)
+    clipped = [min(max(total, 11.9), 19.1) for total in range(11, 21)]
+    assert found.tolist() == pytest.approx([each * 10 / sum(clipped) for each in clipped], rel=1e-5)
+
+
+@pytest.mark.parametrize("copies", [0.0, 4e-7])
+def test_clusters_of_copies_count_as_singletons(copies: float) -> None:
+    """Nine of ten hold copies of one image, so that the 10th percentile and the median of the raw values are 0."""
+    sums, sizes = torch.full((10,), 7 * copies), torch.full((10,), 7)
+    sums[3] = 2.1
+    assert concentration(sums, sizes, temperature=0.2).tolist() == pytest.approx([0.2] * 10, rel=1e-5)
+
+
+def test_no_concentration_dominates_the_logits() -> None:
+    """Where a third of the clusters is nearly copies, the 10th percentile is as small as they are."""
+    sums, sizes = torch.full((9,), 5.0), torch.full((9,), 10)
+    sums[:3] = 1e-3
+    found = concentration(sums, sizes, temperature=0.2)
+    assert found.tolist() == pytest.approx([0.2 * 0.5 / (7.5 / 9)] * 3 + [0.2 / (7.5 / 9)] * 6, rel=1e-5)
 
 
 def test_the_mean_concentration_is_the_temperature_and_looser_is_larger() -> None:
@@ -42,9 +66,19 @@ def test_a_prototype_with_at_most_one_member_gets_the_largest_of_the_others(size
     assert found[0].item() < found[2].item()
 
 
-def test_a_collapsed_clustering_is_an_error_that_says_what_to_try() -> None:
-    with pytest.raises(TrainingFailed, match=r"collapsed.*--lr.*--clusters"):
-        concentration(torch.zeros(3), torch.tensor([5, 5, 5]), temperature=0.2)
+def test_clusters_of_copies_alone_are_an_error_that_counts_what_differs() -> None:
+    """Three different rows, two clusters of the first of them."""
+    points = torch.eye(4)[[0, 0, 1, 1, 2, 0, 0]]
+    with pytest.raises(TooFewDistinct, match=r"^7 points hold 3 distinct ones: too few for 5 clusters\.$") as refused:
+        describe_clusters(points, clustering(points, [0, 0, 1, 1, 2, 4, 4]), temperature=0.2)
+    assert (refused.value.distinct, refused.value.clusters) == (3, 5)
+
+
+def test_copies_are_one_though_batches_round_otherwise() -> None:
+    rows = torch.eye(4)[[0, 1, 0, 1]]
+    rows[2:] += 1e-6
+    assert count_distinct(rows) == 2
+    assert count_distinct(rows + 1e-3 * torch.arange(4).unsqueeze(1)) == 4
 
 
 def clustering(points: torch.Tensor, assignment: list[int]) -> Clustering:

@@ -13,6 +13,7 @@ from PIL import Image
 
 import pauc_hub
 from pauc_hub.embedding.embed_files import Summary, embed_files
+from pauc_hub.embedding.plan import Form
 from pauc_hub.errors import Interrupted, NoImages, OutputExists, PaucError, UnfinishedRun
 from pauc_hub.images.preprocessing import Preprocessing
 from pauc_hub.inference.streaming import embed_images
@@ -330,3 +331,13 @@ def made_at_once(photos: Path, encoder: Any) -> list[bytes]:
     for suffix in ("", ".errors"):
         photos.with_name(f"photos{suffix}.parquet").unlink()
     return whole
+
+
+def test_numbers_too_large_for_float16_are_told_of_at_once_and_lose_nothing(photos: Path, mean_colour: Any) -> None:
+    """Not when all images are done; and what is done is taken over in the other form."""
+    encoder, other = mean_colour(), mean_colour()
+    plain = encoder.encode
+    encoder.encode = other.encode = lambda batch, space: 2e3 * plain(batch, space)
+    with pytest.raises(PaucError, match=r"^the embedding of '4\.png' holds 80000, and float16 ends at 65504"):
+        embed(photos, encoder, form=Form("float16"), batch_size=2)
+    assert embed(photos, other).resumed == 4  # of nine: two batches

@@ -29,6 +29,15 @@ def test_nmi_in_its_corners(first: list[int], second: list[int], value: float) -
     assert nmi(torch.tensor(second), torch.tensor(first)) == pytest.approx(value, abs=1e-12)
 
 
+def test_nmi_of_many_labels_is_as_of_few() -> None:
+    """Each of 100,000 classes is halved by the other labelling: I = log 100,000, and H' = H + log 2."""
+    first = torch.arange(400_000) // 4
+    second = torch.arange(400_000) // 2
+    order = torch.randperm(400_000, generator=torch.Generator().manual_seed(0))
+    expected = 2 * log(100_000) / (log(100_000) + log(200_000))
+    assert nmi(first[order], second[order]) == pytest.approx(expected, abs=1e-9)
+
+
 def test_size_entropy_is_one_for_equal_sizes_and_falls_with_a_giant() -> None:
     assert size_entropy(torch.tensor([4, 4, 4])) == pytest.approx(1.0)
     expected = (0.9 * log(1 / 0.9) + 0.1 * log(10)) / log(2)

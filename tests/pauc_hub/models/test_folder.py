@@ -16,7 +16,7 @@ from torch.nn import functional as F
 from pauc_hub.clustering.prototypes import Prototypes
 from pauc_hub.errors import ModelFolderError, OutputExists
 from pauc_hub.files import atomic as durable
-from pauc_hub.models.folder import ModelFolder, open_folder, write_folder
+from pauc_hub.models.folder import ModelFolder, fits_half, open_folder, write_folder
 
 PREPROCESSING = {
     "input_size": [3, 32, 32],
@@ -159,6 +159,13 @@ def test_half_refuses_numbers_that_16_bits_do_not_hold(tmp_path: Path) -> None:
     with pytest.raises(ModelFolderError, match=r"^bn1.running_var reaches 1e\+05, too large for 16 bits\."):
         write(tmp_path / "model", backbone={"bn1.running_var": torch.tensor([1.0, 1e5])}, half=True)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_what_16_bits_hold_is_known_before_anything_is_written() -> None:
+    steps, nothing = torch.tensor([70_000]), torch.ones(0)
+    assert fits_half({"weight": torch.tensor([-65504.0]), "num_batches_tracked": steps, "empty": nothing})
+    assert not fits_half({"weight": torch.ones(1), "running_var": torch.tensor([1.0, -65505.0])})
+    assert not fits_half({"weight": torch.tensor([float("inf")])})
 
 
 def test_projector_and_prototypes_may_be_absent(tmp_path: Path) -> None:

@@ -7,10 +7,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from pauc_hub.clustering.kmeans import cluster_means, kmeans, resolve_backend
+from pauc_hub.clustering.kmeans import BACKENDS, cluster_means, kmeans, resolve_backend
 from pauc_hub.errors import UsageError
 
-BACKENDS = ["torch", "faiss"]
+BOTH = ["torch", "faiss"]
 
 
 def blobs(clusters: int, members: int, width: int, seed: int, spread: float = 0.05) -> tuple[Tensor, Tensor]:
@@ -27,7 +27,7 @@ def naive_assignment(points: Tensor, centroids: Tensor) -> tuple[list[int], list
     return distances.argmin(1).tolist(), distances.min(1).tolist()
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("backend", BOTH)
 def test_separate_blobs_are_found(backend: str) -> None:
     points, labels = blobs(clusters=6, members=30, width=8, seed=0)
     found = kmeans(points, 6, restarts=5, backend=backend)
@@ -36,7 +36,7 @@ def test_separate_blobs_are_found(backend: str) -> None:
     assert found.objective == pytest.approx(8 * 0.05**2, rel=0.1)
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("backend", BOTH)
 def test_the_result_is_at_rest_where_lloyd_converged(backend: str) -> None:
     points, _ = blobs(clusters=4, members=25, width=6, seed=1)
     found = kmeans(points, 4, restarts=5, backend=backend)
@@ -46,11 +46,11 @@ def test_the_result_is_at_rest_where_lloyd_converged(backend: str) -> None:
 
 def test_torch_is_as_good_as_faiss() -> None:
     points = torch.randn(3000, 16, generator=torch.Generator().manual_seed(4))
-    ours, theirs = (kmeans(points, 30, restarts=3, backend=backend).objective for backend in BACKENDS)
+    ours, theirs = (kmeans(points, 30, restarts=3, backend=backend).objective for backend in BOTH)
     assert ours == pytest.approx(theirs, rel=0.01)
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("backend", BOTH)
 def test_the_same_seed_gives_the_same_clusters_and_another_one_others(backend: str) -> None:
     points = torch.randn(300, 8, generator=torch.Generator().manual_seed(5))
     first, again, other = (kmeans(points, 10, seed=seed, backend=backend) for seed in (7, 7, 8))
@@ -95,6 +95,26 @@ def test_wrong_calls_are_refused(k: int, points: Tensor) -> None:
 def test_auto_is_faiss_where_it_is_installed() -> None:
     assert resolve_backend("auto") == "faiss"
     assert resolve_backend("torch") == "torch"
+
+
+def test_auto_leaves_points_on_a_gpu_where_they_are() -> None:
+    gpu = torch.device("cuda", 1)
+    assert [resolve_backend(name, gpu) for name in BACKENDS] == ["torch", "torch", "faiss"]
+
+
+def test_auto_is_asked_about_the_device_of_the_points(monkeypatch: pytest.MonkeyPatch) -> None:
+    devices = []
+
+    def noted(_: str, device: torch.device) -> str:
+        devices.append(device.type)
+        return "torch"
+
+    monkeypatch.setattr("pauc_hub.clustering.kmeans.resolve_backend", noted)
+    kmeans(torch.randn(6, 2), 2)
+    assert devices == ["cpu"]
+    with pytest.raises(NotImplementedError):  # nothing can be computed there
+        kmeans(torch.randn(6, 2, device="meta"), 2)
+    assert devices == ["cpu", "meta"]
 
 
 def test_without_faiss_auto_is_torch_and_asking_for_faiss_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
