@@ -7,9 +7,9 @@ from typing import NamedTuple
 
 import torch
 
+from pauc_hub import memory
 from pauc_hub.device import choose_device, choose_precision
 from pauc_hub.errors import TrainingFailed, UsageError
-from pauc_hub.training import memory
 from pauc_hub.training.config import Config
 
 TRAINED_ON = ("cpu", "cuda")  # others lack float64, which k-means sums in

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from pauc_hub.training import memory
+from pauc_hub import memory
 
 GIB = 2**30
 

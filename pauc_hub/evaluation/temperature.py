@@ -1,0 +1,80 @@
+"""Do probabilities mean what they say: a temperature that makes them, and the error that is left. N rows, C classes."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from torch import Tensor
+from torch.nn import functional as F
+
+BINS = 15
+LOWEST, HIGHEST = 0.05, 20.0
+"""Temperatures beyond these mean that the rows do not determine one: all are right, or all at chance."""
+HALVINGS = 60
+
+
+def fit_temperature(logits: Tensor, targets: Tensor) -> float:
+    """The T that minimises the log loss of logits / T on rows that the classifier was not fitted on.
+
+    Args:
+        logits: (N, C), N > 0.
+        targets: (N,) int64, or (N, C) of 0 and 1.
+
+    Source: Guo et al. 2017, section 4.2. The loss is convex in 1 / T, so its slope is bisected.
+    """
+    logits = logits.double()
+    low, high = 1 / HIGHEST, 1 / LOWEST
+    for _ in range(HALVINGS):
+        middle = (low + high) / 2
+        if _slope(logits, targets, middle) > 0:
+            high = middle
+        else:
+            low = middle
+    return 2 / (low + high)
+
+
+def _slope(logits: Tensor, targets: Tensor, inverse: float) -> float:
+    """Of the summed log loss by the inverse temperature."""
+    if targets.ndim == 2:
+        errors = (inverse * logits).sigmoid() - targets
+    else:
+        errors = (inverse * logits).softmax(dim=1) - F.one_hot(targets, logits.shape[1])
+    return float((errors * logits).sum())
+
+
+@dataclass(frozen=True)
+class Reliability:
+    """What was claimed and what came true, by confidence."""
+
+    edges: npt.NDArray[np.float64]
+    """(B + 1,) of the bins, which are equally wide."""
+    counts: npt.NDArray[np.int64]
+    """(B,) rows in each bin."""
+    confidence: npt.NDArray[np.float64]
+    """(B,) mean confidence in each bin; 0 for an empty one."""
+    accuracy: npt.NDArray[np.float64]
+    """(B,) share that is right in each bin; 0 for an empty one."""
+
+    @property
+    def error(self) -> float:
+        """Expected calibration error: the mean gap of the two, weighted by rows."""
+        gaps = np.abs(self.confidence - self.accuracy)
+        return float((gaps * self.counts).sum() / max(1, self.counts.sum()))
+
+
+def reliability(confidence: npt.NDArray[np.floating], correct: npt.NDArray[np.bool_], bins: int = BINS) -> Reliability:
+    """Bin rows by confidence.
+
+    Args:
+        confidence: (N,) in [0, 1].
+        correct: (N,) whether what was claimed is true.
+
+    Source: Guo et al. 2017, section 2.
+    """
+    edges = np.linspace(0, 1, bins + 1)
+    where = np.clip(np.searchsorted(edges, confidence, side="left") - 1, 0, bins - 1)
+    counts = np.bincount(where, minlength=bins)
+    filled = counts.clip(min=1)
+    claimed = np.bincount(where, weights=confidence, minlength=bins) / filled
+    true = np.bincount(where, weights=correct, minlength=bins) / filled
+    return Reliability(edges, counts, claimed, true)
