@@ -59,7 +59,8 @@ class Ours:
         if not isinstance(loader, Resident):
             raise SystemExit(f"{len(images)} images of {images[0].shape[0]} pixels do not fit {device}'s memory")
         self.loader, self.config, self.count = loader, settings.config, len(images)
-        self.augment = Augmentation(settings.preprocessing.mean, settings.preprocessing.std)
+        mean, std = settings.preprocessing.mean, settings.preprocessing.std
+        self.augment = Augmentation(mean, std, settings.config.blur_range[1])
 
     def crops(self, epoch: int) -> Iterator[TwoViews]:
         return self.loader.views(epoch_batches(self.config, self.count, epoch))

@@ -26,7 +26,7 @@ class Settings:
     def __init__(self, size: int) -> None:
         self.config = Config(size=size, batch_size=BATCH)
         self.preprocessing = Preprocessing(size=size)
-        self.sigma = (0.1 * size / 224, 2.0 * size / 224)
+        self.sigma = self.config.blur_range
         self.kernel = 2 * max(1, math.ceil(3 * self.sigma[1])) + 1
 
 

@@ -5,7 +5,7 @@ import statistics
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from pauc_hub.training.config import LARGEST_QUEUE, Config
+from pauc_hub.training.config import LARGEST_QUEUE, SMALLEST_GROUP, Config
 from pauc_hub.training.data import ImageSource, size_of
 from pauc_hub.training.machine import Machine
 
@@ -13,9 +13,8 @@ DEEP = 200_000  # images from which on a ResNet-50 is worth its cost, on a GPU
 STEP = 32  # pixels that the sides of views are multiples of: a ResNet halves its input five times
 LARGEST_VIEWS = {True: 224, False: 64}  # pixels, with a GPU and without
 SMALL_VIEWS = 32  # pixels, of which the usual stem leaves 8 x 8, and the last stage 1 x 1
-LARGEST_BATCH, SMALLEST_BATCH = 256, 64
+LARGEST_BATCH, SMALLEST_BATCH = 256, 2 * SMALLEST_GROUP
 BATCHES = 16  # an epoch, at least
-STATISTICS = 32  # images that share batch statistics where batches are small; two such groups make the smallest batch
 SEEN = {True: 20_000_000, False: 2_000_000}  # images over all epochs, with a GPU and without: hours on either
 FEWEST_EPOCHS, MOST_EPOCHS = {True: 100, False: 10}, {True: 800, False: 200}
 MIB_AN_IMAGE = {  # kept for the gradient: 224 px, bf16
@@ -116,22 +115,28 @@ def _size(facts: Facts, _: Mapping[str, Any]) -> Choice:
 def _batch_size(facts: Facts, settled: Mapping[str, Any]) -> Choice:
     an_image = MIB_AN_IMAGE.get(settled["architecture"], max(MIB_AN_IMAGE.values())) * 2**20
     a_batch = an_image * (1 + facts.machine.wide) * (settled["size"] / 224) ** 2
-    fitting = int(facts.machine.memory * FOR_A_BATCH / max(a_batch, 1)) // STATISTICS * STATISTICS
-    wanted = min(LARGEST_BATCH, facts.images // BATCHES // STATISTICS * STATISTICS)
+    fitting = int(facts.machine.memory * FOR_A_BATCH / max(a_batch, 1)) // SMALLEST_GROUP * SMALLEST_GROUP
+    wanted = min(LARGEST_BATCH, facts.images // BATCHES // SMALLEST_GROUP * SMALLEST_GROUP)
     reason = f"{BATCHES} batches an epoch or more, of {SMALLEST_BATCH} to {LARGEST_BATCH} images"
     if fitting < wanted:
         reason = f"what the {facts.machine.memory / 2**30:.0f} GiB of {_place(facts)} hold; {SMALLEST_BATCH} at least"
     return Choice("batch_size", max(2, min(facts.images, max(SMALLEST_BATCH, min(wanted, fitting)))), reason)
 
 
-def _norm_group(_: Facts, settled: Mapping[str, Any]) -> Choice:
-    usual = Config.norm_group
-    small = settled["batch_size"] < 2 * usual
-    return Choice(
-        "norm_group",
-        STATISTICS if small else usual,
-        "images that share batch statistics; a batch needs two such groups",  # method.md §5
-    )
+def _norm_group(facts: Facts, settled: Mapping[str, Any]) -> Choice:
+    """Two groups at least (method.md §5); with too few images for that, one, which is said."""
+    batch = settled["batch_size"]
+    if facts.images < SMALLEST_BATCH:
+        return Choice(
+            "norm_group",
+            batch,
+            f"images that share batch statistics: all of a batch, since two groups of {SMALLEST_GROUP} need "
+            f"{SMALLEST_BATCH} images; what is given up: a query can find its key by their batch mates",
+        )
+    group = SMALLEST_GROUP if batch < 2 * Config.norm_group else Config.norm_group
+    count = max(1, batch // group)
+    divided = f"{count} groups of {batch // count}" + (f" or {batch // count + 1}" if batch % count else "")
+    return Choice("norm_group", group, f"images that share batch statistics, at least: a batch of {batch} is {divided}")
 
 
 def _epochs(facts: Facts, _: Mapping[str, Any]) -> Choice:

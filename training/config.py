@@ -21,7 +21,9 @@ OBJECTIVES = ("infonce", "protonce", "pauc")
 ARCHITECTURES = tuple(NETWORKS)
 OPTIMISERS = ("sgd", "lars", "adamw")
 LARGEST_QUEUE = 16384
+BLUR_AT_224 = (0.1, 2.0)  # standard deviations, pixels; Chen et al. 2020, appendix A
 HIGHEST_ADAMW_LR = 0.02  # its steps are about lr long whatever the gradient: SGD's 0.06 would destroy the weights
+SMALLEST_GROUP = 32  # images whose mean and variance batch norm can learn from (method.md §5)
 IMAGES_PER_CLUSTER = 10  # the fewest on average, so that a concentration means something
 
 
@@ -55,6 +57,8 @@ class Config:
     """let it rise to 1 along a cosine over the run, as BYOL and MoCo v3 do; MoCo, MoCo v2 and PCL keep it constant."""
     queue: int | None = None
     """past keys held; by default 16384, and at most half of the images."""
+    mask_own_keys: bool = True
+    """leave an image's own past keys out of its negatives (method.md §1)."""
     dim: int = 128
     """width of the projection space."""
     temperature: float = 0.2
@@ -80,7 +84,7 @@ class Config:
     symmetric: bool = False
     """compute every loss twice, the views' roles exchanged: about 1.5 times the time, and more learnt an epoch."""
     norm_group: int = 64
-    """images that share batch statistics, 32 or more; keys are grouped otherwise than queries (method.md §5)."""
+    """images that share batch statistics, 32 or more; a batch holds two such groups or more (method.md §5)."""
     crop_min: float = 0.2
     """smallest share of the image's area that a view shows."""
     jitter: tuple[float, float, float, float] = (0.4, 0.4, 0.4, 0.1)
@@ -91,6 +95,8 @@ class Config:
     """share of views in greyscale."""
     blur: float = 0.5
     """share of views blurred."""
+    blur_sigma: tuple[float, float] | None = None
+    """least and largest standard deviation of the blur, pixels; by default 0.1 and 2.0 times size / 224."""
     flip: float = 0.5
     """share of views mirrored."""
     kmeans: str = "auto"
@@ -118,6 +124,14 @@ class Config:
         """In proportion to the batch (Goyal et al. 2017), for AdamW to its square root (Malladi et al. 2022)."""
         batches = self.batch_size / 256
         return self.lr * (math.sqrt(batches) if self.optimiser == "adamw" else batches)
+
+    @property
+    def blur_range(self) -> tuple[float, float]:
+        """Least and largest standard deviation of the blur, pixels of the view."""
+        if self.blur_sigma is not None:
+            return self.blur_sigma
+        least, largest = BLUR_AT_224
+        return least * self.size / 224, largest * self.size / 224
 
     @property
     def norm_groups(self) -> int:
@@ -167,12 +181,18 @@ class Config:
             found += [f"{n} {getattr(self, n):g} must {allowed}" for n in names if not low <= getattr(self, n) <= high]
         if not all(0 <= reach <= most for reach, most in zip(self.jitter, (1, 1, 1, 0.5), strict=True)):
             found.append(f"jitter {_words(self.jitter)} must lie in [0, 1], the fourth, hue, in [0, 0.5]")
+        if self.blur_sigma is not None and not 0 < self.blur_sigma[0] <= self.blur_sigma[1] <= self.size:
+            found.append(
+                f"blur_sigma {_words(self.blur_sigma)} must be the least and the largest, "
+                f"in pixels above 0, at most size ({self.size})"
+            )
         return found
 
     def _wrong_for(self, images: int) -> list[str]:
         found = []
         if self.batch_size > images:
             found.append(f"batch_size {self.batch_size} needs as many images; there are {images}")
+        found += self._wrong_groups(images)
         if self.norm_group >= 1 and not 1 <= self.accumulate <= self.norm_groups:
             found.append(
                 f"accumulate {self.accumulate} must be 1 to {self.norm_groups}, the batch-norm groups of a batch "
@@ -191,6 +211,19 @@ class Config:
             )
         return found
 
+    def _wrong_groups(self, images: int) -> list[str]:
+        """Fewer than 64 images hold no two groups of 32: there a batch may be one group."""
+        least = SMALLEST_GROUP if images >= 2 * SMALLEST_GROUP else min(SMALLEST_GROUP, self.batch_size)
+        if self.norm_group < least:
+            return [f"norm_group {self.norm_group} must be {least} or more"]
+        if images < 2 * SMALLEST_GROUP or self.norm_groups >= 2:
+            return []
+        way_out = f"give batch_size {2 * self.norm_group} or more"
+        if self.batch_size >= 2 * SMALLEST_GROUP:
+            way_out += f", or norm_group {SMALLEST_GROUP}"
+        held = f"batch_size {self.batch_size} does not hold two batch-norm groups of norm_group {self.norm_group}"
+        return [f"{held}, and with one a query finds its key by their batch mates: {way_out}"]
+
     def to_json(self) -> dict[str, Any]:
         return dataclasses.asdict(self)
 
@@ -201,7 +234,6 @@ _LEAST = (
     ("batch_size", 2),  # batch norm has no variance of one
     ("dim", 2),  # nor has one dimension another to correlate with
     ("negatives", 1),
-    ("norm_group", 32),
     ("kmeans_iterations", 1),
     ("kmeans_restarts", 1),
     ("seed", 0),
@@ -224,7 +256,7 @@ def default_clusters(images: int) -> tuple[int, ...]:
 
 
 def default_queue(images: int, keys_per_step: int) -> int:
-    """Whole steps, 16384 keys at most, and half of the images: an image's own older key is a false negative."""
+    """Whole steps, 16384 keys at most, and half of the images, so that few are of the same image."""
     step = max(1, keys_per_step)
     return max(1, min(LARGEST_QUEUE, images // 2) // step) * step
 

@@ -29,13 +29,14 @@ def learn(state: Training, batch: TwoViews) -> dict[str, Tensor]:
     shown = [(first, second), (second, first)][: 1 + config.symmetric]
     with autocast(state.device, state.dtype):  # keys first: what they take is free again when the queries' graphs grow
         keys = [pair.keys(other, _draws(state, Purpose.SHUFFLE, side)) for side, (_, other) in enumerate(shown)]
+    own = pair.queue.own_keys(index) if config.mask_own_keys else None
     sides, gaps = [], []
     for side, ((view, _), k) in enumerate(zip(shown, keys, strict=True)):
         with autocast(state.device, state.dtype):
             q = pair.queries(view)
         draws = _draws(state, Purpose.NEGATIVES, side)
         sides.append(
-            {"infonce": objectives.info_nce(q, k, pair.queue.rows, config.temperature)}
+            {"infonce": objectives.info_nce(q, k, pair.queue.rows, config.temperature, own)}
             | prototype_terms(q, k, index, state.expectation, config, draws)
         )
         gaps.append((q.detach() - k).square().sum(dim=1).mean())
@@ -47,7 +48,7 @@ def learn(state: Training, batch: TwoViews) -> dict[str, Tensor]:
     state.world.sum_gradients(pair.query.parameters())
     state.optimiser.step()
     pair.follow(key_momentum(config, done, steps))
-    pair.queue.push(torch.cat(keys))
+    pair.queue.push(torch.cat(keys), index.repeat(len(keys)))
     watched = {"loss": loss.detach(), "alignment": torch.stack(gaps).mean()}
     return watched | {name: term.detach() for name, term in terms.items()}
 

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from pauc_hub.device import send
 
 
-def info_nce(q: Tensor, k: Tensor, queue: Tensor, temperature: float) -> Tensor:
+def info_nce(q: Tensor, k: Tensor, queue: Tensor, temperature: float, own: Tensor | None = None) -> Tensor:
     """Tell each query's own key from the queue's.
 
     Args:
@@ -21,14 +21,20 @@ def info_nce(q: Tensor, k: Tensor, queue: Tensor, temperature: float) -> Tensor:
         k: (N, D) keys, unit norm; row i belongs to query i.
         queue: (R, D) past keys, unit norm.
         temperature: divides the similarities.
+        own: (N, R) bool, True where a past key is of the query's own image and so no negative;
+            none is unless given.
 
     Returns:
-        () loss; log(R + 1) where the queries tell nothing apart.
+        () loss; log(R + 1) where the queries tell nothing apart, 0 where no negative is left.
 
-    Source: He et al. 2020, eq. 1; method.md §2.
+    Source: He et al. 2020, eq. 1; method.md §1 for the mask, §2.
     """
-    positive = (q * k.detach()).sum(dim=1, keepdim=True)  # (N, 1)
-    logits = torch.cat([positive, q @ queue.detach().T], dim=1) / temperature  # (N, 1 + R)
+    positive = (q * k.detach()).sum(dim=1, keepdim=True)
+    negatives = q @ queue.detach().T
+    if own is not None:
+        negatives = negatives.masked_fill(own, -torch.inf)
+    # 1 + R columns
+    logits = torch.cat([positive, negatives], dim=1) / temperature
     return F.cross_entropy(logits, torch.zeros(len(q), dtype=torch.int64, device=q.device))
 
 

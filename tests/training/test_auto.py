@@ -13,6 +13,7 @@ from pauc_hub.training.auto import Choice, Facts, choose, consequences, scaling,
 from pauc_hub.training.config import Config
 from pauc_hub.training.data import open_source
 from pauc_hub.training.machine import Machine, machine_of
+from pauc_hub.training.networks.norms import group_count
 
 ROOT = Path(__file__).resolve().parents[2]
 GIB = 2**30
@@ -28,12 +29,14 @@ def chosen(images: int, side: int, machine: Machine, **given: Any) -> dict[str, 
 NAMES = ("architecture", "size", "batch_size", "norm_group", "epochs")
 RULES: list[tuple[int, int, Machine, tuple[str, int, int, int, int]]] = [
     # images, their shorter sides, machine: architecture, size, batch, images that share statistics, epochs
-    (20, 20, CPU, ("resnet18", 32, 20, 32, 200)),
+    (20, 20, CPU, ("resnet18", 32, 20, 20, 200)),
+    (63, 500, CPU, ("resnet18", 64, 63, 63, 200)),
+    (64, 500, CPU, ("resnet18", 64, 64, 32, 200)),
     (120, 500, CPU, ("resnet18", 64, 64, 32, 200)),
     (2100, 96, CPU, ("resnet18", 64, 128, 64, 200)),
     (50_000, 32, CPU, ("resnet18", 32, 256, 64, 40)),
     (1_300_000, 500, CPU, ("resnet18", 64, 256, 64, 10)),
-    (20, 20, LARGE_GPU, ("pauc_resnet18_cifar", 32, 20, 32, 800)),
+    (20, 20, LARGE_GPU, ("pauc_resnet18_cifar", 32, 20, 20, 800)),
     (120, 500, LARGE_GPU, ("resnet18", 224, 64, 32, 800)),
     (50_000, 32, LARGE_GPU, ("pauc_resnet18_cifar", 32, 256, 64, 400)),
     (199_999, 96, LARGE_GPU, ("resnet18", 96, 256, 64, 100)),
@@ -84,7 +87,7 @@ def test_every_choice_says_why() -> None:
         "architecture": "a resnet50 pays off with a GPU and 200,000 images or more; here are a GPU and 1,300,000",
         "size": "pixels; the images' shorter sides have about 375, and 224 is the most",
         "batch_size": "what the 8 GiB of a GPU hold; 64 at least",
-        "norm_group": "images that share batch statistics; a batch needs two such groups",
+        "norm_group": "images that share batch statistics, at least: a batch of 64 is 2 groups of 32",
         "epochs": "100 to 800, to see about 20,000,000 images in all: hours with a GPU",
     }
     told = {choice.name: choice.reason for choice in choose(Facts(120, 40, LARGE_GPU), {})}
@@ -94,8 +97,24 @@ def test_every_choice_says_why() -> None:
     assert told["batch_size"] == "16 batches an epoch or more, of 64 to 256 images"
 
 
+def test_what_is_said_of_batch_norm_is_what_is_done() -> None:
+    """The groups that are told are those of the network, and too few images for two are told to have one."""
+    for batch_size, told in ((100, "3 groups of 33 or 34"), (128, "2 groups of 64"), (200, "3 groups of 66 or 67")):
+        choices = {c.name: c for c in choose(Facts(5000, 64, CPU), {"batch_size": batch_size})}
+        assert choices["norm_group"].reason.endswith(f"a batch of {batch_size} is {told}")
+        count = group_count(batch_size, choices["norm_group"].value)
+        sizes = sorted({len(part) for part in torch.arange(batch_size).tensor_split(count)})
+        assert f"{count} groups of {' or '.join(map(str, sizes))}" == told
+    few = {c.name: c for c in choose(Facts(40, 64, CPU), {})}["norm_group"]
+    assert (few.value, group_count(40, few.value)) == (40, 1)
+    assert few.reason == (
+        "images that share batch statistics: all of a batch, since two groups of 32 need 64 images; "
+        "what is given up: a query can find its key by their batch mates"
+    )
+
+
 def test_what_the_number_of_images_decided_is_told_too() -> None:
-    config = Config(batch_size=64, lr=0.08).resolve(1000)
+    config = Config(batch_size=64, norm_group=32, lr=0.08).resolve(1000)
     clusters = Choice("clusters", [20, 40, 80], "one for 50, 25 and 12.5 images, or for 10 at least")
     queue = Choice("queue", 448, "whole batches: half of the images, 16,384 at most")
     rate = Choice("lr", 0.08, "for a batch of 256, and in proportion: 0.02 for 64")

@@ -1,5 +1,6 @@
 """What a run may be told: defaults, files, types, and every problem at once in one line."""
 
+import dataclasses
 import json
 from pathlib import Path
 from typing import Any
@@ -33,7 +34,7 @@ def test_clusters_and_queue_follow_from_the_number_of_images(
 ) -> None:
     assert default_clusters(images) == clusters
     assert default_queue(images, 256) == queue
-    resolved = Config(batch_size=64).resolve(images)
+    resolved = Config(batch_size=64, norm_group=32).resolve(images)
     assert resolved.clusters == clusters
     assert resolved.queue == default_queue(images, 64)
 
@@ -66,7 +67,11 @@ def test_there_is_a_first_epoch_without_prototypes_and_the_rate_follows_the_batc
     assert Config(batch_size=1024, lr=0.001, optimiser="adamw").peak_lr == pytest.approx(0.002)
 
 
+BLUR = " must be the least and the largest, in pixels above 0, at most size (224)"
 JITTER = " must lie in [0, 1], the fourth, hue, in [0, 0.5]"
+ONE_GROUP = (
+    " does not hold two batch-norm groups of norm_group {}, and with one a query finds its key by their batch mates"
+)
 BAD_VALUES = [
     ({"objective": "moco"}, "objective 'moco' is none of infonce, protonce, pauc"),
     ({"architecture": "vit"}, f"architecture 'vit' is none of {', '.join(NETWORKS)}"),
@@ -77,16 +82,16 @@ BAD_VALUES = [
         "accumulate 5 must be 1 to 4, the batch-norm groups of a batch (batch_size / norm_group)",
     ),
     (
-        {"accumulate": 0, "batch_size": 40},
-        "accumulate 0 must be 1 to 1, the batch-norm groups of a batch (batch_size / norm_group)",
+        {"accumulate": 0, "batch_size": 128},
+        "accumulate 0 must be 1 to 2, the batch-norm groups of a batch (batch_size / norm_group)",
     ),
     ({"precision": "fp16"}, "precision 'fp16' is none of auto, fp32, bf16"),
     ({"kmeans": "sklearn"}, "kmeans 'sklearn' is none of auto, torch, faiss"),
     ({"size": 31}, "size 31 must be 32 or more"),
     ({"epochs": 0}, "epochs 0 must be 1 or more"),
-    ({"batch_size": 1}, "batch_size 1 must be 2 or more"),
-    ({"batch_size": 0}, "batch_size 0 must be 2 or more"),
-    ({"batch_size": -3}, "batch_size -3 must be 2 or more"),
+    ({"batch_size": 63}, f"batch_size 63{ONE_GROUP.format(64)}: give batch_size 128 or more"),
+    ({"batch_size": 100}, f"batch_size 100{ONE_GROUP.format(64)}: give batch_size 128 or more, or norm_group 32"),
+    ({"batch_size": 63, "norm_group": 32}, f"batch_size 63{ONE_GROUP.format(32)}: give batch_size 64 or more"),
     ({"dim": 1}, "dim 1 must be 2 or more"),
     ({"negatives": 0}, "negatives 0 must be 1 or more"),
     ({"norm_group": 16}, "norm_group 16 must be 32 or more"),
@@ -103,6 +108,10 @@ BAD_VALUES = [
     ({"warmup": -0.1}, "warmup -0.1 must lie in [0, 1]"),
     ({"flip": float("nan")}, "flip nan must lie in [0, 1]"),
     ({"crop_min": 0.0}, "crop_min 0 must lie above 0 and at most at 1"),
+    ({"blur_sigma": (0.0, 2.0)}, "blur_sigma 0.0,2.0" + BLUR),
+    ({"blur_sigma": (2.0, 0.1)}, "blur_sigma 2.0,0.1" + BLUR),
+    ({"blur_sigma": (0.1, 225.0)}, "blur_sigma 0.1,225.0" + BLUR),
+    ({"blur_sigma": (0.1, float("nan"))}, "blur_sigma 0.1,nan" + BLUR),
     ({"jitter": (0.4, 0.4, 1.4, 0.1)}, "jitter 0.4,0.4,1.4,0.1" + JITTER),
     ({"jitter": (0.4, 0.4, 0.4, 0.6)}, "jitter 0.4,0.4,0.4,0.6" + JITTER),
     ({"jitter": (0.4, float("nan"), 0.4, 0.1)}, "jitter 0.4,nan,0.4,0.1" + JITTER),
@@ -122,6 +131,26 @@ BAD_VALUES = [
 @pytest.mark.parametrize(("settings", "problem"), BAD_VALUES, ids=lambda value: value if isinstance(value, str) else "")
 def test_a_bad_value_is_refused(settings: dict[str, Any], problem: str) -> None:
     assert refusal(**settings) == f"the configuration cannot be trained: {problem}."
+
+
+@pytest.mark.parametrize("batch_size", [1, 0, -3])
+def test_a_batch_without_a_variance_is_refused(batch_size: int) -> None:
+    assert refusal(batch_size=batch_size).startswith(
+        f"the configuration cannot be trained: batch_size {batch_size} must be 2 or more; "
+    )
+
+
+@pytest.mark.parametrize(("images", "batch_size", "norm_group"), [(63, 63, 32), (63, 20, 20), (20, 20, 64)])
+def test_too_few_images_for_two_groups_may_be_one(images: int, batch_size: int, norm_group: int) -> None:
+    config = Config(batch_size=batch_size, norm_group=norm_group, clusters=(2,))
+    assert config.problems(images) == []
+    problems = dataclasses.replace(config, norm_group=min(batch_size, 32) - 1).problems(images)
+    assert problems == [f"norm_group {min(batch_size, 32) - 1} must be {min(batch_size, 32)} or more"]
+
+
+def test_the_blur_scales_with_the_view_unless_it_was_given() -> None:
+    assert Config(size=112).blur_range == pytest.approx((0.05, 1.0))
+    assert Config(size=112, blur_sigma=(0.1, 2.0)).blur_range == (0.1, 2.0)
 
 
 def test_all_problems_are_reported_at_once() -> None:

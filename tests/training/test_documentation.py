@@ -28,7 +28,8 @@ def meanings() -> dict[str, str]:
 
 
 def row(field: "dataclasses.Field[object]") -> str:
-    default = "by N" if field.default is None else f"`{json.dumps(field.default)}`"
+    chosen = "by size" if field.name == "blur_sigma" else "by N"
+    default = chosen if field.default is None else f"`{json.dumps(field.default)}`"
     return f"| `{field.name}` | {default} | {meanings()[field.name].removesuffix('.')} |"
 
 

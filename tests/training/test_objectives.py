@@ -32,6 +32,26 @@ def test_info_nce_by_hand() -> None:
     assert loss.item() == pytest.approx((first + second) / 2, abs=1e-6)
 
 
+def test_info_nce_leaves_masked_keys_out_of_the_negatives() -> None:
+    q, k = torch.tensor([[1.0, 0.0], [0.0, 1.0]]), torch.tensor([[1.0, 0.0], [1.0, 0.0]])
+    queue = torch.tensor([[0.0, 1.0], [-1.0, 0.0], [1.0, 0.0]])
+    own = torch.tensor([[False, True, False], [True, False, False]])
+    # logits: 2 against 0 and 2; and 0 against 0 and 0
+    expected = (log(exp(2) + 1 + exp(2)) - 2 + log(3)) / 2
+    assert objectives.info_nce(q, k, queue, 0.5, own).item() == pytest.approx(expected, abs=1e-6)
+    none = torch.zeros_like(own)
+    assert objectives.info_nce(q, k, queue, 0.5, none).equal(objectives.info_nce(q, k, queue, 0.5))
+
+
+def test_info_nce_without_any_negative_left_is_zero_and_so_is_its_gradient() -> None:
+    q = unit(2, 4, 0).requires_grad_()
+    loss = objectives.info_nce(q, unit(2, 4, 1), unit(3, 4, 2), 0.2, torch.ones(2, 3, dtype=torch.bool))
+    torch.autograd.backward(loss)
+    assert loss.item() == 0.0
+    assert q.grad is not None
+    assert q.grad.tolist() == [[0.0] * 4] * 2
+
+
 def test_info_nce_is_log_of_the_candidates_where_nothing_is_told_apart() -> None:
     same = torch.tensor([[0.6, 0.8]]).repeat(3, 1)
     assert objectives.info_nce(same[:2], same[:2], same, 0.2).item() == pytest.approx(log(4), abs=1e-6)

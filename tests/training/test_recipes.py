@@ -53,6 +53,13 @@ def test_the_recipes_for_cifar10_differ_in_the_objective_alone() -> None:
     assert pauc == protonce | {"objective": "pauc"}
 
 
+def test_the_recipes_after_mnn_blur_as_it_does() -> None:
+    names = [name for name in recipe_names() if "blur_sigma" in read_recipe(name)]
+    assert names == ["cifar10_infonce", "cifar10_pauc", "cifar10_protonce", "tiny_imagenet"]
+    configs = [from_mapping(read_recipe(name), name) for name in names]
+    assert {(config.blur, config.blur_range) for config in configs} == {(0.5, (0.1, 2.0))}
+
+
 def test_the_recipes_for_small_images_have_the_stems_that_were_published_with_them() -> None:
     assert {read_recipe(f"cifar10_{name}")["architecture"] for name in ("infonce", "pauc")} == {"pauc_resnet18_cifar"}
     assert read_recipe("tiny_imagenet")["architecture"] == "pauc_resnet18_cifar_pool"
@@ -102,11 +109,11 @@ def test_what_is_given_stands_before_what_is_chosen(source: ImageSource) -> None
 def test_a_recipe_stands_before_the_defaults_and_behind_what_is_given(
     source: ImageSource, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    (tmp_path / "mine.toml").write_text("epochs = 7\nbatch_size = 48\nsize = 40\n")
+    (tmp_path / "mine.toml").write_text("epochs = 7\nbatch_size = 70\nnorm_group = 33\nsize = 40\n")
     monkeypatch.setattr("pauc_hub.training.recipes.FOLDER", tmp_path)
-    config, choices = settle(source, CPU, {"batch_size": 32}, "mine")
-    assert (config.epochs, config.batch_size, config.size) == (7, 32, 40)
-    assert (config.architecture, config.norm_group) == (Config.architecture, Config.norm_group)  # nothing is chosen
+    config, choices = settle(source, CPU, {"batch_size": 66}, "mine")
+    assert (config.epochs, config.batch_size, config.size) == (7, 66, 40)
+    assert (config.architecture, config.norm_group) == (Config.architecture, 33)  # nothing is chosen
     assert [choice.name for choice in choices] == ["clusters", "queue", "lr"]
 
 

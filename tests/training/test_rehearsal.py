@@ -20,15 +20,16 @@ from pauc_hub.training.mstep import learn
 from pauc_hub.training.rehearsal import rehearse
 from pauc_hub.training.state import Training
 
+IMAGES = 200
 CPU = torch.device("cpu")
-SETTINGS = Config(size=32, batch_size=32, epochs=6, dim=16, precision="fp32", norm_group=32, kmeans="torch")
+SETTINGS = Config(size=32, batch_size=64, epochs=6, dim=16, precision="fp32", norm_group=32, kmeans="torch")
 
 
 @pytest.fixture(scope="module")
 def source(tmp_path_factory: pytest.TempPathFactory) -> ImageSource:
     folder = tmp_path_factory.mktemp("rehearsal") / "photos"
     folder.mkdir()
-    for i in range(160):
+    for i in range(IMAGES):
         coarse = np.random.default_rng(i).integers(0, 256, (4, 4, 3), dtype=np.uint8)
         Image.fromarray(coarse).resize((40, 40)).save(folder / f"{i:03}.png")
     return open_source(folder)
@@ -44,7 +45,7 @@ def test_the_estimate_is_near_the_truth(source: ImageSource, tmp_path: Path, mon
     monkeypatch.setattr(rehearsal, "MOST_STEPS", 10)
     settings, ratios = dataclasses.replace(SETTINGS, epochs=3), []
     for attempt in range(3):
-        told = rehearse(source, settings.resolve(160), CPU, 1, quiet=True)
+        told = rehearse(source, settings.resolve(IMAGES), CPU, 1, quiet=True)
         began = time.monotonic()
         train(source, tmp_path / str(attempt), settings, device="cpu", workers=1, quiet=True)
         ratios.append(told.seconds / (time.monotonic() - began))
@@ -54,8 +55,8 @@ def test_the_estimate_is_near_the_truth(source: ImageSource, tmp_path: Path, mon
 
 
 def test_the_parts_make_the_whole(source: ImageSource) -> None:
-    told = rehearse(source, SETTINGS.resolve(160), CPU, 1, quiet=True)
-    assert told.learning_seconds == pytest.approx(5 * told.step_seconds)  # 160 // 32
+    told = rehearse(source, SETTINGS.resolve(IMAGES), CPU, 1, quiet=True)
+    assert told.learning_seconds == pytest.approx(3 * told.step_seconds)  # 200 // 64
     expected = 6 * (told.learning_seconds + told.saving_seconds) + 6 * told.estep_seconds  # 5 epochs, and the last
     assert told.seconds == pytest.approx(expected + told.reading_seconds)
     assert min(told.step_seconds, told.estep_seconds, told.saving_seconds) > 0
@@ -74,7 +75,7 @@ def test_infonce_has_one_e_step_and_no_terms_over_prototypes(
         return found
 
     monkeypatch.setattr(rehearsal, "learn", noted)
-    config = SETTINGS.resolve(160)
+    config = SETTINGS.resolve(IMAGES)
     told = rehearse(source, Config(**config.to_json() | {"objective": "infonce"}), CPU, 1, quiet=True)
     learning = 6 * (told.learning_seconds + told.saving_seconds)
     assert told.seconds == pytest.approx(told.reading_seconds + learning + told.estep_seconds)
@@ -96,7 +97,7 @@ def test_it_ends_in_time_and_goes_by_what_it_has_seen(source: ImageSource, monke
         return learn(state, batch)
 
     monkeypatch.setattr(rehearsal, "learn", counted)
-    told = rehearse(source, SETTINGS.resolve(160), CPU, 1, quiet=True)
+    told = rehearse(source, SETTINGS.resolve(IMAGES), CPU, 1, quiet=True)
     assert len(steps) == 1
     assert told.seconds > 0
 
@@ -127,7 +128,7 @@ def test_nothing_is_left(source: ImageSource, tmp_path: Path, monkeypatch: pytes
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     monkeypatch.chdir(tmp_path)
     before = sorted(Path(source.root).iterdir())
-    rehearse(source, SETTINGS.resolve(160), CPU, 1, quiet=True)
+    rehearse(source, SETTINGS.resolve(IMAGES), CPU, 1, quiet=True)
     assert list(tmp_path.iterdir()) == []
     assert sorted(Path(source.root).iterdir()) == before
 
@@ -138,9 +139,9 @@ def test_a_batch_that_does_not_fit_the_gpu_is_one_line(source: ImageSource, monk
 
     monkeypatch.setattr(rehearsal, "learn", full)
     with pytest.raises(TrainingFailed) as refused:
-        rehearse(source, SETTINGS.resolve(160), CPU, 1, quiet=True)
+        rehearse(source, SETTINGS.resolve(IMAGES), CPU, 1, quiet=True)
     assert str(refused.value) == (
-        "a batch of 32 images of 32 pixels does not fit the GPU. "
+        "a batch of 64 images of 32 pixels does not fit the GPU. "
         "Start anew with a smaller --batch-size, --size or --architecture, or with accumulate in a --config."
     )
     with pytest.raises(KeyError), machine.limits_explained(SETTINGS):
@@ -151,7 +152,7 @@ def test_a_torch_that_cannot_compile_is_one_line(source: ImageSource, monkeypatc
     def broken(*_: object, **__: object) -> None:
         raise torch._dynamo.exc.BackendCompilerFailed(lambda: None, FileNotFoundError("no compiler"), None)
 
-    config = dataclasses.replace(SETTINGS, compile=True).resolve(160)
+    config = dataclasses.replace(SETTINGS, compile=True).resolve(IMAGES)
     monkeypatch.setattr(rehearsal, "learn", broken)
     with pytest.raises(TrainingFailed) as refused:
         rehearse(source, config, CPU, 1, quiet=True)

@@ -55,6 +55,7 @@ class ByHand:
     queue: Tensor
     expectation: Expectation
     position: int = 0
+    images: list[int] = field(default_factory=lambda: [-1] * QUEUE)
     velocity: Terms = field(default_factory=dict)
 
     def learn(self, first: Tensor, second: Tensor, index: Tensor, step: int) -> Terms:
@@ -67,7 +68,7 @@ class ByHand:
             k = self.keys(other, torch_draws(config.seed, Purpose.SHUFFLE, EPOCH, step, side))
             q = torch.cat([rows(self.query, group) for group in torch.split(view, GROUP)])
             draws = torch_draws(config.seed, Purpose.NEGATIVES, EPOCH, step, side)
-            found = {"infonce": info_nce(q, k, self.queue, config.temperature)}
+            found = {"infonce": info_nce(q, k, self.negatives(index), config.temperature)}
             clusterings = zip(self.expectation.prototypes, self.expectation.assignments, strict=True)
             each = [self.clustered(q, k, p, own[index].tolist(), draws) for p, own in clusterings]
             terms.append(found | {name: (each[0][name] + each[1][name]) / 2 for name in each[0]})
@@ -76,7 +77,7 @@ class ByHand:
         loss = sum((weight * mean[name] for name, weight in self.weights(step).items()), torch.zeros(()))
         self.descend(loss, rate=config.lr * BATCH / 256 * (1 + cos(pi * done / total)) / 2)
         self.follow(done, total)
-        self.enqueue(keys)
+        self.enqueue(keys, index.tolist() * len(keys))
         return {name: term.detach() for name, term in ({"loss": loss} | mean).items()}
 
     def keys(self, images: Tensor, draws: torch.Generator) -> Tensor:
@@ -87,6 +88,11 @@ class ByHand:
             for group in torch.split(order, GROUP):
                 keys[group] = rows(self.key, images[group])
         return keys
+
+    def negatives(self, index: Tensor) -> list[Tensor]:
+        """Of each image, all past keys but its own."""
+        own = [torch.tensor([image == each for each in self.images]) for image in index.tolist()]
+        return [self.queue[~mine] if self.config.mask_own_keys else self.queue for mine in own]
 
     def clustered(self, q: Tensor, k: Tensor, found: Prototypes, own: list[int], draws: torch.Generator) -> Terms:
         c, phi, hit = found.centroids.double(), found.concentrations.double(), sorted(set(own))
@@ -141,9 +147,10 @@ class ByHand:
         self.key.load_state_dict(state.pair.key.state_dict())
         self.queue.copy_(state.pair.queue.rows)
 
-    def enqueue(self, keys: list[Tensor]) -> None:
-        for key in torch.cat(keys):
+    def enqueue(self, keys: list[Tensor], images: list[int]) -> None:
+        for key, image in zip(torch.cat(keys), images, strict=True):
             self.queue[self.position % QUEUE] = key
+            self.images[self.position % QUEUE] = image
             self.position += 1
 
 
@@ -155,10 +162,10 @@ def rows(encoder: Encoder, images: Tensor) -> Tensor:
     return unit
 
 
-def info_nce(q: Tensor, k: Tensor, queue: Tensor, temperature: float) -> Tensor:
+def info_nce(q: Tensor, k: Tensor, others: list[Tensor], temperature: float) -> Tensor:
     losses = []
-    for query, key in zip(q, k, strict=True):
-        positive, negatives = query @ key / temperature, queue @ query / temperature
+    for query, key, past in zip(q, k, others, strict=True):
+        positive, negatives = query @ key / temperature, past @ query / temperature
         losses.append(-(positive - torch.log(positive.exp() + negatives.exp().sum())))
     return torch.stack(losses).mean()
 
@@ -192,10 +199,10 @@ def begun(run: Path, **settings: Any) -> tuple[Training, ByHand]:
 
 
 def batches(config: Config) -> list[TwoViews]:
-    """The first two of the epoch."""
+    """Two, of which the second has half of the first's images."""
     draws, found = torch.Generator().manual_seed(0), []
     order = torch.randperm(IMAGES, generator=draws)
-    for index in torch.split(order, BATCH)[:2]:
+    for index in (order[:BATCH], order[BATCH // 2 : BATCH // 2 + BATCH]):
         # coarse ones, that blur and jitter leave apart
         coarse = torch.randint(256, (2, BATCH, 3, 4, 4), dtype=torch.uint8, generator=draws)
         first, second = coarse.repeat_interleave(8, dim=3).repeat_interleave(8, dim=4)
@@ -216,6 +223,7 @@ def numbers(state: Training) -> Terms:
         {"objective": "protonce", "negatives": 1, "symmetric": True, "momentum_rises": True},
         {"objective": "pauc", "weight_proto": 0.5, "momentum_rises": True},
         {"objective": "pauc", "symmetric": True},
+        {"objective": "pauc", "symmetric": True, "mask_own_keys": False},
     ],
     ids=str,
 )
@@ -236,11 +244,15 @@ def test_two_steps_are_those_made_by_hand(tmp_path: Path, settings: dict[str, An
 
 def agree(before: Terms, after: Terms, by_hand: ByHand) -> None:
     """All that a step changes lies where it should, to a small share of the way it went."""
-    expected: Terms = {"queue.rows": by_hand.queue, "queue.position": torch.tensor(by_hand.position % QUEUE)}
+    expected: Terms = {
+        "queue.rows": by_hand.queue,
+        "queue.index": torch.tensor(by_hand.images),
+        "queue.position": torch.tensor(by_hand.position % QUEUE),
+    }
     for name, encoder in (("query", by_hand.query), ("key", by_hand.key)):
         expected |= {f"{name}.{each}": value for each, value in encoder.state_dict().items()}
     assert after.keys() == expected.keys()
     for name, value in expected.items():
-        way = (value - before[name]).norm()
+        way = (value.double() - before[name]).norm()
         # rounding turns a ReLU or two
         assert (after[name] - value).norm() <= 0.02 * way + 1e-6, name

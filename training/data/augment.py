@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from pauc_hub.device import send
-from pauc_hub.training.data.views import BLUR, ViewDraws
+from pauc_hub.training.data.views import ViewDraws
 
 LUMA = torch.tensor([0.299, 0.587, 0.114])
 TO_YIQ = torch.tensor([[0.299, 0.587, 0.114], [0.5959, -0.2746, -0.3213], [0.2115, -0.5227, 0.3112]])
@@ -20,10 +20,16 @@ TO_YIQ = torch.tensor([[0.299, 0.587, 0.114], [0.5959, -0.2746, -0.3213], [0.211
 
 @dataclass(frozen=True)
 class Augmentation:
-    """What is done to all images alike: the channels' means taken off, divided by their standard deviations."""
+    """What is done to all images alike.
+
+    Attributes:
+        mean, std: of the channels, for normalising.
+        largest_sigma: of any blur that is drawn, pixels.
+    """
 
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
+    largest_sigma: float
 
     def __call__(self, crops: Tensor, draws: ViewDraws) -> Tensor:
         """(N, 3, S, S) uint8 crops to float32, channels_last, on the crops' device."""
@@ -32,7 +38,7 @@ class Augmentation:
         chosen = draws.sigma.nonzero().squeeze(1)
         if len(chosen):
             rows = send(chosen, images.device)
-            images.index_copy_(0, rows, blur(images[rows], draws.sigma[chosen]))
+            images.index_copy_(0, rows, blur(images[rows], draws.sigma[chosen], self.largest_sigma))
         scale, shift = _normalisation(self.mean, self.std, images.device)
         return torch.addcmul(shift, images, scale, out=torch.empty_like(images, memory_format=torch.channels_last))
 
@@ -76,16 +82,17 @@ def colour_matrix(brightness: Tensor, contrast: Tensor, saturation: Tensor, hue:
     return turn @ saturate * (brightness * contrast).view(-1, 1, 1), brightness * (1 - contrast)
 
 
-def blur(images: Tensor, sigma: Tensor) -> Tensor:
+def blur(images: Tensor, sigma: Tensor, largest: float) -> Tensor:
     """Gaussian blur, one standard deviation an image, as two passes; edges are mirrored.
 
     Args:
         images: (N, 3, S, S).
-        sigma: (N,) pixels, > 0, on the CPU. The window holds 3 sigma of the widest that is ever drawn for the side, so
-            that no image's depends on another's, and less than the image.
+        sigma: (N,) pixels, > 0, on the CPU.
+        largest: sigma that is ever drawn. The window holds 3 of it, so that no image's depends on
+            another's, and less than the image.
     """
     count, channels, side, _ = images.shape
-    radius = min(max(1, math.ceil(3 * BLUR[1] * side / 224)), side - 1)
+    radius = min(max(1, math.ceil(3 * largest)), side - 1)
     offsets = torch.arange(-radius, radius + 1)
     weights = torch.exp(-(offsets**2) / (2 * sigma.view(-1, 1) ** 2))
     weights = (weights / weights.sum(dim=1, keepdim=True)).repeat_interleave(channels, dim=0)

@@ -16,7 +16,6 @@ from pauc_hub.training.rng import Purpose, torch_draws
 
 TRIES = 10  # at a crop that fits the image, as torchvision has it
 LOWEST_ASPECT, HIGHEST_ASPECT = 3 / 4, 4 / 3
-BLUR = (0.1, 2.0)  # standard deviations, pixels of a 224-pixel view
 Rows = slice | Tensor
 
 
@@ -98,8 +97,7 @@ def draw_views(config: Config, count: int, draws: torch.Generator) -> ViewDraws:
     brightness, contrast, saturation = (factor.masked_fill_(still, 1.0) for factor in factors)
     saturation.masked_fill_(_chosen(count, config.grey, draws), 0.0)
     sharp = ~_chosen(count, config.blur, draws)
-    finest, widest = (edge * config.size / 224 for edge in BLUR)
-    sigma = _between(finest, widest, (count,), draws).float().masked_fill_(sharp, 0.0)
+    sigma = _between(*config.blur_range, (count,), draws).float().masked_fill_(sharp, 0.0)
     return ViewDraws(area, aspect, place, mirrored, brightness, contrast, saturation, hue, sigma)
 
 

@@ -42,21 +42,39 @@ class Encoder(nn.Module):
 
 
 class Queue(nn.Module):
-    """The last R keys, unit rows; random directions until it has been filled once."""
+    """The last R keys and which images they are of.
+
+    Attributes:
+        rows: (R, D) unit rows; random directions until the queue has been filled once.
+        index: (R,) int64, the image of each key; -1 until the queue has been filled once.
+        position: () int64, the oldest row.
+    """
 
     rows: Tensor
+    index: Tensor
     position: Tensor
 
     def __init__(self, length: int, dim: int) -> None:
         super().__init__()
         self.register_buffer("rows", F.normalize(torch.randn(length, dim), dim=1))
+        self.register_buffer("index", torch.full((length,), -1))
         self.register_buffer("position", torch.zeros((), dtype=torch.int64))
 
-    def push(self, keys: Tensor) -> None:
-        """Replace the oldest rows."""
+    def push(self, keys: Tensor, index: Tensor) -> None:
+        """Replace the oldest rows.
+
+        Args:
+            keys: (n, D) unit rows.
+            index: (n,) int64, the image of each.
+        """
         slots = (self.position + torch.arange(len(keys), device=self.rows.device)) % len(self.rows)
         self.rows[slots] = keys.detach()
+        self.index[slots] = index
         self.position.add_(len(keys)).remainder_(len(self.rows))
+
+    def own_keys(self, index: Tensor) -> Tensor:
+        """(N, R) bool: which rows are older keys of the same image. `index` is (N,) int64."""
+        return index.unsqueeze(1) == self.index
 
 
 class MomentumPair(nn.Module):

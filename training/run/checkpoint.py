@@ -19,7 +19,7 @@ from pauc_hub.training.estep import Expectation
 from pauc_hub.training.networks.encoder import MomentumPair
 from pauc_hub.training.run import checkpoint_files
 
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 
 
 @dataclass(frozen=True)

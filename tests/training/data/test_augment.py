@@ -1,5 +1,6 @@
 """The second half of a view: torchvision's arithmetic, each image as was drawn for it."""
 
+import dataclasses
 from collections.abc import Callable
 from typing import Any
 
@@ -15,7 +16,8 @@ from pauc_hub.training.data.augment import LUMA, Augmentation, blur, recolour
 from pauc_hub.training.data.views import ViewDraws, draw_views
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-AUGMENT = Augmentation(MEAN, STD)
+LARGEST = 2.0 * 32 / 224  # sigma of a 32-pixel view
+AUGMENT = Augmentation(MEAN, STD, LARGEST)
 
 
 def generator(seed: int = 0) -> torch.Generator:
@@ -116,23 +118,35 @@ def test_blur_is_torchvisions(sigma: float, side: int) -> None:
     images = torch.rand(2, 3, side, side, generator=generator())
     window = 2 * int(np.ceil(6 * side / 224)) + 1
     expected = reference.gaussian_blur(images, [window, window], [sigma, sigma])
-    torch.testing.assert_close(blur(images, torch.tensor([sigma, sigma])), expected, atol=1e-5, rtol=0)
+    found = blur(images, torch.tensor([sigma, sigma]), 2 * side / 224)
+    torch.testing.assert_close(found, expected, atol=1e-5, rtol=0)
+
+
+def test_the_window_is_as_wide_as_the_largest_blur_that_was_asked_for() -> None:
+    images = torch.rand(2, 3, 32, 32, generator=generator())
+    expected = reference.gaussian_blur(images, [13, 13], [2.0, 2.0])
+    torch.testing.assert_close(blur(images, torch.tensor([2.0, 2.0]), 2.0), expected, atol=1e-5, rtol=0)
+    pixels, sharp = crops(6, 32), drawn(6, jitter_probability=0.0, grey=0.0, blur=0.0)
+    draws = dataclasses.replace(sharp, sigma=torch.full((6,), 2.0))
+    augment = Augmentation((0.0, 0.0, 0.0), (1.0, 1.0, 1.0), 2.0)
+    expected = reference.gaussian_blur(pixels / 255, [13, 13], [2.0, 2.0])
+    torch.testing.assert_close(augment(pixels, draws).contiguous(), expected, atol=1e-5, rtol=0)
 
 
 def test_each_image_has_a_blur_of_its_own_whatever_the_others_have() -> None:
     images, sigmas = torch.rand(3, 3, 64, 64, generator=generator()), torch.tensor([0.1, 0.57, 0.3])
-    blurred = blur(images, sigmas)
+    blurred = blur(images, sigmas, 0.6)
     for row, sigma in enumerate(sigmas.tolist()):
         expected = reference.gaussian_blur(images[row], [5, 5], [sigma, sigma])
         torch.testing.assert_close(blurred[row], expected, atol=1e-5, rtol=0)
-    assert blur(images[1:2], sigmas[1:2]).equal(blurred[1:2])
+    assert blur(images[1:2], sigmas[1:2], 0.6).equal(blurred[1:2])
 
 
 def test_blur_keeps_a_constant_image_and_fits_small_ones() -> None:
     constant = torch.tensor([0.1, 0.5, 0.9]).view(3, 1, 1).expand(2, 3, 8, 8)
-    torch.testing.assert_close(blur(constant, torch.tensor([0.5, 9.0])), constant)
+    torch.testing.assert_close(blur(constant, torch.tensor([0.5, 9.0]), 9.0), constant)
     two = torch.rand(1, 3, 2, 2, generator=generator())
-    assert torch.isfinite(blur(two, torch.tensor([5.0]))).all()
+    assert torch.isfinite(blur(two, torch.tensor([5.0]), 5.0)).all()
 
 
 def test_without_any_change_it_normalises() -> None:
@@ -152,7 +166,7 @@ def test_what_is_drawn_is_done_to_each_image() -> None:
     for row in range(12):
         image = recolour(pixels[row : row + 1] / 255, *(each[row : row + 1] for each in colours))
         sigma = draws.sigma[row : row + 1]
-        expected = blur(image, sigma) if sigma > 0 else image
+        expected = blur(image, sigma, LARGEST) if sigma > 0 else image
         torch.testing.assert_close(images[row : row + 1], expected, atol=1e-5, rtol=0)
 
 

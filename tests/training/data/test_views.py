@@ -53,6 +53,12 @@ def test_the_blur_is_as_wide_as_torchvisions_and_scales_with_the_view() -> None:
         assert gap(1.1 * ours, theirs) > 1
 
 
+def test_a_blur_that_was_asked_for_does_not_scale_with_the_view() -> None:
+    sigma = draws(size=32, blur=1.0, blur_sigma=(0.5, 1.5)).sigma
+    assert sigma.min().item() == pytest.approx(0.5, abs=0.01)
+    assert sigma.max().item() == pytest.approx(1.5, abs=0.01)
+
+
 @pytest.mark.parametrize("probability", [0.0, 0.3, 1.0])
 def test_each_change_is_as_frequent_as_asked(probability: float) -> None:
     names = ("flip", "jitter_probability", "grey", "blur")

@@ -107,15 +107,25 @@ def statistics(encoder: Encoder) -> dict[str, torch.Tensor]:
 def test_the_queue_replaces_its_oldest_rows_and_goes_round() -> None:
     queue = Queue(5, 2)
     for start in (0, 3):
-        queue.push(torch.arange(start, start + 3.0).unsqueeze(1).repeat(1, 2))
+        keys = torch.arange(start, start + 3.0)
+        queue.push(keys.unsqueeze(1).repeat(1, 2), 10 + keys.long())
     assert queue.rows[:, 0].tolist() == [5.0, 1.0, 2.0, 3.0, 4.0]
+    assert queue.index.tolist() == [15, 11, 12, 13, 14]
     assert int(queue.position) == 1
+
+
+def test_the_queue_knows_the_older_keys_of_an_image_and_none_before_it_is_filled() -> None:
+    queue = Queue(4, 2)
+    assert queue.index.tolist() == [-1] * 4
+    queue.push(torch.ones(3, 2), torch.tensor([7, 0, 7]))
+    expected = [[True, False, True, False], [False] * 4, [False, True, False, False]]
+    assert queue.own_keys(torch.tensor([7, 3, 0])).tolist() == expected
 
 
 def test_the_queue_begins_with_unit_rows_and_keeps_no_gradient() -> None:
     queue = Queue(7, 3)
     assert torch.allclose(queue.rows.norm(dim=1), torch.ones(7), atol=1e-6)
-    queue.push(torch.ones(2, 3, requires_grad=True))
+    queue.push(torch.ones(2, 3, requires_grad=True), torch.arange(2))
     assert not queue.rows.requires_grad
 
 

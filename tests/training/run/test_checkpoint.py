@@ -36,7 +36,7 @@ def learn(pair: MomentumPair, optimiser: torch.optim.Optimizer) -> None:
     sum((parameter**2).sum() for parameter in pair.query.parameters()).backward()  # type: ignore[union-attr]
     optimiser.step()
     pair.follow(0.9)
-    pair.queue.push(torch.eye(8)[:4])
+    pair.queue.push(torch.eye(8)[:4], torch.arange(10, 14))
 
 
 def clusters(count: int, parents: Tensor | None = None) -> Prototypes:
@@ -84,6 +84,7 @@ def test_weights_queue_and_optimiser_come_back(tmp_path: Path, optimiser: str) -
     checkpoint.save(tmp_path, PLACE, *through, None)
     other = training(1, optimiser)
     assert not other[0].queue.rows.equal(through[0].queue.rows)
+    assert not other[0].queue.index.equal(through[0].queue.index)
     checkpoint.restore(tmp_path, PLACE, *other, CPU)
     assert_equal(everything(*other), everything(*through))
     for _ in range(2):
