@@ -25,8 +25,8 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from pauc_hub.search import faiss_index, neighbors
-from pauc_hub.search.lookup import read_paths, read_vectors
+from pauc_hub.retrieval import faiss_index, neighbors
+from pauc_hub.retrieval.lookup import read_paths, read_vectors
 from pauc_hub.tables.outputs import open_output, open_table
 from pauc_hub.tables.table import Provenance
 from pauc_hub.training.run import receipts
@@ -35,7 +35,9 @@ RESULTS = Path(__file__).resolve().parent / "results"
 CENTRES, LATENT, SPREAD, NOISE = 2000, 32, 0.7, 0.3
 TOGETHER = 50_000  # rows made at a time
 QUERIES = 200  # that recall is measured with
-INDEXED_SEARCH = "from pauc_hub.search import neighbors; neighbors.INDEX_ROWS = 0; import pauc_hub.cli as c; c.main()"
+INDEXED_SEARCH = (
+    "from pauc_hub.retrieval import neighbors; neighbors.INDEX_ROWS = 0; import pauc_hub.cli as c; c.main()"
+)
 
 
 def made_up(rows: int, width: int) -> Iterator[npt.NDArray[np.float32]]:

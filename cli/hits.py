@@ -4,10 +4,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:  # they take time to import
-    from pauc_hub.search.cosine import Neighbors
-    from pauc_hub.search.neighbors import Found
-    from pauc_hub.search.queries import Query
-    from pauc_hub.search.strip import Picture
+    from pauc_hub.retrieval.cosine import Neighbors
+    from pauc_hub.retrieval.neighbors import Found
+    from pauc_hub.retrieval.queries import Query
+    from pauc_hub.retrieval.strip import Picture
     from pauc_hub.tables.table import Provenance
 
 
@@ -36,15 +36,15 @@ def as_object(
 
 def write_page(page: Path, table: Path, about: "Provenance", queries: "list[Query]", found: "Found") -> None:
     """The HTML page of thumbnails."""
-    from pauc_hub.search import strip
+    from pauc_hub.retrieval import strip
 
     strips = (_strip(*both, about.root) for both in zip(queries, found.neighbors, strict=True))
     strip.write_page(page, f"Most alike in {table.name}", f"{about.model}, {about.space} space; cosine", strips)
 
 
 def _strip(query: "Query", neighbors: "Neighbors", root: str) -> "list[Picture]":
-    from pauc_hub.search.queries import image_file
-    from pauc_hub.search.strip import Picture
+    from pauc_hub.retrieval.queries import image_file
+    from pauc_hub.retrieval.strip import Picture
 
     found = [Picture(f"{rank} · {score:.4f}", path, image_file(root, path)) for rank, score, path in _ranked(neighbors)]
     return [Picture("query", query.word, query.file), *found]

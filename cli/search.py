@@ -26,10 +26,10 @@ def search(
     quiet: options.Quiet = False,
 ) -> None:
     """Find the images of a table that are most like a given one, by cosine similarity."""
-    from pauc_hub.search.neighbors import check_k
-    from pauc_hub.search.neighbors import search as search_table
-    from pauc_hub.search.queries import check_model, embed_queries, find_queries
-    from pauc_hub.search.strip import check_page
+    from pauc_hub.retrieval.neighbors import check_k
+    from pauc_hub.retrieval.neighbors import search as search_table
+    from pauc_hub.retrieval.queries import check_model, embed_queries, find_queries
+    from pauc_hub.retrieval.strip import check_page
     from pauc_hub.tables.outputs import open_table
 
     if page:

@@ -8,10 +8,10 @@ import numpy.typing as npt
 import pytest
 
 from pauc_hub.errors import TableError, UsageError
-from pauc_hub.search import faiss_index, neighbors
-from pauc_hub.search.cosine import Neighbors
-from pauc_hub.search.faiss_index import index_path, list_count
-from pauc_hub.search.neighbors import search
+from pauc_hub.retrieval import faiss_index, neighbors
+from pauc_hub.retrieval.cosine import Neighbors
+from pauc_hub.retrieval.faiss_index import index_path, list_count
+from pauc_hub.retrieval.neighbors import search
 from pauc_hub.tables.outputs import open_output
 from pauc_hub.tables.table import Provenance
 
@@ -185,7 +185,7 @@ def test_the_lists_are_learned_from_rows_all_over_the_table(table: Path, monkeyp
     search(table, drawn(1), 5)
     one = index_path(table).read_bytes()
     index_path(table).unlink()
-    monkeypatch.setattr("pauc_hub.search.cosine.BLOCK_NUMBERS", 7 * D)
+    monkeypatch.setattr("pauc_hub.retrieval.cosine.BLOCK_NUMBERS", 7 * D)
     search(table, drawn(1), 5)
     assert index_path(table).read_bytes() == one
 

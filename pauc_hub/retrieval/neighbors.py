@@ -16,9 +16,9 @@ import numpy.typing as npt
 
 from pauc_hub.errors import TableError, UsageError
 from pauc_hub.progress import Bar, progress_bar
-from pauc_hub.search import faiss_index
-from pauc_hub.search.cosine import Block, Neighbors, block_rows, nearest
-from pauc_hub.search.lookup import read_paths
+from pauc_hub.retrieval import faiss_index
+from pauc_hub.retrieval.cosine import Block, Neighbors, block_rows, nearest
+from pauc_hub.retrieval.lookup import read_paths
 from pauc_hub.tables.outputs import Stored, open_table
 
 INDEX_ROWS = 1_000_000  # of Parquet, from where on an index pays; docs/search.md has the times
