@@ -27,7 +27,7 @@ FLAT_INDEX_ROWS = 10 * INDEX_ROWS  # likewise where embeddings are mapped, and n
 
 @dataclass(frozen=True)
 class Found:
-    """What search() gives."""
+    """What find_neighbors() gives."""
 
     neighbors: list[Neighbors]
     """One entry for each query."""
@@ -36,7 +36,7 @@ class Found:
     """What the user might do about the speed, if anything."""
 
 
-def search(
+def find_neighbors(
     table: Path,
     queries: npt.NDArray[np.float32],
     k: int,
@@ -80,7 +80,7 @@ def check_k(k: int, rows: int, table: Path) -> None:
     if rows < 1:
         raise UsageError(f"'{table}' holds no images to search among.")
     if not 1 <= k <= rows:
-        raise UsageError(f"-k {k} is not between 1 and {rows}, the images to search among in '{table}'.")
+        raise UsageError(f"k={k} is not between 1 and {rows}, the images to search among in '{table}'.")
 
 
 def _index(table: Path, stored: Stored, quiet: bool) -> tuple[Any, str | None]:
