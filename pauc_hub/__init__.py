@@ -11,13 +11,17 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from pauc_hub.errors import (
+    ArtefactError,
+    ClusteringFailed,
     Interrupted,
     MissingWeights,
     ModelFolderError,
     NoImages,
+    OriginMismatch,
     OutputExists,
     PaucError,
     TableError,
+    TooFewDistinct,
     TrainingFailed,
     UnfinishedRun,
     UnknownModel,
@@ -36,14 +40,18 @@ if TYPE_CHECKING:
     __version__: str
 
 __all__ = [
+    "ArtefactError",
+    "ClusteringFailed",
     "Interrupted",
     "MissingWeights",
     "Model",
     "ModelFolderError",
     "NoImages",
+    "OriginMismatch",
     "OutputExists",
     "PaucError",
     "TableError",
+    "TooFewDistinct",
     "TrainConfig",
     "TrainingFailed",
     "UnfinishedRun",

@@ -8,14 +8,18 @@ import pauc_hub
 from pauc_hub import errors
 
 PUBLIC = [
+    "ArtefactError",
+    "ClusteringFailed",
     "Interrupted",
     "MissingWeights",
     "Model",
     "ModelFolderError",
     "NoImages",
+    "OriginMismatch",
     "OutputExists",
     "PaucError",
     "TableError",
+    "TooFewDistinct",
     "TrainConfig",
     "TrainingFailed",
     "UnfinishedRun",
