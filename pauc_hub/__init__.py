@@ -31,6 +31,7 @@ from pauc_hub.models.registration import register_when_timm_is_imported
 
 if TYPE_CHECKING:
     from pauc_hub.embedding.embed import embed
+    from pauc_hub.embedding.embedder import Embedder
     from pauc_hub.inference.model import Model, load
     from pauc_hub.retrieval.search import search
     from pauc_hub.tables.outputs import read_table
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
 __all__ = [
     "ArtefactError",
     "ClusteringFailed",
+    "Embedder",
     "Interrupted",
     "MissingWeights",
     "Model",
@@ -67,6 +69,7 @@ __all__ = [
 
 # Module and name there; all take time to import.
 _LAZY = {
+    "Embedder": ("pauc_hub.embedding.embedder", "Embedder"),
     "Model": ("pauc_hub.inference.model", "Model"),
     "TrainConfig": ("pauc_hub.training.config", "Config"),
     "embed": ("pauc_hub.embedding.embed", "embed"),

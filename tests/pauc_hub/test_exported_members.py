@@ -10,6 +10,7 @@ from pauc_hub import errors
 PUBLIC = [
     "ArtefactError",
     "ClusteringFailed",
+    "Embedder",
     "Interrupted",
     "MissingWeights",
     "Model",
