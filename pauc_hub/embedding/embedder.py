@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import closing
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -39,7 +39,7 @@ class Embedder:
         model: str | Path = DEFAULT_MODEL,
         column: str = "image",
         *,
-        on_error: Literal["null", "raise"] = "null",
+        on_error: str = "null",
         space: str = "backbone",
         device: str = "auto",
         precision: str = "auto",
