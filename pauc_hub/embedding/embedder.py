@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import closing
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -21,7 +21,6 @@ if TYPE_CHECKING:  # they take seconds to import
     from pauc_hub.inference.streaming import Decoded
 
 EMBEDDING, ERROR = "embedding", "error"
-Rows = TypeVar("Rows", pa.Table, pa.RecordBatch, dict[str, Any])
 
 
 class Embedder:
@@ -72,7 +71,7 @@ class Embedder:
     def __getstate__(self) -> dict[str, Any]:
         return self.__dict__ | {"_loaded": None}
 
-    def __call__(self, batch: Rows) -> Rows:
+    def __call__(self, batch: Any) -> Any:
         """The same rows and columns, and two more.
 
         Args:
@@ -93,8 +92,8 @@ class Embedder:
         images = column.to_pylist() if isinstance(column, pa.Array | pa.ChunkedArray) else list(column)
         embeddings, errors = self._embed(images)
         if isinstance(batch, Mapping):
-            return cast(Rows, {**batch, EMBEDDING: embeddings, ERROR: errors})
-        return cast(Rows, self._with_columns(batch, embeddings, errors))
+            return {**batch, EMBEDDING: embeddings, ERROR: errors}
+        return self._with_columns(batch, embeddings, errors)
 
     def _check(self, names: Sequence[str]) -> None:
         if self.column not in names:
