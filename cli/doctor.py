@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from pauc_hub.cli import options
+from pauc_hub.cli.flags import as_typed
 
 if TYPE_CHECKING:  # it takes seconds to import
     from pauc_hub.training.monitoring.doctor import Diagnosis
@@ -37,6 +38,6 @@ def _told(run: Path, found: "Diagnosis") -> list[str]:
     for finding in found.findings:
         shown = f"; panel '{finding.panel}' of {found.curves}" if found.curves else ""
         lines += [f"{finding.name}: {finding.said}"]
-        lines += [f"  seen:   {finding.evidence}{shown}", f"  change: {finding.change}"]
+        lines += [f"  seen:   {finding.evidence}{shown}", f"  change: {as_typed(finding.change)}"]
     lines += [f"not judged: {each}" for each in found.unjudged]
     return [*lines, f"curves: {found.curves}"] if found.curves else lines

@@ -4,23 +4,41 @@ import json
 import shlex
 import sys
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 import typer
 
 from pauc_hub.cli import options
 from pauc_hub.cli.failures import SOME_UNREADABLE, said_once_a_machine
+from pauc_hub.cli.flags import as_typed
 from pauc_hub.errors import UsageError
 
 if TYPE_CHECKING:  # they take seconds to import
+    import torch
+
     from pauc_hub.processes import Ranks
     from pauc_hub.training.auto import Choice
     from pauc_hub.training.config import Config
+    from pauc_hub.training.data import ImageSource
     from pauc_hub.training.monitoring.labelled import Labelled
     from pauc_hub.training.rehearsal import Estimate
 
 BY_RECIPE = "the recipe's"
+
+
+def list_settings(wanted: bool) -> None:
+    """To stdout: every setting of a run."""
+    if not wanted:
+        return
+    from pauc_hub.training.settings import all_settings
+
+    print("# NAME = DEFAULT  [KIND, UNIT]; recipes have defaults of their own. Give one with --set NAME=VALUE.")
+    for setting in all_settings():
+        kind = f"{setting.kind}, {setting.unit}" if setting.unit else setting.kind
+        print(f"{setting.name} = {setting.default}  [{kind}]\n    {setting.meaning}")
+    raise typer.Exit
 
 
 @said_once_a_machine
@@ -84,6 +102,14 @@ def train(
     ] = None,
     device: options.TrainingDevice = "auto",
     workers: options.Workers = None,
+    chosen: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="NAME=VALUE", help="Any setting, e.g. --set temperature=0.1; may be repeated."),
+    ] = None,
+    _list_settings: Annotated[
+        bool,
+        typer.Option("--list-settings", is_eager=True, callback=list_settings, help="List all settings, and exit."),
+    ] = False,
     dry_run: Annotated[
         bool,
         typer.Option("--dry-run", help="Train for about a minute and estimate time and memory; write nothing."),
@@ -96,7 +122,10 @@ def train(
     as_json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
-    """Pretrain a backbone on unlabelled images, and write it as a model folder."""
+    """Pretrain a backbone on unlabelled images, and write it as a model folder.
+
+    `pauc train --list-settings` prints every setting with its type, default, unit and meaning; --set gives any of them.
+    """
     typed: dict[str, object] = {
         "objective": objective,
         "architecture": architecture,
@@ -109,7 +138,7 @@ def train(
         "seed": seed,
         "labelled": labelled,
     }
-    given = {name: value for name, value in typed.items() if value is not None}
+    given = _given(typed, chosen or [])
     if resume and (given or config or overwrite or dry_run or recipe):
         raise UsageError("--resume goes on with the run's own settings: beside it give -o, --device, --workers alone.")
     if output is None and not dry_run:
@@ -117,43 +146,32 @@ def train(
     # What follows takes seconds to import.
     from pauc_hub.device import keep_freed_memory
     from pauc_hub.processes import Ranks
-    from pauc_hub.training.config import read_config
     from pauc_hub.training.data import open_source
     from pauc_hub.training.loop import train as run_training
     from pauc_hub.training.machine import device_to_train_on
     from pauc_hub.training.monitoring.log import open_watched
-    from pauc_hub.training.recipes import OWN_IMAGES, settle
     from pauc_hub.training.rehearsal import rehearse
     from pauc_hub.training.run.run_folder import refuse_standing
 
     keep_freed_memory()
     ranks = Ranks.from_environment()
     run = output or Path("run")
-    silent = quiet or ranks.rank > 0
-    settings: Config | None = None
-    choices: list[Choice] = []
     if not (resume or dry_run or overwrite or ranks.several):
         refuse_standing(run)
+    silent = quiet or ranks.rank > 0
     source = open_source(images, quiet=silent)
-    if not resume:
-        where = device_to_train_on(ranks.device(device))
-        given = (read_config(config) if config else {}) | given
-        settings, choices = settle(source, where, given, recipe or OWN_IMAGES, str(config or "the settings"))
-
-    def announce(settled: "Config", watched: "Labelled | None") -> None:
-        if not silent and not resume:
-            show_settings(settled, choices, len(source))
-        if not silent and watched is not None:
-            print("\n".join(watched.described()), file=sys.stderr)
-
-    if dry_run and settings is not None:
-        announce(settings, open_watched(settings, wandb))
-        show_estimate(rehearse(source, settings, where, workers, quiet=quiet), settings, choices, as_json=as_json)
+    where = device_to_train_on(ranks.device(device))
+    plan = None if resume else _plan(source, where, given, config, recipe)
+    announce = partial(_announce, plan, len(source), silent)
+    if dry_run and plan:
+        announce(plan.settings, open_watched(plan.settings, wandb))
+        estimate = rehearse(source, plan.settings, where, workers, quiet=quiet)
+        show_estimate(estimate, plan.settings, plan.choices, as_json=as_json)
         return
     model = run_training(
         source,
         run,
-        settings,
+        plan and plan.settings,
         device=device,
         workers=workers,
         wandb=wandb,
@@ -164,6 +182,60 @@ def train(
         announce=announce,
     )
     show_result(model, run, ranks, as_json=as_json, quiet=quiet)
+
+
+def _given(typed: dict[str, object], chosen: list[str]) -> dict[str, object]:
+    """What was typed, by options and by --set.
+
+    Raises:
+        UsageError: a setting is given twice, or --set is not followed by NAME=VALUE.
+    """
+    given = {name: value for name, value in typed.items() if value is not None}
+    for text in chosen:
+        from pauc_hub.training.settings import read_value
+
+        name, _, value = (part.strip() for part in text.partition("="))
+        if not name or not value:
+            raise UsageError(f"--set '{text}' is not NAME=VALUE, such as --set temperature=0.1.")
+        if name in given:
+            raise UsageError(f"{name} is given twice. Give it once, by --set or as an option.")
+        given[name] = read_value(name, value)
+    return given
+
+
+class Plan(NamedTuple):
+    """What a new run will do.
+
+    Attributes:
+        choices: settings that nobody wrote down, each with its reason.
+        idle: settings that somebody wrote down and that have no effect, a line each.
+    """
+
+    settings: "Config"
+    choices: "list[Choice]"
+    idle: list[str]
+
+
+def _plan(
+    source: "ImageSource", where: "torch.device", given: dict[str, object], config: Path | None, recipe: str | None
+) -> Plan:
+    from pauc_hub.training.recipes import OWN_IMAGES, settle
+    from pauc_hub.training.settings import read_config, without_effect
+
+    given = (read_config(config) if config else {}) | given
+    settings, choices = settle(source, where, given, recipe or OWN_IMAGES, str(config or "the settings"))
+    return Plan(settings, choices, without_effect(settings, given))
+
+
+def _announce(plan: Plan | None, images: int, silent: bool, _: "Config", watched: "Labelled | None") -> None:
+    """To stderr: what is about to be done, once all has been checked; a resumed run has no plan of its own."""
+    if silent:
+        return
+    if plan is not None:
+        show_settings(plan.settings, plan.choices, images)
+        print(end="".join(f"warning: {as_typed(line)}\n" for line in plan.idle), file=sys.stderr)
+    if watched is not None:
+        print("\n".join(watched.described()), file=sys.stderr)
 
 
 def show_settings(config: "Config", choices: "list[Choice]", images: int) -> None:
@@ -199,17 +271,24 @@ def show_result(model: Path, run: Path, ranks: "Ranks", *, as_json: bool, quiet:
     if ranks.rank > 0:
         return
     from pauc_hub.models.folder import open_folder
+    from pauc_hub.training.monitoring.doctor import judge
+    from pauc_hub.training.monitoring.history import read_history
     from pauc_hub.training.run.run_folder import UNREADABLE
 
     seen = open_folder(model).facts["data"]
+    verdict, findings = judge(read_history(run))
     if seen["unreadable"] and not quiet:
         unreadable = f"{seen['unreadable']} of {seen['images']} images could not be read"
         print(f"warning: {unreadable}; listed in {run / UNREADABLE}", file=sys.stderr)
+    if not quiet:
+        for finding in findings:
+            print(f"warning: {finding.name}: {as_typed(finding.change)}", file=sys.stderr)
     if as_json:
         counts = {"images": seen["images"], "unreadable": seen["unreadable"]}
-        print(json.dumps({"model": str(model), "run": str(run)} | counts))
+        print(json.dumps({"model": str(model), "run": str(run)} | counts | {"verdict": verdict}))
     elif not quiet:
-        print(f"{model}: trained. Embed with it: {shlex.join(['pauc', 'embed', 'IMAGES', '-m', str(model)])}")
+        again = shlex.join(["pauc", "embed", "IMAGES", "-m", str(model)])
+        print(f"{model}: trained; verdict: {verdict}. Embed with it: {again}")
     raise typer.Exit(SOME_UNREADABLE if seen["unreadable"] and not ranks.several else 0)
 
 

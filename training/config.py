@@ -1,12 +1,8 @@
 """Everything that decides a training run: one frozen dataclass, checked whole, all problems reported at once."""
 
 import dataclasses
-import json
 import math
 import sys
-import tomllib
-import types
-import typing
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,83 +32,83 @@ class Config:
     architecture: str = "resnet18"
     """timm's name of the backbone; pauc_resnet18_cifar and the like have a stem for small images (method.md §5)."""
     size: int = 224
-    """side of the square views, pixels."""
+    """Side of the square views [pixels]."""
     epochs: int = 100
-    """passes over all images."""
+    """Passes over all images."""
     batch_size: int = 256
-    """images a step."""
+    """Batch size [images]."""
     accumulate: int = 1
-    """parts in which a batch's gradient is worked out, for batches beyond the memory: the same result, slower."""
+    """Parts in which a batch's gradient is computed, for batches beyond the memory: the same result, slower."""
     optimiser: str = "sgd"
-    """sgd, lars or adamw; lars, for batches of thousands, wants an lr of about 0.3, adamw one of about 0.001."""
+    """sgd, lars or adamw; lars, for batches of thousands, needs an lr of about 0.3, adamw one of about 0.001."""
     lr: float = 0.06
-    """peak learning rate for a batch of 256; scaled with the batch, or with its square root for adamw."""
+    """Peak learning rate for a batch of 256; scaled with the batch, or with its square root for adamw."""
     lr_warmup: float = 0.02
-    """share of the steps over which the learning rate rises; then it falls along a cosine to 0."""
+    """Share of the steps over which the learning rate rises; then it falls along a cosine to 0 [share]."""
     weight_decay: float = 5e-4
-    """not applied to norms and biases."""
+    """Weight decay; not applied to norms and biases."""
     momentum: float = 0.99
-    """of the momentum encoder: share of the old weights kept each step; less in the first steps (method.md §5)."""
+    """Momentum of the key encoder: share of the old weights kept each step; less in the first steps (method.md §5)."""
     momentum_rises: bool = False
-    """let it rise to 1 along a cosine over the run, as BYOL and MoCo v3 do; MoCo, MoCo v2 and PCL keep it constant."""
+    """Let the momentum rise to 1 along a cosine, as BYOL and MoCo v3 do; in MoCo v2 and PCL it is constant."""
     queue: int | None = None
-    """past keys held; by default 16384, and at most half of the images."""
+    """Past keys that are kept; by default 16384, and at most half of the images [keys]."""
     mask_own_keys: bool = True
-    """leave an image's own past keys out of its negatives (method.md §1)."""
+    """Leave an image's own past keys out of its negatives (method.md §1)."""
     dim: int = 128
-    """width of the projection space."""
+    """Width of the projection space [dimensions]."""
     temperature: float = 0.2
-    """of InfoNCE, and the mean concentration of the prototypes."""
+    """Temperature of InfoNCE, and the mean concentration of the prototypes."""
     clusters: tuple[int, ...] | None = None
-    """prototypes of each clustering, rising; by default N/50, N/25 and N/12.5."""
+    """Prototypes of each clustering, rising; by default N/50, N/25 and N/12.5 of N images."""
     negatives: int = 16384
-    """most prototypes contrasted with; below it all of them are."""
+    """Most prototypes that a query is contrasted with; up to this number, all of them [prototypes]."""
     warmup: float = 0.1
-    """share of the epochs with InfoNCE alone, before the first clustering."""
+    """Share of the epochs with InfoNCE alone, before the first clustering [share]."""
     ramp: float = 0.05
-    """share of the epochs after the warm-up over which PAUC's weights rise."""
+    """Share of the epochs after the warm-up over which PAUC's weights rise [share]."""
     weight_proto: float = 0.0
-    """ProtoNCE's weight within pauc."""
+    """Weight of ProtoNCE within pauc."""
     weight_align: float = 0.3
-    """Align's weight."""
+    """Weight of Align within pauc."""
     weight_unif: float = 0.15
-    """Unif's weight."""
+    """Weight of Unif within pauc."""
     weight_corr: float = 0.3
-    """Corr's weight."""
+    """Weight of Corr within pauc."""
     correlation_lambda: float = 1.0
-    """weight of the off-diagonal within Corr."""
+    """Weight of the off-diagonal within Corr."""
     symmetric: bool = False
-    """compute every loss twice, the views' roles exchanged: about 1.5 times the time, and more learnt an epoch."""
+    """Compute every loss twice, the views' roles exchanged: about 1.5 times the time, and more learnt an epoch."""
     norm_group: int = 64
-    """images that share batch statistics, 32 or more; a batch holds two such groups or more (method.md §5)."""
+    """Images that share batch statistics, 32 or more; a batch holds two such groups or more (method.md §5) [images]."""
     crop_min: float = 0.2
-    """smallest share of the image's area that a view shows."""
+    """Smallest share of the image's area that a view shows [share]."""
     jitter: tuple[float, float, float, float] = (0.4, 0.4, 0.4, 0.1)
-    """brightness, contrast, saturation, hue."""
+    """Strength of the colour jitter: brightness, contrast, saturation, hue."""
     jitter_probability: float = 0.8
-    """share of views with colour jitter."""
+    """Share of views with colour jitter [share]."""
     grey: float = 0.2
-    """share of views in greyscale."""
+    """Share of views in greyscale [share]."""
     blur: float = 0.5
-    """share of views blurred."""
+    """Share of views that are blurred [share]."""
     blur_sigma: tuple[float, float] | None = None
-    """least and largest standard deviation of the blur, pixels; by default 0.1 and 2.0 times size / 224."""
+    """Least and largest standard deviation of the blur; by default 0.1 and 2.0 times size / 224 [pixels]."""
     flip: float = 0.5
-    """share of views mirrored."""
+    """Share of views that are mirrored [share]."""
     kmeans: str = "auto"
     """k-means backend: auto, torch or faiss."""
     kmeans_iterations: int = 20
-    """Lloyd iterations a clustering."""
+    """Lloyd iterations of each clustering."""
     kmeans_restarts: int = 1
-    """runs of k-means, the best of which is taken."""
+    """Runs of k-means, of which the best is kept."""
     precision: str = "auto"
-    """auto, fp32 or bf16."""
+    """Compute precision: auto, fp32 or bf16."""
     compile: bool = False
-    """let torch.compile make faster code of the networks, for a minute at the start; on a CPU it gained nothing."""
+    """Compile the networks with torch.compile, which takes about a minute at the start; on a CPU it gained nothing."""
     labelled: str = ""
-    """folder of images, one subfolder a class, for kNN while training; it only watches. None unless given."""
+    """Folder with one subfolder for each class, for kNN accuracy while training; it chooses nothing."""
     seed: int = 0
-    """of everything drawn."""
+    """Random seed."""
 
     @property
     def warmup_epochs(self) -> int:
@@ -162,7 +158,7 @@ class Config:
 
     def _wrong_values(self) -> list[str]:
         found = [
-            f"{name} '{value}' is none of {', '.join(allowed)}"
+            f"{name}='{value}' is none of {', '.join(allowed)}"
             for name, allowed in (
                 ("objective", OBJECTIVES),
                 ("architecture", ARCHITECTURES),
@@ -173,17 +169,17 @@ class Config:
             if (value := getattr(self, name)) not in allowed
         ]
         if self.kmeans == "faiss" and resolve_backend("auto") != "faiss":
-            found.append("kmeans 'faiss' is not installed: `pip install 'pauc-hub[faiss-cpu]'`, or leave it at auto")
+            found.append("kmeans='faiss' is not installed: `pip install 'pauc-hub[faiss-cpu]'`, or leave it at auto")
         if self.optimiser == "adamw" and self.lr > HIGHEST_ADAMW_LR:
-            found.append(f"lr {self.lr:g} is none for adamw: give {HIGHEST_ADAMW_LR:g} or less, about 0.001")
-        found += [f"{n} {getattr(self, n)} must be {least} or more" for n, least in _LEAST if getattr(self, n) < least]
+            found.append(f"lr={self.lr:g} is too high for adamw: give {HIGHEST_ADAMW_LR:g} or less, about 0.001")
+        found += [f"{n}={getattr(self, n)} must be {least} or more" for n, least in _LEAST if getattr(self, n) < least]
         for names, low, high, allowed in _RANGES:
-            found += [f"{n} {getattr(self, n):g} must {allowed}" for n in names if not low <= getattr(self, n) <= high]
+            found += [f"{n}={getattr(self, n):g} must {allowed}" for n in names if not low <= getattr(self, n) <= high]
         if not all(0 <= reach <= most for reach, most in zip(self.jitter, (1, 1, 1, 0.5), strict=True)):
-            found.append(f"jitter {_words(self.jitter)} must lie in [0, 1], the fourth, hue, in [0, 0.5]")
+            found.append(f"jitter={_words(self.jitter)} must lie in [0, 1], the fourth, hue, in [0, 0.5]")
         if self.blur_sigma is not None and not 0 < self.blur_sigma[0] <= self.blur_sigma[1] <= self.size:
             found.append(
-                f"blur_sigma {_words(self.blur_sigma)} must be the least and the largest, "
+                f"blur_sigma={_words(self.blur_sigma)} must be the least and the largest, "
                 f"in pixels above 0, at most size ({self.size})"
             )
         return found
@@ -191,22 +187,22 @@ class Config:
     def _wrong_for(self, images: int) -> list[str]:
         found = []
         if self.batch_size > images:
-            found.append(f"batch_size {self.batch_size} needs as many images; there are {images}")
+            found.append(f"batch_size={self.batch_size} needs as many images; there are {images}")
         found += self._wrong_groups(images)
         if self.norm_group >= 1 and not 1 <= self.accumulate <= self.norm_groups:
             found.append(
-                f"accumulate {self.accumulate} must be 1 to {self.norm_groups}, the batch-norm groups of a batch "
+                f"accumulate={self.accumulate} must be 1 to {self.norm_groups}, the batch-norm groups of a batch "
                 "(batch_size / norm_group)"
             )
         if self.queue is not None and self.queue < self.keys_per_step:
-            found.append(f"queue {self.queue} must hold the {self.keys_per_step} keys of a step at least")
+            found.append(f"queue={self.queue} must hold the {self.keys_per_step} keys of a step at least")
         clusters = self.clusters or ()
         if not clusters or min(clusters) < 2 or list(clusters) != sorted(set(clusters)):
-            found.append(f"clusters {_words(clusters)} must be rising numbers, 2 or more")
+            found.append(f"clusters={_words(clusters)} must be rising numbers, 2 or more")
         elif clusters[-1] * IMAGES_PER_CLUSTER > images:
             most = images // IMAGES_PER_CLUSTER
             found.append(
-                f"clusters {clusters[-1]} needs at least {clusters[-1] * IMAGES_PER_CLUSTER} images "
+                f"clusters={clusters[-1]} needs at least {clusters[-1] * IMAGES_PER_CLUSTER} images "
                 f"({IMAGES_PER_CLUSTER} each); there are {images}" + (f": give {most} or less" if most >= 2 else "")
             )
         return found
@@ -215,13 +211,13 @@ class Config:
         """Fewer than 64 images hold no two groups of 32: there a batch may be one group."""
         least = SMALLEST_GROUP if images >= 2 * SMALLEST_GROUP else min(SMALLEST_GROUP, self.batch_size)
         if self.norm_group < least:
-            return [f"norm_group {self.norm_group} must be {least} or more"]
+            return [f"norm_group={self.norm_group} must be {least} or more"]
         if images < 2 * SMALLEST_GROUP or self.norm_groups >= 2:
             return []
-        way_out = f"give batch_size {2 * self.norm_group} or more"
+        way_out = f"give batch_size={2 * self.norm_group} or more"
         if self.batch_size >= 2 * SMALLEST_GROUP:
-            way_out += f", or norm_group {SMALLEST_GROUP}"
-        held = f"batch_size {self.batch_size} does not hold two batch-norm groups of norm_group {self.norm_group}"
+            way_out += f", or norm_group={SMALLEST_GROUP}"
+        held = f"batch_size={self.batch_size} does not hold two batch-norm groups of norm_group={self.norm_group}"
         return [f"{held}, and with one a query finds its key by their batch mates: {way_out}"]
 
     def to_json(self) -> dict[str, Any]:
@@ -265,83 +261,6 @@ def refuse(problems: list[str]) -> None:
     """Raise all problems as one line, if there are any."""
     if problems:
         raise UsageError(f"the configuration cannot be trained: {'; '.join(problems)}.")
-
-
-def from_mapping(given: dict[str, Any], source: str) -> Config:
-    """A config from parsed TOML or JSON; what is not given keeps its default.
-
-    Raises:
-        UsageError: unknown names or values of another type, all in one line that names `source`.
-    """
-    fields = {field.name: typing.get_type_hints(Config)[field.name] for field in dataclasses.fields(Config)}
-    problems = [f"unknown setting '{name}'" for name in given if name not in fields]
-    values = {}
-    for name, value in given.items():
-        if name in fields:
-            try:
-                values[name] = _coerce(value, fields[name])
-            except (TypeError, OverflowError):
-                problems.append(f"{name} must be {_described(fields[name])}, not {value!r}")
-    if problems:
-        raise UsageError(f"{source}: {'; '.join(problems)}. docs/training.md lists all settings.")
-    return Config(**values)
-
-
-def read_config(path: Path) -> dict[str, Any]:
-    """The settings in a TOML file.
-
-    Raises:
-        UsageError: no such file, or not TOML.
-    """
-    try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise UsageError(f"--config '{path}' cannot be read: {error}.") from error
-
-
-def read_saved(path: Path) -> Config:
-    """The config of a run, as `to_json` wrote it.
-
-    Raises:
-        UsageError: it cannot be read, or is none.
-    """
-    try:
-        saved = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise UsageError(f"'{path}' cannot be read: {error}. Start anew with --overwrite.") from error
-    if not isinstance(saved, dict):
-        raise UsageError(f"'{path}' holds no settings. Start anew with --overwrite.")
-    return from_mapping(saved, str(path))
-
-
-def _coerce(value: Any, kind: Any) -> Any:
-    """The value as the field's type: integers pass for floats, lists for tuples; nothing else is bent."""
-    if isinstance(kind, types.UnionType):
-        kind = None if value is None else typing.get_args(kind)[0]
-    if kind is None:
-        return None
-    if typing.get_origin(kind) is tuple:
-        item = typing.get_args(kind)[0]
-        count = len(typing.get_args(kind))
-        if not isinstance(value, list | tuple) or (Ellipsis not in typing.get_args(kind) and len(value) != count):
-            raise TypeError
-        return tuple(_coerce(each, item) for each in value)
-    if kind is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
-    if type(value) is not kind:
-        raise TypeError
-    return value
-
-
-def _described(kind: Any) -> str:
-    """What a value of this type is, in words."""
-    if isinstance(kind, types.UnionType):
-        kind = typing.get_args(kind)[0]
-    if typing.get_origin(kind) is tuple:
-        item, *others = typing.get_args(kind)
-        count = "" if Ellipsis in others else f"{1 + len(others)} "
-        return f"a list of {count}{'whole ' * (item is int)}numbers"
-    return {int: "a whole number", float: "a number", str: "text", bool: "true or false"}[kind]
 
 
 def _words(numbers: Sequence[float]) -> str:

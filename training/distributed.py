@@ -220,7 +220,7 @@ def _loss_explained() -> Iterator[None]:
         reason = str(error).partition("\n")[0]
         raise TrainingFailed(
             f"another process of this run ended ({reason.partition('] ')[2] or reason}). "
-            "The last checkpoint stands: go on with --resume."
+            "The last checkpoint stands: go on with resume=True."
         ) from error
 
 

@@ -10,9 +10,10 @@ import torch
 
 from pauc_hub.errors import UsageError
 from pauc_hub.training.auto import Choice, Facts, choose, consequences, usual_side
-from pauc_hub.training.config import Config, from_mapping
+from pauc_hub.training.config import Config
 from pauc_hub.training.data import ImageSource
 from pauc_hub.training.machine import machine_of
+from pauc_hub.training.settings import from_mapping
 
 FOLDER = Path(__file__).parent / "recipes"
 OWN_IMAGES = "own_images"  # chooses by the images and the machine

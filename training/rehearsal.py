@@ -71,7 +71,7 @@ def rehearse(
         TrainingFailed: a step does not fit the GPU.
     """
     if Ranks.from_environment().several:
-        raise UsageError("--dry-run tries one process: give it without torchrun.")
+        raise UsageError("a rehearsal tries one process: start it without torchrun.")
     clustered, clusters = config.objective != "infonce", config.clusters or ()
     with (
         tempfile.TemporaryDirectory() as folder,

@@ -10,7 +10,8 @@ from measuring import Watched
 from network_alone import backbone_gflop, network_alone
 from train_against_lightly import LIGHTLY, SETTINGS, copy_images, figures, pauc_train, summarise
 
-from pauc_hub.training.config import Config, from_mapping
+from pauc_hub.training.config import Config
+from pauc_hub.training.settings import from_mapping
 
 METRICS = """{"epoch": 0, "step": 2, "loss": 1.0}
 {"epoch": 1, "step": 0, "images_per_second": 10.0, "mstep_seconds": 4.0, "data_wait": 0.5}

@@ -1,5 +1,6 @@
 """`pauc doctor` as a whole: what it prints of a healthy run, a sick one, one that just began, and none."""
 
+import dataclasses
 import json
 from math import log
 from pathlib import Path
@@ -56,7 +57,7 @@ def test_a_sick_run_is_told_with_what_shows_it_and_what_to_change(
             "panel 'InfoNCE (nats)' of run/curves.png"
         ),
         (
-            "  change: start anew with lr 0.02 (now 0.06); if that does not help, "
+            "  change: start anew with --lr 0.02 (now 0.06); if that does not help, "
             "milder views (a larger crop_min, less jitter), or more epochs"
         ),
     ]
@@ -69,14 +70,24 @@ def test_a_run_that_just_began_is_too_young(begun: Path, capsys: pytest.CaptureF
 
 def test_json_is_one_object(begun: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write_epochs(begun, [log(4096)] * 5)
-    (begun / "model").mkdir()
+    (begun / "model").mkdir()  # of an export: 5 of 40 epochs are no finished run
     assert run(["doctor", "run", "--json"]) == 0
     found: dict[str, Any] = json.loads(capsys.readouterr().out)
-    assert (found["run"], found["verdict"], found["finished"], found["curves"]) == (
-        "run", "stuck", True, "run/curves.png",
-    )  # fmt: skip
+    told = (found["run"], found["verdict"], found["finished"], found["curves"])
+    assert told == ("run", "stuck", False, "run/curves.png")
     assert [set(finding) for finding in found["findings"]] == [{"name", "said", "evidence", "panel", "change"}]
     assert found["numbers"]["infonce"] == pytest.approx(log(4096))
+
+
+def test_a_finished_run_gets_a_verdict(begun: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    short = dataclasses.replace(CONFIG, epochs=2).resolve(50_000)
+    run_folder.begin(begun, short, overwrite=True)
+    write_epochs(begun, [log(4096)] * 2)
+    (begun / "model").mkdir()
+    assert run(["doctor", "run"]) == 0
+    first, *_, change = capsys.readouterr().out.splitlines()[:4]
+    assert first == "run: stuck (finished)"
+    assert change.startswith("  change: go on for longer: --resume with --epochs 6 (now 2: 390 steps are few, ")
 
 
 def test_without_matplotlib_or_a_place_to_write_the_verdict_stands(

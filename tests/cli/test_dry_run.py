@@ -79,6 +79,21 @@ def test_a_run_that_stands_there_does_not_matter(here: Path, monkeypatch: pytest
     assert (here / "run" / "config.json").read_text() == "{}"
 
 
+def test_any_setting_is_given_by_set_and_one_without_effect_is_named(
+    here: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rehearsal, "rehearse", lambda *_, **__: Estimate(1, 1, 1, 1, 1, 1, None, 1))
+    command = [*DRY, "--json", "--objective", "protonce", "--set", "temperature=0.1", "--set", "clusters=2,3"]
+    assert run([*command, "--set", "weight_align=0.5"]) == 0
+    printed = capsys.readouterr()
+    settings = json.loads(printed.out)["settings"]
+    assert (settings["temperature"], settings["clusters"], settings["weight_align"]) == (0.1, [2, 3], 0.5)
+    warnings = [line for line in printed.err.splitlines() if line.startswith("warning: ")]
+    assert warnings == ["warning: --set weight_align=0.5 has no effect with --objective protonce"]
+    assert run([*command, "--quiet"]) == 0
+    assert capsys.readouterr().err == ""
+
+
 def test_labelled_images_are_told_of_after_the_settings(
     here: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,5 +1,6 @@
 """`pauc train` as a whole: exit codes, what is printed where, the files of a run, and signals that lose nothing."""
 
+import dataclasses
 import inspect
 import json
 import os
@@ -142,7 +143,9 @@ def test_json_is_one_object_and_quiet_is_quiet(there: Path, capsys: pytest.Captu
     before, weights = metrics(there), (there / "run" / "model" / "model.safetensors").read_bytes()
     assert run(["train", "photos", "-o", "run", "--resume", "--device", "cpu", "--quiet", "--json"]) == 0
     printed = capsys.readouterr()
-    assert json.loads(printed.out) == {"model": "run/model", "run": "run", "images": 60, "unreadable": 0}
+    found = json.loads(printed.out)
+    assert found.pop("verdict") in ("stuck", "too short to tell")  # of six steps
+    assert found == {"model": "run/model", "run": "run", "images": 60, "unreadable": 0}
     assert printed.err == ""
     assert metrics(there) == before
     assert (there / "run" / "model" / "model.safetensors").read_bytes() == weights
@@ -157,17 +160,30 @@ def test_prose_goes_to_the_right_streams_and_overwrite_starts_anew(
     (there / "run" / "notes.txt").write_text("mine")
     assert run([*TRAIN, "--epochs", "1", "--objective", "infonce", "--overwrite"]) == 3
     printed = capsys.readouterr()
-    assert printed.out == "run/model: trained. Embed with it: pauc embed IMAGES -m run/model\n"
-    *chosen, epoch, warning = printed.err.splitlines()
+    verdict, again = printed.out.split(". ")
+    assert again == "Embed with it: pauc embed IMAGES -m run/model\n"
+    *chosen, epoch, warning = (line for line in printed.err.splitlines() if not line.startswith("warning: stuck"))
+    assert verdict in ("run/model: trained; verdict: stuck", "run/model: trained; verdict: too short to tell")
     assert chosen[0] == "60 images; chosen for them and this machine, where nothing else was asked for:"
-    told = [line.split()[0] for line in chosen[1:]]
+    told = [line.split()[0] for line in chosen[1:-2]]
     assert told == ["architecture", "norm_group", "lr"]  # the rest stands in the file or on the command line
+    assert [line.split(" has")[0] for line in chosen[-2:]] == ["warning: --clusters 2,4", "warning: --set kmeans=torch"]
     assert epoch.startswith("epoch 1/1: loss ")
     assert warning == "warning: 1 of 60 images could not be read; listed in run/unreadable.txt"
     assert (there / "run" / "unreadable.txt").read_text() == "07.png\tthe file has no bytes\n"
     assert left(there / "run") == sorted([*FILES, "notes.txt", "unreadable.txt"])
     assert facts(there)["config"]["objective"] == "infonce"
     assert [(line["epoch"], line["step"]) for line in metrics(there)] == [(0, 3), (1, 0)]
+
+
+def test_settings_are_listed_without_anything_else(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["train", "--list-settings"]) == 0
+    printed = capsys.readouterr()
+    assert "size = 224  [whole number, pixels]\n    Side of the square views.\n" in printed.out
+    assert len(printed.out.splitlines()) == 1 + 2 * len(dataclasses.fields(Config))
+    assert left(here) == ["photos", "tiny.toml"]
+    assert run(["train", "--help"]) == 0
+    assert "pauc train --list-settings" in " ".join(capsys.readouterr().out.split())
 
 
 def test_help_says_who_sets_what_is_not_given() -> None:
@@ -185,33 +201,46 @@ def test_help_says_who_sets_what_is_not_given() -> None:
 
 
 CANNOT = "the configuration cannot be trained: "
-LISTED = "docs/training.md lists all settings."
+LISTED = "`pauc train --list-settings` shows all settings."
 RUNS_OWN = "--resume goes on with the run's own settings: beside it give -o, --device, --workers alone."
 NO_OUTPUT = "-o is missing: the folder that the run goes into. Only --dry-run needs none."
 REFUSED: list[tuple[tuple[str, ...], int, str]] = [
     (("train", "photos"), 2, NO_OUTPUT),
     (("train", "nowhere", "-o", "run"), 2, "no such file or folder: 'nowhere'"),
-    ((*TRAIN, "--objective", "moco"), 2, f"{CANNOT}objective 'moco' is none of infonce, protonce, pauc."),
+    ((*TRAIN, "--objective", "moco"), 2, f"{CANNOT}--objective moco is none of infonce, protonce, pauc."),
     (
         (*TRAIN, "--epochs", "0", "--lr", "-1", "--clusters", "9,3", "--batch-size", "64"),
         2,
         (
-            f"{CANNOT}epochs 0 must be 1 or more; lr -1 must be a finite number above 0; "
-            "batch_size 64 needs as many images; there are 60; queue 32 must hold the 64 keys of a step at least; "
-            "clusters 9,3 must be rising numbers, 2 or more."
+            f"{CANNOT}--epochs 0 must be 1 or more; --lr -1 must be a finite number above 0; "
+            "--batch-size 64 needs as many images; there are 60; "
+            "--set queue=32 must hold the 64 keys of a step at least; --clusters 9,3 must be rising numbers, 2 or more."
         ),
     ),
+    (
+        (*TRAIN, "--set", "temprature=0.1"),
+        2,
+        f"tiny.toml: unknown setting 'temprature' (did you mean temperature?). {LISTED}",
+    ),
+    ((*TRAIN, "--set", "dim=x"), 2, f"tiny.toml: dim must be a whole number, not 'x'. {LISTED}"),
+    ((*TRAIN, "--set", "dim"), 2, "--set 'dim' is not NAME=VALUE, such as --set temperature=0.1."),
+    ((*TRAIN, "--lr", "1", "--set", "lr=2"), 2, "lr is given twice. Give it once, by --set or as an option."),
+    (("train", "photos", "-o", "run", "--resume", "--set", "dim=8"), 2, RUNS_OWN),
     ((*TRAIN, "--clusters", "3,x"), 2, "--clusters '3,x' is no list of numbers, such as 250,500,1000."),
     (
         (*TRAIN, "--clusters", "7"),
         2,
-        f"{CANNOT}clusters 7 needs at least 70 images (10 each); there are 60: give 6 or less.",
+        f"{CANNOT}--clusters 7 needs at least 70 images (10 each); there are 60: give 6 or less.",
     ),
-    (("train", "photos", "-o", "run", "--config", "bad.toml"), 2, f"bad.toml: unknown setting 'epoch'. {LISTED}"),
+    (
+        ("train", "photos", "-o", "run", "--config", "bad.toml"),
+        2,
+        f"bad.toml: unknown setting 'epoch' (did you mean epochs?). {LISTED}",
+    ),
     (
         ("train", "photos", "-o", "run", "--config", "no.toml"),
         2,
-        "--config 'no.toml' cannot be read: [Errno 2] No such file or directory: 'no.toml'.",
+        "--config no.toml cannot be read: [Errno 2] No such file or directory: 'no.toml'.",
     ),
     (("train", "photos", "-o", "run", "--resume"), 2, "nothing to resume: 'run' holds no run. Start without --resume."),
     ((*TRAIN, "--resume"), 2, RUNS_OWN),
@@ -233,8 +262,8 @@ REFUSED: list[tuple[tuple[str, ...], int, str]] = [
         ("train", "photos", "--dry-run", "--recipe", "tiny_imagenet"),
         2,
         (
-            f"{CANNOT}batch_size 256 needs as many images; there are 60; "
-            "clusters 8000 needs at least 80000 images (10 each); there are 60: give 6 or less."
+            f"{CANNOT}--batch-size 256 needs as many images; there are 60; "
+            "--clusters 8000 needs at least 80000 images (10 each); there are 60: give 6 or less."
         ),
     ),
     (
@@ -265,7 +294,7 @@ def test_a_run_that_stands_there_is_refused(there: Path, capsys: pytest.CaptureF
     before = {path: path.stat().st_mtime_ns for path in (there / "run").rglob("*")}
     assert run([*TRAIN, "--epochs", "2"]) == 1
     assert capsys.readouterr().err == (
-        "error: 'run' already holds a run. Go on with --resume, start anew with --overwrite, or give another -o.\n"
+        "error: 'run' already holds a run. Go on with --resume, start anew with --overwrite, or give another.\n"
     )
     assert {path: path.stat().st_mtime_ns for path in (there / "run").rglob("*")} == before
 
@@ -279,7 +308,7 @@ def test_what_watches_a_run_is_asked_for_by_options_and_refused_first(
         assert capsys.readouterr().err == f"error: labelled images: '{here / 'photos'}' {needs}\n"
     monkeypatch.setattr(boards, "find_spec", lambda _: None)
     assert run([*TRAIN, "--wandb", "mine", "--quiet"]) == 2
-    absent = "--wandb needs a package that is not installed: pip install 'pauc-hub[wandb]'."
+    absent = "--wandb mine needs a package that is not installed: pip install 'pauc-hub[wandb]'."
     assert capsys.readouterr().err == f"error: {absent}\n"
     assert left(here) == ["photos", "tiny.toml"]
 
@@ -298,14 +327,14 @@ def test_a_second_process_is_refused(there: Path, capsys: pytest.CaptureFixture[
         for option in ("--resume", "--overwrite"):
             assert run(["train", "photos", "-o", "run", option]) == 1
             *_, said = capsys.readouterr().err.splitlines()
-            assert said == "error: another process is training into 'run'. Wait for it, or give another -o."
+            assert said == "error: another process is training into 'run'. Wait for it, or give another folder."
     assert {path: path.stat().st_mtime_ns for path in (there / "run").rglob("*")} == before
 
 
 def test_an_output_that_is_a_file_is_refused(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (here / "run").write_text("mine")
     assert run([*TRAIN, "--quiet"]) == 2
-    assert capsys.readouterr().err == "error: the run cannot be written to 'run': File exists. Give another -o.\n"
+    assert capsys.readouterr().err == "error: the run cannot be written to 'run': File exists. Give another folder.\n"
     assert run(["train", "photos", "-o", "run", "--resume"]) == 2
     assert capsys.readouterr().err == "error: nothing to resume: 'run' holds no run. Start without --resume.\n"
     assert (here / "run").read_text() == "mine"
@@ -340,7 +369,7 @@ def test_signals_save_and_say_how_to_go_on(here: Path, capsys: pytest.CaptureFix
         assert left(here / "run") == ["checkpoints", "config.json", "metrics.jsonl", "tensorboard"]
         command = shlex.split(again)
     assert run(command) == 0
-    assert capsys.readouterr().out.startswith("run/model: trained.")
+    assert capsys.readouterr().out.startswith("run/model: trained; verdict: ")
     lines = metrics(here)
     places = [(epoch, 3) for epoch in range(5)] + [(epoch, 0) for epoch in range(1, 6)]
     assert [(line["epoch"], line["step"]) for line in lines] == sorted(places)

@@ -260,7 +260,7 @@ def test_a_model_folder_that_does_not_fit_is_one_line_and_leaves_the_run(
     with files_of_at_most(100_000), pytest.raises(TrainingFailed) as failed:
         loop.train(images, run, resume=True, quiet=True)
     assert str(failed.value) == (
-        f"'{run / 'model'}' could not be written (File too large). What was saved before still stands: --resume."
+        f"'{run / 'model'}' could not be written (File too large). What was saved before still stands: resume=True."
     )
     assert same(weights(run), before)
     left = ["checkpoints", "config.json", "curves.png", "metrics.jsonl", "model", "tensorboard"]

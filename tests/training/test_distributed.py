@@ -138,7 +138,7 @@ def test_prototypes_and_what_is_watched_are_those_of_one_process(two: tuple[Resu
 def test_who_outlives_another_process_says_so(two: tuple[Results, Results], found: Path) -> None:
     said = (found / "lost.txt").read_text()
     assert said.startswith("TrainingFailed: another process of this run ended (")
-    assert said.endswith("). The last checkpoint stands: go on with --resume.")
+    assert said.endswith("). The last checkpoint stands: go on with resume=True.")
 
 
 def test_without_a_meeting_place_nothing_starts(monkeypatch: pytest.MonkeyPatch) -> None:

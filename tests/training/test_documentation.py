@@ -1,46 +1,35 @@
 """docs/training.md tells of every setting what training/config.py says of it, and names the files of a run."""
 
-import ast
 import dataclasses
-import inspect
 import json
 import tomllib
-from itertools import pairwise
 from pathlib import Path
 
-from pauc_hub.training import config
-from pauc_hub.training.config import Config, from_mapping
+from pauc_hub.training.config import Config
 from pauc_hub.training.run import checkpoint_files, run_folder
+from pauc_hub.training.settings import DERIVED, Setting, all_settings, from_mapping
 
 PAGE = (Path(__file__).resolve().parents[2] / "docs" / "training.md").read_text()
 
 
-def meanings() -> dict[str, str]:
-    """The string under each field."""
-    tree = ast.parse(inspect.getsource(config))
-    [body] = [node.body for node in tree.body if isinstance(node, ast.ClassDef) and node.name == "Config"]
-    found = {}
-    for field, text in pairwise(body):
-        match field, text:
-            case ast.AnnAssign(target=ast.Name(id=name)), ast.Expr(value=ast.Constant(value=str(meaning))):
-                found[name] = meaning
-    return found
+def row(setting: Setting, default: object) -> str:
+    typed = DERIVED if default is None else f"`{json.dumps(default)}`"
+    return f"| `{setting.name}` | {typed} | {setting.unit} | {setting.meaning.removesuffix('.')} |"
 
 
-def row(field: "dataclasses.Field[object]") -> str:
-    chosen = "by size" if field.name == "blur_sigma" else "by N"
-    default = chosen if field.default is None else f"`{json.dumps(field.default)}`"
-    return f"| `{field.name}` | {default} | {meanings()[field.name].removesuffix('.')} |"
+def rows() -> list[str]:
+    defaults = [field.default for field in dataclasses.fields(Config)]
+    return [row(setting, default) for setting, default in zip(all_settings(), defaults, strict=True)]
 
 
 def test_the_table_of_settings_is_that_of_the_config() -> None:
     """To mend it: put what is expected here in place of the table's rows."""
-    section = PAGE.partition("| setting | default | |\n| --- | --- | --- |\n")[2].partition("\n\n")[0]
-    assert section.splitlines() == [row(field) for field in dataclasses.fields(Config)]
+    section = PAGE.partition("| setting | default | unit | |\n| --- | --- | --- | --- |\n")[2].partition("\n\n")[0]
+    assert section.splitlines() == rows()
 
 
 def test_the_defaults_can_be_copied_into_a_toml_file() -> None:
-    cells = [row(field).split(" | ")[:2] for field in dataclasses.fields(Config) if field.default is not None]
+    cells = [cells[:2] for row in rows() if (cells := row.split(" | "))[1] != DERIVED]
     text = "\n".join(f"{name.strip('|` ')} = {default.strip('`')}" for name, default in cells)
     assert from_mapping(tomllib.loads(text), "the page") == Config()
 

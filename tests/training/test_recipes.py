@@ -8,9 +8,10 @@ import torch
 from PIL import Image
 
 from pauc_hub.errors import UsageError
-from pauc_hub.training.config import Config, from_mapping
+from pauc_hub.training.config import Config
 from pauc_hub.training.data import ImageSource, open_source
 from pauc_hub.training.recipes import OWN_IMAGES, read_recipe, recipe_names, settle
+from pauc_hub.training.settings import from_mapping
 
 PAGE = (Path(__file__).resolve().parents[2] / "docs" / "training.md").read_text()
 CPU = torch.device("cpu")
@@ -130,5 +131,5 @@ def test_too_few_images_are_one_clear_problem(source: ImageSource) -> None:
     with pytest.raises(UsageError) as refused:
         settle(few, CPU, {})
     assert str(refused.value) == (
-        "the configuration cannot be trained: clusters 2 needs at least 20 images (10 each); there are 12."
+        "the configuration cannot be trained: clusters=2 needs at least 20 images (10 each); there are 12."
     )

@@ -142,7 +142,7 @@ def test_a_batch_that_does_not_fit_the_gpu_is_one_line(source: ImageSource, monk
         rehearse(source, SETTINGS.resolve(IMAGES), CPU, 1, quiet=True)
     assert str(refused.value) == (
         "a batch of 64 images of 32 pixels does not fit the GPU. "
-        "Start anew with a smaller --batch-size, --size or --architecture, or with accumulate in a --config."
+        "Start anew with less than batch_size=64 or size=32, a smaller architecture, or accumulate=2."
     )
     with pytest.raises(KeyError), machine.limits_explained(SETTINGS):
         raise KeyError
@@ -156,8 +156,8 @@ def test_a_torch_that_cannot_compile_is_one_line(source: ImageSource, monkeypatc
     monkeypatch.setattr(rehearsal, "learn", broken)
     with pytest.raises(TrainingFailed) as refused:
         rehearse(source, config, CPU, 1, quiet=True)
-    assert str(refused.value).startswith("compile = true cannot be had here (backend='<lambda>' raised: FileNotFound")
-    assert str(refused.value).endswith("). Start anew without it.")
+    assert str(refused.value).startswith("torch.compile failed (backend='<lambda>' raised: FileNotFound")
+    assert str(refused.value).endswith("). Start anew with compile=False.")
     assert "\n" not in str(refused.value)
     with pytest.raises(RuntimeError, match="ours"), machine.limits_explained(config):
         raise RuntimeError("ours")

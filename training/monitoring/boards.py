@@ -76,7 +76,7 @@ class Wandb:
                 config=config.to_json(),
             )
         except wandb.Error as error:
-            raise TrainingFailed(f"wandb did not begin: {error}. Leave out --wandb to train without it.") from error
+            raise TrainingFailed(f"wandb did not begin: {error}. Leave out wandb to train without it.") from error
         self._steps, self._error = steps, wandb.Error
 
     def show(self, line: Line) -> None:
@@ -92,7 +92,7 @@ class Wandb:
 def refuse_absent_wandb(project: str | None) -> None:
     """Raise UsageError where wandb is asked for and not installed."""
     if project is not None and find_spec("wandb") is None:
-        raise UsageError("--wandb needs a package that is not installed: pip install 'pauc-hub[wandb]'.")
+        raise UsageError(f"wandb='{project}' needs a package that is not installed: pip install 'pauc-hub[wandb]'.")
 
 
 def open_boards(

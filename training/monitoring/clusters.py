@@ -23,12 +23,12 @@ def coagulated(run: History) -> Finding | None:
     if fmean(ranks[-RECENT:]) > min(FLAT, config.dim / 8) and not _gets_dearer(shares, ranks, losses):
         return None
     if config.objective == "protonce":
-        change = "start anew with objective pauc (now protonce), or with fewer and larger clusters"
+        change = "start anew with objective=pauc (now protonce), or with fewer and larger clusters"
     elif config.weight_proto > 0:
-        change = f"start anew with weight_proto {config.weight_proto / 10:.1g} or 0 (now {config.weight_proto:g})"
+        change = f"start anew with weight_proto={config.weight_proto / 10:.1g} or 0 (now {config.weight_proto:g})"
     else:
         higher = 2 * config.weight_unif or 0.15
-        change = f"start anew with weight_unif {higher:g} (now {config.weight_unif:g})"
+        change = f"start anew with weight_unif={higher:g} (now {config.weight_unif:g})"
     return Finding(
         "coagulated",
         "the members of each cluster are drawn to one point, so that less and less tells them apart",
@@ -72,7 +72,7 @@ def misclustered(run: History) -> Finding | None:
             "there are more clusters than the images fall into",
             f"in the last {RECENT} E-steps {empty:.0%} of {finest} clusters were empty, {lonely:.0%} held one image",
             CLUSTERS,
-            f"start anew with fewer clusters: {fewer} (now {','.join(map(str, run.config.clusters))})",
+            f"start anew with clusters={fewer} (now {','.join(map(str, run.config.clusters))})",
         )
     if evenness < LOPSIDED:
         return Finding(

@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from pauc_hub.errors import UsageError
-from pauc_hub.training.config import Config, read_saved
+from pauc_hub.training.config import Config
 from pauc_hub.training.run.run_folder import CONFIG, FAILED, METRICS
+from pauc_hub.training.settings import read_saved
 
 Line = Mapping[str, Any]  # of metrics.jsonl: numbers, but for `failed`
 
@@ -20,7 +21,7 @@ class History:
 
     Attributes:
         steps_an_epoch: so many as were seen, where no epoch is over.
-        steps: lines of single steps; an alarm within a run does without them.
+        steps: lines of single steps, the last few at least.
         epochs: lines of epochs.
         failure: the error that it ended with.
     """
@@ -34,6 +35,11 @@ class History:
     @property
     def epochs_done(self) -> int:
         return int(self.epochs[-1]["epoch"]) if self.epochs else 0
+
+    @property
+    def finished(self) -> bool:
+        """Whether all epochs are over."""
+        return self.epochs_done >= self.config.epochs
 
     @property
     def steps_done(self) -> int:

@@ -15,7 +15,7 @@ from pauc_hub.training.config import Config
 from pauc_hub.training.monitoring.boards import BoardLost, open_boards, refuse_absent_wandb
 from pauc_hub.training.monitoring.checks import findings
 from pauc_hub.training.monitoring.curves import drawn
-from pauc_hub.training.monitoring.finding import Finding
+from pauc_hub.training.monitoring.finding import RECENT, Finding
 from pauc_hub.training.monitoring.history import History, Line, read_history, read_lines
 from pauc_hub.training.monitoring.labelled import Labelled, knn_accuracy, open_labelled
 from pauc_hub.training.run import run_folder
@@ -36,6 +36,7 @@ class Log:
         self._metrics = run_folder.Metrics(state.run, state.epoch, state.step, written=first)
         lines = read_lines(state.run)
         self._epochs = [line for line in lines if not line["step"]]
+        self._steps = [line for line in lines if line["step"]][-RECENT:]
         boards = partial(open_boards, state.run, state.steps, lines, state.config, wandb, quiet=state.quiet)
         self._boards = boards() if first else []
         self._labelled = labelled if first else None
@@ -44,7 +45,9 @@ class Log:
     def write_step(self, epoch: int, step: int, values: dict[str, float]) -> None:
         """`step` steps of epoch `epoch` are done."""
         self._metrics.write_step(epoch, step, values)
-        self._show({"epoch": epoch, "step": step} | values)
+        line = {"epoch": epoch, "step": step} | values
+        self._steps = [*self._steps, line][-RECENT:]
+        self._show(line)
 
     def write_epoch(self, epoch: int, values: dict[str, float]) -> dict[str, float]:
         """The epoch before `epoch` is over; returns its line, with the means of its steps' lines."""
@@ -98,7 +101,7 @@ class Log:
         self._known |= found.keys()
 
     def _findings(self) -> dict[str, Finding]:
-        history = History(self._state.config, self._state.steps, (), self._epochs)
+        history = History(self._state.config, self._state.steps, self._steps, self._epochs)
         return {finding.name: finding for finding in findings(history)}
 
     def _say(self, text: str) -> None:

@@ -22,8 +22,8 @@ def starved(run: History) -> Finding | None:
         "learning waits for images, which are read and decoded too slowly",
         f"data_wait {fmean(waits):.0%} of learning over the last {RECENT} epochs, at {speed:.0f} images/s",
         TIME,
-        "resume with more --workers (one a core unless given); else keep the images on a local disk, or shrink them "
-        f"once to about {2 * run.config.size} pixels",
+        "resume with more threads that decode (workers; one a core unless given); else keep the images on a local "
+        f"disk, or shrink them once to about {2 * run.config.size} pixels",
     )
 
 
@@ -38,8 +38,8 @@ def burdened(run: History) -> Finding | None:
         "the E-step takes too much of the time",
         f"estep_share {fmean(shares):.0%} over the last {RECENT} epochs, {seconds:.0f} s each",
         TIME,
-        f"start anew with kmeans_iterations {max(5, config.kmeans_iterations // 2)} (now {config.kmeans_iterations}), "
-        f"kmeans_restarts 1 (now {config.kmeans_restarts}), or fewer clusters; faiss is quicker on a CPU",
+        f"start anew with kmeans_iterations={max(5, config.kmeans_iterations // 2)} (now {config.kmeans_iterations}), "
+        f"kmeans_restarts=1 (now {config.kmeans_restarts}), or fewer clusters; faiss is quicker on a CPU",
     )
 
 

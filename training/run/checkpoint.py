@@ -58,7 +58,8 @@ def save(
         checkpoint_files.put(run, (place.epoch, place.step), tensors, metadata)
     except checkpoint_files.Failures as error:
         raise TrainingFailed(
-            f"the checkpoint could not be written to '{run}' ({error}). What was saved before still stands: --resume."
+            f"the checkpoint could not be written to '{run}' ({error}). "
+            "What was saved before still stands: resume=True."
         ) from error
 
 
@@ -79,13 +80,13 @@ def read_place(run: Path, images: str, *, quiet: bool = False) -> Place | None:
             damages.append(f"'{path}' is damaged ({damage})")
             continue
         if place.images != images:
-            raise UsageError(f"the images are not those that '{run}' was started with. Start anew with --overwrite.")
+            raise UsageError(f"the images are not those that '{run}' was started with. Start anew with overwrite=True.")
         if damages and not quiet:
             at = f"epoch {place.epoch + 1}, step {place.step}"
             sys.stderr.write(f"warning: {damages[0]}; going on from the checkpoint before it, at {at}\n")
         return place
     if damages:
-        raise UsageError(f"{damages[0]}, and no other checkpoint is whole. Start anew with --overwrite.")
+        raise UsageError(f"{damages[0]}, and no other checkpoint is whole. Start anew with overwrite=True.")
     if not quiet:
         sys.stderr.write(f"warning: '{run}' was stopped before its first checkpoint; beginning at the start\n")
     return None
@@ -103,7 +104,7 @@ def _place(path: Path, metadata: dict[str, str]) -> Place:
     if metadata.get("format") != str(FORMAT_VERSION):
         raise UsageError(
             f"'{path}' is of format {metadata.get('format')}, this version reads {FORMAT_VERSION}. "
-            "Start anew with --overwrite."
+            "Start anew with overwrite=True."
         )
     return Place(**json.loads(metadata["place"]))
 

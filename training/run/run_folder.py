@@ -10,9 +10,10 @@ from typing import Any
 from pauc_hub.errors import OutputExists, TrainingFailed, UsageError
 from pauc_hub.files.atomic import leftovers, remove, replacing, sync
 from pauc_hub.files.locks import locked
-from pauc_hub.training.config import Config, read_saved
+from pauc_hub.training.config import Config
 from pauc_hub.training.run import checkpoint, checkpoint_files
 from pauc_hub.training.run.checkpoint import Place
+from pauc_hub.training.settings import read_saved
 
 CONFIG, METRICS, UNREADABLE, MODEL = "config.json", "metrics.jsonl", "unreadable.txt", "model"
 CURVES, WANDB = "curves.png", "wandb_id.txt"
@@ -40,12 +41,12 @@ def open_run(
     goes_on = resume or (restarted and (run / CONFIG).exists() and saved_config(run) == config)
     if not goes_on:
         _make(run)
-    with locked(run, f"another process is training into '{run}'. Wait for it, or give another -o."):
+    with locked(run, f"another process is training into '{run}'. Wait for it, or give another folder."):
         if not goes_on:
             begin(run, config, overwrite)
         elif (run / MODEL).exists() and not checkpoint_files.standing(run):
             raise UsageError(
-                f"nothing to resume: '{run}' is finished, and its checkpoints are gone. Start anew with --overwrite."
+                f"nothing to resume: '{run}' is finished, and its checkpoints are gone. Start anew with overwrite=True."
             )
         with contextlib.suppress(OSError):  # a folder that cannot be written to is told of by whoever writes
             for path in [other for name in OWN for other in leftovers(run / name)]:
@@ -82,7 +83,7 @@ def _refused(run: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise UsageError(f"the run cannot be written to '{run}': {error.strerror}. Give another -o.") from error
+        raise UsageError(f"the run cannot be written to '{run}': {error.strerror}. Give another folder.") from error
 
 
 def saved_config(run: Path) -> Config:
@@ -95,8 +96,8 @@ def saved_config(run: Path) -> Config:
     if path.exists():
         return read_saved(path)
     if _standing(run):
-        raise UsageError(f"nothing to resume: '{run}' has lost its {CONFIG}. Start anew with --overwrite.")
-    raise UsageError(f"nothing to resume: '{run}' holds no run. Start without --resume.")
+        raise UsageError(f"nothing to resume: '{run}' has lost its {CONFIG}. Start anew with overwrite=True.")
+    raise UsageError(f"nothing to resume: '{run}' holds no run. Start without resume=True.")
 
 
 def refuse_standing(run: Path) -> None:
@@ -107,7 +108,7 @@ def refuse_standing(run: Path) -> None:
     """
     if _standing(run):
         raise OutputExists(
-            f"'{run}' already holds a run. Go on with --resume, start anew with --overwrite, or give another -o."
+            f"'{run}' already holds a run. Go on with resume=True, start anew with overwrite=True, or give another."
         )
 
 
@@ -182,7 +183,7 @@ def explained(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise TrainingFailed(
-            f"'{path}' could not be written ({error.strerror}). What was saved before still stands: --resume."
+            f"'{path}' could not be written ({error.strerror}). What was saved before still stands: resume=True."
         ) from error
 
 

@@ -63,7 +63,7 @@ def test_wandb_that_is_asked_for_and_absent_is_refused(monkeypatch: pytest.Monke
     refuse_absent_wandb(None)
     with pytest.raises(UsageError) as refused:
         refuse_absent_wandb("mine")
-    assert str(refused.value) == "--wandb needs a package that is not installed: pip install 'pauc-hub[wandb]'."
+    assert str(refused.value) == "wandb='mine' needs a package that is not installed: pip install 'pauc-hub[wandb]'."
 
 
 WANDB = """
@@ -127,7 +127,5 @@ def test_what_wandb_refuses_is_a_board_lost(tmp_path: Path) -> None:
 def test_wandb_is_imported_when_asked_for_alone(tmp_path: Path) -> None:
     open_boards(tmp_path, STEPS, [], Config(), None, quiet=True)[0].close()
     assert "wandb" not in sys.modules
-    with pytest.raises(
-        TrainingFailed, match=r"^wandb did not begin: no key\. Leave out --wandb to train without it\.$"
-    ):
+    with pytest.raises(TrainingFailed, match=r"^wandb did not begin: no key\. Leave out wandb to train without it\.$"):
         open_boards(tmp_path, STEPS, [], Config(), "refused", quiet=True)

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from pauc_hub.training.monitoring.checks import findings, unjudged
+from pauc_hub.training.monitoring.doctor import judge
 from pauc_hub.training.monitoring.finding import Finding
 from pauc_hub.training.monitoring.history import History
 from pauc_hub.training.monitoring.learning import learning_is_judged
@@ -79,7 +80,7 @@ def test_a_loss_that_is_no_number_has_diverged(made: Made) -> None:
     broken = dataclasses.replace(run, steps=[{"epoch": 2, "step": 20, "loss": None}], failure="the loss is no longer …")
     assert only(broken).name == "diverged"
     assert only(broken).evidence == "not finite any more in step 20 of epoch 3"
-    assert only(broken).change == "start anew with a lower lr: 0.02 (now 0.06); a longer lr_warmup helps too"
+    assert only(broken).change == "start anew with lr=0.02 (now 0.06); a longer lr_warmup helps too"
     assert only(dataclasses.replace(run, failure="the features are no longer finite: …")).name == "diverged"
 
 
@@ -102,7 +103,7 @@ def test_features_in_one_place_have_collapsed_whatever_their_rank(made: Made) ->
     assert found.evidence == (
         "effective_rank 36.0 and uniformity -0.010 in epoch 20; well above 10 and below -1 are healthy"
     )
-    assert found.change == "start anew with momentum 0.99 (now 0: keys change too fast)"
+    assert found.change == "start anew with momentum=0.99 (now 0: keys change too fast)"
     assert names(made(**HEALTHY | {"uniformity": [-0.1] * 16})) == []  # so near lie an untrained network's features
 
 
@@ -125,7 +126,7 @@ def test_a_loss_at_chance_is_stuck(made: Made) -> None:
     found = only(made({"lr": 1e-6}, infonce=[CHANCE - 0.01] * 5, alignment=[0.8] * 5))
     assert (found.name, found.panel) == ("stuck", "InfoNCE (nats)")
     assert "ln(queue + 1) = ln 4096 = 8.32 is chance" in found.evidence
-    assert found.change == "start anew with lr 0.06 (now 1e-06: steps too short)"
+    assert found.change == "start anew with lr=0.06 (now 1e-06: steps too short)"
     assert names(made(infonce=[CHANCE - 0.1] * 5, alignment=[0.8] * 5)) == []
     assert names(made(infonce=[CHANCE, CHANCE, CHANCE - 0.1, CHANCE, CHANCE], alignment=[0.8] * 5)) == []
     assert names(made(infonce=[CHANCE] * 2, alignment=[0.8] * 2)) == []  # 100 steps, but two epochs
@@ -136,14 +137,14 @@ def test_a_loss_at_chance_is_stuck(made: Made) -> None:
 @pytest.mark.parametrize(
     ("settings", "change"),
     [
-        ({"lr": 6.0}, "start anew with lr 0.06 (now 6: steps too long)"),
-        ({"lr": 0.00001, "optimiser": "adamw"}, "start anew with lr 0.001 (now 1e-05: steps too short)"),
-        ({"momentum": 1.0}, "start anew with momentum 0.99 (now 1: keys change too slowly)"),
-        ({"temperature": 1.0}, "start anew with temperature 0.2 (now 1: too even)"),
+        ({"lr": 6.0}, "start anew with lr=0.06 (now 6: steps too long)"),
+        ({"lr": 0.00001, "optimiser": "adamw"}, "start anew with lr=0.001 (now 1e-05: steps too short)"),
+        ({"momentum": 1.0}, "start anew with momentum=0.99 (now 1: keys change too slowly)"),
+        ({"temperature": 1.0}, "start anew with temperature=0.2 (now 1: too even)"),
         (
             {"lr": 0.003, "optimiser": "adamw"},
             (
-                "start anew with lr 0.001 (now 0.003); if that does not help, "
+                "start anew with lr=0.001 (now 0.003); if that does not help, "
                 "milder views (a larger crop_min, less jitter), or more epochs"
             ),
         ),
@@ -151,6 +152,53 @@ def test_a_loss_at_chance_is_stuck(made: Made) -> None:
 )
 def test_what_lies_far_from_the_usual_is_put_back_first(made: Made, settings: dict[str, object], change: str) -> None:
     assert only(made(settings, infonce=[CHANCE] * 5, alignment=[0.8] * 5)).change == change
+
+
+# --- a finished run
+
+
+def steps(*losses: float) -> list[dict[str, float]]:
+    return [{"epoch": 0, "step": 15 + i, "infonce": loss} for i, loss in enumerate(losses)]
+
+
+@pytest.mark.parametrize("epochs", [1, 2, 3, 9])
+def test_a_finished_run_at_chance_is_stuck_however_short_it_was(made: Made, epochs: int) -> None:
+    whole = made({"epochs": epochs, "queue": 4095}, infonce=[5.0, *[CHANCE] * (epochs - 1)], alignment=[0.8] * epochs)
+    run = dataclasses.replace(whole, steps_an_epoch=17, steps=steps(CHANCE, CHANCE - 0.01, CHANCE))
+    assert only(run).name == "stuck"
+    assert only(run).change == (
+        f"go on for longer: resume=True with epochs=59 (now {epochs}: {17 * epochs} steps are few, "
+        "and runs that learn may need 1000)"
+    )
+    assert judge(run).verdict == "stuck"
+    assert names(dataclasses.replace(run, steps=steps(CHANCE, CHANCE - 0.2, CHANCE))) == (
+        [] if epochs < 5 else ["stuck"]
+    )
+    going_on = dataclasses.replace(run, config=dataclasses.replace(run.config, epochs=100))
+    assert names(going_on) == []
+    assert judge(going_on).verdict == "too early to tell"
+
+
+def test_a_queue_that_was_never_filled_is_no_chance(made: Made) -> None:
+    run = made({"epochs": 1, "queue": 4095, "batch_size": 64}, infonce=[CHANCE], alignment=[0.8])
+    filled = dataclasses.replace(run, steps_an_epoch=64)
+    assert names(filled) == ["stuck"]
+    unfilled = dataclasses.replace(run, steps_an_epoch=63)  # 63 * 64 < 4095
+    assert names(unfilled) == []
+    assert judge(unfilled).verdict == "too short to tell"
+
+
+def test_a_long_run_at_chance_is_not_told_to_go_on(made: Made) -> None:
+    run = made({"epochs": 20}, infonce=[CHANCE] * 20, alignment=[0.8] * 20)
+    assert only(run).change.startswith("start anew with lr=0.02 (now 0.06); if that does not help, milder views")
+    far = dataclasses.replace(run, config=dataclasses.replace(run.config, lr=6.0, epochs=20), steps_an_epoch=1)
+    assert only(far).change == "start anew with lr=0.06 (now 6: steps too long)"  # whatever the number of steps
+
+
+def test_a_finished_run_that_collapsed_in_its_only_e_step_is_said_to(made: Made) -> None:
+    one = {"infonce": [CHANCE, CHANCE], "uniformity": [-0.001], "effective_rank": [1.0], "alignment": [0.0, 0.0]}
+    assert names(made({"epochs": 2}, **one)) == ["collapsed"]
+    assert names(made({"epochs": 9}, **one)) == []
 
 
 # --- clusters
@@ -161,9 +209,9 @@ def test_intra_share_and_rank_that_fall_until_few_dimensions_are_left_show_coagu
     found = only(made({"objective": "protonce"}, **sick))
     assert (found.name, found.panel) == ("coagulated", "intra_share")
     assert found.evidence == "from epoch 5 to 20 intra_share fell from 0.50 to 0.10, effective_rank from 36.0 to 6.0"
-    assert found.change == "start anew with objective pauc (now protonce), or with fewer and larger clusters"
-    assert only(made({"weight_proto": 1.0}, **sick)).change == "start anew with weight_proto 0.1 or 0 (now 1)"
-    assert only(made(**sick)).change == "start anew with weight_unif 0.3 (now 0.15)"
+    assert found.change == "start anew with objective=pauc (now protonce), or with fewer and larger clusters"
+    assert only(made({"weight_proto": 1.0}, **sick)).change == "start anew with weight_proto=0.1 or 0 (now 1)"
+    assert only(made(**sick)).change == "start anew with weight_unif=0.3 (now 0.15)"
     assert names(made(**sick | {"intra_share": line(0.5, 0.48, 16)})) == []
     assert names(made(**sick | {"effective_rank": line(6, 6, 16)})) == []
     assert names(made(**HEALTHY | {"intra_share": line(0.5, 0.1, 16), "effective_rank": line(36, 14, 16)})) == []
@@ -180,7 +228,7 @@ def test_clusters_may_be_too_many(made: Made) -> None:
     empty = only(made(**HEALTHY | {"empty": [20.0] * 16}))
     assert (empty.name, empty.panel) == ("overclustered", "clusters")
     assert empty.evidence == "in the last 3 E-steps 20% of 100 clusters were empty, 2% held one image"
-    assert empty.change == "start anew with fewer clusters: 25,50 (now 50,100)"
+    assert empty.change == "start anew with clusters=25,50 (now 50,100)"
     assert names(made(**HEALTHY | {"singletons": [40.0] * 16})) == ["overclustered"]
     assert names(made(**HEALTHY | {"empty": [5.0] * 16, "singletons": [20.0] * 16})) == []
 
@@ -199,7 +247,7 @@ def test_learning_may_starve(made: Made) -> None:
     found = only(made(**HEALTHY | {"data_wait": [0.4] * 20}))
     assert (found.name, found.panel) == ("starved", "share of time")
     assert found.evidence == "data_wait 40% of learning over the last 3 epochs, at 800 images/s"
-    assert "more --workers" in found.change
+    assert "more threads that decode (workers" in found.change
     assert names(made(**HEALTHY | {"data_wait": [0.4] * 20, "mstep_seconds": [2.0] * 20})) == []  # its first batch
 
 
@@ -207,7 +255,7 @@ def test_the_e_step_may_take_too_much(made: Made) -> None:
     found = only(made(**HEALTHY | {"estep_share": [0.5] * 16}))
     assert (found.name, found.panel) == ("burdened", "share of time")
     assert found.evidence == "estep_share 50% over the last 3 epochs, 15 s each"
-    assert found.change.startswith("start anew with kmeans_iterations 10 (now 20)")
+    assert found.change.startswith("start anew with kmeans_iterations=10 (now 20)")
     assert names(made(**HEALTHY | {"estep_share": [0.5] * 16, "estep_seconds": [1.0] * 16})) == []
 
 

@@ -137,7 +137,7 @@ def test_keys_without_momentum_are_seen_to_collapse_and_said_to_once(
     loop.train(images, tmp_path, sick, workers=1)
     [finding] = findings(read_history(tmp_path))
     assert finding.name == "collapsed"
-    assert "momentum 0.99 (now 0" in finding.change
+    assert "momentum=0.99 (now 0" in finding.change
     alarms = [line for line in capsys.readouterr().err.splitlines() if line.startswith("warning: ")]
     assert [alarm.split(":")[1] for alarm in alarms] == [" collapsed"]
     assert alarms[0].endswith(f"`pauc doctor {tmp_path}` tells more.")

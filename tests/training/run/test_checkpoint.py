@@ -152,7 +152,7 @@ def test_a_run_folder_that_is_gone_is_one_line(
         checkpoint.save(run, PLACE, *learnt, None)
     assert str(failed.value) == (
         f"the checkpoint could not be written to '{run}' ([Errno 2] No such file or directory: "
-        f"'{run / 'checkpoints'}'). What was saved before still stands: --resume."
+        f"'{run / 'checkpoints'}'). What was saved before still stands: resume=True."
     )
 
 
@@ -173,7 +173,7 @@ def test_before_the_first_checkpoint_there_is_no_place(tmp_path: Path, capsys: p
 
 def test_other_images_are_refused(saved: Path) -> None:
     assert refusal(saved, "xyz") == (
-        f"the images are not those that '{saved}' was started with. Start anew with --overwrite."
+        f"the images are not those that '{saved}' was started with. Start anew with overwrite=True."
     )
 
 
@@ -185,7 +185,7 @@ def test_another_format_is_refused(
         checkpoint.save(saved, LATER, *learnt, None)
     assert refusal(saved) == (
         f"'{checkpoint_files.path_at(saved, (4, 0))}' is of format 77, this version reads {checkpoint.FORMAT_VERSION}. "
-        "Start anew with --overwrite."
+        "Start anew with overwrite=True."
     )
 
 
@@ -253,5 +253,5 @@ def test_without_a_whole_one_the_run_cannot_go_on(
         path.write_bytes(path.read_bytes().replace(b"pair.queue.rows", b"pair.queue.rowz"))
     assert refusal(saved) == (
         f"'{checkpoint_files.path_at(saved, (4, 0))}' is damaged (its checksum does not match), "
-        "and no other checkpoint is whole. Start anew with --overwrite."
+        "and no other checkpoint is whole. Start anew with overwrite=True."
     )

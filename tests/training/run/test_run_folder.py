@@ -55,7 +55,7 @@ def test_a_run_that_stands_there_is_touched_only_with_overwrite(tmp_path: Path, 
     with pytest.raises(OutputExists) as refused:
         run_folder.begin(tmp_path, CONFIG, overwrite=False)
     assert str(refused.value) == (
-        f"'{tmp_path}' already holds a run. Go on with --resume, start anew with --overwrite, or give another -o."
+        f"'{tmp_path}' already holds a run. Go on with resume=True, start anew with overwrite=True, or give another."
     )
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted([name, "notes.txt"])
     run_folder.begin(tmp_path, CONFIG, overwrite=True)
@@ -110,14 +110,16 @@ def test_a_folder_that_cannot_be_made_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(UsageError) as refused:
         run_folder.begin(tmp_path / "file", CONFIG, overwrite=False)
-    assert str(refused.value) == f"the run cannot be written to '{tmp_path / 'file'}': File exists. Give another -o."
+    assert (
+        str(refused.value) == f"the run cannot be written to '{tmp_path / 'file'}': File exists. Give another folder."
+    )
 
 
 @pytest.mark.parametrize("size", [0, 10, 100])
 def test_a_disk_full_at_the_start_leaves_no_run(tmp_path: Path, files_of_at_most: Any, size: int) -> None:
     with files_of_at_most(size), pytest.raises(UsageError) as refused:
         run_folder.begin(tmp_path, CONFIG, overwrite=False)
-    assert str(refused.value) == f"the run cannot be written to '{tmp_path}': File too large. Give another -o."
+    assert str(refused.value) == f"the run cannot be written to '{tmp_path}': File too large. Give another folder."
     assert list(tmp_path.iterdir()) == []
 
 
@@ -159,7 +161,7 @@ def test_a_run_without_its_config_cannot_go_on(tmp_path: Path) -> None:
     with pytest.raises(UsageError) as refused:
         run_folder.saved_config(tmp_path)
     assert str(refused.value) == (
-        f"nothing to resume: '{tmp_path}' has lost its config.json. Start anew with --overwrite."
+        f"nothing to resume: '{tmp_path}' has lost its config.json. Start anew with overwrite=True."
     )
 
 
@@ -169,7 +171,7 @@ def test_a_finished_run_without_checkpoints_is_not_begun_again(tmp_path: Path) -
     with pytest.raises(UsageError) as refused, opened(tmp_path, resume=True):
         pass
     assert str(refused.value) == (
-        f"nothing to resume: '{tmp_path}' is finished, and its checkpoints are gone. Start anew with --overwrite."
+        f"nothing to resume: '{tmp_path}' is finished, and its checkpoints are gone. Start anew with overwrite=True."
     )
     stand(tmp_path, "checkpoints")
     with opened(tmp_path, resume=True):
@@ -184,7 +186,9 @@ def test_one_process_alone_trains_into_a_folder(tmp_path: Path) -> None:
             stand(run, "checkpoints")
             with pytest.raises(PaucError) as refused, opened(run, resume=resume, overwrite=not resume):
                 pass
-            assert str(refused.value) == (f"another process is training into '{run}'. Wait for it, or give another -o.")
+            assert str(refused.value) == (
+                f"another process is training into '{run}'. Wait for it, or give another folder."
+            )
             assert len(checkpoint_files.standing(run)) == 1
         with opened(run, resume=resume, overwrite=not resume):
             pass
@@ -212,7 +216,7 @@ def test_what_killed_processes_left_half_done_is_removed(tmp_path: Path, resume:
 def test_there_is_nothing_to_resume_where_nothing_began(tmp_path: Path) -> None:
     with pytest.raises(UsageError) as refused:
         run_folder.saved_config(tmp_path)
-    assert str(refused.value) == f"nothing to resume: '{tmp_path}' holds no run. Start without --resume."
+    assert str(refused.value) == f"nothing to resume: '{tmp_path}' holds no run. Start without resume=True."
 
 
 def test_metrics_are_lines_of_steps_and_epochs_with_means(tmp_path: Path) -> None:
@@ -287,7 +291,7 @@ def test_a_full_disk_is_one_line_and_loses_no_metrics(tmp_path: Path, monkeypatc
     metrics.write_step(0, 10, {"loss": 1.0})
     expected = (
         f"'{tmp_path / 'metrics.jsonl'}' could not be written (No space left on device). "
-        "What was saved before still stands: --resume."
+        "What was saved before still stands: resume=True."
     )
     with monkeypatch.context() as patch:
         patch.setattr(Path, "open", full_disk)
@@ -353,7 +357,7 @@ def test_a_list_that_cannot_be_written_leaves_the_one_before(tmp_path: Path, fil
         run_folder.list_unreadable(tmp_path, {0: "damaged", 1: "damaged"}, ["a.png", "b.png"])
     assert str(failed.value) == (
         f"'{tmp_path / 'unreadable.txt'}' could not be written (File too large). "
-        "What was saved before still stands: --resume."
+        "What was saved before still stands: resume=True."
     )
     assert (tmp_path / "unreadable.txt").read_text() == "a.png\tdamaged\n"
     assert [path.name for path in tmp_path.iterdir()] == ["unreadable.txt"]
