@@ -25,8 +25,8 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from pauc_hub.search import faiss_index, neighbors
-from pauc_hub.search.lookup import read_paths, read_vectors
+from pauc_hub.retrieval import faiss_index, neighbors
+from pauc_hub.retrieval.lookup import read_paths, read_vectors
 from pauc_hub.tables.outputs import open_output, open_table
 from pauc_hub.tables.table import Provenance
 from pauc_hub.training.run import receipts
@@ -35,7 +35,9 @@ RESULTS = Path(__file__).resolve().parent / "results"
 CENTRES, LATENT, SPREAD, NOISE = 2000, 32, 0.7, 0.3
 TOGETHER = 50_000  # rows made at a time
 QUERIES = 200  # that recall is measured with
-INDEXED_SEARCH = "from pauc_hub.search import neighbors; neighbors.INDEX_ROWS = 0; import pauc_hub.cli as c; c.main()"
+INDEXED_SEARCH = (
+    "from pauc_hub.retrieval import neighbors; neighbors.INDEX_ROWS = 0; import pauc_hub.cli as c; c.main()"
+)
 
 
 def made_up(rows: int, width: int) -> Iterator[npt.NDArray[np.float32]]:
@@ -73,8 +75,8 @@ def run_process(words: list[str], *command: str) -> None:
 def recall(table: Path, picked: list[int], k: int) -> float:
     """Of the k truly nearest, the share among the k that the index gives."""
     queries, own = read_vectors(open_table(table), picked), [*picked]
-    truth = neighbors.search(table, queries, k, left_out=own, exact=True, quiet=True)
-    found = neighbors.search(table, queries, k, left_out=own, quiet=True)
+    truth = neighbors.find_neighbors(table, queries, k, left_out=own, exact=True, quiet=True)
+    found = neighbors.find_neighbors(table, queries, k, left_out=own, quiet=True)
     assert (truth.method, found.method) == ("exact", "index")
     both = zip(truth.neighbors, found.neighbors, strict=True)
     return statistics.mean(len(set(a.rows.tolist()) & set(b.rows.tolist())) / k for a, b in both)
@@ -87,7 +89,7 @@ def repetition(table: Path, picked: list[int]) -> dict[str, float]:
     words = ["search", read_paths(stored, picked[:1])[0], "--in", str(table)]
 
     def search(count: int, exact: bool) -> None:
-        neighbors.search(table, queries[:count], 10, exact=exact, quiet=True)
+        neighbors.find_neighbors(table, queries[:count], 10, exact=exact, quiet=True)
 
     work: dict[str, Callable[[], None]] = {
         "exact_1_query": lambda: search(1, exact=True),
@@ -110,7 +112,7 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
             write_made_up(table, arguments.rows, arguments.width)
         stored = open_table(table)
         picked = np.random.default_rng(1).choice(stored.rows, QUERIES, replace=False).tolist()
-        building = timed(lambda: neighbors.search(table, read_vectors(stored, [0]), 1, quiet=True))
+        building = timed(lambda: neighbors.find_neighbors(table, read_vectors(stored, [0]), 1, quiet=True))
         building = {f"building_{kind}": value for kind, value in building.items()}
         runs = [repetition(table, picked) for _ in range(arguments.repetitions)]
         found = {f"recall_at_{k}": recall(table, picked, k) for k in (10, faiss_index.LARGEST_K)}

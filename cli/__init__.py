@@ -9,9 +9,10 @@ from io import TextIOWrapper
 from typing import Annotated
 
 import typer
+from typer.main import get_command
 
 from pauc_hub.cli import doctor, embed, models, search, train
-from pauc_hub.cli.failures import INTERRUPTED, explain, say
+from pauc_hub.cli.failures import INTERRUPTED, explain, say, with_flags
 
 __all__ = ["app", "main"]
 
@@ -22,11 +23,12 @@ app = typer.Typer(
     add_completion=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-app.command()(embed.embed)
-app.command()(train.train)
-app.command()(doctor.doctor)
-app.command()(search.search)
-app.command()(models.models)
+EMBED, TRAIN = "Embed and search", "Train"
+app.command(rich_help_panel=EMBED)(embed.embed)
+app.command(rich_help_panel=EMBED)(search.search)
+app.command(rich_help_panel=TRAIN)(train.train)
+app.command(rich_help_panel=TRAIN)(doctor.doctor)
+app.command(rich_help_panel="Share")(models.models)
 
 
 @app.callback(invoke_without_command=True)
@@ -77,4 +79,11 @@ def _outcome(arguments: Sequence[str]) -> tuple[int, str]:
         if debug:
             traceback.print_exc()
         message, status = explain(error)
-        return status, message
+        return status, with_flags(message, _flags(arguments))
+
+
+def _flags(arguments: Sequence[str]) -> dict[str, str]:
+    """Of the command that was called: parameter to flag, the long one where there are two."""
+    command = next((word for word in arguments if not word.startswith("-")), "")
+    parameters = getattr(getattr(get_command(app), "commands", {}).get(command), "params", [])
+    return {each.name: max(each.opts, key=len) for each in parameters if each.opts[0].startswith("-")}

@@ -2,14 +2,17 @@
 
 import json
 import sys
+from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from pauc_hub.cli import options
 from pauc_hub.cli.failures import SOME_UNREADABLE
-from pauc_hub.cli.summary import as_object, sentence
+
+if TYPE_CHECKING:  # takes seconds to import
+    from pauc_hub.embedding.embed_files import Summary
 
 
 def embed(
@@ -29,7 +32,7 @@ def embed(
     decoding: options.Decoding = "exact",
     space: options.Space = "backbone",
     dtype: options.Dtype = "float32",
-    pca: Annotated[int | None, typer.Option(min=1, help="Keep so many principal components.")] = None,
+    pca: Annotated[int | None, typer.Option(min=1, help="Keep this many principal components.")] = None,
     update: options.Update = False,
     overwrite: options.Overwrite = False,
     restart: options.Restart = False,
@@ -37,44 +40,49 @@ def embed(
     quiet: options.Quiet = False,
 ) -> None:
     """Turn images into a table of embeddings; given again, a stopped run goes on, and a finished one is left alone."""
-    from pauc_hub.embedding.earlier import check_place
-    from pauc_hub.embedding.parts import part_of, share
-    from pauc_hub.models.catalog import locate
+    from pauc_hub.embedding.embed import embed as embed_source
     from pauc_hub.processes import Ranks
-    from pauc_hub.sources import open_source
-    from pauc_hub.tables.table import table_of
 
-    ranks, folder = Ranks.from_environment(), locate(model)
-    source, table = share(open_source(images), ranks), part_of(table_of(images, output), ranks)
-    check_place(table, overwrite=overwrite or update)
-    from pauc_hub.device import BATCH_SIZES, keep_freed_memory, share_cores  # what follows takes seconds to import
-    from pauc_hub.embedding.embed_files import embed_files
-    from pauc_hub.embedding.plan import Form
-    from pauc_hub.inference.model import load
-
-    keep_freed_memory()
-    loaded = load(folder, device=ranks.device(device), precision=precision, backend=backend)
-    summary = embed_files(
-        loaded,
-        source,
-        table,
-        space=space,
-        batch_size=batch_size or BATCH_SIZES[loaded.device.type],
-        workers=workers or ranks.workers(),
-        lanes=share_cores(loaded.device) if loaded.backend == "torch" else 1,
+    ranks = Ranks.from_environment()
+    summary = embed_source(
+        images,
+        model,
+        output=output,
+        batch_size=batch_size,
+        device=device,
+        workers=workers,
+        precision=precision,
+        backend=backend,
         decoding=decoding,
-        form=Form(dtype, pca),
-        part=ranks.several,
-        quiet=quiet or ranks.rank > 0,
+        space=space,
+        dtype=dtype,
+        pca=pca,
+        update=update,
         overwrite=overwrite,
         restart=restart,
-        update=update,
+        quiet=quiet,
     )
     if summary.errors and not quiet:
         unreadable = f"{summary.unreadable} of {summary.images + summary.unreadable} images could not be read"
         print(f"warning: {unreadable}; listed in {summary.errors}", file=sys.stderr)
     if as_json:
-        print(json.dumps(as_object(summary, loaded, space)))
+        print(json.dumps(as_object(summary)))
     elif not quiet:
-        print(sentence(summary, loaded, updated=update))
+        print(sentence(summary, updated=update))
     raise typer.Exit(SOME_UNREADABLE if summary.unreadable and not ranks.several else 0)
+
+
+def sentence(summary: "Summary", *, updated: bool) -> str:
+    plural = "s" * (summary.images != 1)
+    made = f"{summary.images} embedding{plural} of {summary.width} numbers by {summary.model}"
+    if summary.done_before:
+        more = "nothing is new or changed" if updated else "--update embeds what changed since, --overwrite everything"
+        return f"{summary.output}: complete already, {made}; {more}"
+    rate = (summary.images + summary.unreadable - summary.resumed) / summary.seconds
+    before = f"; {summary.resumed} were done before" if summary.resumed else ""
+    return f"{summary.output}: {made} in {summary.seconds:.1f} s ({rate:.1f} images/s{before})"
+
+
+def as_object(summary: "Summary") -> dict[str, object]:
+    files = {"output": str(summary.output), "errors": str(summary.errors) if summary.errors else None}
+    return asdict(summary) | files | {"seconds": round(summary.seconds, 3)}

@@ -2,8 +2,9 @@
 
 import functools
 import os
+import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import ParamSpec
 
 import typer
@@ -20,6 +21,20 @@ def explain(error: BaseException) -> tuple[str, int]:
     """The message, one line that speaks of options, and the exit code."""
     message, code = _explain(error)
     return as_typed(" ".join(message.split())), code
+
+
+def with_flags(message: str, options: Mapping[str, str]) -> str:
+    """The library's `lr=100` as it is typed: `--lr 100`.
+
+    Args:
+        options: of the command, parameter to flag; other words are left alone.
+    """
+
+    def typed(match: re.Match[str]) -> str:
+        flag = options.get(match[1])
+        return f"{flag} {match[2]}" if flag else match[0]
+
+    return re.sub(r"\b([a-z_]+)=([^\s=]+)", typed, message)
 
 
 def say(message: str) -> None:

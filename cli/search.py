@@ -3,49 +3,84 @@
 import json
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from pauc_hub.cli import hits, options
+from pauc_hub.cli import options
+
+if TYPE_CHECKING:  # takes time to import
+    from pauc_hub.retrieval.search import Matches
 
 
 def search(
     images: Annotated[list[str], typer.Argument(help="Image files, or paths that stand in the table.")],
     table: Annotated[Path, typer.Option("--in", exists=True, help="Table that `pauc embed` wrote.")],
-    k: Annotated[int, typer.Option("-k", min=1, help="Images to find for each.")] = 10,
+    k: Annotated[
+        int | None,
+        typer.Option("-k", min=1, help="Neighbours of each image (default: 10, fewer in a smaller table)."),
+    ] = None,
     model: Annotated[
         str | None,
-        typer.Option("-m", "--model", help="Folder of the table's model, where its name does not lead there."),
+        typer.Option("-m", "--model", help="The model that made the table, if its name there does not lead to it."),
     ] = None,
-    page: Annotated[Path | None, typer.Option("--html", help="Page of thumbnails to write.")] = None,
-    exact: Annotated[bool, typer.Option("--exact", help="Compare every image, also in a table with an index.")] = False,
+    page: Annotated[Path | None, typer.Option("--html", help="Write a page of thumbnails here.")] = None,
+    exact: Annotated[
+        bool, typer.Option("--exact", help="Compare every image, even if the table has an index.")
+    ] = False,
     device: options.Device = "auto",
     overwrite: options.Overwrite = False,
     as_json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
     """Find the images of a table that are most like a given one, by cosine similarity."""
-    from pauc_hub.search.neighbors import check_k
-    from pauc_hub.search.neighbors import search as search_table
-    from pauc_hub.search.queries import check_model, embed_queries, find_queries
-    from pauc_hub.search.strip import check_page
-    from pauc_hub.tables.outputs import open_table
+    from pauc_hub.retrieval.search import search as search_table
+    from pauc_hub.retrieval.search import write_page
+    from pauc_hub.retrieval.strip import check_page
 
     if page:
         check_page(page, overwrite)
-    stored = open_table(table)
-    check_k(k, stored.rows, table)
-    queries = find_queries(images, table, stored)
-    own = [query.row for query in queries]
-    folder = check_model(model, table, stored.provenance) if model or None in own else None
-    vectors = embed_queries(queries, table, stored, folder, device)
-    found = search_table(table, vectors, k, left_out=own, exact=exact, quiet=quiet)
-    if found.note and not quiet:
-        print(f"note: {found.note}", file=sys.stderr)
+    matches = search_table(images, table, k=k, model=model, exact=exact, device=device, quiet=quiet)
+    if matches.note and not quiet:
+        print(f"note: {matches.note}", file=sys.stderr)
     if page:
-        hits.write_page(page, table, stored.provenance, queries, found)
+        write_page(matches, page)
     if as_json:
-        print(json.dumps(hits.as_object(table, stored.provenance, queries, found, page)))
+        print(json.dumps(as_object(matches, page)))
     elif not quiet:
-        print(hits.as_text(queries, found))
+        print(as_text(matches))
+        if page:
+            print(f"{page}: written", file=sys.stderr)
+
+
+def as_text(matches: "Matches") -> str:
+    """For each query its name, and below it rank, score and path."""
+    from pauc_hub.retrieval.search import ranked
+
+    return "\n\n".join(
+        "\n".join([query.word, *(f"{rank:5}  {score:7.4f}  {path}" for rank, score, path in ranked(neighbors))])
+        for query, neighbors in zip(matches.queries, matches.neighbors, strict=True)
+    )
+
+
+def as_object(matches: "Matches", page: Path | None) -> dict[str, Any]:
+    from pauc_hub.retrieval.search import ranked
+
+    about = matches.provenance
+    answers = [
+        {
+            "image": query.word,
+            "in_table": query.row is not None,
+            "neighbors": [{"rank": rank, "score": score, "path": path} for rank, score, path in ranked(neighbors)],
+        }
+        for query, neighbors in zip(matches.queries, matches.neighbors, strict=True)
+    ]
+    return {
+        "table": str(matches.table),
+        "model": about.model,
+        "space": about.space,
+        "root": about.root,
+        "method": matches.method,
+        "html": str(page) if page else None,
+        "queries": answers,
+    }

@@ -7,17 +7,77 @@
 Importing this imports neither torch nor timm; they come with the first use.
 """
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from pauc_hub.errors import PaucError
+from pauc_hub.errors import (
+    ArtefactError,
+    ClusteringFailed,
+    Interrupted,
+    MissingWeights,
+    ModelFolderError,
+    NoImages,
+    OriginMismatch,
+    OutputExists,
+    PaucError,
+    TableError,
+    TooFewDistinct,
+    TrainingFailed,
+    UnfinishedRun,
+    UnknownModel,
+    UsageError,
+)
 from pauc_hub.models.registration import register_when_timm_is_imported
 
 if TYPE_CHECKING:
+    from pauc_hub.embedding.embed import embed
+    from pauc_hub.embedding.embedder import Embedder
     from pauc_hub.inference.model import Model, load
+    from pauc_hub.retrieval.search import search
+    from pauc_hub.tables.outputs import read_table
+    from pauc_hub.training.config import Config as TrainConfig
+    from pauc_hub.training.loop import train
 
     __version__: str
 
-__all__ = ["Model", "PaucError", "__version__", "load"]
+__all__ = [
+    "ArtefactError",
+    "ClusteringFailed",
+    "Embedder",
+    "Interrupted",
+    "MissingWeights",
+    "Model",
+    "ModelFolderError",
+    "NoImages",
+    "OriginMismatch",
+    "OutputExists",
+    "PaucError",
+    "TableError",
+    "TooFewDistinct",
+    "TrainConfig",
+    "TrainingFailed",
+    "UnfinishedRun",
+    "UnknownModel",
+    "UsageError",
+    "__version__",
+    "embed",
+    "load",
+    "read_table",
+    "search",
+    "train",
+]
+
+# Module and name there; all take time to import.
+_LAZY = {
+    "Embedder": ("pauc_hub.embedding.embedder", "Embedder"),
+    "Model": ("pauc_hub.inference.model", "Model"),
+    "TrainConfig": ("pauc_hub.training.config", "Config"),
+    "embed": ("pauc_hub.embedding.embed", "embed"),
+    "load": ("pauc_hub.inference.model", "load"),
+    "read_table": ("pauc_hub.tables.outputs", "read_table"),
+    "search": ("pauc_hub.retrieval.search", "search"),
+    "train": ("pauc_hub.training.loop", "train"),
+}
 
 register_when_timm_is_imported()
 
@@ -27,10 +87,9 @@ def __getattr__(name: str) -> Any:
         from importlib.metadata import version
 
         return version("pauc-hub")
-    if name in ("Model", "load"):
-        from pauc_hub.inference import model
-
-        return getattr(model, name)
+    if name in _LAZY:
+        module, attribute = _LAZY[name]
+        return getattr(import_module(module), attribute)
     raise AttributeError(f"module 'pauc_hub' has no attribute '{name}'")
 
 

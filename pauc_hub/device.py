@@ -3,7 +3,8 @@
 import ctypes
 import platform
 from collections import defaultdict
-from contextlib import AbstractContextManager
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
 
 import torch
 
@@ -66,21 +67,26 @@ def autocast(device: torch.device, dtype: torch.dtype) -> AbstractContextManager
     return torch.autocast(device.type, dtype=torch.bfloat16, enabled=dtype is torch.bfloat16)
 
 
-def share_cores(device: torch.device) -> int:
+@contextmanager
+def side_by_side(device: torch.device) -> Iterator[int]:
     """Let batches go through the network side by side, each with its own share of torch's threads.
 
     On a CPU threads that work at one layer together wait for the slowest of them after each, and the decoding threads
     make one of them slow: 2 lanes of 1 thread embed photographs 1.15 times as fast as 1 lane of 2 (docs/LOG.md).
-    For programs, as it changes torch's number of threads.
 
-    Returns:
-        how many batches to launch at the same time.
+    Yields:
+        How many batches to launch at the same time; torch's number of threads is as before afterwards.
     """
     if device.type != "cpu":
-        return 1
-    lanes = min(MOST_LANES, torch.get_num_threads())
-    torch.set_num_threads(torch.get_num_threads() // lanes)
-    return lanes
+        yield 1
+        return
+    threads = torch.get_num_threads()
+    lanes = min(MOST_LANES, threads)
+    torch.set_num_threads(threads // lanes)
+    try:
+        yield lanes
+    finally:
+        torch.set_num_threads(threads)
 
 
 def keep_freed_memory() -> None:

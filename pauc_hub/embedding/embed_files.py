@@ -50,6 +50,11 @@ class Summary:
     output: Path
     errors: Path | None
     """The errors table, where there is one."""
+    model: str
+    """Its name."""
+    space: str
+    precision: str
+    device: str = "cpu"
 
     @property
     def done_before(self) -> bool:
@@ -83,7 +88,7 @@ def embed_files(
         source: what open_source() gives.
         output: its suffix says which kind of file; outputs.py has them.
         workers: threads that decode; one for each core unless given.
-        lanes: batches that go through the network at the same time; share_cores() says how many do well.
+        lanes: batches that go through the network at the same time; device.side_by_side() says how many do well.
         decoding: `exact`, or `scaled` for large JPEGs at a fraction of their sides, quicker and less exact.
         form: of the numbers.
         overwrite: whether a table that is there may be replaced, once the new one is whole.
@@ -107,7 +112,7 @@ def embed_files(
     todo = Additions(source, earlier.names, earlier.newest) if earlier else source
     plan = Plan(whole.provenance, whole.width, *todo.listing()) if earlier else whole
     if not overwrite and not (earlier and plan.images) and (counts := find_complete(output, whole, form, update)):
-        return _summary(output, counts, sum(counts), started, form.width(whole))
+        return _summary(output, counts, sum(counts), started, form.width(whole), whole.provenance)
     work: Workspace | None = None
     try:
         with open_workspace(output, plan, overwrite=overwrite or update, restart=restart) as work:
@@ -117,7 +122,7 @@ def embed_files(
             counts = join(work, whole, form, part=part, source=source, earlier=earlier)
     except KeyboardInterrupt as stop:
         raise _interrupted(work.done if work else 0, plan.images) from stop
-    return _summary(output, counts, sum(counts) - done + resumed, started, form.width(whole))
+    return _summary(output, counts, sum(counts) - done + resumed, started, form.width(whole), whole.provenance)
 
 
 def _require_sense(form: Form, *, overwrite: bool, update: bool, part: bool) -> None:
@@ -129,10 +134,22 @@ def _require_sense(form: Form, *, overwrite: bool, update: bool, part: bool) -> 
         raise UsageError("--pca is the work of one process, since all images share one: leave it out.")
 
 
-def _summary(output: Path, counts: tuple[int, int], resumed: int, started: float, width: int) -> Summary:
+def _summary(
+    output: Path, counts: tuple[int, int], resumed: int, started: float, width: int, provenance: Provenance
+) -> Summary:
     images, unreadable = counts
-    errors = errors_path(output) if unreadable else None
-    return Summary(images, unreadable, resumed, width, time.monotonic() - started, output, errors)
+    return Summary(
+        images=images,
+        unreadable=unreadable,
+        resumed=resumed,
+        width=width,
+        seconds=time.monotonic() - started,
+        output=output,
+        errors=errors_path(output) if unreadable else None,
+        model=provenance.model,
+        space=provenance.space,
+        precision=provenance.precision,
+    )
 
 
 def _interrupted(done: int, images: int | None) -> Interrupted:

@@ -117,7 +117,7 @@ class Model:
         space: str = "backbone",
         decoding: str = "exact",
     ) -> npt.NDArray[np.float32]:
-        """Embed images: paths, PIL images or arrays (H, W) or (H, W, 3 or 4); one alone or many.
+        """Embed images: paths, encoded bytes, PIL images or arrays (H, W) or (H, W, 3 or 4); one alone or many.
 
         Args:
             workers: threads that decode; one for each core unless given.
@@ -165,7 +165,7 @@ class Model:
 
 
 def _is_one(images: Any) -> bool:
-    return isinstance(images, str | Path | Image.Image) or (isinstance(images, np.ndarray) and images.ndim <= 3)
+    return isinstance(images, str | Path | bytes | Image.Image) or (isinstance(images, np.ndarray) and images.ndim <= 3)
 
 
 def _network(folder: ModelFolder, size: int, dtype: torch.dtype, backend: str, device: torch.device) -> nn.Module:

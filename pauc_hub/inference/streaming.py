@@ -1,5 +1,6 @@
 """The streaming engine: images are decoded ahead in threads, embedded in batches. N images, S side, D width."""
 
+import io
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -23,7 +24,7 @@ from pauc_hub.processes import default_workers
 BATCHES_AHEAD = 2  # decoded squares that wait for the network: enough to keep it busy, little memory
 DECODINGS = ("exact", "scaled")
 
-ImageSource = str | Path | Image.Image | npt.NDArray[np.generic]
+ImageSource = str | Path | bytes | Image.Image | npt.NDArray[np.generic]
 Picture = Image.Image | Pixels | Reduced
 Decoder = Callable[[Image.Image], Picture]
 Item = TypeVar("Item")
@@ -65,7 +66,7 @@ def embed_images(
     workers: int | None = None,
     decoding: str = "exact",
 ) -> npt.NDArray[np.float32]:
-    """Embed paths, PIL images and arrays, in their order.
+    """Embed paths, encoded bytes, PIL images and arrays, in their order.
 
     Args:
         decoding: as for choose_decoder().
@@ -82,7 +83,7 @@ def embed_images(
     def read(numbered: tuple[int, ImageSource]) -> Decoded:
         index, source = numbered
         name = f"image {index}" + (f" ('{readable(source)}')" if isinstance(source, str | Path) else "")
-        return square(name, _open(name, source, decoder), encoder.preprocessing)
+        return square(name, open_image(name, source, decoder), encoder.preprocessing)
 
     parts = [np.empty((0, encoder.width_in(space)), dtype=np.float32)]
     with closing(decode_ahead(read, enumerate(images), workers, BATCHES_AHEAD * batch_size)) as results:
@@ -178,7 +179,16 @@ def launch(encoder: Encoder, images: Sequence[Decoded], space: str) -> Callable[
     return finish
 
 
-def _open(name: str, source: ImageSource, decoder: Decoder) -> Picture:
+def open_image(name: str, source: ImageSource, decoder: Decoder) -> Picture:
+    """The picture at a path, in encoded bytes, or in memory already.
+
+    Args:
+        name: for messages.
+
+    Raises:
+        PaucError: it cannot be read.
+        TypeError: it is no image.
+    """
     try:
         match source:
             case str() | Path():
@@ -186,10 +196,12 @@ def _open(name: str, source: ImageSource, decoder: Decoder) -> Picture:
                 if path.is_dir():
                     raise UsageError(f"{name} is a folder, not an image. For folders there is `pauc embed {source}`.")
                 return read_with(decoder, path)
+            case bytes():
+                return read_with(decoder, io.BytesIO(source))
             case Image.Image():
                 return to_rgb(source)
             case np.ndarray():
                 return from_array(source)
     except (UnreadableImage, OSError) as error:  # an OSError where a PIL image is read as late as here
         raise PaucError(f"{name} cannot be read: {error}.") from error
-    raise TypeError(f"{name} is a {type(source).__name__}, not a path, PIL image or array")
+    raise TypeError(f"{name} is a {type(source).__name__}, not a path, encoded bytes, a PIL image or an array")

@@ -261,13 +261,17 @@ def open_table(path: Path) -> Stored:
     return replace(parts[0], files=files, rows=sum(part.rows for part in parts))
 
 
-def read_table(path: Path) -> Table:
+def read_table(path: str | Path) -> Table:
     """Read a table whole; embeddings in a flat file are mapped.
+
+        >>> table = read_table("photos.parquet")
+        >>> table.paths[0], table.embeddings.shape
+        ('cat.jpg', (1204, 512))
 
     Raises:
         TableError: as open_table().
     """
-    stored = open_table(path)
+    stored = open_table(Path(path))
     paths: list[str] = []
     sizes = np.empty((stored.rows, 2), np.int32)
     mapped = stored.flat.map(0, stored.rows) if stored.flat else None

@@ -10,6 +10,7 @@ import torch
 from PIL import Image
 
 from pauc_hub.cli import run
+from pauc_hub.cli.failures import with_flags
 
 
 @pytest.fixture(autouse=True)
@@ -173,7 +174,7 @@ def test_an_interrupt_anywhere_else_is_one_line(
     def stop(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("pauc_hub.sources.open_source", stop)
+    monkeypatch.setattr("pauc_hub.embedding.embed.open_source", stop)
     assert run(EMBED) == 130
     assert capsys.readouterr() == ("", "error: interrupted\n")
 
@@ -182,7 +183,7 @@ def test_a_system_error_names_its_file(monkeypatch: pytest.MonkeyPatch, capsys: 
     def refuse(*_: object) -> None:
         raise PermissionError(13, "Permission denied", "photos/secret")
 
-    monkeypatch.setattr("pauc_hub.sources.open_source", refuse)
+    monkeypatch.setattr("pauc_hub.embedding.embed.open_source", refuse)
     assert run(EMBED) == 1
     assert capsys.readouterr() == ("", "error: Permission denied: 'photos/secret'\n")
 
@@ -200,3 +201,8 @@ def test_a_signal_does_not_cut_off_the_last_words() -> None:
         [sys.executable, "-c", program, "embed", "absent"], capture_output=True, text=True, check=False
     )
     assert (ended.returncode, ended.stderr) == (2, "error: no such file or folder: 'absent'\n")
+
+
+def test_a_parameter_in_a_message_becomes_the_flag_that_is_typed() -> None:
+    flags = {"k": "-k", "batch_size": "--batch-size"}
+    assert with_flags("k=6 is too many; batch_size=0, tau=0.1", flags) == "-k 6 is too many; --batch-size 0, tau=0.1"

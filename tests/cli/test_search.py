@@ -14,7 +14,7 @@ from PIL import Image
 
 from pauc_hub.cli import run
 from pauc_hub.inference import model
-from pauc_hub.search import faiss_index, neighbors
+from pauc_hub.retrieval import faiss_index, neighbors
 from pauc_hub.tables.outputs import open_output, read_table
 from pauc_hub.tables.pca import Pca
 from pauc_hub.tables.table import Provenance, Table

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from pauc_hub import device as module
-from pauc_hub.device import autocast, choose_device, choose_precision, has_native_bf16, keep_freed_memory, share_cores
+from pauc_hub.device import autocast, choose_device, choose_precision, has_native_bf16, keep_freed_memory, side_by_side
 from pauc_hub.errors import UsageError
 
 CPU, GPU, APPLE = torch.device("cpu"), torch.device("cuda"), torch.device("mps")
@@ -120,9 +120,10 @@ def test_lanes_share_the_threads_of_a_cpu_and_leave_a_gpu_alone() -> None:
     try:
         for threads, lanes, each in [(1, 1, 1), (2, 2, 1), (3, 3, 1), (4, 4, 1), (9, 4, 2), (16, 4, 4)]:
             torch.set_num_threads(threads)
-            assert share_cores(torch.device("cuda")) == 1
+            with side_by_side(torch.device("cuda")) as found:
+                assert (found, torch.get_num_threads()) == (1, threads)
+            with side_by_side(torch.device("cpu")) as found:
+                assert (found, torch.get_num_threads()) == (lanes, each)
             assert torch.get_num_threads() == threads
-            assert share_cores(torch.device("cpu")) == lanes
-            assert torch.get_num_threads() == each
     finally:
         torch.set_num_threads(before)

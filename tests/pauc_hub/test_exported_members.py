@@ -5,10 +5,42 @@ from importlib.metadata import version
 import pytest
 
 import pauc_hub
+from pauc_hub import errors
+
+PUBLIC = [
+    "ArtefactError",
+    "ClusteringFailed",
+    "Embedder",
+    "Interrupted",
+    "MissingWeights",
+    "Model",
+    "ModelFolderError",
+    "NoImages",
+    "OriginMismatch",
+    "OutputExists",
+    "PaucError",
+    "TableError",
+    "TooFewDistinct",
+    "TrainConfig",
+    "TrainingFailed",
+    "UnfinishedRun",
+    "UnknownModel",
+    "UsageError",
+    "__version__",
+    "embed",
+    "load",
+    "read_table",
+    "search",
+    "train",
+]
 
 
 def test_the_public_names_are_these() -> None:
-    assert pauc_hub.__all__ == ["Model", "PaucError", "__version__", "load"]
+    assert pauc_hub.__all__ == PUBLIC
+
+
+def test_every_error_is_public() -> None:
+    assert {name for name in vars(errors) if name[0].isupper()} <= set(PUBLIC)
 
 
 @pytest.mark.parametrize("name", pauc_hub.__all__)
@@ -18,12 +50,14 @@ def test_every_public_name_is_there_and_shown(name: str) -> None:
 
 
 def test_lazy_names_are_those_of_their_modules() -> None:
-    from pauc_hub import errors
-    from pauc_hub.inference import model
+    from pauc_hub.embedding.embed import embed
+    from pauc_hub.inference.model import Model, load
+    from pauc_hub.retrieval.search import search
 
-    assert pauc_hub.load is model.load
-    assert pauc_hub.Model is model.Model
-    assert pauc_hub.PaucError is errors.PaucError
+    assert pauc_hub.load is load
+    assert pauc_hub.Model is Model
+    assert pauc_hub.embed is embed
+    assert pauc_hub.search is search
 
 
 def test_the_version_is_that_of_the_distribution() -> None:

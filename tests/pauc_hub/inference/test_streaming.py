@@ -192,7 +192,7 @@ GIVE = "give (H, W, 3) uint8 in RGB order, or (H, W) for grey."
 REFUSED: list[tuple[object, type[Exception], str]] = [
     ("gone.jpg", PaucError, "image 1 ('gone.jpg') cannot be read: No such file or directory."),
     (".", UsageError, "image 1 ('.') is a folder, not an image. For folders there is `pauc embed .`."),
-    (7, TypeError, "image 1 is a int, not a path, PIL image or array"),
+    (7, TypeError, "image 1 is a int, not a path, encoded bytes, a PIL image or an array"),
     (np.zeros((3, 8, 8), np.uint8), PaucError, f"{CANNOT} shape (3, 8, 8) and type uint8; {GIVE}"),
     (np.zeros((8, 8, 3)), PaucError, f"{CANNOT} shape (8, 8, 3) and type float64; {GIVE}"),
     (np.zeros((0, 8), np.uint8), PaucError, f"{CANNOT} shape (0, 8) and type uint8; {GIVE}"),

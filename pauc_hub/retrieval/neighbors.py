@@ -16,9 +16,9 @@ import numpy.typing as npt
 
 from pauc_hub.errors import TableError, UsageError
 from pauc_hub.progress import Bar, progress_bar
-from pauc_hub.search import faiss_index
-from pauc_hub.search.cosine import Block, Neighbors, block_rows, nearest
-from pauc_hub.search.lookup import read_paths
+from pauc_hub.retrieval import faiss_index
+from pauc_hub.retrieval.cosine import Block, Neighbors, block_rows, nearest
+from pauc_hub.retrieval.lookup import read_paths
 from pauc_hub.tables.outputs import Stored, open_table
 
 INDEX_ROWS = 1_000_000  # of Parquet, from where on an index pays; docs/search.md has the times
@@ -27,7 +27,7 @@ FLAT_INDEX_ROWS = 10 * INDEX_ROWS  # likewise where embeddings are mapped, and n
 
 @dataclass(frozen=True)
 class Found:
-    """What search() gives."""
+    """What find_neighbors() gives."""
 
     neighbors: list[Neighbors]
     """One entry for each query."""
@@ -36,7 +36,7 @@ class Found:
     """What the user might do about the speed, if anything."""
 
 
-def search(
+def find_neighbors(
     table: Path,
     queries: npt.NDArray[np.float32],
     k: int,
@@ -80,7 +80,7 @@ def check_k(k: int, rows: int, table: Path) -> None:
     if rows < 1:
         raise UsageError(f"'{table}' holds no images to search among.")
     if not 1 <= k <= rows:
-        raise UsageError(f"-k {k} is not between 1 and {rows}, the images to search among in '{table}'.")
+        raise UsageError(f"k={k} is not between 1 and {rows}, the images to search among in '{table}'.")
 
 
 def _index(table: Path, stored: Stored, quiet: bool) -> tuple[Any, str | None]:

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from pauc_hub.errors import OutputExists, UsageError
-from pauc_hub.search.strip import SIDE, Picture, check_page, write_page
+from pauc_hub.retrieval.strip import SIDE, Picture, check_page, write_page
 
 
 class Page(HTMLParser):

@@ -8,10 +8,10 @@ import numpy.typing as npt
 import pytest
 
 from pauc_hub.errors import TableError, UsageError
-from pauc_hub.search import faiss_index, neighbors
-from pauc_hub.search.cosine import Neighbors
-from pauc_hub.search.faiss_index import index_path, list_count
-from pauc_hub.search.neighbors import search
+from pauc_hub.retrieval import faiss_index, neighbors
+from pauc_hub.retrieval.cosine import Neighbors
+from pauc_hub.retrieval.faiss_index import index_path, list_count
+from pauc_hub.retrieval.neighbors import find_neighbors
 from pauc_hub.tables.outputs import open_output
 from pauc_hub.tables.table import Provenance
 
@@ -59,7 +59,7 @@ def left(table: Path) -> set[str]:
 
 def test_a_small_table_is_searched_exactly(table: Path) -> None:
     rows, queries = drawn(0), drawn(1, rows=3)
-    found = search(table, queries, 5)
+    found = find_neighbors(table, queries, 5)
     units = rows / np.linalg.norm(rows, axis=1, keepdims=True)
     for query, answer in zip(queries, found.neighbors, strict=True):
         expected = np.argsort(-(units @ query))[:5]
@@ -72,7 +72,7 @@ def test_a_small_table_is_searched_exactly(table: Path) -> None:
 @pytest.mark.usefixtures("large")
 def test_a_large_table_gets_an_index_that_finds_the_same(table: Path) -> None:
     queries = drawn(1, rows=20)
-    truth, found = search(table, queries, 5, exact=True), search(table, queries, 5)
+    truth, found = find_neighbors(table, queries, 5, exact=True), find_neighbors(table, queries, 5)
     assert (truth.method, found.method, found.note) == ("exact", "index", None)
     assert left(table) == {"t.faiss"}
     for query, exact, indexed in zip(queries, truth.neighbors, found.neighbors, strict=True):
@@ -84,15 +84,15 @@ def test_what_is_mapped_is_compared_without_an_index_for_longer(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, method: str
 ) -> None:
     monkeypatch.setattr(neighbors, "INDEX_ROWS", N)
-    assert search(write(tmp_path / name, drawn(0)), drawn(1), 5).method == method
+    assert find_neighbors(write(tmp_path / name, drawn(0)), drawn(1), 5).method == method
 
 
 @pytest.mark.usefixtures("large")
 def test_an_index_leaves_the_query_itself_out(table: Path) -> None:
     queries, own = drawn(0)[[7, 7, 399]], [7, None, 399]
-    answers = search(table, queries, 5, left_out=own)
+    answers = find_neighbors(table, queries, 5, left_out=own)
     found, method = answers.neighbors, answers.method
-    truth = search(table, queries, 5, left_out=own, exact=True).neighbors
+    truth = find_neighbors(table, queries, 5, left_out=own, exact=True).neighbors
     for query, exact, indexed in zip(queries, truth, found, strict=True):
         assert_as_good(indexed, exact, query)
     assert method == "index"
@@ -103,9 +103,9 @@ def test_an_index_leaves_the_query_itself_out(table: Path) -> None:
 
 @pytest.mark.usefixtures("large")
 def test_an_index_is_built_once(table: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    first = search(table, drawn(1), 5)
+    first = find_neighbors(table, drawn(1), 5)
     monkeypatch.setattr(faiss_index, "build_index", lambda *_: pytest.fail("built again"))
-    again = search(table, drawn(1), 5)
+    again = find_neighbors(table, drawn(1), 5)
     assert again.method == "index"
     assert [a.paths for a in first.neighbors] == [b.paths for b in again.neighbors]
 
@@ -113,10 +113,10 @@ def test_an_index_is_built_once(table: Path, monkeypatch: pytest.MonkeyPatch) ->
 @pytest.mark.usefixtures("large")
 def test_a_changed_table_gets_another_index(table: Path) -> None:
     """Of the same shape, and so of the same size in a flat form."""
-    search(table, drawn(1), 5)
+    find_neighbors(table, drawn(1), 5)
     old = index_path(table).read_bytes()
     write(table, drawn(2))
-    found, truth = search(table, drawn(1), 5), search(table, drawn(1), 5, exact=True)
+    found, truth = find_neighbors(table, drawn(1), 5), find_neighbors(table, drawn(1), 5, exact=True)
     assert found.method == "index"
     assert index_path(table).read_bytes() != old
     for query, exact, indexed in zip(drawn(1), truth.neighbors, found.neighbors, strict=True):
@@ -127,16 +127,16 @@ def test_a_changed_table_gets_another_index(table: Path) -> None:
 @pytest.mark.parametrize("damage", ["cut short", "empty", "of another table", "note alone"])
 def test_an_index_that_is_no_good_is_built_again(tmp_path: Path, damage: str) -> None:
     table = write(tmp_path / "t.parquet", drawn(0))
-    search(table, drawn(1), 5)
+    find_neighbors(table, drawn(1), 5)
     whole = index_path(table).read_bytes()
     if damage == "of another table":
         other = write(tmp_path / "other.parquet", drawn(3))
-        search(other, drawn(1), 5)
+        find_neighbors(other, drawn(1), 5)
         index_path(other).replace(index_path(table))
     else:
         kept = {"cut short": whole[:-100], "empty": b"", "note alone": whole[-faiss_index.NOTE_BYTES :]}[damage]
         index_path(table).write_bytes(kept)
-    assert search(table, drawn(1), 5).method == "index"
+    assert find_neighbors(table, drawn(1), 5).method == "index"
     assert index_path(table).read_bytes() == whole
 
 
@@ -145,17 +145,17 @@ def test_without_faiss_every_row_is_compared_and_the_extra_is_named(
     table: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(faiss_index, "is_installed", lambda: False)
-    found = search(table, drawn(1), 5)
+    found = find_neighbors(table, drawn(1), 5)
     assert found.method == "exact"
     assert found.note == "an index would make searching so large a table faster: `pip install 'pauc-hub[faiss-cpu]'`"
-    assert search(table, drawn(1), 5, exact=True).note is None
+    assert find_neighbors(table, drawn(1), 5, exact=True).note is None
     assert left(table) == set()
 
 
 @pytest.mark.usefixtures("large")
 def test_where_nothing_can_be_written_every_row_is_compared(table: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "access", lambda *_: False)
-    found = search(table, drawn(1), 5)
+    found = find_neighbors(table, drawn(1), 5)
     assert found.method == "exact"
     assert found.note == (
         f"an index would make searching faster, but '{index_path(table)}' cannot be written: its folder is read-only"
@@ -164,7 +164,7 @@ def test_where_nothing_can_be_written_every_row_is_compared(table: Path, monkeyp
 
 @pytest.mark.usefixtures("large")
 def test_an_index_is_not_asked_for_more_than_it_was_measured_with(table: Path) -> None:
-    assert search(table, drawn(1), faiss_index.LARGEST_K + 1).method == "exact"
+    assert find_neighbors(table, drawn(1), faiss_index.LARGEST_K + 1).method == "exact"
     assert left(table) == set()
 
 
@@ -172,8 +172,8 @@ def test_an_index_is_not_asked_for_more_than_it_was_measured_with(table: Path) -
 def test_what_the_index_cannot_answer_in_full_is_searched_exactly(table: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """One list of 32 holds about 12 rows."""
     monkeypatch.setattr(faiss_index, "PROBES", 1)
-    assert search(table, drawn(1), 1).method == "index"
-    found = search(table, drawn(1), 90)
+    assert find_neighbors(table, drawn(1), 1).method == "index"
+    found = find_neighbors(table, drawn(1), 90)
     assert found.method == "exact"
     assert {len(answer.rows) for answer in found.neighbors} == {90}
 
@@ -182,30 +182,30 @@ def test_what_the_index_cannot_answer_in_full_is_searched_exactly(table: Path, m
 def test_the_lists_are_learned_from_rows_all_over_the_table(table: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A quarter of the sample suffices here; whatever the blocks, rows 0, 4, 8, … are looked at."""
     monkeypatch.setattr(faiss_index, "SAMPLE", 3)
-    search(table, drawn(1), 5)
+    find_neighbors(table, drawn(1), 5)
     one = index_path(table).read_bytes()
     index_path(table).unlink()
-    monkeypatch.setattr("pauc_hub.search.cosine.BLOCK_NUMBERS", 7 * D)
-    search(table, drawn(1), 5)
+    monkeypatch.setattr("pauc_hub.retrieval.cosine.BLOCK_NUMBERS", 7 * D)
+    find_neighbors(table, drawn(1), 5)
     assert index_path(table).read_bytes() == one
 
 
 @pytest.mark.parametrize(("k", "own"), [(0, None), (N + 1, None), (N, 3)])
 def test_more_neighbours_than_there_are_rows_are_refused(table: Path, k: int, own: int | None) -> None:
     rows = N if own is None else N - 1
-    with pytest.raises(UsageError, match=f"^-k {k} is not between 1 and {rows}, the images to search among in "):
-        search(table, drawn(1, rows=1), k, left_out=[own])
+    with pytest.raises(UsageError, match=f"^k={k} is not between 1 and {rows}, the images to search among in "):
+        find_neighbors(table, drawn(1, rows=1), k, left_out=[own])
 
 
 def test_an_empty_table_is_refused(tmp_path: Path) -> None:
     table = write(tmp_path / "t.parquet", drawn(0, rows=0))
     with pytest.raises(UsageError, match=r"^'.*t\.parquet' holds no images to search among\.$"):
-        search(table, drawn(1), 1)
+        find_neighbors(table, drawn(1), 1)
 
 
 def test_queries_of_another_width_are_refused(table: Path) -> None:
     with pytest.raises(TableError, match=r"has embeddings of 12 numbers, and the queries have 5\.$"):
-        search(table, drawn(1)[:, :5], 1)
+        find_neighbors(table, drawn(1)[:, :5], 1)
 
 
 @pytest.mark.parametrize(("rows", "lists"), [(1, 2), (400, 32), (60_000, 512), (1_000_000, 2048), (10_000_000, 8192)])

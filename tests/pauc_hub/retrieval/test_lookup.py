@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from pauc_hub.errors import TableError
-from pauc_hub.search.lookup import find_rows, read_paths, read_vectors
+from pauc_hub.retrieval.lookup import find_rows, read_paths, read_vectors
 from pauc_hub.tables import outputs
 from pauc_hub.tables.outputs import Stored, open_output, open_table
 from pauc_hub.tables.table import Provenance

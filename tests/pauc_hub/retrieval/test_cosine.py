@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from pauc_hub.errors import TableError
-from pauc_hub.search.cosine import Block, Vectors, block_rows, nearest
+from pauc_hub.retrieval.cosine import Block, Vectors, block_rows, nearest
 
 
 def blocks(rows: Vectors, size: int) -> list[Block]:

@@ -1,0 +1,106 @@
+"""The function behind `pauc embed`: a source of images and a model to an embedding table."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pauc_hub.embedding.earlier import check_place
+from pauc_hub.embedding.parts import part_of, share
+from pauc_hub.models.catalog import locate
+from pauc_hub.processes import Ranks
+from pauc_hub.sources import open_source
+from pauc_hub.tables.table import table_of
+
+if TYPE_CHECKING:  # they take seconds to import
+    from pauc_hub.embedding.embed_files import Summary
+    from pauc_hub.tables.outputs import Dtype
+
+DEFAULT_MODEL = "pauc_resnet18"
+
+
+def embed(
+    images: str | Path,
+    model: str | Path = DEFAULT_MODEL,
+    *,
+    output: str | Path | None = None,
+    batch_size: int | None = None,
+    device: str = "auto",
+    workers: int | None = None,
+    precision: str = "auto",
+    backend: str = "auto",
+    decoding: str = "exact",
+    space: str = "backbone",
+    dtype: "Dtype" = "float32",
+    pca: int | None = None,
+    update: bool = False,
+    overwrite: bool = False,
+    restart: bool = False,
+    quiet: bool = False,
+) -> "Summary":
+    """Embed all images of a source, and write the table.
+
+        >>> summary = embed("photos/", output="photos.parquet")
+        >>> summary.images, summary.width
+        (1204, 512)
+
+    Given again, a stopped run goes on where it stopped, and a finished one is left alone. Several processes, as
+    torchrun numbers them in the environment, each write a part.
+
+    Args:
+        images: a folder, image, tar or Parquet file, list, pattern or URL (docs/sources.md).
+        model: a name that `pauc models` lists, or a model folder.
+        output: the table: .parquet, .npy or .safetensors; beside the images, IMAGES.parquet, unless given.
+        batch_size: 32 on a CPU and 256 on a GPU unless given.
+        device: `auto` is the first GPU, else the CPU; or a name of torch's.
+        workers: threads that decode; one for each core unless given.
+        precision: `auto` is bf16 where the hardware supports it; or fp32, bf16.
+        backend: what runs the network.
+        decoding: `exact`, or `scaled` for large JPEGs at a fraction of their sides, quicker and less exact.
+        space: `backbone`, or `projection` for unit vectors of the space the prototypes live in.
+        dtype: of the stored numbers, float32 or float16.
+        pca: number of principal components to keep; all dimensions unless given.
+        update: embed only what is new or changed since the table was written.
+        overwrite: replace a table that is there, once the new one is whole.
+        restart: drop what a stopped run has done.
+        quiet: no progress bar.
+
+    Returns:
+        How many images, of which width, where, and how long it took. Unreadable images are in `summary.errors`.
+
+    Raises:
+        UnknownModel, MissingWeights, ModelFolderError: there is no such model, or it is damaged.
+        UsageError, NoImages, OutputExists, UnfinishedRun: before anything is embedded.
+        Interrupted: by Ctrl-C; what is done is saved.
+    """
+    ranks = Ranks.from_environment()
+    place = str(images)
+    folder = locate(model)
+    source = share(open_source(place), ranks)
+    table = part_of(table_of(place, Path(output) if output else None), ranks)
+    check_place(table, overwrite=overwrite or update)
+
+    # What follows takes seconds to import.
+    from pauc_hub.device import BATCH_SIZES, side_by_side
+    from pauc_hub.embedding.embed_files import embed_files
+    from pauc_hub.embedding.plan import Form
+    from pauc_hub.inference.model import load
+
+    loaded = load(folder, device=ranks.device(device), precision=precision, backend=backend)
+    with side_by_side(loaded.device) as lanes:
+        summary = embed_files(
+            loaded,
+            source,
+            table,
+            space=space,
+            batch_size=batch_size or BATCH_SIZES[loaded.device.type],
+            workers=workers or ranks.workers(),
+            lanes=lanes,
+            decoding=decoding,
+            form=Form(dtype, pca),
+            part=ranks.several,
+            quiet=quiet or ranks.rank > 0,
+            overwrite=overwrite,
+            restart=restart,
+            update=update,
+        )
+    return replace(summary, device=str(loaded.device))
