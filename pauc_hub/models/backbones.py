@@ -1,5 +1,6 @@
 """The architectures as timm knows them: ResNets, stock or with a CIFAR stem, and bundled model folders as weights."""
 
+import math
 from pathlib import Path
 from typing import Any, cast
 
@@ -27,8 +28,15 @@ __all__ = [  # a list: timm appends to it
     "pauc_resnet50_cifar",
 ]
 
+PAPERS = {
+    "paper_name": "Rethinking Prototypical Contrastive Learning through Alignment, Uniformity and Correlation",
+    "paper_ids": ("arXiv:2210.10194", "arXiv:2005.04966"),
+}
 WITHOUT_WEIGHTS = {
     "input_size": (3, 224, 224),
+    "pool_size": (7, 7),
+    "license": "apache-2.0",
+    **PAPERS,
     "crop_pct": 0.875,
     "interpolation": "bicubic",
     "mean": IMAGENET_DEFAULT_MEAN,
@@ -49,7 +57,13 @@ def _default_cfgs() -> dict[str, dict[str, Any] | PretrainedCfg]:
 def _usual_input(name: str) -> dict[str, Any]:
     """What the architecture is for: 224 pixels, or 64 or 32 where the stem reduces them less."""
     side = {STOCK: 224, CIFAR_POOL: 64, CIFAR: 32}[_stem(name)]
-    return {"input_size": (3, side, side)}
+    return {"input_size": (3, side, side), "pool_size": _pool_size(name, side)}
+
+
+def _pool_size(name: str, side: int) -> tuple[int, int]:
+    """Height and width of the last feature map of a square image."""
+    reduction = {STOCK: 32, CIFAR_POOL: 16, CIFAR: 8}[_stem(name)]
+    return (math.ceil(side / reduction), math.ceil(side / reduction))
 
 
 def _stem(name: str) -> Stem:
@@ -58,11 +72,15 @@ def _stem(name: str) -> Stem:
 
 def _bundled_cfg(folder: Path) -> dict[str, Any]:
     try:
-        cfg = open_folder(folder).preprocessing_config
+        opened = open_folder(folder)
+        cfg = opened.preprocessing_config
+        known = {"license": opened.facts.get("license", "other"), **PAPERS}
     except ModelFolderError:  # timm must still import; whoever wants these weights is told
-        cfg = WITHOUT_WEIGHTS
+        cfg = known = WITHOUT_WEIGHTS
     tuples = {key: tuple(value) if isinstance(value, list) else value for key, value in cfg.items()}
-    return {**tuples, "file": str(folder / WEIGHTS)}
+    architecture = registration.architecture_of(folder.name)
+    pool_size = _pool_size(architecture, tuples["input_size"][-1])
+    return {"pool_size": pool_size, **known, **tuples, "file": str(folder / WEIGHTS)}
 
 
 default_cfgs = generate_default_cfgs(_default_cfgs())  # the name under which timm looks for it
@@ -118,7 +136,10 @@ def _build(name: str, pretrained: bool, arguments: dict[str, Any]) -> ResNet:
         cfg = resolve_pretrained_cfg(name, arguments.get("pretrained_cfg"), arguments.get("pretrained_cfg_overlay"))
         _check_weights(name, cfg)
     if (stem := _stem(name)) == STOCK:
-        return build_model_with_cfg(ResNet, name, pretrained, **arguments)
+        model = build_model_with_cfg(ResNet, name, pretrained, **arguments)
+        # timm's save_for_hf() writes this name, and plain timm then loads the folder.
+        model.pretrained_cfg["architecture"] = name.removeprefix("pauc_")
+        return model
     return build_model_with_cfg(SmallImageResNet, name, pretrained, pools=stem.pools, **arguments)
 
 

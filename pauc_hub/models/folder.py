@@ -20,7 +20,7 @@ FORMAT_VERSION = 1
 CONFIG, WEIGHTS, FACTS, CARD = "config.json", "model.safetensors", "facts.json", "README.md"
 PROJECTOR, PROTOTYPES = "projector.safetensors", "prototypes.safetensors"
 LARGEST_HALF = torch.finfo(torch.float16).max
-PREPROCESSING_KEYS = frozenset({"input_size", "crop_pct", "crop_mode", "interpolation", "mean", "std"})
+PREPROCESSING_KEYS = frozenset({"input_size", "crop_pct", "crop_mode", "interpolation", "mean", "pool_size", "std"})
 
 
 @dataclass(frozen=True)
@@ -193,6 +193,8 @@ def _config(architecture: str, width: int, preprocessing: Mapping[str, Any], pau
         "num_classes": 0,
         "num_features": width,
         "global_pool": "avg",
+        # transformers would otherwise train in the 16 bits that the weights are stored in, and diverge.
+        "dtype": "float32",
         "pretrained_cfg": {**preprocessing, "num_classes": 0, "first_conv": "conv1", "classifier": "fc"},
         "pauc": {"format_version": FORMAT_VERSION, **pauc},
     }

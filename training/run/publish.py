@@ -1,13 +1,14 @@
 """The end of a run: encoder, prototypes and receipts as a model folder."""
 
 import copy
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from pauc_hub.images.preprocessing import Preprocessing
@@ -58,7 +59,7 @@ def publish(finished: Finished, path: Path) -> Path:
         architecture=config.architecture,
         backbone=encoder.backbone.state_dict(),
         num_features=encoder.width,
-        preprocessing=finished.preprocessing.to_config(),
+        preprocessing=finished.preprocessing.to_config() | _pool_size(encoder.backbone, config.size),
         pauc={
             "objective": config.objective,
             "dim": config.dim,
@@ -73,6 +74,15 @@ def publish(finished: Finished, path: Path) -> Path:
         overwrite=True,
     )
     return path  # as it was given; write_folder makes it absolute
+
+
+def _pool_size(backbone: nn.Module, side: int) -> dict[str, Any]:
+    """Height and width of the last feature map, where timm has that for the network: test-time pooling needs it."""
+    if not getattr(backbone, "pretrained_cfg", {}).get("pool_size"):
+        return {}
+    stages = cast(list[dict[str, Any]], backbone.feature_info)
+    reduced = math.ceil(side / stages[-1]["reduction"])
+    return {"pool_size": [reduced, reduced]}
 
 
 @torch.no_grad()

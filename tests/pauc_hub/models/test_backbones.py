@@ -1,5 +1,6 @@
 """What users of timm expect of a model, and what they are told where its weights are missing or damaged."""
 
+import json
 import shutil
 import subprocess
 import sys
@@ -11,6 +12,7 @@ import pytest
 import safetensors.torch
 import timm
 import torch
+from timm.models import save_for_hf
 from torch import Tensor, nn
 
 from pauc_hub.errors import MissingWeights, ModelFolderError
@@ -58,7 +60,7 @@ def test_pretrained_loads_the_bundled_weights_in_full_precision(name: str, weigh
     assert model.state_dict().keys() == weights.keys()
     assert_holds(model, weights)
     assert model.conv1.weight.dtype == torch.float32
-    assert model.pretrained_cfg["architecture"] == "pauc_resnet18"
+    assert model.pretrained_cfg["architecture"] == "resnet18"  # what save_for_hf() writes, and plain timm loads
     assert model.pretrained_cfg["tag"] == "tiny_imagenet"
 
 
@@ -259,3 +261,23 @@ def test_the_bundled_folder_is_whole() -> None:
     for prototypes, clusters in zip(folder.read_prototypes(), folder.pauc["clusters"], strict=True):
         assert 1 < len(prototypes.centroids) <= clusters  # the empty ones are left out
         assert prototypes.centroids.shape[1] == folder.pauc["dim"]
+
+
+def test_save_for_hf_writes_a_folder_that_plain_timm_loads(tmp_path: Path, images: Tensor) -> None:
+    model = create(pretrained=True)
+    save_for_hf(model, tmp_path / "saved")
+    config = json.loads((tmp_path / "saved" / "config.json").read_text())
+    assert config["architecture"] == "resnet18"
+    assert config["pretrained_cfg"]["pool_size"] == [2, 2]
+    again = timm.create_model(f"local-dir:{tmp_path / 'saved'}", pretrained=True, num_classes=0).eval()
+    torch.testing.assert_close(again(images), model(images))
+
+
+@pytest.mark.parametrize("name", registration.ARCHITECTURES)
+def test_every_cfg_has_licence_papers_and_the_size_of_the_last_map(name: str) -> None:
+    model = create(name)
+    cfg = model.pretrained_cfg
+    assert cfg["license"]
+    assert cfg["paper_ids"] == ("arXiv:2210.10194", "arXiv:2005.04966")
+    with torch.no_grad():
+        assert model.forward_features(torch.zeros(1, *cfg["input_size"])).shape[-2:] == cfg["pool_size"]

@@ -119,6 +119,7 @@ def test_config_is_laid_out_as_timm_reads_it(folder: Path) -> None:
         "num_classes": 0,
         "num_features": 4,
         "global_pool": "avg",
+        "dtype": "float32",
         "pretrained_cfg": {**PREPROCESSING, "num_classes": 0, "first_conv": "conv1", "classifier": "fc"},
         "pauc": {"format_version": 1, "objective": "pauc", "dim": 5, "clusters": [2, 3], "resolution": 32},
     }
