@@ -136,10 +136,10 @@ def _build(name: str, pretrained: bool, arguments: dict[str, Any]) -> ResNet:
         cfg = resolve_pretrained_cfg(name, arguments.get("pretrained_cfg"), arguments.get("pretrained_cfg_overlay"))
         _check_weights(name, cfg)
     if (stem := _stem(name)) == STOCK:
-        model = build_model_with_cfg(ResNet, name, pretrained, **arguments)
+        model: Any = build_model_with_cfg(ResNet, name, pretrained, **arguments)
         # timm's save_for_hf() writes this name, and plain timm then loads the folder.
         model.pretrained_cfg["architecture"] = name.removeprefix("pauc_")
-        return model
+        return cast(ResNet, model)
     return build_model_with_cfg(SmallImageResNet, name, pretrained, pools=stem.pools, **arguments)
 
 

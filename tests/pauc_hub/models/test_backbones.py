@@ -265,7 +265,7 @@ def test_the_bundled_folder_is_whole() -> None:
 
 def test_save_for_hf_writes_a_folder_that_plain_timm_loads(tmp_path: Path, images: Tensor) -> None:
     model = create(pretrained=True)
-    save_for_hf(model, tmp_path / "saved")
+    save_for_hf(model, str(tmp_path / "saved"))
     config = json.loads((tmp_path / "saved" / "config.json").read_text())
     assert config["architecture"] == "resnet18"
     assert config["pretrained_cfg"]["pool_size"] == [2, 2]
