@@ -108,7 +108,7 @@ def nvjpeg_rate(folder: Path, device: torch.device) -> float:
 
 def repetition(model: pauc_hub.Model, photos: Path, room: Path) -> dict[str, float]:
     """Everything once; seconds, MiB, and images per second."""
-    options = ("--precision", model.precision, "--backend", model.backend, "--batch-size", str(BATCH))
+    options = ("--precision", model.precision, "--batch-size", str(BATCH))
     embed = partial(pauc_embed, model=model.folder.path, device=str(model.device))
     importing = watch(sys.executable, "-c", "import torch, timm")
     one = watch(*embed(photos / "000000.jpg", *options, output=room / "one.parquet"))
@@ -145,7 +145,7 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
         room = Path(name)
         folder = random_model(room / "model", arguments.architecture, arguments.size)
         photos = gather(arguments.folder, arguments.count, room / "photos")
-        model = pauc_hub.load(folder, device=arguments.device, precision=arguments.precision, backend=arguments.backend)
+        model = pauc_hub.load(folder, device=arguments.device, precision=arguments.precision)
         runs = [repetition(model, photos, room) for _ in range(arguments.repetitions)]
     return {
         "question": "How fast are photographs embedded, and how far is that from the network alone?",
@@ -156,7 +156,6 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
             "architecture": arguments.architecture,
             "size": arguments.size,
             "precision": model.precision,
-            "backend": model.backend,
             "device": str(model.device),
             "batch_size": BATCH,
             "network_threads": torch.get_num_threads(),
@@ -170,7 +169,7 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
 
 def command(arguments: argparse.Namespace) -> str:
     """How to do this again; where the photographs lie is nobody's business."""
-    options = ("count", "architecture", "size", "precision", "backend", "device", "repetitions")
+    options = ("count", "architecture", "size", "precision", "device", "repetitions")
     words = ["photos/"] * bool(arguments.folder) + [f"--{name} {getattr(arguments, name)}" for name in options]
     return f"python benchmarks/embed_photos.py {' '.join(words)}"
 
@@ -184,14 +183,13 @@ def main() -> None:
     parser.add_argument("--architecture", default="resnet50")
     parser.add_argument("--size", type=int, default=224, help="side of the square, in pixels")
     parser.add_argument("--precision", default="auto")
-    parser.add_argument("--backend", default="auto")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--repetitions", type=int, default=3)
     parser.add_argument("-o", "--output", type=Path, help="where to, unless to benchmarks/results")
     arguments = parser.parse_args()
     keep_freed_memory()
     result = measure(arguments)
-    question = f"embed-photos-{arguments.architecture}-{result['settings']['backend']}"
+    question = f"embed-photos-{arguments.architecture}"
     output = arguments.output or result_path(question, torch.device(arguments.device))
     write_result(output, result, ("medians",))
 

@@ -28,7 +28,7 @@ from pauc_hub.training.run import receipts
 RESULTS = Path(__file__).resolve().parent / "results"
 PROC = Path("/proc")
 CPU = torch.device("cpu")
-MORE_PACKAGES = ("simplejpeg", "pyarrow", "openvino")
+MORE_PACKAGES = ("simplejpeg", "pyarrow")
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 SECONDS_BETWEEN_SAMPLES = 0.1
 SAMPLING_SHARE = 0.04  # at most, of one core: memory of gigabytes takes 20 ms to sample

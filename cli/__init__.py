@@ -3,7 +3,6 @@
 import signal
 import sys
 import traceback
-import warnings
 from collections.abc import Sequence
 from io import TextIOWrapper
 from typing import Annotated
@@ -12,7 +11,7 @@ import typer
 from typer.main import get_command
 
 from pauc_hub.cli import doctor, embed, models, search, train
-from pauc_hub.cli.failures import INTERRUPTED, explain, say, with_flags
+from pauc_hub.cli.failures import INTERRUPTED, explain, notes_printed, say, with_flags
 
 __all__ = ["app", "main"]
 
@@ -67,8 +66,11 @@ def run(arguments: Sequence[str]) -> int:
 def _outcome(arguments: Sequence[str]) -> tuple[int, str]:
     """Of one command: the exit code, and what went wrong, if anything did."""
     debug = "--debug" in arguments
-    if not debug:
-        warnings.simplefilter("ignore")  # they address programmers
+    with notes_printed(quiet="--quiet" in arguments, others=debug):
+        return _run(arguments, debug)
+
+
+def _run(arguments: Sequence[str], debug: bool) -> tuple[int, str]:
     try:
         words = [word for word in arguments if word != "--debug"]
         status: int = app(words, prog_name="pauc", standalone_mode=False) or 0

@@ -4,13 +4,15 @@ import functools
 import os
 import re
 import sys
-from collections.abc import Callable, Mapping
-from typing import ParamSpec
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, ParamSpec
 
 import typer
 
 from pauc_hub.cli.flags import as_typed
-from pauc_hub.errors import Interrupted, NoImages, OutputExists, PaucError, UsageError
+from pauc_hub.errors import Interrupted, NoImages, Note, OutputExists, PaucError, UsageError
 
 Options = ParamSpec("Options")
 
@@ -41,6 +43,31 @@ def say(message: str) -> None:
     """To stderr, unless nothing went wrong."""
     if message:
         print(f"error: {message}", file=sys.stderr)
+
+
+@contextmanager
+def notes_printed(*, quiet: bool, others: bool) -> Iterator[None]:
+    """Print the library's notes to stderr, a line each, once a machine.
+
+    Args:
+        quiet: no notes.
+        others: leave all other warnings as they are; they address programmers, and are dropped otherwise.
+    """
+    with warnings.catch_warnings():
+        if not others:
+            warnings.simplefilter("ignore")
+        tell = os.environ.get("LOCAL_RANK", "0") == "0" and not quiet
+        warnings.simplefilter("always" if tell else "ignore", Note)
+        show = warnings.showwarning
+
+        def show_note(message: Warning | str, category: type[Warning], *place: Any, **options: Any) -> None:
+            if issubclass(category, Note):
+                print(f"note: {message}", file=sys.stderr)
+            else:
+                show(message, category, *place, **options)
+
+        warnings.showwarning = show_note
+        yield
 
 
 def said_once_a_machine(command: Callable[Options, None]) -> Callable[Options, None]:

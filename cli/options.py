@@ -7,7 +7,14 @@ import typer
 
 from pauc_hub.errors import UsageError
 
-Model = Annotated[str, typer.Option("-m", "--model", help="A name that `pauc models` lists, or a model folder.")]
+Model = Annotated[
+    str,
+    typer.Option(
+        "-m",
+        "--model",
+        help="Bundled model, model folder or run, timm name (`resnet50.a1_in1k`), or hf-hub:owner/name[@revision].",
+    ),
+]
 BatchSize = Annotated[
     int | None, typer.Option(min=1, help="Images that go through the network together; 32 on a CPU, else 256.")
 ]
@@ -17,8 +24,9 @@ Workers = Annotated[int | None, typer.Option(min=1, help="Threads that decode im
 Precision = Annotated[
     Literal["auto", "fp32", "bf16"], typer.Option(help="Of the matrix products; auto is bf16 where that is native.")
 ]
-Backend = Annotated[
-    Literal["auto", "torch", "openvino"], typer.Option(help="What runs the network; auto is OpenVINO where it helps.")
+ImageSize = Annotated[
+    int | None,
+    typer.Option(min=1, show_default="the model's", help="Side of the square that the network sees, pixels."),
 ]
 Decoding = Annotated[
     Literal["exact", "scaled"],

@@ -21,6 +21,10 @@ class ModelFolderError(PaucError):
     """A model folder is incomplete, damaged, or of another format."""
 
 
+class HubError(PaucError):
+    """The Hugging Face Hub cannot be reached, or refuses; or a download broke off."""
+
+
 class TableError(PaucError):
     """An embedding table is damaged, or of another format."""
 
@@ -64,3 +68,7 @@ class TrainingFailed(PaucError):
 
 class Interrupted(PaucError):
     """Stopped on request, with all that was done saved; exit code 130."""
+
+
+class Note(UserWarning):
+    """Worth knowing, though nothing is wrong; the command line prints it in a line of its own."""

@@ -3,7 +3,7 @@
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TextIO, cast
+from typing import Any, TextIO, cast
 
 from tqdm import tqdm
 
@@ -35,23 +35,35 @@ def progress_bar(
         what: what is being done, e.g. "embedding".
         done: how many were done in an earlier sitting; they do not count for the rate.
     """
-    terminal = sys.stderr.isatty()
-    stream = sys.stderr if terminal else cast(TextIO, _Lines(sys.stderr))
-    with tqdm(
-        total=total,
-        initial=done,
-        desc=what,
-        unit=f" {unit}",
-        file=stream,
-        disable=quiet,
-        leave=False,
-        dynamic_ncols=terminal,
-        mininterval=0.2 if terminal else SECONDS_BETWEEN_LINES,
-        miniters=1,
-        delay=0 if terminal else SECONDS_BETWEEN_LINES,
-        bar_format=None if terminal else "{desc}: {n_fmt}/{total_fmt}, {rate_fmt}, {remaining} left{postfix}",
-    ) as bar:
+    with tqdm(total=total, initial=done, desc=what, unit=f" {unit}", disable=quiet, **_appearance()) as bar:
         yield Bar(bar)
+
+
+class DownloadBar(tqdm):  # type: ignore[misc]
+    """What huggingface_hub shows a download with: the same bar, counting bytes."""
+
+    def __init__(self, **given: Any) -> None:
+        super().__init__(**(given | _appearance() | {"desc": f"fetching {given.get('desc', '')}"}))
+
+
+class SilentDownloadBar(tqdm):  # type: ignore[misc]
+    """One that is not seen."""
+
+    def __init__(self, **given: Any) -> None:
+        super().__init__(**(given | {"disable": True}))
+
+
+def _appearance() -> dict[str, Any]:
+    terminal = sys.stderr.isatty()
+    return {
+        "file": sys.stderr if terminal else cast(TextIO, _Lines(sys.stderr)),
+        "leave": False,
+        "dynamic_ncols": terminal,
+        "mininterval": 0.2 if terminal else SECONDS_BETWEEN_LINES,
+        "miniters": 1,
+        "delay": 0 if terminal else SECONDS_BETWEEN_LINES,
+        "bar_format": None if terminal else "{desc}: {n_fmt}/{total_fmt}, {rate_fmt}, {remaining} left{postfix}",
+    }
 
 
 class _Lines:

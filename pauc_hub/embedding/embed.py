@@ -27,7 +27,7 @@ def embed(
     device: str = "auto",
     workers: int | None = None,
     precision: str = "auto",
-    backend: str = "auto",
+    image_size: int | None = None,
     decoding: str = "exact",
     space: str = "backbone",
     dtype: "Dtype" = "float32",
@@ -48,13 +48,13 @@ def embed(
 
     Args:
         images: a folder, image, tar or Parquet file, list, pattern or URL (docs/sources.md).
-        model: a name that `pauc models` lists, or a model folder.
+        model: what load() takes: a bundled model, a folder, a name of timm's or of the Hugging Face Hub.
         output: the table: .parquet, .npy or .safetensors; beside the images, IMAGES.parquet, unless given.
         batch_size: 32 on a CPU and 256 on a GPU unless given.
         device: `auto` is the first GPU, else the CPU; or a name of torch's.
         workers: threads that decode; one for each core unless given.
         precision: `auto` is bf16 where the hardware supports it; or fp32, bf16.
-        backend: what runs the network.
+        image_size: side of the square that the network sees, in pixels; the model's own unless given.
         decoding: `exact`, or `scaled` for large JPEGs at a fraction of their sides, quicker and less exact.
         space: `backbone`, or `projection` for unit vectors of the space the prototypes live in.
         dtype: of the stored numbers, float32 or float16.
@@ -69,12 +69,13 @@ def embed(
 
     Raises:
         UnknownModel, MissingWeights, ModelFolderError: there is no such model, or it is damaged.
+        HubError: its weights cannot be fetched.
         UsageError, NoImages, OutputExists, UnfinishedRun: before anything is embedded.
         Interrupted: by Ctrl-C; what is done is saved.
     """
     ranks = Ranks.from_environment()
     place = str(images)
-    folder = locate(model)
+    located = locate(model)
     source = share(open_source(place), ranks)
     table = part_of(table_of(place, Path(output) if output else None), ranks)
     check_place(table, overwrite=overwrite or update)
@@ -85,7 +86,13 @@ def embed(
     from pauc_hub.embedding.plan import Form
     from pauc_hub.inference.model import load
 
-    loaded = load(folder, device=ranks.device(device), precision=precision, backend=backend)
+    loaded = load(
+        located,
+        device=ranks.device(device),
+        precision=precision,
+        image_size=image_size,
+        quiet=quiet or ranks.rank > 0,
+    )
     with side_by_side(loaded.device) as lanes:
         summary = embed_files(
             loaded,

@@ -42,6 +42,7 @@ class Embedder:
         space: str = "backbone",
         device: str = "auto",
         precision: str = "auto",
+        image_size: int | None = None,
         batch_size: int = 64,
         workers: int | None = None,
     ) -> None:
@@ -52,7 +53,7 @@ class Embedder:
             column: holds paths, encoded bytes, structs of `bytes` and `path` as in Hugging Face's datasets, PIL
                 images, or arrays (H, W) or (H, W, 3).
             on_error: `null` leaves the embedding of an unreadable image empty and says why in `error`; `raise` stops.
-            space, device, precision: as for `load` and `Model.embed`.
+            space, device, precision, image_size: as for `load` and `Model.embed`.
             batch_size: images that go through the network together.
             workers: threads that decode; one for each core unless given.
         """
@@ -64,6 +65,7 @@ class Embedder:
         self.space = space
         self.device = device
         self.precision = precision
+        self.image_size = image_size
         self.batch_size = batch_size
         self.workers = workers
         self._loaded: Model | None = None
@@ -105,7 +107,7 @@ class Embedder:
         if self._loaded is None:
             from pauc_hub.inference.model import load
 
-            self._loaded = load(self.model, device=self.device, precision=self.precision)
+            self._loaded = load(self.model, device=self.device, precision=self.precision, image_size=self.image_size)
         return self._loaded
 
     def _embed(self, images: Sequence[Any]) -> tuple[npt.NDArray[np.float32], list[str | None]]:

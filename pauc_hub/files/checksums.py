@@ -54,6 +54,15 @@ def expected_sum(path: Path, sums: Mapping[str, str]) -> str:
     return sums[path.name]
 
 
+def file_sum(path: Path) -> str:
+    """sha256 of a file of any size, in hexadecimal digits."""
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise ModelFolderError(f"'{path}' cannot be read ({error.strerror}).") from error
+
+
 def read_bytes(path: Path) -> bytes:
     try:
         return path.read_bytes()

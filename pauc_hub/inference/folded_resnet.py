@@ -101,6 +101,7 @@ class FoldedResNet(nn.Module):
         block, expansion = (DeepBlock, EXPANSION) if deep else (ShallowBlock, 1)
         self.conv1 = Convolution(3, WIDTHS[0], stem.kernel, stem.stride)
         self.pools = stem.pools
+        self.width = WIDTHS[-1] * expansion
         inputs = WIDTHS[0]
         for stage, (width, depth) in enumerate(zip(WIDTHS, depths, strict=True), start=1):
             blocks = [block(inputs, width, stride=1 if stage == 1 else 2)]

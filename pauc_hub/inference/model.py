@@ -1,8 +1,7 @@
 """A model in memory: backbone, head, prototypes, preprocessing, and what it makes of images. N images, D width."""
 
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, cast
@@ -15,23 +14,29 @@ from torch import Tensor, nn
 
 from pauc_hub.clustering.prototypes import Prototypes
 from pauc_hub.device import autocast, choose_device, choose_precision, send
-from pauc_hub.errors import ModelFolderError, UsageError
+from pauc_hub.errors import UsageError
 from pauc_hub.images.preprocessing import Preprocessing
-from pauc_hub.inference.backend import choose_backend
 from pauc_hub.inference.cuda_graph import CapturedNetwork
-from pauc_hub.inference.folded_resnet import build_network
-from pauc_hub.inference.openvino_network import OpenVinoNetwork
+from pauc_hub.inference.folded_resnet import FoldedResNet, build_network
 from pauc_hub.inference.streaming import ImageSource, embed_images
 from pauc_hub.models.architectures import NETWORKS
-from pauc_hub.models.catalog import locate
-from pauc_hub.models.folder import ModelFolder, open_folder
+from pauc_hub.models.catalog import Located
+from pauc_hub.models.folder import ModelFolder
+from pauc_hub.models.opening import open_model
 from pauc_hub.models.projector import Projector
-from pauc_hub.models.registration import import_timm
+from pauc_hub.models.timm_network import PooledFeatures, build_timm_network, refusing_misfits
 
 SPACES = ("backbone", "projection")
 
 
-def load(model: str | Path, *, device: str = "auto", precision: str = "auto", backend: str = "auto") -> "Model":
+def load(
+    model: str | Path | Located | ModelFolder,
+    *,
+    device: str = "auto",
+    precision: str = "auto",
+    image_size: int | None = None,
+    quiet: bool = False,
+) -> "Model":
     """Load a model, ready to embed images.
 
         >>> model = load("pauc_resnet18")
@@ -39,29 +44,37 @@ def load(model: str | Path, *, device: str = "auto", precision: str = "auto", ba
         (1, 512)
 
     Args:
-        model: a name that `pauc models` lists, with or without its tag, or a model folder.
+        model: a bundled model that `pauc models` lists, a model folder or run, a name of timm's such as
+            `resnet50.a1_in1k`, or `hf-hub:owner/name[@revision]`; weights that are not here are fetched.
         device: `auto` is the first GPU, else the CPU; or a name of torch's.
         precision: `auto` is bf16 where the hardware multiplies it natively; or fp32, bf16.
-        backend: `auto` is OpenVINO for a stock ResNet on a CPU where it is installed; or torch, openvino.
+        image_size: side of the square that the network sees, in pixels; the one it was trained with unless given.
+        quiet: no progress bar while weights are fetched.
 
     Raises:
         UnknownModel, MissingWeights, ModelFolderError: there is no such model, or it is damaged.
-        UsageError: no such device, precision or backend.
+        HubError: its weights cannot be fetched.
+        UsageError: no such device or precision, or the network does not take that size.
     """
-    folder = open_folder(locate(model))
     place = choose_device(device)
     dtype = choose_precision(precision, place)
-    chosen = choose_backend(backend, place, folder.architecture)
-    preprocessing = Preprocessing.from_config(folder.preprocessing_config)
+    if image_size is not None and image_size < 1:
+        raise UsageError(f"image_size={image_size} is not a positive number of pixels.")
+    folder = open_model(model, quiet=quiet)
+    network, config = _network(folder, dtype, image_size)
+    preprocessing = Preprocessing.from_config(config)
+    if image_size:
+        preprocessing = replace(preprocessing, size=image_size)
+    network = network.to(place)
     return Model(
-        name=str(folder.facts.get("name") or folder.path.resolve().name),
-        network=_network(folder, preprocessing.size, dtype, chosen, place),
+        name=folder.name,
+        network=CapturedNetwork(network) if _is_folded(folder) and place.type == "cuda" else network,
         projector=_projector(folder, place),
         preprocessing=preprocessing,
         folder=folder,
         device=place,
         dtype=dtype,
-        backend=chosen,
+        width=network.width,
     )
 
 
@@ -71,7 +84,10 @@ class Model:
 
     name: str
     network: nn.Module
-    """What encode() runs, (N, 3, S, S) to (N, width): of a stock ResNet the folded one, else timm's own."""
+    """What encode() runs, (N, 3, S, S) to (N, width): of a stock ResNet the folded one, else timm's own.
+
+    The features are those that timm pools: `forward_head(forward_features(pixels), pre_logits=True)`.
+    """
     projector: Projector | None
     """The head it was trained with, where the folder holds it."""
     preprocessing: Preprocessing
@@ -79,13 +95,8 @@ class Model:
     device: torch.device
     dtype: torch.dtype
     """What its matrix products are computed in; results are float32 always."""
-    backend: str = "torch"
-    """What runs the network: `torch`, or `openvino`."""
-
-    @property
-    def width(self) -> int:
-        """Of the backbone space."""
-        return self.folder.num_features
+    width: int
+    """Of the backbone space, as the network has it."""
 
     @property
     def weights_sha256(self) -> str:
@@ -101,7 +112,11 @@ class Model:
 
         Read from the folder when first asked for, and yours to change: encode() and embed() have their own network.
         """
-        return _timm_network(self.folder).to(self.device)
+        size = self.preprocessing.size
+        backbone: Any = build_timm_network(self.folder, size if size != self.folder.image_size else None)
+        if getattr(backbone, "num_classes", 0):
+            backbone.reset_classifier(0)
+        return cast(nn.Module, backbone.to(self.device))
 
     @cached_property
     def prototypes(self) -> tuple[Prototypes, ...]:
@@ -168,48 +183,32 @@ def _is_one(images: Any) -> bool:
     return isinstance(images, str | Path | bytes | Image.Image) or (isinstance(images, np.ndarray) and images.ndim <= 3)
 
 
-def _network(folder: ModelFolder, size: int, dtype: torch.dtype, backend: str, device: torch.device) -> nn.Module:
-    if folder.architecture not in NETWORKS:
-        return _timm_network(folder).to(device)
-    of_openvino = backend == "openvino"  # which rounds the weights itself
-    with _refusing_misfits(folder):
-        network = build_network(folder.architecture, folder.read_backbone(), torch.float32 if of_openvino else dtype)
-    if of_openvino:
-        return OpenVinoNetwork(network, size, dtype)
-    network = network.to(device)
-    return CapturedNetwork(network) if device.type == "cuda" else network
+def _is_folded(folder: ModelFolder) -> bool:
+    """Whether it is a ResNet as everybody knows it, of three colours and mean pooling."""
+    told = {"global_pool": folder.config.get("global_pool"), **folder.model_args}
+    usual = {"global_pool": (None, "avg"), "in_chans": (None, 3)}
+    plain = all(told.get(key) in allowed for key, allowed in usual.items())
+    return folder.architecture in NETWORKS and plain and told.keys() <= {*usual, "num_classes"}
 
 
-def _timm_network(folder: ModelFolder) -> nn.Module:
-    timm = import_timm()
-    if not timm.is_model(folder.architecture):  # create_model() would also fetch from the network what names a place
-        raise ModelFolderError(f"'{folder.path}' is of an architecture unknown to timm: '{folder.architecture}'.")
-    backbone = cast(nn.Module, timm.create_model(folder.architecture, pretrained=False, num_classes=0))
-    _fill(backbone, folder.read_backbone(), folder)
-    return backbone.to(memory_format=torch.channels_last)
+def _network(
+    folder: ModelFolder, dtype: torch.dtype, image_size: int | None
+) -> tuple[FoldedResNet | PooledFeatures, dict[str, Any]]:
+    """What computes the features, and timm's configuration of its images."""
+    if _is_folded(folder):
+        tensors = {name: tensor for name, tensor in folder.read_backbone().items() if not name.startswith("fc.")}
+        with refusing_misfits(folder):
+            return build_network(folder.architecture, tensors, dtype), folder.preprocessing_config
+    backbone = build_timm_network(folder, image_size)
+    return PooledFeatures(backbone), dict(cast(Any, backbone).pretrained_cfg)
 
 
 def _projector(folder: ModelFolder, device: torch.device) -> Projector | None:
     tensors = folder.read_projector()
     if tensors is None:
         return None
-    projector = Projector(folder.num_features, len(tensors.get("output.bias", ())))
-    _fill(projector, tensors, folder)
-    return projector.to(device)
-
-
-def _fill(module: nn.Module, tensors: dict[str, Tensor], folder: ModelFolder) -> None:
-    with _refusing_misfits(folder):
-        module.load_state_dict(tensors)
-    module.eval().requires_grad_(False)
-
-
-@contextmanager
-def _refusing_misfits(folder: ModelFolder) -> Iterator[None]:
-    try:
-        yield
-    except RuntimeError as error:
-        reason = " ".join(str(error).split())[:200]
-        raise ModelFolderError(
-            f"the weights in '{folder.path}' do not fit its {folder.architecture} ({reason})."
-        ) from error
+    width, dim = (len(tensors.get(f"{layer}.bias", ())) for layer in ("hidden", "output"))
+    projector = Projector(width, dim)
+    with refusing_misfits(folder):
+        projector.load_state_dict(tensors)
+    return projector.eval().requires_grad_(False).to(device)

@@ -1,13 +1,23 @@
-"""What models there are, and where the one of a given name lies; quick, since it imports neither torch nor timm."""
+"""What models there are, and what MODEL names: the one place that reads it. Imports timm only for timm's names."""
 
 import json
+import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from difflib import get_close_matches
+from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from pauc_hub.errors import MissingWeights, UnknownModel
 from pauc_hub.models.registration import ARCHITECTURES, bundled_folder, bundled_folders, model_names
+
+HUB, LOCAL, TIMM = "hf-hub:", "local-dir:", "timm/"
+TIMM_NAME = re.compile(r"[a-z0-9_]+(\.[a-z0-9_]+)?")
+REPOSITORY = re.compile(r"(?P<id>[\w.-]+/[\w.-]+)(@(?P<revision>[^@\s]+))?")
+
+# As pauc_hub.training.run.run_folder has them, which may not be imported from here.
+RUN_METRICS, RUN_CONFIG, RUN_MODEL = "metrics.jsonl", "config.json", "model"
 
 
 @dataclass(frozen=True)
@@ -16,6 +26,30 @@ class Entry:
     """What -m, load() and timm.create_model() take."""
     has_weights: bool
     description: str
+
+
+class TimmName(NamedTuple):
+    """Pretrained weights in timm's registry: `architecture.tag`."""
+
+    name: str
+
+
+class Repository(NamedTuple):
+    """A model repository on the Hugging Face Hub."""
+
+    id: str
+    """`owner/name`."""
+    revision: str | None = None
+    """Branch, tag or commit; the main branch unless given."""
+
+
+@dataclass(frozen=True)
+class Located:
+    """What MODEL names. Nothing was fetched or read yet."""
+
+    place: Path | TimmName | Repository
+    note: str = ""
+    """Where the name could have meant something else: what."""
 
 
 def available_models() -> list[Entry]:
@@ -28,36 +62,100 @@ def available_models() -> list[Entry]:
     )
 
 
-def locate(model: str | Path) -> Path:
-    """The folder of a model: MODEL is the name of a bundled one, with or without its tag, or a model folder.
+def locate(model: str | Path) -> Located:
+    """What MODEL names; a Path is always a folder.
 
-    A name goes before a folder of that name; write `./name` for the folder.
+    A word is, in this order:
+
+    1. `hf-hub:owner/name[@revision]`, a repository on the Hugging Face Hub;
+    2. `local-dir:folder`, a folder;
+    3. the name of a bundled model, with or without its tag;
+    4. a name of timm's, with or without its tag and `timm/`;
+    5. a model folder, or the folder of a run, whose model is meant.
+
+    So a name goes before a folder of that name, and the note says so: `./name` is the folder.
 
     Raises:
-        UnknownModel: no such name, and no such folder.
-        MissingWeights: an architecture whose weights are not bundled.
+        UnknownModel: no such name, no such folder, or a run that has no model yet.
+        MissingWeights: an architecture without weights.
     """
-    name = str(model)
-    if name.startswith("hf-hub:"):
-        raise UnknownModel(
-            f"models on the Hugging Face Hub cannot be named yet. Download '{name}', and give the folder."
-        )
-    if isinstance(model, str) and (folder := bundled_folder(name)):
-        return folder
-    if isinstance(model, str) and name in ARCHITECTURES:
+    if isinstance(model, Path):
+        return Located(_model_of(model))
+    if model.startswith(HUB):
+        return Located(_repository(model.removeprefix(HUB)))
+    if model.startswith(LOCAL):
+        return Located(_model_of(Path(model.removeprefix(LOCAL))))
+    if folder := bundled_folder(model):
+        return Located(folder, _note(model, "bundled model"))
+    if model in ARCHITECTURES:
         have = ", ".join(entry.name for entry in available_models() if entry.has_weights)
-        raise MissingWeights(f"no weights are bundled for {name} yet. Bundled are: {have}.")
-    path = Path(model).expanduser()
-    if path.is_dir():
-        return path
-    if path.exists():
-        raise UnknownModel(f"'{path}' is a file, not a model folder.")
-    raise UnknownModel(f"unknown model '{name}'.{_nearest(name)} `pauc models` lists all.")
+        raise MissingWeights(f"no weights are bundled for {model} yet. Bundled are: {have}.")
+    if TIMM_NAME.fullmatch(model.removeprefix(TIMM)) and (_may_be_of_timm(model) or not Path(model).is_dir()):
+        from pauc_hub.models.timm_registry import find_pretrained  # imports timm, which takes seconds
+
+        if name := find_pretrained(model.removeprefix(TIMM)):
+            return Located(TimmName(name), _note(model, "timm model"))
+    if Path(model).expanduser().exists():
+        return Located(_model_of(Path(model)))
+    raise UnknownModel(_unknown(model))
 
 
-def _nearest(name: str) -> str:
-    close = get_close_matches(name, model_names(), n=1)
+def nearest(name: str, names: Iterable[str]) -> str:
+    """A question to put after a refusal; empty where nothing is near."""
+    close = get_close_matches(name, names, n=1)
     return f" Did you mean '{close[0]}'?" if close else ""
+
+
+def _model_of(path: Path) -> Path:
+    """The folder, or the model in it if it is that of a run."""
+    path = path.expanduser()
+    if path.is_file():
+        raise UnknownModel(f"'{path}' is a file, not a model folder.")
+    if not path.is_dir():
+        raise UnknownModel(f"there is no folder '{path}'.")
+    if not all((path / name).is_file() for name in (RUN_METRICS, RUN_CONFIG)):
+        return path
+    if not (path / RUN_MODEL).is_dir():
+        raise UnknownModel(
+            f"the run in '{path}' has no model yet. Finish it with --resume, "
+            f"or export its last checkpoint with `pauc train --export {path}`."
+        )
+    return path / RUN_MODEL
+
+
+def _may_be_of_timm(name: str) -> bool:
+    """Whether timm's files, which are read in a few milliseconds, speak of it: to import timm takes seconds."""
+    spec = find_spec("timm")
+    if spec is None or spec.origin is None:
+        return True
+    architecture = name.removeprefix(TIMM).partition(".")[0]
+    # The latter are deprecated names.
+    traces = (f"def {architecture}(", f"'{architecture}':")
+    texts = (file.read_text(encoding="utf-8") for file in (Path(spec.origin).parent / "models").glob("*.py"))
+    return any(trace in text for text in texts for trace in traces)
+
+
+def _repository(name: str) -> Repository:
+    match = REPOSITORY.fullmatch(name)
+    if not match:
+        raise UnknownModel(f"'{HUB}{name}' names no repository. Write {HUB}owner/name or {HUB}owner/name@revision.")
+    return Repository(match["id"], match["revision"])
+
+
+def _note(name: str, what: str) -> str:
+    return f"'{name}' is the {what}; the folder of that name is './{name}'." if Path(name).is_dir() else ""
+
+
+def _unknown(name: str) -> str:
+    if "/" in name and not name.startswith(TIMM):
+        on_hub = f" A repository on the Hugging Face Hub is written {HUB}{name}." if REPOSITORY.fullmatch(name) else ""
+        return f"unknown model '{name}': there is no such folder.{on_hub}"
+    from pauc_hub.models.timm_registry import names  # imports timm, which takes seconds
+
+    return f"unknown model '{name}'.{nearest(name.removeprefix(TIMM), [*model_names(), *names()])} {ALL}"
+
+
+ALL = "`pauc models` lists all."
 
 
 def _describe(folder: Path) -> str:

@@ -1,6 +1,11 @@
-"""The model folder: weights, prototypes and receipts in files that timm and coreutils read too (architecture.md)."""
+"""The model folder: weights, prototypes and receipts in files that timm and coreutils read too (architecture.md).
 
+Folders that timm saved, without receipts and sums, are read as well.
+"""
+
+import io
 import json
+import pickle
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,10 +19,12 @@ from torch import Tensor
 from pauc_hub.clustering.prototypes import Prototypes
 from pauc_hub.errors import ModelFolderError, OutputExists
 from pauc_hub.files.atomic import write_directory
-from pauc_hub.files.checksums import SUMS, expected_sum, format_sums, read_checked, read_sums
+from pauc_hub.files.checksums import SUMS, expected_sum, file_sum, format_sums, read_bytes, read_checked, read_sums
 
 FORMAT_VERSION = 1
 CONFIG, WEIGHTS, FACTS, CARD = "config.json", "model.safetensors", "facts.json", "README.md"
+# Where the weights are, in timm's order of preference; the pickled ones are read as weights alone.
+WEIGHT_FILES = (WEIGHTS, "pytorch_model.bin")
 PROJECTOR, PROTOTYPES = "projector.safetensors", "prototypes.safetensors"
 LARGEST_HALF = torch.finfo(torch.float16).max
 PREPROCESSING_KEYS = frozenset({"input_size", "crop_pct", "crop_mode", "interpolation", "mean", "pool_size", "std"})
@@ -29,7 +36,19 @@ class ModelFolder:
 
     path: Path
     config: dict[str, Any]
-    sums: dict[str, str]  # file name to sha256
+    sums: dict[str, str]
+    """File name to sha256. A folder that timm saved has none: that of the weights was worked out."""
+    weights: str = WEIGHTS
+    """Name of the file with the backbone's tensors."""
+    given_name: str = ""
+    """What MODEL was, where that is more than a path."""
+    registered: bool = False
+    """Whether `config` is an entry of timm's registry, named `given_name`, and the folder only holds the weights."""
+
+    @property
+    def name(self) -> str:
+        """Under which tables note it."""
+        return self.given_name or str(self.facts.get("name") or self.path.resolve().name)
 
     @property
     def architecture(self) -> str:
@@ -47,14 +66,24 @@ class ModelFolder:
         return dict(self.config["pretrained_cfg"])
 
     @property
+    def image_size(self) -> int:
+        """Side of the square that the network was trained with, in pixels; timm's own default where it is not told."""
+        return int((self.preprocessing_config.get("input_size") or (3, 224, 224))[-1])
+
+    @property
+    def model_args(self) -> dict[str, Any]:
+        """How the network was built, where timm had to be told: `img_size`, `num_classes`, …"""
+        return dict(self.config.get("model_args") or {})
+
+    @property
     def pauc(self) -> dict[str, Any]:
-        """What only this project knows: format_version, objective, dim, clusters, resolution."""
-        return dict(self.config["pauc"])
+        """What only this project knows: format_version, objective, dim, clusters, resolution; empty for others."""
+        return dict(self.config.get("pauc") or {})
 
     @property
     def weights_sha256(self) -> str:
-        """As SHA256SUMS has it; compared with the file when the backbone is read."""
-        return expected_sum(self.path / WEIGHTS, self.sums)
+        """In hexadecimal digits; compared with the file when the backbone is read."""
+        return expected_sum(self.path / self.weights, self.sums)
 
     @property
     def facts(self) -> dict[str, Any]:
@@ -62,8 +91,8 @@ class ModelFolder:
         return _parse_json(self._read(FACTS), self.path / FACTS) if self._has(FACTS) else {}
 
     def read_backbone(self) -> dict[str, Tensor]:
-        """The backbone's tensors under timm's names, in the precision they were stored in."""
-        return self._read_tensors(WEIGHTS)
+        """The backbone's tensors under timm's names, in the precision they were stored in; maybe a classifier's too."""
+        return self._read_tensors(self.weights)
 
     def read_projector(self) -> dict[str, Tensor] | None:
         """The projection head's tensors, or None where the folder has no head."""
@@ -98,26 +127,58 @@ class ModelFolder:
     def _read_tensors(self, name: str) -> dict[str, Tensor]:
         data = self._read(name)
         try:
-            return safetensors.torch.load(data)
+            if name.endswith(".safetensors"):
+                return safetensors.torch.load(data)
+            tensors: dict[str, Tensor] = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
+            return tensors
         except SafetensorError as error:
             raise ModelFolderError(f"'{self.path / name}' is no safetensors file ({error}).") from error
+        except (RuntimeError, EOFError, pickle.UnpicklingError) as error:
+            reason = str(error).partition("\n")[0][:100]
+            raise ModelFolderError(f"'{self.path / name}' is no file of weights ({reason}).") from error
 
 
 def open_folder(path: Path | str) -> ModelFolder:
-    """Check that `path` is a model folder of this format; its large files are checked when they are read.
+    """Check that `path` is a model folder, of this format or saved by timm; large files are checked when they are read.
 
     Raises:
         ModelFolderError: no such folder, a file is missing, config.json is damaged, or the format is another.
     """
     path = Path(path).expanduser()
     if not path.is_dir():
-        raise ModelFolderError(f"'{path}' is no folder. A model folder holds {CONFIG}, {WEIGHTS} and {SUMS}.")
-    if missing := [name for name in (CONFIG, WEIGHTS, SUMS) if not (path / name).is_file()]:
-        raise ModelFolderError(f"'{path}' is no model folder of pauc-hub: it has no {', no '.join(missing)}.")
-    sums = read_sums(path)
-    config = _parse_json(read_checked(path / CONFIG, sums), path / CONFIG)
-    _check_config(config, path / CONFIG)
-    return ModelFolder(path, config, sums)
+        raise ModelFolderError(f"'{path}' is no folder. A model folder holds {CONFIG} and {WEIGHTS}.")
+    weights = next((name for name in WEIGHT_FILES if (path / name).is_file()), None)
+    parts = {CONFIG: (path / CONFIG).is_file(), WEIGHTS: weights is not None}
+    if missing := [name for name, there in parts.items() if not there]:
+        raise ModelFolderError(f"'{path}' is no model folder: it has no {', no '.join(missing)}.")
+    sums = read_sums(path) if (path / SUMS).is_file() else {}
+    data = read_checked(path / CONFIG, sums) if sums else read_bytes(path / CONFIG)
+    config = _parse_json(data, path / CONFIG)
+    if "pauc" in config:
+        _check_config(config, path / CONFIG)
+        if not sums:
+            raise ModelFolderError(f"'{path}' is an incomplete model folder: it has no {SUMS}. Fetch it again.")
+        return ModelFolder(path, config, sums)
+    assert weights is not None
+    return ModelFolder(path, check_foreign(config, path / CONFIG), {weights: file_sum(path / weights)}, weights)
+
+
+def check_foreign(config: dict[str, Any], path: Path | str) -> dict[str, Any]:
+    """The configuration of a folder that timm saved; long ago it had one level only.
+
+    Args:
+        path: for messages.
+
+    Raises:
+        ModelFolderError: it is something else's configuration.
+    """
+    config = config if "pretrained_cfg" in config else {**config, "pretrained_cfg": config}
+    if not isinstance(config.get("architecture"), str) or not isinstance(config["pretrained_cfg"], dict):
+        raise ModelFolderError(
+            f"'{path}' names no architecture of timm's. "
+            "A model folder is what `pauc train` or timm's save_for_hf writes."
+        )
+    return config
 
 
 def write_folder(

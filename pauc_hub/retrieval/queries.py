@@ -5,19 +5,20 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
 from pauc_hub.errors import PaucError, TableError, UnknownModel, UsageError
-from pauc_hub.files.checksums import read_sums
 from pauc_hub.images.decoding import UnreadableImage, read_image, readable
 from pauc_hub.models.catalog import locate
 from pauc_hub.retrieval.lookup import find_rows, read_paths, read_vectors
 from pauc_hub.tables.outputs import Stored, read_pca
 from pauc_hub.tables.table import Provenance
 
-WEIGHTS = "model.safetensors"  # as pauc_hub.models.folder has it, which imports torch
+if TYPE_CHECKING:  # imports torch
+    from pauc_hub.models.folder import ModelFolder
 
 
 @dataclass(frozen=True)
@@ -57,18 +58,21 @@ def image_file(root: str, path: str) -> Path:
     return file if file.exists() else Path(os.fsdecode(_bytes(str(file))))
 
 
-def check_model(model: str | None, table: Path, provenance: Provenance) -> Path:
-    """The folder of the model that made the table.
+def check_model(model: str | None, table: Path, provenance: Provenance) -> "ModelFolder":
+    """The folder of the model that made the table, its weights fetched if need be.
 
     Args:
         model: as -m was given; None for what the table names.
 
     Raises:
         UnknownModel: there is no such model here.
-        TableError: its weights are not those that made the table.
+        HubError: its weights cannot be fetched.
+        TableError: they are not those that made the table.
     """
+    from pauc_hub.models.opening import open_model  # takes seconds to import, which stored vectors do not need
+
     try:
-        folder = locate(model or provenance.model)
+        located = locate(model or provenance.model)
     except PaucError as error:
         if model:
             raise
@@ -76,28 +80,29 @@ def check_model(model: str | None, table: Path, provenance: Provenance) -> Path:
             f"'{table}' was made by a model named '{provenance.model}', which is none of those here by name. "
             "Give its folder with -m."
         ) from error
-    found = read_sums(folder).get(WEIGHTS, "none")
-    if found != provenance.weights_sha256:
+    folder = open_model(located)
+    if folder.weights_sha256 != provenance.weights_sha256:
         raise TableError(
             f"'{table}' was made by '{provenance.model}' with weights of sha256 {provenance.weights_sha256[:12]}…, "
-            f"and those in '{folder}' have {found[:12]}…. Give the model that made it with -m."
+            f"and those in '{folder.path}' have {folder.weights_sha256[:12]}…. Give the model that made it with -m."
         )
     return folder
 
 
 def embed_queries(
-    queries: Sequence[Query], table: Path, stored: Stored, folder: Path | None, device: str
+    queries: Sequence[Query], table: Path, stored: Stored, folder: "ModelFolder | None", device: str
 ) -> npt.NDArray[np.float32]:
     """Vectors to search with, in the table's own space: those stored there, and files embedded as its images were.
 
     Args:
-        folder: the model's; None will do where every query has a row.
+        folder: of the model that made the table; None will do where every query has a row.
 
     Returns:
         (Q, D) float32.
 
     Raises:
-        PaucError: an image cannot be read, or the table went through other preprocessing or a PCA that is missing.
+        TableError: the model's preprocessing is not that which made the table.
+        PaucError: an image cannot be read, or the table went through a PCA that is missing.
     """
     known = [query for query in queries if query.row is not None]
     fresh = [query for query in queries if query.row is None]
@@ -112,15 +117,18 @@ def embed_queries(
     return vectors[[order[id(query)] for query in queries]]
 
 
-def _embed(files: list[str], table: Path, provenance: Provenance, folder: Path, device: str) -> npt.NDArray[np.float32]:
+def _embed(
+    files: list[str], table: Path, provenance: Provenance, folder: "ModelFolder", device: str
+) -> npt.NDArray[np.float32]:
     from pauc_hub.inference.model import load  # takes seconds to import, which stored vectors do not need
 
     pca = read_pca(table)
-    model = load(folder, device=device, precision=provenance.precision)
+    side = provenance.preprocessing.get("input_size", [None])[-1]
+    model = load(folder, device=device, precision=provenance.precision, image_size=side)
     now = model.preprocessing.to_config()
     if now != {key: provenance.preprocessing.get(key) for key in now}:
         raise TableError(
-            f"the model in '{folder}' prepares images otherwise than it did for '{table}'. Embed them again."
+            f"the model in '{folder.path}' prepares images otherwise than it did for '{table}'. Embed them again."
         )
     vectors = model.embed(files, space=provenance.space)
     return pca.project(vectors) if pca else vectors

@@ -82,14 +82,14 @@ CASES: list[tuple[tuple[str, ...], int, str]] = [
         "unknown model 'pauc_resnet5'. Did you mean 'pauc_resnet50'? `pauc models` lists all.",
     ),
     (
-        ("embed", "photos", "-m", "hf-hub:a/b"),
+        ("embed", "photos", "-m", "hf-hub:a"),
         1,
-        "models on the Hugging Face Hub cannot be named yet. Download 'hf-hub:a/b', and give the folder.",
+        "'hf-hub:a' names no repository. Write hf-hub:owner/name or hf-hub:owner/name@revision.",
     ),
     (
         ("embed", "photos", "-m", "nothing_to_load"),
         1,
-        "'nothing_to_load' is no model folder of pauc-hub: it has no config.json, no model.safetensors, no SHA256SUMS.",
+        "'nothing_to_load' is no model folder: it has no config.json, no model.safetensors.",
     ),
 ]
 

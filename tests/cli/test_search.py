@@ -14,6 +14,7 @@ from PIL import Image
 
 from pauc_hub.cli import run
 from pauc_hub.inference import model
+from pauc_hub.models.folder import ModelFolder
 from pauc_hub.retrieval import faiss_index, neighbors
 from pauc_hub.tables.outputs import open_output, read_table
 from pauc_hub.tables.pca import Pca
@@ -115,13 +116,13 @@ def test_a_file_is_embedded_in_the_precision_of_the_table(precision: str, monkey
     rewrite("t.parquet", read_table(Path("photos.parquet")), precision=precision)
     real, asked = model.load, []
 
-    def load(folder: Path, **options: str) -> model.Model:
+    def load(folder: ModelFolder, **options: Any) -> model.Model:
         asked.append(options)
         return real(folder, **options)
 
     monkeypatch.setattr(model, "load", load)
     assert run(["search", "query.png", "--in", "t.parquet", "-k", "1", *FILES]) == 0
-    assert asked == [{"device": "cpu", "precision": precision}]
+    assert asked == [{"device": "cpu", "precision": precision, "image_size": 64}]
 
 
 @pytest.mark.usefixtures("here")

@@ -113,8 +113,6 @@ def cluster_sums(values: Tensor, assignment: Tensor, k: int) -> Tensor:
 
 def cluster_sizes(assignment: Tensor, k: int) -> Tensor:
     """(K,) int64."""
-    if assignment.is_cuda:  # bincount would wait for the largest
-        return assignment.new_zeros(k).scatter_add_(0, assignment, torch.ones_like(assignment))
     return torch.bincount(assignment, minlength=k)
 
 

@@ -167,15 +167,13 @@ def test_unknown_models_and_devices_are_refused(model_folder: Path) -> None:
 def bundled() -> dict[str, Model]:
     folder = bundled_folder("pauc_resnet18")
     assert folder is not None
-    return {
-        precision: load(folder, device="cpu", precision=precision, backend="torch") for precision in ("fp32", "bf16")
-    }
+    return {precision: load(folder, device="cpu", precision=precision) for precision in ("fp32", "bf16")}
 
 
 def test_a_stock_resnet_runs_folded_and_its_backbone_is_still_timms(bundled: dict[str, Model]) -> None:
     model = bundled["fp32"]
     squares = torch.randint(0, 256, (3, 64, 64, 3), dtype=torch.uint8)
-    assert (type(model.network), model.backend) == (FoldedResNet, "torch")
+    assert type(model.network) is FoldedResNet
     assert "backbone" not in vars(model)  # built when it is asked for, since that takes timm
     assert type(model.backbone).__module__ == "timm.models.resnet"
     assert model.backbone is model.backbone

@@ -91,7 +91,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_its_folder_embeds_with_our_network_as_with_timms(folder: Path) -> None:
-    model = load(folder, device="cpu", precision="fp32", backend="torch")
+    model = load(folder, device="cpu", precision="fp32")
     assert isinstance(model.network, FoldedResNet)
     squares = torch.randint(256, (4, 32, 32, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
     expected = model.backbone(model.preprocessing.normalise(squares))

@@ -256,7 +256,7 @@ def test_a_file_without_a_sum_is_refused(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
-        (lambda f: (f / "config.json").unlink(), r"is no model folder of pauc-hub: it has no config\.json\."),
+        (lambda f: (f / "config.json").unlink(), r"is no model folder: it has no config\.json\."),
         (lambda f: (f / "model.safetensors").unlink(), r"it has no model\.safetensors\."),
         (lambda f: (f / "SHA256SUMS").unlink(), r"it has no SHA256SUMS\."),
         (
@@ -285,7 +285,7 @@ def test_what_is_no_model_folder_is_refused_in_one_line(
 
 
 def test_a_path_without_a_folder_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ModelFolderError, match=r"absent' is no folder\. A model folder holds config\.json, "):
+    with pytest.raises(ModelFolderError, match=r"absent' is no folder\. A model folder holds config\.json and "):
         open_folder(tmp_path / "absent")
 
 

@@ -1,0 +1,103 @@
+"""From MODEL to a model folder: what is not here is fetched."""
+
+import json
+import warnings
+from dataclasses import replace
+from pathlib import Path
+
+from pauc_hub.errors import HubError, Note
+from pauc_hub.files.checksums import SUMS, read_sums
+from pauc_hub.models.catalog import HUB, Located, Repository, TimmName, locate
+from pauc_hub.models.folder import (
+    CARD,
+    CONFIG,
+    FACTS,
+    PROJECTOR,
+    PROTOTYPES,
+    WEIGHT_FILES,
+    ModelFolder,
+    check_foreign,
+    open_folder,
+)
+
+
+def open_model(model: str | Path | Located | ModelFolder, *, quiet: bool = False) -> ModelFolder:
+    """The folder of any model, its weights fetched if need be.
+
+    Args:
+        model: what locate() takes or gives; a folder that was opened before stays what it is.
+        quiet: no progress bar while something is fetched.
+
+    Raises:
+        UnknownModel, MissingWeights: as locate() does.
+        ModelFolderError: it is damaged, or nothing that this package can read.
+        HubError: it cannot be fetched.
+    """
+    if isinstance(model, ModelFolder):
+        return model
+    located = model if isinstance(model, Located) else locate(model)
+    if located.note:
+        warnings.warn(located.note, Note, stacklevel=2)
+    match located.place:
+        case TimmName(name=name):
+            return _open_registered(name, quiet)
+        case Repository() as repository:
+            return _open_repository(repository, quiet)
+        case Path() as path:
+            return open_folder(path)
+
+
+def _open_registered(name: str, quiet: bool) -> ModelFolder:
+    """timm's registry is the config.json, and the folder is that of the weights in the cache."""
+    from pauc_hub.models.download import check_blob, fetch_file, fetch_url
+    from pauc_hub.models.timm_registry import read_pretrained
+
+    entry = read_pretrained(name)
+    if entry.repository:
+        identity, _, revision = entry.repository.partition("@")
+        names = (entry.filename,) if entry.filename else WEIGHT_FILES
+        file = fetch_file(Repository(identity, revision or None), names, quiet=quiet)
+    elif entry.url:
+        file = fetch_url(entry.url, quiet=quiet)
+    else:
+        raise HubError(f"timm does not say where the weights of '{name}' are.")
+    return ModelFolder(
+        path=file.parent,
+        config=entry.config,
+        sums={file.name: check_blob(file)},
+        weights=file.name,
+        given_name=name,
+        registered=True,
+    )
+
+
+def _open_repository(repository: Repository, quiet: bool) -> ModelFolder:
+    from pauc_hub.models.download import check_blob, fetch_file
+
+    config = fetch_file(repository, [CONFIG], quiet=quiet)
+    # All files of one commit, also while somebody pushes another.
+    pinned = Repository(repository.id, config.parent.name)
+    ours = _is_ours(config, repository)
+    weights = fetch_file(pinned, WEIGHT_FILES, quiet=quiet)
+    check_blob(weights)
+    if ours:
+        sums = fetch_file(pinned, [SUMS], quiet=quiet)
+        listed = read_sums(sums.parent)
+        for name in (PROJECTOR, PROTOTYPES, FACTS, CARD):
+            if name in listed:
+                fetch_file(pinned, [name], quiet=quiet)
+    revision = f"@{repository.revision}" if repository.revision else ""
+    return replace(open_folder(config.parent), given_name=f"{HUB}{repository.id}{revision}")
+
+
+def _is_ours(config: Path, repository: Repository) -> bool:
+    """Whether pauc-hub wrote it; what neither it nor timm wrote is refused before its weights are fetched."""
+    try:
+        content = json.loads(config.read_bytes())
+    except ValueError:
+        content = None
+    place = f"{HUB}{repository.id}/{CONFIG}"
+    if isinstance(content, dict) and "pauc" in content:
+        return True
+    check_foreign(content if isinstance(content, dict) else {}, place)
+    return False
