@@ -49,12 +49,22 @@ def write_artefact(
     text = json.dumps(facts, ensure_ascii=False, allow_nan=False)
     arrays = {name: np.ascontiguousarray(values) for name, values in tensors.items()}
     # transformers and others refuse files that do not say "pt"
-    data = save(arrays, metadata={"format": "pt", METADATA_KEY: text})
+    data = _ordered(save(arrays, metadata={"format": "pt", METADATA_KEY: text}))
     try:
         with replacing(path) as file:
             file.write(data)
     except OSError as error:
         raise PaucError(f"'{path}' could not be written ({error.strerror or error}). Name another place.") from error
+
+
+def _ordered(data: bytes) -> bytes:
+    """The same file with its metadata in order; safetensors writes them in an order that changes from call to call."""
+    length = int.from_bytes(data[:8], "little")
+    header = json.loads(data[8 : 8 + length])
+    header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+    text = json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
+    return len(text).to_bytes(8, "little") + text + data[8 + length :]
 
 
 def read_artefact(path: Path, kind: str, version: int) -> Artefact:

@@ -26,6 +26,14 @@ def test_what_is_written_is_read(tmp_path: Path) -> None:
     assert read_facts(path)["origin"]["space"] == "backbone"
 
 
+def test_the_same_content_gives_the_same_bytes(tmp_path: Path) -> None:
+    written = set()
+    for i in range(8):
+        write_artefact(tmp_path / f"{i}", "probe", 1, TENSORS, ORIGIN, {"a": "é", "b": [1]})
+        written.add((tmp_path / f"{i}").read_bytes())
+    assert len(written) == 1
+
+
 def test_what_is_no_such_file_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "p.safetensors"
     with pytest.raises(ArtefactError, match="no such file"):
