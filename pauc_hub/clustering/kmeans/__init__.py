@@ -13,7 +13,15 @@ from torch import Tensor
 
 from pauc_hub.clustering.kmeans.collective import ALONE, Collective
 from pauc_hub.clustering.kmeans.lloyd import Descent, Settings, lloyd, on_sphere
-from pauc_hub.clustering.kmeans.nearest import assign, cluster_means, cluster_sums, count_distinct, squared_gaps
+from pauc_hub.clustering.kmeans.nearest import (
+    assign,
+    cluster_means,
+    cluster_sums,
+    count_distinct,
+    count_spoilt,
+    squared_gaps,
+    squared_norms,
+)
 from pauc_hub.clustering.kmeans.seeding import plus_plus
 from pauc_hub.clustering.kmeans.with_faiss import descend_with_faiss
 from pauc_hub.errors import UsageError
@@ -75,6 +83,7 @@ def kmeans(
     tolerance: float = 0.0,
     bf16: bool = False,
     heed: Callable[[], None] = lambda: None,
+    seen: Callable[[float, Tensor], None] = lambda _objective, _centroids: None,
     group: Collective = ALONE,
 ) -> Clustering:
     """Cluster points by squared Euclidean distance; the best of `restarts` runs.
@@ -92,6 +101,8 @@ def kmeans(
             then given to a centroid that is not quite the nearest.
         heed: called before each iteration, on all processes equally often; what it raises ends the clustering. torch
             only: faiss calls nobody.
+        seen: called after each assignment with the objective and the (K, D) centroids that it was to; torch only. From
+            spherical ones, given as `start`, another call goes on just as this one does.
         group: the processes that share the points; torch only. The centroids are the same on each.
 
     Raises:
@@ -101,9 +112,10 @@ def kmeans(
     descend = _descend_by(backend, points.device, group)
     count = _check(points, k, start, group)
     origin = points.new_zeros(points.shape[1]) if spherical else _mean(points, count, group)
-    points = points.float() - origin  # far from 0, distances would drown in the rounding of |x|^2
-    norms = points.square().sum(dim=1)
-    settings = Settings(iterations, tolerance, spherical, bf16, heed)
+    # far from 0, distances would drown in the rounding of |x|^2; unit rows are not, and need no second copy
+    points = points.float() if spherical else points.float() - origin
+    norms = squared_norms(points)
+    settings = Settings(iterations, tolerance, spherical, bf16, heed, seen)
 
     def run(attempt: int) -> Descent:
         generator = torch.Generator().manual_seed(seed + attempt)
@@ -142,7 +154,7 @@ def _descend_by(
 
 def _check(points: Tensor, k: int, start: Tensor | None, group: Collective) -> int:
     """The number of points in all processes, which all raise alike."""
-    spoilt = (~torch.isfinite(points)).sum()
+    spoilt = count_spoilt(points)
     count, spoilt_in_all = group.sum(torch.stack([torch.full_like(spoilt, len(points)), spoilt])).tolist()
     if not 1 <= k <= count:
         raise ValueError(f"k = {k} must lie between 1 and the number of points, {count}")

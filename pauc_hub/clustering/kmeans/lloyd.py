@@ -24,6 +24,7 @@ class Settings:
     spherical: bool
     bf16: bool
     heed: Callable[[], None]
+    seen: Callable[[float, Tensor], None]
 
 
 @dataclass(frozen=True)
@@ -51,6 +52,7 @@ def lloyd(points: Tensor, norms: Tensor, start: Tensor, settings: Settings, grou
         assignment, scores = best_scores(points, centroids, bf16=settings.bf16 and not last)
         gaps = squared_distances(norms, scores)
         objectives.append(_mean(gaps, group))
+        settings.seen(objectives[-1], centroids)
         if last:
             return Descent(centroids, assignment, tuple(objectives), splits)
         moved, sizes = _updated(points, assignment, centroids, settings.spherical, group)

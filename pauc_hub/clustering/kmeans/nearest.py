@@ -64,6 +64,22 @@ def count_distinct(points: Tensor) -> int:
     return int((~repeated).sum())
 
 
+def squared_norms(points: Tensor) -> Tensor:
+    """(N,) |x|^2, without a second (N, D)."""
+    norms = points.new_empty(len(points))
+    for part in _parts(len(points), SUM_ROWS, points.device):
+        norms[part] = points[part].square().sum(dim=1)
+    return norms
+
+
+def count_spoilt(points: Tensor) -> Tensor:
+    """() int64: how many numbers are not finite."""
+    spoilt = torch.zeros((), dtype=torch.int64, device=points.device)
+    for part in _parts(len(points), SUM_ROWS, points.device):
+        spoilt += (~torch.isfinite(points[part])).sum()
+    return spoilt
+
+
 def best_scores(points: Tensor, centroids: Tensor, *, bf16: bool = False) -> tuple[Tensor, Tensor]:
     """(N,) int64 nearest centroids, and (N,) their scores x.c - |c|^2 / 2, of which the largest is the nearest.
 

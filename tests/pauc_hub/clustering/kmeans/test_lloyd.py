@@ -193,3 +193,14 @@ def test_a_gpu_repeats_itself_bit_for_bit_and_agrees_with_the_cpu(bf16: bool) ->
     assert torch.equal(first.assignment, again.assignment)
     assert first.objectives == again.objectives
     assert first.objective == pytest.approx(kmeans(points, 500, backend="torch").objective, rel=2e-3)
+
+
+def test_what_was_seen_is_enough_to_go_on() -> None:
+    """Stopped after three iterations, spherical k-means goes on from the centroids that it showed."""
+    points = torch.nn.functional.normalize(torch.randn(300, 5, generator=torch.Generator().manual_seed(0)), dim=1)
+    shown: list[tuple[float, torch.Tensor]] = []
+    whole = kmeans(points, 12, spherical=True, backend="torch", iterations=10, seen=lambda *each: shown.append(each))
+    assert tuple(objective for objective, _ in shown) == whole.objectives
+    rest = kmeans(points, 12, spherical=True, backend="torch", start=shown[3][1], iterations=10 - 3)
+    assert torch.equal(rest.assignment, whole.assignment)
+    assert rest.objective == pytest.approx(whole.objective, rel=1e-6)
