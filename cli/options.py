@@ -40,6 +40,17 @@ Table = Annotated[
     Path | None,
     typer.Option("-o", "--output", help="File to write: .parquet (IMAGES.parquet unless given), .npy, .safetensors."),
 ]
+Input = Annotated[
+    str, typer.Argument(metavar="IMAGES|TABLE", help="A table that `pauc embed` wrote, or images, embedded first.")
+]
+InputModel = Annotated[str | None, typer.Option("-m", "--model", help="The model that embeds images.")]
+InputTable = Annotated[
+    Path | None, typer.Option("--table", help="Where the table of images is kept; beside them unless given.")
+]
+Prototypes = Annotated[Path | None, typer.Option("--prototypes", help="File that `pauc cluster` wrote.")]
+Names = Annotated[
+    Path | None, typer.Option("--names", help="CSV file: prototype, name and, but for the finest, granularity.")
+]
 Update = Annotated[bool, typer.Option("--update", help="Embed only what is new or changed since.")]
 Restart = Annotated[bool, typer.Option("--restart", help="Drop what a stopped run has done.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace an output that is there.")]

@@ -32,6 +32,8 @@ from pauc_hub.errors import (
 from pauc_hub.models.registration import register_when_timm_is_imported
 
 if TYPE_CHECKING:
+    from pauc_hub.answers.assign import assign
+    from pauc_hub.answers.cluster import cluster
     from pauc_hub.embedding.embed import embed
     from pauc_hub.embedding.embedder import Embedder
     from pauc_hub.inference.model import Model, load
@@ -64,6 +66,8 @@ __all__ = [
     "UnknownModel",
     "UsageError",
     "__version__",
+    "assign",
+    "cluster",
     "embed",
     "load",
     "read_table",
@@ -76,6 +80,8 @@ _LAZY = {
     "Embedder": ("pauc_hub.embedding.embedder", "Embedder"),
     "Model": ("pauc_hub.inference.model", "Model"),
     "TrainConfig": ("pauc_hub.training.config", "Config"),
+    "assign": ("pauc_hub.answers.assign", "assign"),
+    "cluster": ("pauc_hub.answers.cluster", "cluster"),
     "embed": ("pauc_hub.embedding.embed", "embed"),
     "load": ("pauc_hub.inference.model", "load"),
     "read_table": ("pauc_hub.tables.outputs", "read_table"),

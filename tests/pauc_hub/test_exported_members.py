@@ -29,6 +29,8 @@ PUBLIC = [
     "UnknownModel",
     "UsageError",
     "__version__",
+    "assign",
+    "cluster",
     "embed",
     "load",
     "read_table",
@@ -52,10 +54,14 @@ def test_every_public_name_is_there_and_shown(name: str) -> None:
 
 
 def test_lazy_names_are_those_of_their_modules() -> None:
+    from pauc_hub.answers.assign import assign
+    from pauc_hub.answers.cluster import cluster
     from pauc_hub.embedding.embed import embed
     from pauc_hub.inference.model import Model, load
     from pauc_hub.retrieval.search import search
 
+    assert pauc_hub.assign is assign
+    assert pauc_hub.cluster is cluster
     assert pauc_hub.load is load
     assert pauc_hub.Model is Model
     assert pauc_hub.embed is embed
