@@ -15,6 +15,7 @@ from pauc_hub.models.architectures import NETWORKS
 
 OBJECTIVES = ("infonce", "protonce", "pauc")
 ARCHITECTURES = tuple(NETWORKS)
+PROTOTYPES_FROM = ("batch", "batch_and_queue", "bank")
 OPTIMISERS = ("sgd", "lars", "adamw")
 LARGEST_QUEUE = 16384
 BLUR_AT_224 = (0.1, 2.0)  # standard deviations, pixels; Chen et al. 2020, appendix A
@@ -75,6 +76,12 @@ class Config:
     """Weight of Unif within pauc."""
     weight_corr: float = 0.3
     """Weight of Corr within pauc."""
+    weight_scatter: float = 0.0
+    """Weight of scattering within pauc, beside or in place of the other terms (method.md §4)."""
+    prototypes_from: str = "batch"
+    """What PAUC's terms compare: means over batch or batch_and_queue, or bank: image and prototype (method.md §4)."""
+    shuffle_assignments: bool = False
+    """As a control: shuffle assignments among the images after each E-step, so that clusters mean nothing."""
     correlation_lambda: float = 1.0
     """Weight of the off-diagonal within Corr."""
     symmetric: bool = False
@@ -161,6 +168,7 @@ class Config:
             f"{name}='{value}' is none of {', '.join(allowed)}"
             for name, allowed in (
                 ("objective", OBJECTIVES),
+                ("prototypes_from", PROTOTYPES_FROM),
                 ("architecture", ARCHITECTURES),
                 ("optimiser", OPTIMISERS),
                 ("precision", PRECISIONS),
@@ -170,6 +178,10 @@ class Config:
         ]
         if self.kmeans == "faiss" and resolve_backend("auto") != "faiss":
             found.append("kmeans='faiss' is not installed: `pip install 'pauc-hub[faiss-cpu]'`, or leave it at auto")
+        if self.prototypes_from == "bank" and self.weight_scatter > 0:
+            found.append(
+                "weight_scatter needs prototypes of the batch: give weight_scatter=0 or prototypes_from='batch'"
+            )
         if self.optimiser == "adamw" and self.lr > HIGHEST_ADAMW_LR:
             found.append(f"lr={self.lr:g} is too high for adamw: give {HIGHEST_ADAMW_LR:g} or less, about 0.001")
         found += [f"{n}={getattr(self, n)} must be {least} or more" for n, least in _LEAST if getattr(self, n) < least]
@@ -234,7 +246,15 @@ _LEAST = (
     ("kmeans_restarts", 1),
     ("seed", 0),
 )
-_WEIGHTS = ("weight_decay", "weight_proto", "weight_align", "weight_unif", "weight_corr", "correlation_lambda")
+_WEIGHTS = (
+    "weight_decay",
+    "weight_proto",
+    "weight_align",
+    "weight_unif",
+    "weight_corr",
+    "weight_scatter",
+    "correlation_lambda",
+)
 _SHARES = ("momentum", "warmup", "ramp", "lr_warmup", "jitter_probability", "grey", "blur", "flip")
 _TINY, _HUGE = math.ulp(0.0), sys.float_info.max  # of floats; NaN lies in no range
 _RANGES = (

@@ -15,7 +15,7 @@ from pauc_hub.training.config import Config
 from pauc_hub.training.data import Loader
 from pauc_hub.training.distributed import ALONE, World
 from pauc_hub.training.networks.encoder import Encoder
-from pauc_hub.training.rng import Purpose, seed_for
+from pauc_hub.training.rng import Purpose, seed_for, torch_draws
 
 # images that are compared to tell copies from collapse
 COMPARED = 256
@@ -115,6 +115,18 @@ def expect(
         found.append(describe_clusters(points, clustering, config.temperature, coarser, world))
     assignments = (world.gather(_spread(own, readable), total) for _, own in found)
     return Expectation(tuple(p for p, _ in found), tuple(assignments))
+
+
+def shuffled(expectation: Expectation, seed: int, epoch: int) -> Expectation:
+    """The same clusters with their members drawn by lot: as a control, whether clusters matter at all (method.md §4).
+
+    All clusterings are shuffled alike, so that they nest as before.
+    """
+    assignments = []
+    for assignment in expectation.assignments:
+        order = torch.randperm(len(assignment), generator=torch_draws(seed, Purpose.CONTROL, epoch))
+        assignments.append(assignment[order.to(assignment.device)])
+    return Expectation(expectation.prototypes, tuple(assignments))
 
 
 def reason_and_remedy(failure: ClusteringFailed, loader: Loader) -> tuple[str, str]:

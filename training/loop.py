@@ -17,7 +17,7 @@ from pauc_hub.training.config import Config, refuse
 from pauc_hub.training.data import ImageSource, open_source
 from pauc_hub.training.data.views import epoch_batches
 from pauc_hub.training.distributed import join, sharing_problems
-from pauc_hub.training.estep import Expectation, all_features, expect, reason_and_remedy
+from pauc_hub.training.estep import Expectation, all_features, expect, reason_and_remedy, shuffled
 from pauc_hub.training.interruption import StopRequest
 from pauc_hub.training.machine import device_to_train_on, limits_explained
 from pauc_hub.training.monitoring.diagnostics import diagnose
@@ -32,7 +32,7 @@ from pauc_hub.training.run.publish import Finished, publish
 from pauc_hub.training.state import Training, new_training
 
 STEPS_BETWEEN_LINES = 10  # of metrics.jsonl
-TOLD = ("loss", "infonce", "proto", "align", "unif", "corr", "knn")  # of an epoch, to people
+TOLD = ("loss", "infonce", "proto", "align", "unif", "corr", "scatter", "knn")  # of an epoch, to people
 SAMPLE = 256  # images on which the rounding of the published weights is checked
 
 
@@ -145,11 +145,13 @@ def _expectation_step(state: Training, encoder: Encoder) -> dict[str, float]:
         features, readable = all_features(
             encoder, state.loader, state.device, state.dtype, batch_size, seen, state.world
         )
-    state.expectation = expect(features, readable, state.config, state.epoch, state.world, state.heed_signals)
+    found = expect(features, readable, state.config, state.epoch, state.world, state.heed_signals)
+    shuffle = state.config.shuffle_assignments
+    state.expectation = shuffled(found, state.config.seed, state.epoch) if shuffle else found
     state.source.unreadable |= state.world.merge(state.source.unreadable)
     if state.world.first:
         run_folder.list_unreadable(state.run, state.source.unreadable, state.source.names)
-    watched = diagnose(features, readable, state.expectation, before, state.config, state.world)
+    watched = diagnose(features, readable, found, before, state.config, state.world)
     return watched | {"estep_seconds": time.monotonic() - began}
 
 

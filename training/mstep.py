@@ -8,6 +8,16 @@ from pauc_hub.training import objectives
 from pauc_hub.training.config import Config
 from pauc_hub.training.data import TwoViews
 from pauc_hub.training.estep import Expectation
+from pauc_hub.training.members import (
+    Members,
+    PastMembers,
+    batch_members,
+    batch_prototypes,
+    choose_prototypes,
+    past_members,
+    share_alone,
+)
+from pauc_hub.training.networks.encoder import Queue
 from pauc_hub.training.rng import Purpose, torch_draws
 from pauc_hub.training.schedule import key_momentum, learning_rate, term_weights
 from pauc_hub.training.state import Training
@@ -37,7 +47,7 @@ def learn(state: Training, batch: TwoViews) -> dict[str, Tensor]:
         draws = _draws(state, Purpose.NEGATIVES, side)
         sides.append(
             {"infonce": objectives.info_nce(q, k, pair.queue.rows, config.temperature, own)}
-            | prototype_terms(q, k, index, state.expectation, config, draws)
+            | prototype_terms(q, k, index, pair.queue, state.expectation, config, draws)
         )
         gaps.append((q.detach() - k).square().sum(dim=1).mean())
     terms = {name: torch.stack([side[name] for side in sides]).mean() for name in sides[0]}
@@ -49,12 +59,18 @@ def learn(state: Training, batch: TwoViews) -> dict[str, Tensor]:
     state.optimiser.step()
     pair.follow(key_momentum(config, done, steps))
     pair.queue.push(torch.cat(keys), index.repeat(len(keys)))
-    watched = {"loss": loss.detach(), "alignment": torch.stack(gaps).mean()}
+    watched = {"loss": loss.detach(), "alignment": torch.stack(gaps).mean()} | _watched(index, state)
     return watched | {name: term.detach() for name, term in terms.items()}
 
 
 def prototype_terms(
-    q: Tensor, k: Tensor, index: Tensor, expectation: Expectation | None, config: Config, draws: torch.Generator
+    q: Tensor,
+    k: Tensor,
+    index: Tensor,
+    queue: Queue,
+    expectation: Expectation | None,
+    config: Config,
+    draws: torch.Generator,
 ) -> dict[str, Tensor]:
     """The terms over prototypes, unweighted, each the mean over the M clusterings; none before the first E-step.
 
@@ -62,24 +78,64 @@ def prototype_terms(
         q: (N, D) queries, with gradient.
         k: (N, D) keys, constant.
         index: (N,) int64, which images these are.
+        queue: past keys, constant.
     """
     if expectation is None or config.objective == "infonce":
         return {}
     clusterings = []
     for prototypes, assignment in zip(expectation.prototypes, expectation.assignments, strict=True):
-        members, found = objectives.batch_members(assignment[index]), {}
+        members, found = batch_members(assignment[index]), {}
         if config.objective == "protonce" or config.weight_proto > 0:
             count = len(prototypes.sizes)
-            chosen, there, target = objectives.choose_prototypes(members, count, config.negatives, draws)
+            chosen, there, target = choose_prototypes(members, count, config.negatives, draws)
             centroids, concentrations = prototypes.centroids[chosen], prototypes.concentrations[chosen]
             found["proto"] = objectives.proto_nce(q, centroids, concentrations, target, there)
-        if config.objective == "pauc":
-            p, p_key = objectives.batch_prototypes(q, members), objectives.batch_prototypes(k, members)
-            found["align"] = objectives.alignment(p, p_key, members.there)
-            found["unif"] = objectives.uniformity(p, members.there)
-            found["corr"] = objectives.correlation(p, p_key, members.there, config.correlation_lambda)
+        if config.objective == "pauc" and config.prototypes_from == "bank":
+            found |= _bank_terms(q, prototypes.centroids, assignment[index], config)
+        elif config.objective == "pauc":
+            past = None
+            if config.prototypes_from == "batch_and_queue":
+                past = _past_members(members, queue, assignment, len(prototypes.sizes))
+            p, p_key = (batch_prototypes(x, members, past) for x in (q, k))
+            found |= _batch_terms(p, p_key, members.there, config)
         clusterings.append(found)
     return {name: torch.stack([found[name] for found in clusterings]).mean() for name in clusterings[0]}
+
+
+def _batch_terms(p: Tensor, p_key: Tensor, there: Tensor, config: Config) -> dict[str, Tensor]:
+    """PAUC over prototypes made from the batch (method.md §4)."""
+    found = {
+        "align": objectives.alignment(p, p_key, there),
+        "unif": objectives.uniformity(p, there),
+        "corr": objectives.correlation(p, p_key, there, config.correlation_lambda),
+    }
+    if config.weight_scatter > 0:
+        found["scatter"] = objectives.scattering(p, p_key, there)
+    return found
+
+
+def _bank_terms(q: Tensor, centroids: Tensor, own: Tensor, config: Config) -> dict[str, Tensor]:
+    """PAUC over each image and its prototype of the E-step (method.md §4, reading B)."""
+    c, every = centroids[own], torch.ones_like(q[:, 0])
+    return {
+        "align": objectives.alignment(q, c, every),
+        "unif": objectives.uniformity_apart(q, own),
+        "corr": objectives.correlation(q, c, every, config.correlation_lambda),
+    }
+
+
+def _past_members(members: Members, queue: Queue, assignment: Tensor, count: int) -> PastMembers:
+    """What the queue holds of the batch's prototypes; keys of unknown images are left out."""
+    own = assignment[queue.index].where(queue.index >= 0, -1)
+    return past_members(members, queue.rows, own, count)
+
+
+def _watched(index: Tensor, state: Training) -> dict[str, Tensor]:
+    """The share of a batch's images that are alone with their prototype there: to them PAUC is between images."""
+    if state.expectation is None or state.config.objective != "pauc":
+        return {}
+    shares = [share_alone(assignment[index]) for assignment in state.expectation.assignments]
+    return {"batch_singletons": torch.stack(shares).mean()}
 
 
 def _draws(state: Training, purpose: Purpose, side: int) -> torch.Generator:

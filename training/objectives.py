@@ -1,16 +1,12 @@
-"""Objectives of the M-step: InfoNCE, ProtoNCE and PAUC's three terms (method.md §2, §4).
+"""Objectives of the M-step: InfoNCE, ProtoNCE, PAUC's three terms and scattering (method.md §2, §4).
 
 N batch, D projection width, K prototypes, R queue. Every loss is a mean over the batch, in nats. No shape depends on a
 tensor's values, so that a GPU is never waited for.
 """
 
-from typing import NamedTuple
-
 import torch
 from torch import Tensor
 from torch.nn import functional as F
-
-from pauc_hub.device import send
 
 
 def info_nce(q: Tensor, k: Tensor, queue: Tensor, temperature: float, own: Tensor | None = None) -> Tensor:
@@ -61,76 +57,6 @@ def proto_nce(
     return F.cross_entropy(logits, assignment)
 
 
-class Members(NamedTuple):
-    """The distinct prototypes A that a batch hit, in the order of their indices, and whose images are whose.
-
-    |A| differs from batch to batch, and a GPU would have to be waited for to know it: so all that belongs to A has N
-    rows, of which the first |A| count and the others are zero.
-    """
-
-    hit: Tensor
-    """(N,) int64: the prototypes themselves."""
-    number: Tensor
-    """(N,) int64 in [0, |A|): which of them is each image's own."""
-    sizes: Tensor
-    """(N,) float32: how many of the batch's images each has; 0 in the rows that do not count."""
-
-    @property
-    def there(self) -> Tensor:
-        """(N,) float32: 1 in the first |A| rows, else 0."""
-        return (self.sizes > 0).to(self.sizes.dtype)
-
-
-def batch_members(assignment: Tensor) -> Members:
-    """Sort a batch by its prototypes.
-
-    Args:
-        assignment: (N,) int64, each image's prototype.
-    """
-    ordered, order = assignment.sort()
-    fresh = ordered.diff(prepend=ordered[:1]) != 0  # the first of each prototype but the very first
-    number = torch.zeros_like(order).scatter(0, order, fresh.cumsum(0))
-    hit = torch.zeros_like(assignment).scatter(0, number, assignment)
-    sizes = torch.zeros(len(assignment), device=assignment.device)
-    return Members(hit, number, sizes.index_add(0, number, torch.ones_like(sizes)))
-
-
-def choose_prototypes(
-    members: Members, count: int, negatives: int, generator: torch.Generator
-) -> tuple[Tensor, Tensor, Tensor]:
-    """The set J of method.md §2: those that the batch hit, and `negatives` more, drawn from the rest, each once.
-
-    Args:
-        members: of a batch of N.
-        count: number of prototypes in the clustering; with count <= negatives all of them are in J.
-
-    Returns:
-        (J,) int64 prototypes, (J,) bool which of them are in J (the others fill the shape), and the (N,) position of
-        each image's own.
-    """
-    device = members.hit.device
-    if count <= negatives:
-        every = torch.arange(count, device=device)
-        return every, torch.ones_like(every, dtype=torch.bool), members.hit[members.number]
-    rank = send(torch.rand(count, generator=generator), device)
-    rank.index_fill_(0, members.hit[members.number], 2.0)  # behind all others
-    last, drawn = rank.topk(negatives, largest=False)
-    return torch.cat([members.hit, drawn]), torch.cat([members.sizes > 0, last < 2.0]), members.number
-
-
-def batch_prototypes(x: Tensor, members: Members) -> Tensor:
-    """Normalised mean of the rows of each prototype that the batch hit: (N, D), zero from row |A| on.
-
-    Args:
-        x: (N, D) queries or keys; gradient flows to them.
-
-    Source: method.md §4. A mean of zero length stays (near) zero, with a finite gradient.
-    """
-    sums = torch.zeros_like(x).index_add(0, members.number, x)
-    means = sums / members.sizes.clamp(min=1).unsqueeze(1)
-    return means / (means.square().sum(dim=1, keepdim=True) + 1e-12).sqrt()
-
-
 def alignment(p: Tensor, p_key: Tensor, there: Tensor) -> Tensor:
     """Mean squared distance of each prototype's two views, in [0, 4]; blind to how its members spread.
 
@@ -153,7 +79,24 @@ def uniformity(p: Tensor, there: Tensor, t: float = 2.0) -> Tensor:
 
     Source: Wang & Isola 2020, eq. 2; method.md §4, Unif.
     """
-    pairs = torch.outer(there, there).triu(diagonal=1)
+    return _log_mean_potential(p, torch.outer(there, there).triu(diagonal=1), t)
+
+
+def uniformity_apart(q: Tensor, assignment: Tensor, t: float = 2.0) -> Tensor:
+    """The same over pairs of queries whose prototypes differ; 0 where all have one prototype.
+
+    Args:
+        q: (N, D) queries, unit norm.
+        assignment: (N,) int64, each query's prototype.
+
+    Source: method.md §4, Unif_B.
+    """
+    apart = assignment.unsqueeze(1) != assignment
+    return _log_mean_potential(q, apart.to(q.dtype), t)
+
+
+def _log_mean_potential(p: Tensor, pairs: Tensor, t: float) -> Tensor:
+    """`pairs` is (N, N), 1 where the pair counts; 0 where none does."""
     potential = torch.exp(-t * (2 - 2 * p @ p.T)) * pairs  # unit rows
     none = (pairs.sum() == 0).to(p.dtype)  # then this is the log of 1
     return torch.log((potential.sum() + none) / (pairs.sum() + none))
@@ -184,3 +127,24 @@ def _standardise(p: Tensor, there: Tensor, eps: float) -> Tensor:
     rows, count = there.unsqueeze(1), there.sum()
     centred = (p - (p * rows).sum(dim=0) / count) * rows
     return centred / (centred.square().sum(dim=0) / count + eps).sqrt()
+
+
+def scattering(p: Tensor, p_key: Tensor, there: Tensor, temperature: float = 0.5) -> Tensor:
+    """Tell each prototype seen through the other view from all other prototypes: alignment and uniformity in one.
+
+    Args:
+        p: (N, D) batch prototypes of the queries, unit norm. 0 where |A| < 2.
+        p_key: (N, D) those of the keys; constant.
+        there: (N,) as for alignment().
+        temperature: divides the similarities.
+
+    Returns:
+        () loss; log |A| where p tells nothing apart.
+
+    Source: Huang et al. 2022, prototype scattering loss (ProPos); method.md §4.
+    """
+    positive = (p * p_key.detach()).sum(dim=1)
+    others = (p @ p.T).masked_fill(there == 0, -torch.inf)
+    logits = torch.where(torch.eye(len(p), dtype=torch.bool, device=p.device), positive.diag(), others) / temperature
+    losses = logits.logsumexp(dim=1) - positive / temperature
+    return (losses * there).sum() / there.sum()

@@ -20,6 +20,7 @@ class Purpose(IntEnum):
     NEGATIVES = 5
     CLUSTERS = 6
     SAMPLE = 7
+    CONTROL = 8
 
 
 def seed_for(seed: int, purpose: Purpose, *position: int) -> int:

@@ -21,6 +21,7 @@ def term_weights(config: Config, epoch: float) -> dict[str, float]:
         "align": share * config.weight_align,
         "unif": share * config.weight_unif,
         "corr": share * config.weight_corr,
+        "scatter": share * config.weight_scatter,
     }
 
 

@@ -183,9 +183,9 @@ def _docstrings() -> dict[str, str]:
 
 # --- settings that do nothing
 
-WEIGHTS = ("weight_proto", "weight_align", "weight_unif", "weight_corr")
-OF_PAUC = ("ramp", *WEIGHTS, "correlation_lambda")
-OF_PROTOTYPES = ("negatives", "warmup")
+WEIGHTS = ("weight_proto", "weight_align", "weight_unif", "weight_corr", "weight_scatter")
+OF_PAUC = ("ramp", *WEIGHTS, "prototypes_from", "correlation_lambda")
+OF_PROTOTYPES = ("negatives", "warmup", "shuffle_assignments")
 OF_CLUSTERING = ("clusters", "kmeans", "kmeans_iterations", "kmeans_restarts")
 
 

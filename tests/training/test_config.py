@@ -106,6 +106,12 @@ BAD_VALUES = [
     ({"warmup": -0.1}, "warmup=-0.1 must lie in [0, 1]"),
     ({"flip": float("nan")}, "flip=nan must lie in [0, 1]"),
     ({"crop_min": 0.0}, "crop_min=0 must lie above 0 and at most at 1"),
+    ({"prototypes_from": "queue"}, "prototypes_from='queue' is none of batch, batch_and_queue, bank"),
+    (
+        {"prototypes_from": "bank", "weight_scatter": 0.1},
+        "weight_scatter needs prototypes of the batch: give weight_scatter=0 or prototypes_from='batch'",
+    ),
+    ({"weight_scatter": -0.1}, "weight_scatter=-0.1 must be a finite number, 0 or more"),
     ({"blur_sigma": (0.0, 2.0)}, "blur_sigma=0.0,2.0" + BLUR),
     ({"blur_sigma": (2.0, 0.1)}, "blur_sigma=2.0,0.1" + BLUR),
     ({"blur_sigma": (0.1, 225.0)}, "blur_sigma=0.1,225.0" + BLUR),

@@ -14,7 +14,14 @@ from pauc_hub.images.preprocessing import Preprocessing
 from pauc_hub.training.config import Config
 from pauc_hub.training.data import ImageSource, open_source
 from pauc_hub.training.data.streamed import Streamed
-from pauc_hub.training.estep import all_features, distinct_images, expect, reason_and_remedy
+from pauc_hub.training.estep import (
+    Expectation,
+    all_features,
+    distinct_images,
+    expect,
+    reason_and_remedy,
+    shuffled,
+)
 from pauc_hub.training.monitoring.diagnostics import diagnose, spread
 from pauc_hub.training.networks.encoder import Encoder
 
@@ -183,3 +190,15 @@ def test_diagnose_measures_what_the_method_watches() -> None:
     assert found["empty"] == 9 - len(now.prototypes[-1].sizes)
     assert 0 < diagnose(features, everything, now, before, config())["assignment_nmi"] <= 1
     assert diagnose(features, everything, now, now, config())["assignment_nmi"] == pytest.approx(1.0)
+
+
+def test_a_shuffled_expectation_has_the_same_clusters_of_other_images_each_epoch() -> None:
+    assignments = (torch.arange(60) // 20, torch.arange(60) // 10)
+    given = Expectation((), assignments)
+    found, again, later = shuffled(given, 0, 3), shuffled(given, 0, 3), shuffled(given, 0, 4)
+    for mine, same, other, before in zip(*(each.assignments for each in (found, again, later, given)), strict=True):
+        assert mine.bincount().tolist() == before.bincount().tolist()
+        assert mine.equal(same)
+        assert not mine.equal(other)
+        assert not mine.equal(before)
+    assert (found.assignments[1] // 2).equal(found.assignments[0])  # they nest as before

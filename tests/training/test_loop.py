@@ -1,6 +1,8 @@
 """Which encoder makes what: prototypes to learn with, the model folder, and the prototypes in it."""
 
+import dataclasses
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,8 +15,9 @@ from pauc_hub.training import config as config_module
 from pauc_hub.training import loop
 from pauc_hub.training.config import Config
 from pauc_hub.training.data import TwoViews, open_source
-from pauc_hub.training.estep import all_features, expect
+from pauc_hub.training.estep import Expectation, all_features, expect, shuffled
 from pauc_hub.training.interruption import StopRequest
+from pauc_hub.training.monitoring.diagnostics import diagnose
 from pauc_hub.training.mstep import learn
 from pauc_hub.training.networks.encoder import Encoder
 from pauc_hub.training.run import checkpoint, run_folder
@@ -45,15 +48,19 @@ def by_each(state: Training, epoch: int) -> Centroids:
     return {name: centroids(state, getattr(state.pair, name), epoch) for name in ("query", "key")}
 
 
+def write_images(folder: Path) -> None:
+    folder.mkdir()
+    draws = np.random.default_rng(0)
+    for i in range(IMAGES):
+        coarse = draws.integers(0, 256, (4, 4, 3), dtype=np.uint8)
+        Image.fromarray(coarse).resize((32, 32)).save(folder / f"{i:02}.png")
+
+
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Tensor, Centroids]:
     """A run; the prototypes that its second epoch learnt with; and those that each encoder would have given it."""
     folder = tmp_path_factory.mktemp("loop")
-    (folder / "images").mkdir()
-    draws = np.random.default_rng(0)
-    for i in range(IMAGES):
-        coarse = draws.integers(0, 256, (4, 4, 3), dtype=np.uint8)
-        Image.fromarray(coarse).resize((32, 32)).save(folder / "images" / f"{i:02}.png")
+    write_images(folder / "images")
     learnt_with: list[Tensor] = []
     given: Centroids = {}
 
@@ -112,3 +119,28 @@ def test_the_prototypes_in_the_model_folder_are_of_its_own_weights(
     # stored in 16 bits
     assert torch.allclose(prototypes.centroids, expected["query"], atol=3e-4)
     assert not torch.allclose(prototypes.centroids, expected["key"], atol=3e-3)
+
+
+def test_as_a_control_shuffled_assignments_are_learnt_with_and_the_real_ones_watched(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: dict[str, Tensor] = {}
+
+    def noted(state: Training, batch: TwoViews) -> dict[str, Tensor]:
+        if state.expectation is not None:
+            seen["learnt with"] = state.expectation.assignments[0]
+        return learn(state, batch)
+
+    def watched(*given: Any) -> dict[str, float]:
+        seen.setdefault("watched", given[2].assignments[0])
+        return diagnose(*given)
+
+    monkeypatch.setattr(config_module, "ARCHITECTURES", ("test_resnet",))
+    monkeypatch.setattr(loop, "learn", noted)
+    monkeypatch.setattr(loop, "diagnose", watched)
+    write_images(tmp_path / "images")
+    config = dataclasses.replace(CONFIG, shuffle_assignments=True)
+    loop.train(tmp_path / "images", tmp_path / "run", config, quiet=True)
+    real = Expectation((), (seen["watched"],))
+    assert seen["learnt with"].equal(shuffled(real, config.seed, 1).assignments[0])
+    assert not seen["learnt with"].equal(seen["watched"])

@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from pauc_hub.training import objectives
+from pauc_hub.training.members import batch_members, batch_prototypes, past_members
 
 Matrix = npt.NDArray[np.float64]
 
@@ -86,121 +87,6 @@ def test_proto_nce_of_one_prototype_is_zero() -> None:
     assert loss.item() == 0.0
 
 
-# --- the choice of negatives -----------------------------------------------------------------------------------------
-
-
-def chosen_of(own: Tensor, count: int, negatives: int, generator: torch.Generator) -> tuple[list[int], list[int]]:
-    """The prototypes in J, and those that the images' targets point at."""
-    members = objectives.batch_members(own)
-    chosen, there, target = objectives.choose_prototypes(members, count, negatives, generator)
-    assert bool(there[target].all())
-    return chosen[there].tolist(), chosen[target].tolist()
-
-
-def test_all_prototypes_are_chosen_where_they_are_few() -> None:
-    chosen, targets = chosen_of(torch.tensor([3, 1, 3]), 5, 5, torch.Generator())
-    assert chosen == [0, 1, 2, 3, 4]
-    assert targets == [3, 1, 3]
-
-
-@pytest.mark.parametrize("seed", range(20))
-def test_above_the_limit_every_hit_prototype_is_chosen_once_and_the_rest_without_repetition(seed: int) -> None:
-    own = torch.tensor([90, 4, 4, 57, 90])
-    chosen, targets = chosen_of(own, 100, 10, torch.Generator().manual_seed(seed))
-    assert len(chosen) == 3 + 10
-    assert len(set(chosen)) == len(chosen)
-    assert targets == own.tolist()
-
-
-def test_every_other_prototype_is_drawn_about_equally_often() -> None:
-    own, generator = torch.tensor([0, 7]), torch.Generator().manual_seed(0)
-    counts = torch.zeros(20)
-    for _ in range(2000):
-        counts[chosen_of(own, 20, 6, generator)[0]] += 1
-    assert counts[[0, 7]].tolist() == [2000, 2000]
-    others = counts[[i for i in range(20) if i not in (0, 7)]]
-    assert (others / 2000 - 6 / 18).abs().max().item() < 0.05
-
-
-def test_fewer_others_than_negatives_asked_for_are_all_taken() -> None:
-    chosen, _ = chosen_of(torch.tensor([0, 1, 2]), 4, 3, torch.Generator().manual_seed(0))
-    assert sorted(chosen) == [0, 1, 2, 3]
-
-
-def test_rows_that_only_fill_the_shape_are_no_negatives_and_get_no_gradient() -> None:
-    """Two images of one prototype: the loss of J with its filling is that of J alone."""
-    own, q = torch.tensor([4, 4, 1]), unit(3, 8, 0).requires_grad_()
-    prototypes, phi = unit(9, 8, 1), torch.linspace(0.1, 0.5, 9)
-    members = objectives.batch_members(own)
-    chosen, there, target = objectives.choose_prototypes(members, 9, 3, torch.Generator().manual_seed(0))
-    assert there.tolist() == [True, True, False, True, True, True]
-    loss = objectives.proto_nce(q, prototypes[chosen], phi[chosen], target, there)
-    real = chosen[there]
-    places = torch.tensor([real.tolist().index(each) for each in own.tolist()])
-    alone = objectives.proto_nce(q, prototypes[real], phi[real], places)
-    assert loss.item() == pytest.approx(alone.item(), rel=1e-6)
-    (filled,), (expected,) = (torch.autograd.grad(each, q) for each in (loss, alone))
-    assert torch.allclose(filled, expected, atol=1e-6)
-
-
-# --- prototypes of the batch -----------------------------------------------------------------------------------------
-
-
-def test_members_by_hand() -> None:
-    members = objectives.batch_members(torch.tensor([5, 5, 2, 9, 5]))
-    assert members.hit.tolist() == [2, 5, 9, 0, 0]  # the last two fill the shape
-    assert members.number.tolist() == [1, 1, 0, 2, 1]
-    assert members.sizes.tolist() == [1.0, 3.0, 1.0, 0.0, 0.0]
-    assert members.there.tolist() == [1.0, 1.0, 1.0, 0.0, 0.0]
-
-
-@pytest.mark.parametrize("own", [[3], [0, 0, 0], [7, 7, 7], [4, 3, 2], [1, 0, 1, 0]])
-def test_members_of_any_batch_are_those_of_unique(own: list[int]) -> None:
-    hit, number, sizes = torch.unique(torch.tensor(own), return_inverse=True, return_counts=True)
-    members = objectives.batch_members(torch.tensor(own))
-    rest = [0] * (len(own) - len(hit))
-    assert members.hit.tolist() == hit.tolist() + rest
-    assert members.number.tolist() == number.tolist()
-    assert members.sizes.tolist() == sizes.tolist() + rest
-
-
-def batch_prototypes(x: Tensor, own: Tensor) -> Tensor:
-    """Those that are there; the rows that fill the shape must be zero."""
-    members = objectives.batch_members(own)
-    p = objectives.batch_prototypes(x, members)
-    assert p.shape == x.shape
-    assert p[members.sizes == 0].abs().sum().item() == 0
-    return p[members.sizes > 0]
-
-
-def test_batch_prototypes_by_hand() -> None:
-    x = torch.tensor([[1.0, 0.0], [0.0, 1.0], [0.0, -1.0], [0.6, 0.8]])
-    p = batch_prototypes(x, torch.tensor([5, 5, 2, 9]))
-    assert p[0].tolist() == pytest.approx([0.0, -1.0], abs=1e-6)  # prototype 2, hit once: the image itself
-    assert p[1].tolist() == pytest.approx([0.5**0.5, 0.5**0.5], abs=1e-6)  # prototype 5, mean (1/2, 1/2)
-    assert p[2].tolist() == pytest.approx([0.6, 0.8], abs=1e-6)
-
-
-def test_batch_prototypes_of_images_that_are_all_apart_are_the_images() -> None:
-    x = unit(6, 16, 0)
-    assert torch.allclose(batch_prototypes(x, torch.arange(6)), x, atol=1e-6)
-
-
-def test_batch_prototypes_of_images_that_are_all_together_are_their_mean() -> None:
-    x = unit(6, 16, 0)
-    expected = F.normalize(x.mean(dim=0, keepdim=True), dim=1)
-    assert torch.allclose(batch_prototypes(x, torch.full((6,), 3)), expected, atol=1e-6)
-
-
-def test_a_mean_of_zero_length_has_a_finite_gradient() -> None:
-    x = torch.tensor([[1.0, 0.0], [-1.0, 0.0]], requires_grad=True)
-    p = batch_prototypes(x, torch.tensor([0, 0]))
-    torch.autograd.backward(p.sum())
-    assert p.abs().max().item() < 1e-3
-    assert x.grad is not None
-    assert bool(torch.isfinite(x.grad).all())
-
-
 # --- PAUC's three terms ----------------------------------------------------------------------------------------------
 
 
@@ -235,7 +121,9 @@ def test_alignment_is_blind_to_how_members_spread_about_their_mean() -> None:
         q = torch.tensor([[np.cos(half_angle), np.sin(half_angle)], [np.cos(half_angle), -np.sin(half_angle)]])
         own = torch.tensor([0, 0])
         key = torch.tensor([[0.8, 0.6], [0.8, 0.6]])
-        return alignment(batch_prototypes(q.float(), own), batch_prototypes(key, own)).item()
+        members = batch_members(own)
+        p, p_key = (batch_prototypes(x, members) for x in (q.float(), key))
+        return objectives.alignment(p, p_key, members.there).item()
 
     assert loss(0.1) == pytest.approx(loss(1.2), abs=1e-6)
 
@@ -274,7 +162,7 @@ def test_correlation_with_a_constant_column_is_finite_and_so_is_its_gradient() -
     assert loss.item() == pytest.approx((1 + 0) / 2, abs=1e-3)  # the constant column agrees with nothing
 
 
-@pytest.mark.parametrize("term", [uniformity, lambda p: correlation(p, p)])
+@pytest.mark.parametrize("term", [uniformity, lambda p: correlation(p, p), lambda p: scattering(p, p)])
 def test_terms_over_pairs_are_zero_with_a_single_prototype(term: Callable[[Tensor], Tensor]) -> None:
     p = unit(1, 8, 0).requires_grad_()
     loss = term(p)
@@ -287,6 +175,44 @@ def test_terms_over_pairs_are_zero_with_a_single_prototype(term: Callable[[Tenso
 def test_with_a_single_prototype_in_the_batch_alignment_is_still_there() -> None:
     p, p_key = torch.tensor([[1.0, 0.0]]), torch.tensor([[0.0, 1.0]])
     assert alignment(p, p_key).item() == pytest.approx(2.0, abs=1e-6)
+
+
+def test_uniformity_apart_by_hand() -> None:
+    q = torch.tensor([[1.0, 0.0], [0.0, 1.0], [-1.0, 0.0]])
+    own = torch.tensor([4, 0, 4])
+    # the first and the third have one prototype; the two other pairs are 2 apart
+    assert objectives.uniformity_apart(q, own).item() == pytest.approx(log(exp(-4)), abs=1e-5)
+    every = torch.arange(3)
+    assert objectives.uniformity_apart(q, every).item() == pytest.approx(uniformity(q).item(), abs=1e-6)
+
+
+def test_uniformity_apart_of_one_prototype_is_zero_and_so_is_its_gradient() -> None:
+    q = unit(3, 8, 0).requires_grad_()
+    loss = objectives.uniformity_apart(q, torch.tensor([2, 2, 2]))
+    torch.autograd.backward(loss)
+    assert loss.item() == 0.0
+    assert q.grad is not None
+    assert q.grad.tolist() == [[0.0] * 8] * 3
+
+
+def scattering(p: Tensor, p_key: Tensor) -> Tensor:
+    filled, there = padded(p, len(p) + 2)
+    return objectives.scattering(filled, padded(p_key, len(p) + 2)[0], there)
+
+
+def test_scattering_by_hand() -> None:
+    p = torch.tensor([[1.0, 0.0], [0.0, 1.0], [-1.0, 0.0]])
+    p_key = torch.tensor([[0.6, 0.8], [0.0, 1.0], [0.0, 1.0]])
+    # cosines over 0.5: own key, then the two other prototypes
+    first = log(exp(1.2) + exp(0) + exp(-2)) - 1.2
+    second = log(exp(2) + exp(0) + exp(0)) - 2
+    third = log(exp(0) + exp(-2) + exp(0)) - 0
+    assert scattering(p, p_key).item() == pytest.approx((first + second + third) / 3, abs=1e-6)
+
+
+def test_scattering_is_log_of_the_prototypes_where_nothing_is_told_apart() -> None:
+    same = unit(1, 8, 0).repeat(5, 1)
+    assert scattering(same, same).item() == pytest.approx(log(5), abs=1e-5)
 
 
 # --- float64 references ----------------------------------------------------------------------------------------------
@@ -328,8 +254,8 @@ def test_info_nce_equals_the_float64_reference(seed: int) -> None:
 @pytest.mark.parametrize("seed", range(3))
 def test_pauc_terms_equal_the_float64_reference(seed: int) -> None:
     q, k, own = unit(9, 6, seed), unit(9, 6, seed + 10), [4, 4, 0, 2, 2, 2, 7, 0, 1]
-    members = objectives.batch_members(torch.tensor(own))
-    p, p_key = (objectives.batch_prototypes(x, members) for x in (q, k))
+    members = batch_members(torch.tensor(own))
+    p, p_key = (batch_prototypes(x, members) for x in (q, k))
     align, unif, corr = reference_pauc(q.double().numpy(), k.double().numpy(), own, 0.5)
     assert objectives.alignment(p, p_key, members.there).item() == pytest.approx(align, rel=1e-4)
     assert objectives.uniformity(p, members.there).item() == pytest.approx(unif, rel=1e-4)
@@ -344,18 +270,25 @@ OWN = torch.tensor([0, 0, 2, 1, 2])
 def every_loss(
     q: Tensor, k: Tensor, queue: Tensor, prototypes: Tensor, concentration: Tensor, own: Tensor = OWN
 ) -> dict[str, Tensor]:
-    members = objectives.batch_members(own)
-    p, p_key = objectives.batch_prototypes(q, members), objectives.batch_prototypes(k, members)
+    members = batch_members(own)
+    p, p_key = batch_prototypes(q, members), batch_prototypes(k, members)
+    past = past_members(members, queue, torch.tensor([2, 0, -1, 1, 1, 0, 0]), 3)
     return {
         "infonce": objectives.info_nce(q, k, queue, 0.2),
         "proto": objectives.proto_nce(q, prototypes, concentration, own),
         "align": objectives.alignment(p, p_key, members.there),
         "unif": objectives.uniformity(p, members.there),
         "corr": objectives.correlation(p, p_key, members.there),
+        "scatter": objectives.scattering(p, p_key, members.there),
+        "unif_apart": objectives.uniformity_apart(q, own),
+        "past": objectives.alignment(batch_prototypes(q, members, past), p_key, members.there),
     }
 
 
-@pytest.mark.parametrize("name", ["infonce", "proto", "align", "unif", "corr"])
+TERMS = ["infonce", "proto", "align", "unif", "corr", "scatter", "unif_apart", "past"]
+
+
+@pytest.mark.parametrize("name", TERMS)
 def test_gradient_reaches_the_queries_and_nothing_else(name: str) -> None:
     q, k, queue, prototypes = (unit(n, 8, n).requires_grad_() for n in (5, 6, 7, 3))
     torch.autograd.backward(every_loss(q, k[:5], queue, prototypes, torch.tensor([0.2, 0.1, 0.3]))[name])
@@ -366,7 +299,7 @@ def test_gradient_reaches_the_queries_and_nothing_else(name: str) -> None:
     assert prototypes.grad is None
 
 
-@pytest.mark.parametrize("name", ["infonce", "proto", "align", "unif", "corr"])
+@pytest.mark.parametrize("name", TERMS)
 def test_gradient_equals_finite_differences(name: str) -> None:
     k, queue, prototypes = unit(5, 4, 1).double(), unit(7, 4, 2).double(), unit(3, 4, 3).double()
     phi = torch.tensor([0.2, 0.1, 0.3], dtype=torch.float64)
@@ -377,7 +310,7 @@ def test_gradient_equals_finite_differences(name: str) -> None:
     assert torch.autograd.gradcheck(loss, (unit(5, 4, 0).double().requires_grad_(),))
 
 
-@pytest.mark.parametrize("name", ["infonce", "proto", "align", "unif", "corr"])
+@pytest.mark.parametrize("name", TERMS)
 def test_the_order_of_the_batch_does_not_matter(name: str) -> None:
     q, k, queue, prototypes, phi = unit(5, 8, 1), unit(5, 8, 2), unit(7, 8, 3), unit(3, 8, 4), torch.ones(3)
     order = torch.tensor([3, 0, 4, 2, 1])

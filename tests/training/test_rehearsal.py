@@ -82,7 +82,7 @@ def test_infonce_has_one_e_step_and_no_terms_over_prototypes(
     rehearse(source, config, CPU, 1, quiet=True)
     assert {frozenset(each) for each in terms[:3]} == {frozenset({"loss", "alignment", "infonce"})}
     assert {frozenset(each) for each in terms[3:]} == {
-        frozenset({"loss", "alignment", "infonce", "align", "unif", "corr"})
+        frozenset({"loss", "alignment", "batch_singletons", "infonce", "align", "unif", "corr"})
     }
 
 

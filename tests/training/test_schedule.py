@@ -12,10 +12,22 @@ def test_pauc_weights_rise_from_zero_after_the_warm_up() -> None:
     config = Config(
         epochs=100, warmup=0.1, ramp=0.05, weight_align=0.4, weight_unif=0.2, weight_corr=0.3, weight_proto=0.0
     )
-    assert term_weights(config, 10.0) == {"infonce": 1.0, "proto": 0.0, "align": 0.0, "unif": 0.0, "corr": 0.0}
+    assert term_weights(config, 10.0) == {
+        "infonce": 1.0,
+        "proto": 0.0,
+        "align": 0.0,
+        "unif": 0.0,
+        "corr": 0.0,
+        "scatter": 0.0,
+    }
     assert term_weights(config, 12.5)["align"] == pytest.approx(0.5 * 0.4)
     assert term_weights(config, 15.0) == term_weights(config, 99.0)
     assert term_weights(config, 15.0)["corr"] == pytest.approx(0.3)
+
+
+def test_the_weight_of_scattering_rises_with_the_others() -> None:
+    config = Config(epochs=100, warmup=0.1, ramp=0.05, weight_scatter=0.4)
+    assert term_weights(config, 12.5)["scatter"] == pytest.approx(0.2)
 
 
 def test_without_a_ramp_the_weights_are_there_at_once() -> None:

@@ -46,7 +46,7 @@ def test_a_mapping_gives_the_fields_their_types() -> None:
         ({"queue": "all"}, "queue must be a whole number, not 'all'"),
         ({"epoch": 3}, "unknown setting 'epoch' (did you mean epochs?)"),
         ({"clustr": 3}, "unknown setting 'clustr' (did you mean clusters or blur?)"),
-        ({"proto": 1}, "unknown setting 'proto' (did you mean weight_proto?)"),
+        ({"proto": 1}, "unknown setting 'proto' (did you mean weight_proto or prototypes_from?)"),
         ({"train": {"epochs": 3}}, "unknown setting 'train'"),
     ],
     ids=str,
@@ -181,6 +181,17 @@ def test_every_setting_is_listed_with_kind_default_unit_and_meaning() -> None:
             ["clusters=5,9 has no effect on what is learnt with objective=infonce, which clusters once, at the end"],
         ),
         ({"objective": "infonce", "warmup": 0.2}, ["warmup=0.2 has no effect with objective=infonce"]),
+        (
+            {"objective": "infonce", "shuffle_assignments": True},
+            ["shuffle_assignments=true has no effect with objective=infonce"],
+        ),
+        (
+            {"objective": "protonce", "prototypes_from": "bank", "weight_scatter": 0.1, "shuffle_assignments": True},
+            [
+                "weight_scatter=0.1 has no effect with objective=protonce",
+                "prototypes_from=bank has no effect with objective=protonce",
+            ],
+        ),
         ({"negatives": 100}, ["negatives=100 has no effect with weight_proto=0"]),
         ({"negatives": 100, "weight_proto": 0.1}, []),
         (

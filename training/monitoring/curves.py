@@ -15,7 +15,7 @@ if TYPE_CHECKING:  # an extra
     from matplotlib.axes import Axes
 
 INK, FAINT, GREY, SHADE = "#1f4e79", "#b9cde2", "#8a8a8a", "#f3f1ea"
-TONES = ("#1f4e79", "#c55a11", "#4a7c2c", "#7f4f9e")  # of several lines, which are named at their ends too
+TONES = ("#1f4e79", "#c55a11", "#4a7c2c", "#7f4f9e", "#a88a00")  # of several lines, which are named at their ends too
 COLUMNS, WIDTH, HEIGHT = 3, 4.1, 2.3  # of panels; inches of each
 FINEST = 400  # points of a curve of steps, each the mean of its neighbours
 FEW = 40  # points that are marked one by one
@@ -46,7 +46,7 @@ LOSS, SHARE, RANK, SPREAD = "InfoNCE (nats)", "intra_share", "effective rank", "
 CLUSTERS, TIME = "clusters", "share of time"
 PANELS = (
     Panel(LOSS, {"infonce": ""}),
-    Panel("other terms (nats)", {"proto": "proto", "align": "align", "unif": "unif", "corr": "corr"}),
+    Panel("other terms (nats)", {name: name for name in ("proto", "align", "unif", "corr", "scatter")}),
     Panel("learning rate", {"lr": ""}, low=0),
     Panel(SHARE, {"intra_share": ""}, low=0),
     Panel(RANK, {"effective_rank": ""}, low=0, high=10),
