@@ -17,8 +17,8 @@ from pauc_hub.clustering.calibration import ALPHA
 from pauc_hub.clustering.prototype_set import PrototypeSet, read_prototypes, unnamed
 from pauc_hub.embedding.embed import DEFAULT_MODEL
 from pauc_hub.errors import TableError, UsageError
-from pauc_hub.models.catalog import locate
-from pauc_hub.models.folder import ModelFolder, open_folder
+from pauc_hub.models.folder import ModelFolder
+from pauc_hub.models.opening import open_model
 from pauc_hub.tables.outputs import is_table, read_provenance
 from pauc_hub.tables.table import PARQUET, companion
 
@@ -131,11 +131,11 @@ def _of_model(
     place = Path(images)
     named = read_provenance(place).model if is_table(place) and not model else model
     chosen = named or DEFAULT_MODEL
-    folder = open_folder(locate(chosen))
+    folder = open_model(chosen, quiet=quiet)
     levels = folder.read_prototypes()
     if not levels:
         raise UsageError(
-            f"model '{folder.path.name}' has no prototypes. Make some with `pauc cluster`, and give prototypes=FILE."
+            f"model '{folder.name}' has no prototypes. Make some with `pauc cluster`, and give prototypes=FILE."
         )
     given = open_input(images, model=chosen, space=PROJECTION, table=table, device=device, quiet=quiet)
     _require_projected_by(folder, given)
@@ -146,8 +146,7 @@ def _require_projected_by(folder: ModelFolder, given: Given) -> None:
     origin = given.origin
     if origin.weights_sha256 != folder.weights_sha256:
         raise TableError(
-            f"'{given.path}' was made by {origin}, and not by the model in '{folder.path}'. Give its own, model=NAME, "
-            "or the images."
+            f"'{given.path}' was made by {origin}, and not by '{folder.name}'. Give its own, model=NAME, or the images."
         )
     if origin.space != PROJECTION or origin.pca:
         raise TableError(

@@ -10,7 +10,8 @@ import numpy as np
 import numpy.typing as npt
 
 from pauc_hub.embedding.embed import DEFAULT_MODEL, embed
-from pauc_hub.errors import OutputExists, TableError, UsageError
+from pauc_hub.errors import OutputExists, PaucError, TableError, UnknownModel, UsageError
+from pauc_hub.models.catalog import locate
 from pauc_hub.origin import Origin, require_same_origin
 from pauc_hub.sources import open_source
 from pauc_hub.tables.outputs import ROWS_TOGETHER, Stored, is_table, open_table, read_names, read_receipt
@@ -124,6 +125,8 @@ def _embedded(
     options: dict[str, Any] = {"space": space, "device": device, "quiet": quiet}
     if not quiet:
         print(f"embedding {place} by {chosen} into {first}", file=sys.stderr)
+    if like and not model:
+        _require_known(like)
     receipt = read_receipt(first) if first.exists() else None
     made = None if receipt and receipt.get("space") != space else _embed_into(first, place, chosen, receipt, options)
     if made is None and table:
@@ -142,6 +145,17 @@ def _embedded(
             f"warning: {made.unreadable} of {count} images could not be read; listed in {made.errors}", file=sys.stderr
         )
     return made
+
+
+def _require_known(origin: Origin) -> None:
+    """Raise UnknownModel where the name in an origin leads to no model here, as those of runs may not."""
+    try:
+        locate(origin.model)
+    except PaucError as error:
+        raise UnknownModel(
+            f"'{origin.model}', which the images are to be embedded by, is no model here by name. "
+            "Name its folder, model=FOLDER."
+        ) from error
 
 
 def _beside(place: str) -> Path:

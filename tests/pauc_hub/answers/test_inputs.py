@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from pauc_hub.answers.inputs import open_input, rows_of
-from pauc_hub.errors import OriginMismatch, OutputExists, TableError, UsageError
+from pauc_hub.errors import OriginMismatch, OutputExists, TableError, UnknownModel, UsageError
 from pauc_hub.tables.outputs import read_table
 
 WriteTable = Callable[..., Path]
@@ -92,3 +92,11 @@ def test_what_has_no_place_beside_it_needs_one(photos: Path) -> None:
         open_input(photos / "*.png", quiet=True)
     with pytest.raises(UsageError, match="no such file or folder"):
         open_input(photos / "none", quiet=True)
+
+
+def test_a_model_that_is_not_here_by_name_must_be_named(photos: Path, model_folder: Path) -> None:
+    """The name of a run's model leads nowhere."""
+    origin = open_input(photos, model=model_folder, device="cpu", quiet=True).origin
+    with pytest.raises(UnknownModel, match="'tiny', which the images are to be embedded by, is no model here by name"):
+        open_input(photos, like=origin, device="cpu", quiet=True)
+    assert open_input(photos, model=model_folder, like=origin, device="cpu", quiet=True).rows == 3
