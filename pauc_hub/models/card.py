@@ -31,7 +31,7 @@ def render(facts: Facts) -> str:
 
     Args:
         facts: as facts.json has them: name, architecture, command, commit, config, data, hardware, versions, seconds,
-            epochs, scores, and where known license and notes.
+            epochs, scores, and where known license, notes and prototypes (the number of each clustering).
     """
     parts = (_front_matter, _summary, _scores, _usage, _limits, _receipts)
     return "\n\n".join(part(facts) for part in parts) + "\n"
@@ -122,8 +122,13 @@ backbone = timm.create_model("local-dir:path/to/this/folder", pretrained=True).e
 transform = timm.data.create_transform(**timm.data.resolve_model_data_config(backbone), is_training=False)
 ```
 
-The features are pooled from the last stage; compare them by their cosine. projector.safetensors leads from them to the
-space in which the prototypes of prototypes.safetensors lie."""
+The features are pooled from the last stage; compare them by their cosine. {_projection(facts)}"""
+
+
+def _projection(facts: Facts) -> str:
+    if facts.get("prototypes") == []:
+        return "projector.safetensors leads from them to the\nspace that it was trained in; there are no prototypes."
+    return "projector.safetensors leads from them to the\nspace in which the prototypes of prototypes.safetensors lie."
 
 
 def _limits(facts: Facts) -> str:

@@ -49,7 +49,8 @@ def publish(finished: Finished, path: Path) -> Path:
     """Write the model folder, replacing one of an earlier sitting; returns its path."""
     config, encoder = finished.config, finished.encoder.eval()
     prototypes = finished.expectation.prototypes
-    facts, half = _facts(finished, path.parent.name), fits_half(encoder.state_dict())
+    facts = _facts(finished, path.parent.name)
+    half = fits_half(encoder.state_dict())
     if half:
         cosine = rounding_cosine(encoder, finished.preprocessing.normalise(finished.sample))
         facts["fp16_least_cosine"] = round(cosine, 6)
@@ -115,5 +116,6 @@ def _facts(finished: Finished, name: str) -> dict[str, Any]:
         "versions": receipts.versions(),
         "seconds": round(finished.seconds, 1),
         "epochs": finished.config.epochs,
+        "prototypes": [len(each.sizes) for each in finished.expectation.prototypes],
         "scores": list(finished.scores),
     }

@@ -56,6 +56,13 @@ def test_the_front_matter_is_what_the_hub_reads() -> None:
     assert 'license: "apache-2.0"\n' in card(license="apache-2.0")
 
 
+def test_it_leads_to_prototypes_where_there_are_some() -> None:
+    assert "prototypes of prototypes.safetensors" in card()
+    assert "prototypes of prototypes.safetensors" in card(prototypes=[2000, 4000])
+    assert "prototypes.safetensors" not in card(prototypes=[])
+    assert "there are no prototypes" in card(prototypes=[])
+
+
 def test_it_tells_data_duration_and_hardware() -> None:
     text = card()
     assert text.count("\n# pauc_resnet18.tiny_imagenet\n") == 1
