@@ -25,10 +25,11 @@ from PIL import Image
 
 import pauc_hub
 from pauc_hub.device import keep_freed_memory
-from pauc_hub.images.decoding import find_images, read_image, read_with
+from pauc_hub.images.decoding import read_image, read_with
 from pauc_hub.images.jpeg import decode
 from pauc_hub.inference.streaming import decode_ahead
 from pauc_hub.processes import default_workers
+from pauc_hub.sources.folders import find_images
 
 BATCH = 32  # the default on a CPU
 NVJPEG_BATCH = 256  # files that the GPU's decoder is given at once

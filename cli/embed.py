@@ -2,6 +2,7 @@
 
 import json
 import sys
+from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -14,10 +15,12 @@ from pauc_hub.cli.failures import SOME_UNREADABLE
 if TYPE_CHECKING:  # takes seconds to import
     from pauc_hub.embedding.embed_files import Summary
 
+FEW_LEVELS = 32  # as pauc_hub.images.deep has it, which takes time to import
+
 
 def embed(
     images: Annotated[str, typer.Argument(help="Folder of images, image, tar or Parquet files; or a URL of such.")],
-    model: options.Model = "pauc_resnet18",
+    model: options.EmbeddingModel = None,
     output: Annotated[
         Path | None,
         typer.Option(
@@ -29,8 +32,13 @@ def embed(
     workers: options.Workers = None,
     precision: options.Precision = "auto",
     image_size: options.ImageSize = None,
-    decoding: options.Decoding = "exact",
-    space: options.Space = "backbone",
+    decoding: options.Decoding = None,
+    space: options.Space = None,
+    value_range: options.ValueRange = None,
+    bands: options.Bands = None,
+    like: Annotated[
+        Path | None, typer.Option(exists=True, help="Take model, space, value range and bands from this table.")
+    ] = None,
     dtype: options.Dtype = "float32",
     pca: Annotated[int | None, typer.Option(min=1, help="Keep this many principal components.")] = None,
     update: options.Update = False,
@@ -44,6 +52,7 @@ def embed(
     from pauc_hub.processes import Ranks
 
     ranks = Ranks.from_environment()
+    reading = options.reading(value_range, bands)
     summary = embed_source(
         images,
         model,
@@ -55,6 +64,9 @@ def embed(
         image_size=image_size,
         decoding=decoding,
         space=space,
+        value_range=reading.value_range,
+        bands=reading.bands,
+        like=like,
         dtype=dtype,
         pca=pca,
         update=update,
@@ -62,14 +74,27 @@ def embed(
         restart=restart,
         quiet=quiet,
     )
-    if summary.errors and not quiet:
-        unreadable = f"{summary.unreadable} of {summary.images + summary.unreadable} images could not be read"
-        print(f"warning: {unreadable}; listed in {summary.errors}", file=sys.stderr)
+    for warning in () if quiet else warnings_of(summary):
+        print(f"warning: {warning}", file=sys.stderr)
     if as_json:
         print(json.dumps(as_object(summary)))
     elif not quiet:
         print(sentence(summary, updated=update))
     raise typer.Exit(SOME_UNREADABLE if summary.unreadable and not ranks.several else 0)
+
+
+def warnings_of(summary: "Summary") -> Iterator[str]:
+    """What people should know of the images, a line each."""
+    images = summary.images + summary.unreadable
+    if summary.errors:
+        yield f"{summary.unreadable} of {images} images could not be read; listed in {summary.errors}"
+    if summary.few_levels:
+        yield (
+            f"{summary.few_levels} of {images} images are left with fewer than {FEW_LEVELS} levels of grey; "
+            "--range LOW,HIGH says which numbers are black and white"
+        )
+    if summary.more_pages:
+        yield f"{summary.more_pages} of {images} files have more than one page; the first was taken"
 
 
 def sentence(summary: "Summary", *, updated: bool) -> str:

@@ -1,19 +1,19 @@
 """Options that several commands share, with one wording each."""
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from pauc_hub.errors import UsageError
 
-Model = Annotated[
-    str,
-    typer.Option(
-        "-m",
-        "--model",
-        help="Bundled model, model folder or run, timm name (`resnet50.a1_in1k`), or hf-hub:owner/name[@revision].",
-    ),
+if TYPE_CHECKING:  # it takes time to import
+    from pauc_hub.images.reading import Reading
+
+MODEL = "Bundled model, model folder or run, timm name (`resnet50.a1_in1k`), or hf-hub:owner/name[@revision]."
+Model = Annotated[str, typer.Option("-m", "--model", help=MODEL)]
+EmbeddingModel = Annotated[
+    str | None, typer.Option("-m", "--model", show_default="pauc_resnet18, or that of --like", help=MODEL)
 ]
 BatchSize = Annotated[
     int | None, typer.Option(min=1, help="Images that go through the network together; 32 on a CPU, else 256.")
@@ -29,12 +29,25 @@ ImageSize = Annotated[
     typer.Option(min=1, show_default="the model's", help="Side of the square that the network sees, pixels."),
 ]
 Decoding = Annotated[
-    Literal["exact", "scaled"],
-    typer.Option(help="scaled: large JPEGs at a fraction of their sides, quicker, less exact."),
+    Literal["exact", "scaled"] | None,
+    typer.Option(show_default="exact", help="scaled: large JPEGs at a fraction of their sides, quicker, less exact."),
+]
+ValueRange = Annotated[
+    str | None,
+    typer.Option(
+        "--range",
+        metavar="LOW,HIGH",
+        help="Numbers that are black and white, where images hold no bytes; `image`: each one's own extremes.",
+        show_default="what the files declare, else measured on all",
+    ),
+]
+Bands = Annotated[
+    str | None, typer.Option(metavar="R,G,B", help="Bands of TIFF files that are red, green and blue, from 1.")
 ]
 Dtype = Annotated[Literal["float32", "float16"], typer.Option(help="Of the numbers in the file.")]
 Space = Annotated[
-    Literal["backbone", "projection"], typer.Option(help="projection: unit vectors, where the prototypes live.")
+    Literal["backbone", "projection"] | None,
+    typer.Option(show_default="backbone", help="projection: unit vectors, where the prototypes live."),
 ]
 Table = Annotated[
     Path | None,
@@ -56,6 +69,24 @@ Restart = Annotated[bool, typer.Option("--restart", help="Drop what a stopped ru
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace an output that is there.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of prose.")]
 Quiet = Annotated[bool, typer.Option("--quiet", help="Print errors alone.")]
+
+
+def reading(value_range: str | None, bands: str | None) -> "Reading":
+    """What --range and --bands ask for.
+
+    Raises:
+        UsageError: they are not written as they should be.
+    """
+    from pauc_hub.images.reading import Reading, parse_bands, parse_range
+
+    try:
+        chosen = parse_bands(bands) if bands else ()
+    except ValueError:
+        raise UsageError(f"--bands '{bands}' is not one or three numbers of bands from 1, such as 3,2,1.") from None
+    try:
+        return Reading(parse_range(value_range) if value_range else None, chosen)
+    except ValueError:
+        raise UsageError(f"--range '{value_range}' is not LOW,HIGH, such as 0,4095, nor `image`.") from None
 
 
 def numbers(text: str | None) -> list[int] | None:

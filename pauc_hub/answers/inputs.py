@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from pauc_hub.embedding.embed import DEFAULT_MODEL, embed
 from pauc_hub.errors import OutputExists, PaucError, TableError, UnknownModel, UsageError
+from pauc_hub.images.reading import Reading
 from pauc_hub.models.catalog import locate
 from pauc_hub.origin import Origin, require_same_origin
 from pauc_hub.sources import open_source
@@ -123,6 +124,9 @@ def _embedded(
     chosen = model or (like.model if like else DEFAULT_MODEL)
     first = Path(table) if table else _beside(place)
     options: dict[str, Any] = {"space": space, "device": device, "quiet": quiet}
+    if like:
+        reading = Reading.from_config(like.preprocessing)
+        options |= {"value_range": reading.value_range, "bands": reading.bands}
     if not quiet:
         print(f"embedding {place} by {chosen} into {first}", file=sys.stderr)
     if like and not model:

@@ -1,11 +1,14 @@
 """The function behind `pauc embed`: a source of images and a model to an embedding table."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pauc_hub.embedding.earlier import check_place
+from pauc_hub.embedding.earlier import check_place, choose_reading
+from pauc_hub.embedding.like import Manner, manner_of, require_made_by
 from pauc_hub.embedding.parts import part_of, share
+from pauc_hub.images.reading import Ranges, as_reading
 from pauc_hub.models.catalog import locate
 from pauc_hub.processes import Ranks
 from pauc_hub.sources import open_source
@@ -14,13 +17,12 @@ from pauc_hub.tables.table import table_of
 if TYPE_CHECKING:  # they take seconds to import
     from pauc_hub.embedding.embed_files import Summary
     from pauc_hub.tables.outputs import Dtype
-
 DEFAULT_MODEL = "pauc_resnet18"
 
 
 def embed(
     images: str | Path,
-    model: str | Path = DEFAULT_MODEL,
+    model: str | Path | None = None,
     *,
     output: str | Path | None = None,
     batch_size: int | None = None,
@@ -28,8 +30,11 @@ def embed(
     workers: int | None = None,
     precision: str = "auto",
     image_size: int | None = None,
-    decoding: str = "exact",
-    space: str = "backbone",
+    decoding: str | None = None,
+    space: str | None = None,
+    value_range: Ranges = None,
+    bands: Sequence[int] = (),
+    like: str | Path | None = None,
     dtype: "Dtype" = "float32",
     pca: int | None = None,
     update: bool = False,
@@ -48,15 +53,20 @@ def embed(
 
     Args:
         images: a folder, image, tar or Parquet file, list, pattern or URL (docs/sources.md).
-        model: what load() takes: a bundled model, a folder, a name of timm's or of the Hugging Face Hub.
+        model: what load() takes: a bundled model, a folder, a name of timm's or of the Hugging Face Hub;
+            pauc_resnet18 unless given.
         output: the table: .parquet, .npy or .safetensors; beside the images, IMAGES.parquet, unless given.
         batch_size: 32 on a CPU and 256 on a GPU unless given.
         device: `auto` is the first GPU, else the CPU; or a name of torch's.
         workers: threads that decode; one for each core unless given.
         precision: `auto` is bf16 where the hardware supports it; or fp32, bf16.
         image_size: side of the square that the network sees, in pixels; the model's own unless given.
-        decoding: `exact`, or `scaled` for large JPEGs at a fraction of their sides, quicker and less exact.
-        space: `backbone`, or `projection` for unit vectors of the space the prototypes live in.
+        decoding: `exact` unless given; `scaled` for large JPEGs at a fraction of their sides, quicker and less exact.
+        space: `backbone` unless given, or `projection` for unit vectors of the space the prototypes live in.
+        value_range: the numbers that are black and white in images that hold no bytes, `(0, 4095)`; or `image` for each
+            one's own extremes. Unless given, what files declare, else measured on the whole source (docs/images.md).
+        bands: of TIFF files, from 1: red, green and blue, or one alone as grey.
+        like: a table whose model, space, decoding, value range and bands are taken, so that rows can be compared.
         dtype: of the stored numbers, float32 or float16.
         pca: number of principal components to keep; all dimensions unless given.
         update: embed only what is new or changed since the table was written.
@@ -75,10 +85,20 @@ def embed(
     """
     ranks = Ranks.from_environment()
     place = str(images)
-    located = locate(model)
-    source = share(open_source(place), ranks)
+    given = as_reading(value_range, bands)
+    example = Path(like) if like else None
+    if example:
+        manner = manner_of(example, model, space, decoding, given)
+    else:
+        manner = Manner(model or DEFAULT_MODEL, space or "backbone", decoding or "exact", given)
+    located = locate(manner.model)
+    whole = open_source(place)
+    source = share(whole, ranks)
     table = part_of(table_of(place, Path(output) if output else None), ranks)
     check_place(table, overwrite=overwrite or update)
+    reading = manner.reading
+    if example is None:
+        reading = choose_reading(table, whole, reading, overwrite=overwrite, restart=restart)
 
     # What follows takes seconds to import.
     from pauc_hub.device import BATCH_SIZES, side_by_side
@@ -90,19 +110,22 @@ def embed(
         located,
         device=ranks.device(device),
         precision=precision,
-        image_size=image_size,
+        image_size=image_size or manner.image_size,
         quiet=quiet or ranks.rank > 0,
     )
+    if example:
+        require_made_by(example, loaded.weights_sha256, loaded.preprocessing.to_config())
     with side_by_side(loaded.device) as lanes:
         summary = embed_files(
             loaded,
             source,
             table,
-            space=space,
+            space=manner.space,
             batch_size=batch_size or BATCH_SIZES[loaded.device.type],
             workers=workers or ranks.workers(),
             lanes=lanes,
-            decoding=decoding,
+            decoding=manner.decoding,
+            reading=reading,
             form=Form(dtype, pca),
             part=ranks.several,
             quiet=quiet or ranks.rank > 0,

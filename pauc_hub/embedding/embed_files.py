@@ -1,9 +1,10 @@
 """Images to an embedding table, by way of a working folder, so that no stop loses work. N images, D width."""
 
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 
@@ -17,7 +18,8 @@ from pauc_hub.embedding.shards import Outcomes
 from pauc_hub.embedding.update import Additions
 from pauc_hub.embedding.workspace import Workspace, open_workspace, settle
 from pauc_hub.errors import Interrupted, UsageError
-from pauc_hub.images.decoding import UnreadableImage, read_with
+from pauc_hub.images.decoding import FEW_LEVELS, MORE_PAGES, UnreadableImage, read_with
+from pauc_hub.images.reading import PLAIN, Reading
 from pauc_hub.inference.streaming import (
     BATCHES_AHEAD,
     Decoded,
@@ -55,6 +57,10 @@ class Summary:
     space: str
     precision: str
     device: str = "cpu"
+    few_levels: int = 0
+    """Images that were embedded with few levels of grey left of many: their value range may not fit."""
+    more_pages: int = 0
+    """Files with more pages than the first, which was embedded."""
 
     @property
     def done_before(self) -> bool:
@@ -72,6 +78,7 @@ def embed_files(
     workers: int | None = None,
     lanes: int = 1,
     decoding: str = "exact",
+    reading: Reading = PLAIN,
     form: Form = AS_GIVEN,
     overwrite: bool = False,
     restart: bool = False,
@@ -90,6 +97,8 @@ def embed_files(
         workers: threads that decode; one for each core unless given.
         lanes: batches that go through the network at the same time; device.side_by_side() says how many do well.
         decoding: `exact`, or `scaled` for large JPEGs at a fraction of their sides, quicker and less exact.
+        reading: which numbers are black and white where they are no bytes, and which bands are colours;
+            choose_reading() says what suits the source, or what it was when a stopped run began.
         form: of the numbers.
         overwrite: whether a table that is there may be replaced, once the new one is whole.
         restart: drop what a stopped run has done.
@@ -104,7 +113,8 @@ def embed_files(
         Interrupted: by Ctrl-C; what is done is saved.
     """
     started = time.monotonic()
-    whole = Plan(_provenance(encoder, space, decoding, source.root), encoder.width_in(space), *source.listing())
+    provenance = _provenance(encoder, space, decoding, reading, source.root)
+    whole = Plan(provenance, encoder.width_in(space), *source.listing())
     form.require_fit(whole)
     _require_sense(form, overwrite=overwrite, update=update, part=part)
     settle(output)
@@ -117,12 +127,13 @@ def embed_files(
     try:
         with open_workspace(output, plan, overwrite=overwrite or update, restart=restart) as work:
             resumed = work.done
-            _embed(encoder, todo, plan.images, work, form, space, batch_size, workers, lanes, decoding, quiet)
-            done = work.done
+            _embed(encoder, todo, plan.images, work, form, space, batch_size, workers, lanes, decoding, reading, quiet)
+            done, remarks = work.done, work.remarks
             counts = join(work, whole, form, part=part, source=source, earlier=earlier)
     except KeyboardInterrupt as stop:
         raise _interrupted(work.done if work else 0, plan.images) from stop
-    return _summary(output, counts, sum(counts) - done + resumed, started, form.width(whole), whole.provenance)
+    summary = _summary(output, counts, sum(counts) - done + resumed, started, form.width(whole), whole.provenance)
+    return replace(summary, few_levels=remarks[FEW_LEVELS], more_pages=remarks[MORE_PAGES])
 
 
 def _require_sense(form: Form, *, overwrite: bool, update: bool, part: bool) -> None:
@@ -168,6 +179,7 @@ def _embed(
     workers: int | None,
     lanes: int,
     decoding: str,
+    reading: Reading,
     quiet: bool,
 ) -> None:
     """Embed what is not done yet; the batches are those of a run that was never stopped where it stopped after one."""
@@ -179,7 +191,7 @@ def _embed(
         except OSError:
             newest = 0.0
         try:
-            return square(entry.name, read_with(decoder, entry.open()), encoder.preprocessing), newest
+            return square(entry.name, read_with(decoder, entry.open(), reading), encoder.preprocessing), newest
         except UnreadableImage as refusal:
             return Unreadable(entry.name, refusal.kind, refusal.message), newest
 
@@ -189,7 +201,8 @@ def _embed(
         finish = launch(encoder, decoded, space) if decoded else lambda: np.empty((0, width), dtype=np.float32)
         names, newest = [image.name for image in decoded], max(newest for _, newest in group)
         sizes = np.array([image.size for image in decoded], dtype=np.int32).reshape(-1, 2)
-        return lambda: Outcomes(names, finish(), sizes, unreadable, newest)
+        remarks = Counter(remark for image in decoded for remark in image.remarks)
+        return lambda: Outcomes(names, finish(), sizes, unreadable, newest, remarks)
 
     with (
         progress_bar(images, "embedding", quiet=quiet, done=work.done) as bar,
@@ -203,12 +216,13 @@ def _embed(
     work.save()
 
 
-def _provenance(encoder: Encoder, space: str, decoding: str, root: str) -> Provenance:
+def _provenance(encoder: Encoder, space: str, decoding: str, reading: Reading, root: str) -> Provenance:
+    decoded = {} if decoding == "exact" else {"decoding": decoding}
     return Provenance(
         model=encoder.name,
         weights_sha256=encoder.weights_sha256,
         space=space,
-        preprocessing=encoder.preprocessing.to_config() | ({} if decoding == "exact" else {"decoding": decoding}),
+        preprocessing=encoder.preprocessing.to_config() | decoded | reading.to_config(),
         precision=encoder.precision,
         root=root,
         package_version=pauc_hub.__version__,

@@ -14,6 +14,7 @@ import pyarrow as pa
 import pauc_hub
 from pauc_hub.embedding.embed import DEFAULT_MODEL
 from pauc_hub.errors import PaucError, UsageError
+from pauc_hub.images.reading import Ranges, as_reading
 from pauc_hub.origin import Origin
 
 if TYPE_CHECKING:  # they take seconds to import
@@ -45,6 +46,8 @@ class Embedder:
         image_size: int | None = None,
         batch_size: int = 64,
         workers: int | None = None,
+        value_range: Ranges = None,
+        bands: Sequence[int] = (),
     ) -> None:
         """What to embed, and how.
 
@@ -56,6 +59,7 @@ class Embedder:
             space, device, precision, image_size: as for `load` and `Model.embed`.
             batch_size: images that go through the network together.
             workers: threads that decode; one for each core unless given.
+            value_range, bands: as for `Model.embed`.
         """
         if on_error not in ("null", "raise"):
             raise UsageError(f"on_error='{on_error}' is neither 'null' nor 'raise'.")
@@ -68,6 +72,7 @@ class Embedder:
         self.image_size = image_size
         self.batch_size = batch_size
         self.workers = workers
+        self.reading = as_reading(value_range, bands)
         self._loaded: Model | None = None
 
     def __getstate__(self) -> dict[str, Any]:
@@ -122,7 +127,7 @@ class Embedder:
             try:
                 if (image := _image(value)) is None:
                     raise PaucError(f"{name} has no image.")
-                return square(name, open_image(name, image, decoder), model.preprocessing)
+                return square(name, open_image(name, image, decoder, self.reading), model.preprocessing)
             except PaucError as error:
                 if self.on_error == "raise":
                     raise
@@ -144,7 +149,7 @@ class Embedder:
         return Origin(
             weights_sha256=model.weights_sha256,
             space=self.space,
-            preprocessing=model.preprocessing.to_config(),
+            preprocessing=model.preprocessing.to_config() | self.reading.to_config(),
             model=model.name,
             precision=model.precision,
             package_version=pauc_hub.__version__,

@@ -2,8 +2,9 @@
 
 import json
 import re
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Self
 
@@ -15,7 +16,7 @@ from pauc_hub.files.atomic import replacing
 from pauc_hub.tables.table import Unreadable, embedding_columns
 
 NAME = re.compile(r"(\d{12})-(\d{12})\.arrow")  # of the first image, and of the first one after the last
-UNREADABLE, NEWEST = b"unreadable", b"newest"  # keys of a shard's metadata
+UNREADABLE, NEWEST, REMARKS = b"unreadable", b"newest", b"remarks"  # keys of a shard's metadata
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,6 +29,8 @@ class Outcomes:
     unreadable: list[Unreadable]
     newest: float
     """When the last changed of their files was changed, in seconds since 1970; 0 where they are not files."""
+    remarks: Counter[str] = field(default_factory=Counter)
+    """How many images each remark of images.decoding holds for."""
 
     @property
     def count(self) -> int:
@@ -42,6 +45,7 @@ class Outcomes:
             np.concatenate([part.sizes for part in parts]),
             [reason for part in parts for reason in part.unreadable],
             max(part.newest for part in parts),
+            sum((part.remarks for part in parts), Counter()),
         )
 
 
@@ -50,7 +54,7 @@ def write_shard(folder: Path, start: int, outcomes: Outcomes) -> Path:
     path = folder / f"{start:012}-{start + outcomes.count:012}.arrow"
     reasons = json.dumps(outcomes.unreadable, ensure_ascii=False).encode()
     columns = embedding_columns(outcomes.paths, outcomes.embeddings, outcomes.sizes)
-    about = {UNREADABLE: reasons, NEWEST: json.dumps(outcomes.newest)}
+    about = {UNREADABLE: reasons, NEWEST: json.dumps(outcomes.newest), REMARKS: json.dumps(outcomes.remarks)}
     batch = pa.record_batch(columns).replace_schema_metadata(about)
     with replacing(path) as file, pa.ipc.new_file(file, batch.schema) as writer:
         writer.write_batch(batch)
@@ -73,6 +77,7 @@ def read_shard(path: Path) -> Outcomes:
             np.stack([rows["width"].to_numpy(), rows["height"].to_numpy()], axis=1),
             [Unreadable(*reason) for reason in reasons],
             json.loads(reader.schema.metadata[NEWEST]),
+            Counter(json.loads(reader.schema.metadata[REMARKS])),
         )
 
 

@@ -7,9 +7,11 @@ Renaming that to `finished/` is the moment from which the run is done: all that 
 import json
 import shutil
 import time
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 from pauc_hub.embedding.plan import Plan
 from pauc_hub.embedding.shards import Outcomes, read_shard, shards_in_a_row, write_shard
@@ -40,6 +42,11 @@ class Workspace:
     def done(self) -> int:
         """Images, from the first of the list on, that need not be looked at again."""
         return self._saved + sum(part.count for part in self._held)
+
+    @property
+    def remarks(self) -> Counter[str]:
+        """How many of the images that are done each remark of images.decoding holds for, in all sittings."""
+        return sum((part.remarks for part in [*self.outcomes(), *self._held]), Counter())
 
     def add(self, outcomes: Outcomes) -> None:
         """Take the outcomes of the images that come next; they are safe once a shard is full."""
@@ -106,6 +113,15 @@ def settle(output: Path) -> None:
             _settle(folder, output)
     with suppress(OSError):  # only one that holds nothing goes: the last breath of a run that died just before its end
         folder.rmdir()
+
+
+def read_begun(output: Path) -> dict[str, Any] | None:
+    """The preprocessing of a stopped run for this output; None where there is none, or it is damaged."""
+    try:
+        begun = json.loads((working_folder(output) / RUN).read_bytes())
+        return dict(begun["preprocessing"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
 
 
 def check_start(output: Path, overwrite: bool) -> None:

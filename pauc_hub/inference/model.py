@@ -1,6 +1,6 @@
 """A model in memory: backbone, head, prototypes, preprocessing, and what it makes of images. N images, D width."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -16,6 +16,7 @@ from pauc_hub.clustering.prototypes import Prototypes
 from pauc_hub.device import autocast, choose_device, choose_precision, send
 from pauc_hub.errors import UsageError
 from pauc_hub.images.preprocessing import Preprocessing
+from pauc_hub.images.reading import Ranges, as_reading
 from pauc_hub.inference.cuda_graph import CapturedNetwork
 from pauc_hub.inference.folded_resnet import FoldedResNet, build_network
 from pauc_hub.inference.streaming import ImageSource, embed_images
@@ -131,6 +132,8 @@ class Model:
         workers: int | None = None,
         space: str = "backbone",
         decoding: str = "exact",
+        value_range: Ranges = None,
+        bands: Sequence[int] = (),
     ) -> npt.NDArray[np.float32]:
         """Embed images: paths, encoded bytes, PIL images or arrays (H, W) or (H, W, 3 or 4); one alone or many.
 
@@ -138,15 +141,22 @@ class Model:
             workers: threads that decode; one for each core unless given.
             space: `backbone`, or `projection` for unit vectors of the space the prototypes live in.
             decoding: `exact`, or `scaled` for large JPEGs at a fraction of their sides, quicker and less exact.
+            value_range: the numbers that are black and white in images that have no bytes, `(270.0, 310.0)`; or
+                `image` for each one's own extremes. Unless given, what a file declares, else 0 to 65535 for
+                integers and 0 to 1 for floats. `table.provenance.reading` has what a table was made with.
+            bands: of TIFF files, from 1: red, green and blue, or one alone as grey.
 
         Returns:
             (N, D) float32; N is 1 for one image alone.
 
         Raises:
-            PaucError: an image cannot be read; the line says which.
+            PaucError: an image cannot be read, or nothing tells its range; the line says which.
         """
         several = cast(Iterable[ImageSource], [images] if _is_one(images) else images)
-        return embed_images(self, several, space=space, batch_size=batch_size, workers=workers, decoding=decoding)
+        reading = as_reading(value_range, bands)
+        return embed_images(
+            self, several, space=space, batch_size=batch_size, workers=workers, decoding=decoding, reading=reading
+        )
 
     def width_in(self, space: str) -> int:
         """D of a space.

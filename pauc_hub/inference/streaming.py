@@ -1,6 +1,7 @@
 """The streaming engine: images are decoded ahead in threads, embedded in batches. N images, S side, D width."""
 
 import io
+import warnings
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -16,9 +17,10 @@ import torch
 from PIL import Image
 
 from pauc_hub.errors import PaucError, UsageError
-from pauc_hub.images.decoding import UnreadableImage, from_array, read_with, readable, to_rgb
+from pauc_hub.images.decoding import FEW_LEVELS, UnreadableImage, from_array, read_with, readable, remarks_on, to_rgb
 from pauc_hub.images.jpeg import Pixels, Reduced, decode, decode_reduced
 from pauc_hub.images.preprocessing import Preprocessing
+from pauc_hub.images.reading import PLAIN, Reading
 from pauc_hub.processes import default_workers
 
 BATCHES_AHEAD = 2  # decoded squares that wait for the network: enough to keep it busy, little memory
@@ -55,6 +57,8 @@ class Decoded(NamedTuple):
     name: str
     square: npt.NDArray[np.uint8]  # (S, S, 3)
     size: tuple[int, int]  # width, height as seen
+    remarks: tuple[str, ...] = ()
+    """What people should know of it, as images.decoding has it."""
 
 
 def embed_images(
@@ -65,11 +69,13 @@ def embed_images(
     batch_size: int = 64,
     workers: int | None = None,
     decoding: str = "exact",
+    reading: Reading = PLAIN,
 ) -> npt.NDArray[np.float32]:
     """Embed paths, encoded bytes, PIL images and arrays, in their order.
 
     Args:
         decoding: as for choose_decoder().
+        reading: which numbers are black and white where they are no bytes, and which bands are colours.
 
     Returns:
         (N, D) float32; N may be 0.
@@ -83,7 +89,10 @@ def embed_images(
     def read(numbered: tuple[int, ImageSource]) -> Decoded:
         index, source = numbered
         name = f"image {index}" + (f" ('{readable(source)}')" if isinstance(source, str | Path) else "")
-        return square(name, open_image(name, source, decoder), encoder.preprocessing)
+        decoded = square(name, open_image(name, source, decoder, reading), encoder.preprocessing)
+        if FEW_LEVELS in decoded.remarks:
+            warnings.warn(f"{name} ends in few levels of grey: does its value range fit?", stacklevel=2)
+        return decoded
 
     parts = [np.empty((0, encoder.width_in(space)), dtype=np.float32)]
     with closing(decode_ahead(read, enumerate(images), workers, BATCHES_AHEAD * batch_size)) as results:
@@ -146,7 +155,7 @@ def square(name: str, image: Picture, preprocessing: Preprocessing) -> Decoded:
     """Make a picture ready for the network."""
     match image:
         case Image.Image():
-            return Decoded(name, preprocessing.square(image), image.size)
+            return Decoded(name, preprocessing.square(image), image.size, remarks_on(image))
         case Reduced():
             return Decoded(name, preprocessing.quick_square(*image), image.size)
     height, width, _ = image.shape
@@ -179,11 +188,12 @@ def launch(encoder: Encoder, images: Sequence[Decoded], space: str) -> Callable[
     return finish
 
 
-def open_image(name: str, source: ImageSource, decoder: Decoder) -> Picture:
+def open_image(name: str, source: ImageSource, decoder: Decoder, reading: Reading = PLAIN) -> Picture:
     """The picture at a path, in encoded bytes, or in memory already.
 
     Args:
         name: for messages.
+        reading: which numbers are black and white where they are no bytes, and which bands are colours.
 
     Raises:
         PaucError: it cannot be read.
@@ -195,13 +205,13 @@ def open_image(name: str, source: ImageSource, decoder: Decoder) -> Picture:
                 path = Path(source).expanduser()
                 if path.is_dir():
                     raise UsageError(f"{name} is a folder, not an image. For folders there is `pauc embed {source}`.")
-                return read_with(decoder, path)
+                return read_with(decoder, path, reading)
             case bytes():
-                return read_with(decoder, io.BytesIO(source))
+                return read_with(decoder, io.BytesIO(source), reading)
             case Image.Image():
-                return to_rgb(source)
+                return to_rgb(source, reading)
             case np.ndarray():
-                return from_array(source)
+                return from_array(source, reading)
     except (UnreadableImage, OSError) as error:  # an OSError where a PIL image is read as late as here
         raise PaucError(f"{name} cannot be read: {error}.") from error
     raise TypeError(f"{name} is a {type(source).__name__}, not a path, encoded bytes, a PIL image or an array")

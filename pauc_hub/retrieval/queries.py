@@ -130,7 +130,14 @@ def _embed(
         raise TableError(
             f"the model in '{folder.path}' prepares images otherwise than it did for '{table}'. Embed them again."
         )
-    vectors = model.embed(files, space=provenance.space)
+    reading = provenance.reading
+    vectors = model.embed(
+        files,
+        space=provenance.space,
+        decoding=provenance.preprocessing.get("decoding", "exact"),
+        value_range=reading.value_range,
+        bands=reading.bands,
+    )
     return pca.project(vectors) if pca else vectors
 
 
@@ -144,7 +151,7 @@ def _query(word: str, rows: list[int], table: Path, stored: Stored) -> Query:
         return Query(word, rows[0], image_file(stored.provenance.root, word))
     if not rows:
         try:
-            read_image(file)
+            read_image(file, stored.provenance.reading)
         except UnreadableImage as error:
             raise PaucError(f"'{readable(word)}' cannot be searched with: {error}.") from error
     return Query(word, rows[0] if rows else None, file)

@@ -79,7 +79,8 @@ def write_page(matches: Matches, page: Path) -> None:
     """Write an HTML page of thumbnails: each query, then its neighbours."""
     about = matches.provenance
     strips = (_strip(*both, about.root) for both in zip(matches.queries, matches.neighbors, strict=True))
-    strip.write_page(page, f"Most alike in {matches.table.name}", f"{about.model}, {about.space} space; cosine", strips)
+    title, made = f"Most alike in {matches.table.name}", f"{about.model}, {about.space} space; cosine"
+    strip.write_page(page, title, made, strips, about.reading)
 
 
 def _strip(query: Query, neighbors: Neighbors, root: str) -> list[strip.Picture]:

@@ -11,6 +11,7 @@ from PIL import Image
 
 from pauc_hub.errors import OutputExists, UsageError
 from pauc_hub.images.decoding import UnreadableImage, read_image
+from pauc_hub.images.reading import PLAIN, Reading
 from pauc_hub.tables.table import whole_file
 
 SIDE = 320  # the longer one of a thumbnail, in pixels: twice what is shown, for dense screens
@@ -62,8 +63,13 @@ def check_page(path: Path, overwrite: bool) -> None:
         raise OutputExists(f"'{path}' exists. Name another place, or give --overwrite.")
 
 
-def write_page(path: Path, title: str, about: str, strips: Iterable[Sequence[Picture]]) -> None:
+def write_page(
+    path: Path, title: str, about: str, strips: Iterable[Sequence[Picture]], reading: Reading = PLAIN
+) -> None:
     """Write the strips below each other; in each the query comes first.
+
+    Args:
+        reading: of the images, as the table has it.
 
     Raises:
         PaucError: it cannot be written; nothing of it is left.
@@ -81,28 +87,28 @@ def write_page(path: Path, title: str, about: str, strips: Iterable[Sequence[Pic
 """)
         )
         for strip in strips:
-            figures = "\n".join(_figure(picture) for picture in strip)
+            figures = "\n".join(_figure(picture, reading) for picture in strip)
             file.write(_encoded(f"<section>\n{figures}\n</section>\n"))
         file.write(b"</main>\n</html>\n")
 
 
-def _figure(picture: Picture) -> str:
+def _figure(picture: Picture, reading: Reading) -> str:
     name = escape(picture.name)
     try:
-        shown = f'<img alt="{name}" src="data:image/jpeg;base64,{_thumbnail(picture.file)}">'
+        shown = f'<img alt="{name}" src="data:image/jpeg;base64,{_thumbnail(picture.file, reading)}">'
     except UnreadableImage as error:
         shown = f"<em>{escape(error.message)}</em>"
     caption = f"<b>{escape(picture.label)}</b><small>{name}</small>"
     return f'<figure title="{name}"><div>{shown}</div><figcaption>{caption}</figcaption></figure>'
 
 
-def _thumbnail(file: Path) -> str:
+def _thumbnail(file: Path, reading: Reading) -> str:
     """JPEG in base64.
 
     Raises:
         UnreadableImage: it cannot be read (any more).
     """
-    image, buffer = read_image(file), io.BytesIO()
+    image, buffer = read_image(file, reading), io.BytesIO()
     image.thumbnail((SIDE, SIDE), Image.Resampling.BICUBIC)
     image.save(buffer, "JPEG", quality=QUALITY)
     return base64.b64encode(buffer.getvalue()).decode()

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TypeVar
 
 from pauc_hub.errors import NoImages
-from pauc_hub.images.decoding import SUFFIXES
+from pauc_hub.images.formats import SUFFIXES
 from pauc_hub.sources.contract import Entry, Source
 from pauc_hub.sources.rows import SUFFIX_OF_ROWS, open_rows
 from pauc_hub.sources.stored import File

@@ -4,7 +4,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from pauc_hub.errors import UsageError
-from pauc_hub.images.decoding import ImageFile, readable, walk
+from pauc_hub.images.decoding import readable
+from pauc_hub.sources.folders import ImageFile, walk
 
 SPLIT_NAMES = {
     "train": ("train", "training"),

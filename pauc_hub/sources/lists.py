@@ -6,9 +6,10 @@ from pathlib import Path
 from typing import BinaryIO
 
 from pauc_hub.errors import NoImages, UsageError
-from pauc_hub.images.decoding import ImageFile, readable
+from pauc_hub.images.decoding import readable
 from pauc_hub.sources import local, remote
 from pauc_hub.sources.contract import Source
+from pauc_hub.sources.folders import ImageFile
 from pauc_hub.sources.kinds import of_files
 from pauc_hub.sources.remote import RemoteFile
 from pauc_hub.sources.stored import File, Unreadable, public

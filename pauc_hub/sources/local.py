@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import BinaryIO
 
 from pauc_hub.errors import UsageError
-from pauc_hub.images.decoding import ImageFile, readable, walk
+from pauc_hub.images.decoding import readable
 from pauc_hub.sources.contract import Source
+from pauc_hub.sources.folders import ImageFile, walk
 from pauc_hub.sources.kinds import of_one_file, recognise
 from pauc_hub.sources.patterns import above, is_pattern, matches_files, write_out
 from pauc_hub.sources.stored import File

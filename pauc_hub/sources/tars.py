@@ -8,7 +8,8 @@ from dataclasses import dataclass, replace
 from itertools import chain, islice
 from typing import BinaryIO
 
-from pauc_hub.images.decoding import SUFFIXES, UnreadableImage, readable
+from pauc_hub.images.decoding import UnreadableImage, readable
+from pauc_hub.images.formats import SUFFIXES
 from pauc_hub.sources.contract import Entry, Listing, fingerprint
 from pauc_hub.sources.stored import LARGEST, File, Held, Unreadable, opened, portion, why
 

@@ -8,6 +8,12 @@ from pauc_hub.sources.contract import Entry, Listing
 from pauc_hub.sources.kept import Kept
 
 
+def watched(entries: Iterator[Entry], watch: Callable[[Entry], object]) -> Iterator[Entry]:
+    for entry in entries:
+        watch(entry)
+        yield entry
+
+
 @dataclass
 class Walked:
     """The files from `first` up to before `last`; what listing() found stays, lest what vanishes go unnoticed."""
@@ -18,9 +24,17 @@ class Walked:
     last: int | None = None
     _kept: Kept | None = None
 
-    def listing(self) -> Listing:
+    def listing(self, watch: Callable[[Entry], object] | None = None) -> Listing:
+        """Look once at all files.
+
+        Args:
+            watch: is shown each of them.
+        """
         if self._kept is None:
-            self._kept = Kept(self.entries())
+            self._kept = Kept(watched(self.entries(), watch) if watch else self.entries())
+        elif watch:
+            for entry in self._kept:
+                watch(entry)
         return self._kept.listing
 
     def entries(self, start: int = 0) -> Iterator[Entry]:

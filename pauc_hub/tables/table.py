@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 
 from pauc_hub.errors import PaucError, TableError, UsageError
 from pauc_hub.files.atomic import replacing
+from pauc_hub.images.reading import Reading
 from pauc_hub.origin import Origin
 from pauc_hub.tables.vectors import METADATA_KEY, NPY, SAFETENSORS, Embeddings
 
@@ -62,6 +63,11 @@ class Provenance:
             root=self.root,
             package_version=self.package_version,
         )
+
+    @property
+    def reading(self) -> Reading:
+        """How its images were read: value range and bands."""
+        return Reading.from_config(self.preprocessing)
 
     def to_json(self) -> str:
         about = {key: value for key, value in asdict(self).items() if value is not None}

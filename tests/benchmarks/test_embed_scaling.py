@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 from embed_scaling import DIFFERENT, fit, growth, make_images, small_jpeg
 
-from pauc_hub.images.decoding import find_images, read_image
+from pauc_hub.images.decoding import read_image
+from pauc_hub.sources.folders import find_images
 
 
 def test_a_line_by_hand() -> None:

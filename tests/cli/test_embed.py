@@ -89,6 +89,8 @@ def test_json_is_one_object_and_says_all_that_the_sentence_does(
         "unreadable": 1,
         "resumed": 0,
         "width": 16,
+        "few_levels": 0,
+        "more_pages": 0,
         "model": "tiny",
         "space": "projection",
         "precision": "fp32",

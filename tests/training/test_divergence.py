@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from pauc_hub.errors import TrainingFailed
-from pauc_hub.images.decoding import ImageFile
+from pauc_hub.sources.folders import ImageFile
 from pauc_hub.training.config import Config
 from pauc_hub.training.data import ImageSource
 from pauc_hub.training.interruption import StopRequest

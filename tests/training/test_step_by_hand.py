@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from pauc_hub.clustering.prototypes import Prototypes
-from pauc_hub.images.decoding import ImageFile
+from pauc_hub.sources.folders import ImageFile
 from pauc_hub.training.config import Config
 from pauc_hub.training.data import ImageSource, TwoViews
 from pauc_hub.training.data.views import draw_views

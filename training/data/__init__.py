@@ -13,12 +13,13 @@ from torch import Tensor
 
 from pauc_hub import sources
 from pauc_hub.errors import NoImages, TrainingFailed, UsageError
-from pauc_hub.images.decoding import ImageFile, UnreadableImage, read_with
+from pauc_hub.images.decoding import UnreadableImage, read_with
 from pauc_hub.images.jpeg import Pixels, decode
 from pauc_hub.images.preprocessing import Preprocessing
 from pauc_hub.inference.streaming import decode_ahead
 from pauc_hub.progress import progress_bar
 from pauc_hub.sources import Entry, Source
+from pauc_hub.sources.folders import ImageFile
 from pauc_hub.sources.rows import Rows
 from pauc_hub.sources.stored import Unreadable, public
 from pauc_hub.sources.tars import Archives, Member

@@ -13,8 +13,9 @@ from torch import Tensor
 from pauc_hub.device import autocast
 from pauc_hub.errors import UsageError
 from pauc_hub.evaluation.knn import knn_predict
-from pauc_hub.images.decoding import ImageFile, readable
+from pauc_hub.images.decoding import readable
 from pauc_hub.progress import progress_bar
+from pauc_hub.sources.folders import ImageFile
 from pauc_hub.sources.labelled_folders import IMAGES, Classes, find_splits, read_classes
 from pauc_hub.training.config import Config
 from pauc_hub.training.data import ImageSource

@@ -10,8 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pauc_hub.errors import NoImages, UsageError
-from pauc_hub.images.decoding import find_images, readable
+from pauc_hub.images.decoding import readable
 from pauc_hub.sources import Source, open_source
+from pauc_hub.sources.folders import find_images
 
 
 def touch(root: Path, *names: str) -> Path:

@@ -18,7 +18,7 @@ from PIL import Image
 
 from pauc_hub import sources
 from pauc_hub.errors import NoImages, PaucError, TrainingFailed, UsageError
-from pauc_hub.images.decoding import ImageFile
+from pauc_hub.sources.folders import ImageFile
 from pauc_hub.sources.tars import Member
 from pauc_hub.training import data
 from pauc_hub.training.data import ImageSource, open_source, size_of, spool
