@@ -43,7 +43,8 @@ class DownloadBar(tqdm):  # type: ignore[misc]
     """What huggingface_hub shows a download with: the same bar, counting bytes."""
 
     def __init__(self, **given: Any) -> None:
-        super().__init__(**(given | _appearance() | {"desc": f"fetching {given.get('desc', '')}"}))
+        file = given.get("desc", "").rpartition("/")[2]
+        super().__init__(**(given | _appearance() | {"desc": f"fetching {file}"}))
 
 
 class SilentDownloadBar(tqdm):  # type: ignore[misc]

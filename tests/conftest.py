@@ -18,6 +18,7 @@ from typing import Any, Protocol
 import numpy as np
 import pytest
 import torch
+from hub_server import HubServer
 from PIL import Image
 
 from pauc_hub.clustering.prototypes import Prototypes
@@ -199,6 +200,21 @@ class MeanColour:
 @pytest.fixture
 def mean_colour() -> type[MeanColour]:
     return MeanColour
+
+
+@pytest.fixture
+def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[HubServer]:
+    """A Hub on this machine with nothing on it, and an empty cache; huggingface_hub knows no other, and no token."""
+    from huggingface_hub import constants  # takes time
+
+    with HubServer() as server:
+        monkeypatch.setattr(constants, "ENDPOINT", server.url)
+        template = server.url + "/{repo_id}/resolve/{revision}/{filename}"
+        monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
+        monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
+        monkeypatch.setattr(constants, "HF_TOKEN_PATH", str(tmp_path / "token"))
+        monkeypatch.delenv("HF_TOKEN", raising=False)
+        yield server
 
 
 class Death(BaseException):

@@ -45,10 +45,10 @@ def fetch_file(repository: Repository, names: Sequence[str], *, quiet: bool = Fa
     Raises:
         HubError: no network, no access, no such repository, revision or file, or a download that broke off.
     """
-    cached = _cached(repository, names)
-    if cached and COMMIT.fullmatch(repository.revision or ""):
-        return cached
     with _explaining(repository):
+        cached = _cached(repository, names)
+        if cached and COMMIT.fullmatch(repository.revision or ""):
+            return cached
         for name in names:
             try:
                 # One question, which fails at once without a network; hf_hub_download() repeats its own for 23 seconds.

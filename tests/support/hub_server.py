@@ -1,0 +1,229 @@
+"""A Hub on this machine: as much of the Hugging Face Hub's protocol as huggingface_hub asks for when it fetches models.
+
+    with HubServer() as hub:
+        hub.add("me/model", {"config.json": b"{}"})
+        hub.faults["model.safetensors"] = Fault(cut=1000)
+
+Requests are routed by ROUTES, one function each. What is not there yet, such as pushing, is another route.
+"""
+
+import hashlib
+import json
+import re
+import threading
+from collections import defaultdict
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any, NamedTuple, Self
+
+TOKEN = "hf_right"
+LARGE = (".safetensors", ".bin")
+
+
+class Commit(NamedTuple):
+    sha: str
+    files: dict[str, bytes]
+
+
+@dataclass
+class Repository:
+    """A model repository, all its commits, the newest last."""
+
+    commits: list[Commit] = field(default_factory=list)
+    tags: dict[str, str] = field(default_factory=dict)
+    """Further names of commits, to their sha."""
+    private: bool = False
+    """Whether it is shown only to those who send TOKEN."""
+    gated: bool = False
+    """Whether its files are refused to everybody."""
+
+    def commit(self, revision: str) -> Commit | None:
+        if revision == "main":
+            return self.commits[-1]
+        sha = self.tags.get(revision, revision)
+        return next((commit for commit in self.commits if commit.sha == sha), None)
+
+
+@dataclass
+class Fault:
+    """What goes wrong with a file when its bytes are asked for, as often as `times` says."""
+
+    cut: int | None = None
+    """The connection breaks after so many bytes."""
+    changed: bool = False
+    """The first byte is another one."""
+    status: int | None = None
+    """The answer, instead of 200; to questions as well."""
+    times: int = 1000
+
+
+class HubServer:
+    """Runs in a thread of its own while it is entered."""
+
+    def __init__(self) -> None:
+        self.repositories: dict[str, Repository] = {}
+        self.faults: dict[str, Fault] = {}
+        """By name of file."""
+        self.requests: list[tuple[str, str, str]] = []
+        """Method, path, and Range or an empty string; of every request so far."""
+
+    def add(
+        self, name: str, files: Mapping[str, bytes] | Path, tag: str = "", *, private: bool = False, gated: bool = False
+    ) -> str:
+        """A commit with these files alone, to a repository that is made if need be; its sha."""
+        if isinstance(files, Path):
+            files = {path.name: path.read_bytes() for path in files.iterdir()}
+        repository = self.repositories.setdefault(name, Repository(private=private, gated=gated))
+        sha = hashlib.sha1(f"{name} {len(repository.commits)}".encode()).hexdigest()
+        repository.commits.append(Commit(sha, dict(files)))
+        if tag:
+            repository.tags[tag] = sha
+        return sha
+
+    def fetched(self) -> dict[str, int]:
+        """How often the bytes of each file were asked for."""
+        counts: dict[str, int] = defaultdict(int)
+        for method, path, _ in self.requests:
+            if method == "GET" and "/resolve/" in path:
+                counts[path.rpartition("/")[2]] += 1
+        return dict(counts)
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self._server.server_address[1]}"
+
+    def __enter__(self) -> Self:
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(self))
+        threading.Thread(target=self._server.serve_forever, args=(0.01,), daemon=True).start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    def stop(self) -> None:
+        """From now on there is no connection."""
+        self._server.shutdown()
+        self._server.server_close()
+
+
+class Refusal(Exception):
+    """An answer that is an error; the Hub says which in a header."""
+
+    def __init__(self, status: int, code: str = "", message: str = "") -> None:
+        super().__init__(message)
+        self.status = status
+        self.headers = {"X-Error-Code": code} if code else {}
+        if message:
+            self.headers["X-Error-Message"] = message
+
+
+def _handler(hub: HubServer) -> type[BaseHTTPRequestHandler]:
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def answer(self) -> None:
+            hub.requests.append((self.command, self.path, self.headers.get("Range", "")))
+            try:
+                for method, pattern, route in ROUTES:
+                    if self.command in method and (match := re.fullmatch(pattern, self.path.partition("?")[0])):
+                        route(hub, self, **match.groupdict())
+                        return
+                raise Refusal(404)
+            except Refusal as refusal:
+                self.send(refusal.status, {"error": str(refusal)}, refusal.headers)
+
+        do_GET = do_HEAD = do_POST = do_PUT = answer  # noqa: N815  http.server wants these names
+
+        def send(self, status: int, content: Any, headers: Mapping[str, str] | None = None) -> None:
+            """JSON, or bytes as they are."""
+            body = content if isinstance(content, bytes) else json.dumps(content).encode()
+            self.send_response(status)
+            for name, value in ({"Content-Length": str(len(body))} | dict(headers or {})).items():
+                self.send_header(name, value)
+            self.end_headers()
+            if self.command != "HEAD":
+                self.wfile.write(body)
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    return Handler
+
+
+def commit_of(hub: HubServer, request: Any, name: str, revision: str) -> Commit:
+    """What was asked for, where it is there and whoever asks may see it."""
+    token = request.headers.get("Authorization", "").removeprefix("Bearer ")
+    if token and token != TOKEN:
+        raise Refusal(401, message="Invalid credentials in Authorization header")
+    repository = hub.repositories.get(name)
+    if repository is None or (repository.private and token != TOKEN):
+        raise Refusal(401, "RepoNotFound")
+    if repository.gated:
+        raise Refusal(403, "GatedRepo")
+    commit = repository.commit(revision.replace("%2F", "/"))
+    if commit is None:
+        raise Refusal(404, "RevisionNotFound")
+    return commit
+
+
+def resolve(hub: HubServer, request: Any, name: str, revision: str, file: str) -> None:
+    """HEAD tells of a file, GET gives its bytes, or those that a Range asks for."""
+    fault = hub.faults.get(file, Fault())
+    if fault.status:
+        raise Refusal(fault.status)
+    commit = commit_of(hub, request, name, revision)
+    if file not in commit.files:
+        raise Refusal(404, "EntryNotFound")
+    data = commit.files[file]
+    headers = {"X-Repo-Commit": commit.sha, "ETag": f'"{etag(file, data)}"', "Accept-Ranges": "bytes"}
+    start = int(re.sub(r"bytes=(\d+)-.*", r"\1", request.headers.get("Range", "bytes=0-")))
+    if start:
+        headers["Content-Range"] = f"bytes {start}-{len(data) - 1}/{len(data)}"
+    sent = data[start:]
+    if request.command == "GET" and fault.times:
+        fault.times -= 1
+        if fault.changed:
+            sent = bytes([sent[0] ^ 1]) + sent[1:]
+        if fault.cut is not None:
+            headers["Content-Length"] = str(len(sent))
+            request.close_connection = True
+            sent = sent[: fault.cut]
+    request.send(206 if start else 200, sent, headers)
+
+
+def revision_info(hub: HubServer, request: Any, name: str, revision: str = "main") -> None:
+    """What a repository holds."""
+    commit = commit_of(hub, request, name, revision)
+    request.send(200, {"id": name, "sha": commit.sha, "siblings": [{"rfilename": file} for file in commit.files]})
+
+
+def tree(hub: HubServer, request: Any, name: str, revision: str) -> None:
+    """Its files with their sizes."""
+    commit = commit_of(hub, request, name, revision)
+    entries: list[dict[str, Any]] = []
+    for file, data in commit.files.items():
+        entry: dict[str, Any] = {"type": "file", "path": file, "size": len(data), "oid": git_oid(data)}
+        if file.endswith(LARGE):
+            entry["lfs"] = {"oid": etag(file, data), "size": len(data), "pointerSize": 130}
+        entries.append(entry)
+    request.send(200, entries)
+
+
+def etag(file: str, data: bytes) -> str:
+    """sha256 of large files, git's own sum of others."""
+    return hashlib.sha256(data).hexdigest() if file.endswith(LARGE) else git_oid(data)
+
+
+def git_oid(data: bytes) -> str:
+    return hashlib.sha1(b"blob %d\0" % len(data) + data).hexdigest()
+
+
+NAME, REVISION = r"(?P<name>[\w.-]+/[\w.-]+)", r"(?P<revision>[^/]+)"
+ROUTES: list[tuple[tuple[str, ...], str, Callable[..., None]]] = [
+    (("GET", "HEAD"), rf"/{NAME}/resolve/{REVISION}/(?P<file>.+)", resolve),
+    (("GET",), rf"/api/models/{NAME}/revision/{REVISION}", revision_info),
+    (("GET",), rf"/api/models/{NAME}/tree/{REVISION}", tree),
+    (("GET",), rf"/api/models/{NAME}", revision_info),
+]
