@@ -116,7 +116,11 @@ def train(
     ] = False,
     resume: Annotated[
         bool,
-        typer.Option("--resume", help="Continue from the last checkpoint, with the settings of the run."),
+        typer.Option("--resume", help="Continue from the last checkpoint; with --epochs, for longer."),
+    ] = False,
+    export: Annotated[
+        bool,
+        typer.Option("--export", help="Make a model folder of an unfinished run's last checkpoint; train no further."),
     ] = False,
     overwrite: options.Overwrite = False,
     as_json: options.Json = False,
@@ -139,8 +143,14 @@ def train(
         "labelled": labelled,
     }
     given = _given(typed, chosen or [])
-    if resume and (given or config or overwrite or dry_run or recipe):
-        raise UsageError("--resume goes on with the run's own settings: beside it give -o, --device, --workers alone.")
+    longer = {} if epochs is None else {"epochs": epochs}
+    others = bool(config or overwrite or dry_run or recipe)
+    if resume and (given != longer or others or export):
+        raise UsageError(
+            "--resume goes on with the run's own settings: beside it give -o, --epochs, --device, --workers alone."
+        )
+    if export and (given or others):
+        raise UsageError("--export takes the run as it is: beside it give -o, --device, --workers alone.")
     if output is None and not dry_run:
         raise UsageError("-o is missing: the folder that the run goes into. Only --dry-run needs none.")
     # What follows takes seconds to import.
@@ -156,12 +166,12 @@ def train(
     keep_freed_memory()
     ranks = Ranks.from_environment()
     run = output or Path("run")
-    if not (resume or dry_run or overwrite or ranks.several):
+    if not (resume or export or dry_run or overwrite or ranks.several):
         refuse_standing(run)
     silent = quiet or ranks.rank > 0
     source = open_source(images, quiet=silent)
     where = device_to_train_on(ranks.device(device))
-    plan = None if resume else _plan(source, where, given, config, recipe)
+    plan = None if resume or export else _plan(source, where, given, config, recipe)
     announce = partial(_announce, plan, len(source), silent)
     if dry_run and plan:
         announce(plan.settings, open_watched(plan.settings, wandb))
@@ -176,6 +186,8 @@ def train(
         workers=workers,
         wandb=wandb,
         resume=resume,
+        epochs=epochs if resume else None,
+        export=export,
         overwrite=overwrite,
         quiet=quiet,
         command=shlex.join(["pauc", *sys.argv[1:]]),
@@ -275,7 +287,8 @@ def show_result(model: Path, run: Path, ranks: "Ranks", *, as_json: bool, quiet:
     from pauc_hub.training.monitoring.history import read_history
     from pauc_hub.training.run.run_folder import UNREADABLE
 
-    seen = open_folder(model).facts["data"]
+    facts = open_folder(model).facts
+    seen, unfinished = facts["data"], facts.get("unfinished")
     verdict, findings = judge(read_history(run))
     if seen["unreadable"] and not quiet:
         unreadable = f"{seen['unreadable']} of {seen['images']} images could not be read"
@@ -285,10 +298,15 @@ def show_result(model: Path, run: Path, ranks: "Ranks", *, as_json: bool, quiet:
             print(f"warning: {finding.name}: {as_typed(finding.change)}", file=sys.stderr)
     if as_json:
         counts = {"images": seen["images"], "unreadable": seen["unreadable"]}
-        print(json.dumps({"model": str(model), "run": str(run)} | counts | {"verdict": verdict}))
+        print(
+            json.dumps(
+                {"model": str(model), "run": str(run)} | counts | {"finished": not unfinished, "verdict": verdict}
+            )
+        )
     elif not quiet:
         again = shlex.join(["pauc", "embed", "IMAGES", "-m", str(model)])
-        print(f"{model}: trained; verdict: {verdict}. Embed with it: {again}")
+        done = f"made after {facts['epochs']} of {unfinished['epochs']} epochs" if unfinished else "trained"
+        print(f"{model}: {done}; verdict: {verdict}. Embed with it: {again}")
     raise typer.Exit(SOME_UNREADABLE if seen["unreadable"] and not ranks.several else 0)
 
 

@@ -44,6 +44,8 @@ def train(
     device: str = "auto",
     workers: int | None = None,
     resume: bool = False,
+    epochs: int | None = None,
+    export: bool = False,
     overwrite: bool = False,
     quiet: bool = False,
     command: str = "",
@@ -60,6 +62,9 @@ def train(
             (recipes.py). A resumed run keeps its own.
         workers: threads that decode; one for each core unless given, which the processes of a machine share.
         resume: go on from the run's checkpoint.
+        epochs: that a resumed run, also a finished one, shall have, under a schedule that is laid anew
+            (schedule.py); its own unless given.
+        export: make a model folder of the run's checkpoint as it is, and train no further.
         command: what was typed, for the receipts.
         wandb: project there, to be told what metrics.jsonl is.
         announce: called on the first process once all has been checked: with the settings, and the labelled images.
@@ -77,21 +82,27 @@ def train(
     ranks = Ranks.from_environment()
     source = images if isinstance(images, ImageSource) else open_source(images, quiet=quiet or ranks.rank > 0)
     where = device_to_train_on(ranks.device(device))
+    goes_on = resume or export
+    if export:
+        run_folder.refuse_unsaved(run)
     with StopRequest() as stop, join(ranks, where) as world, ExitStack() as held:
         watched: Labelled | None = None  # by the first process alone
 
         def opened() -> tuple[Config, Place | None]:
             nonlocal watched
-            asked = run_folder.saved_config(run) if resume else config or settle(source, where, {})[0]
+            asked = run_folder.saved_config(run) if goes_on else config or settle(source, where, {})[0]
             settled = asked.resolve(len(source))
             refuse(sharing_problems(settled, ranks.count))
             watched = open_watched(settled, wandb)
             shown = source.fingerprint()
             again = ranks.restarts > 0 or checkpoint.written_under(run, ranks.launch)
             folder = run_folder.open_run(
-                run, settled, shown, resume=resume, overwrite=overwrite, restarted=again, quiet=quiet
+                run, settled, shown, resume=goes_on, overwrite=overwrite, restarted=again, quiet=quiet
             )
-            return settled, held.enter_context(folder)
+            place = held.enter_context(folder)
+            if goes_on and epochs is not None:
+                settled = run_folder.lay_schedule_anew(run, settled, epochs, place)
+            return settled, place
 
         settled, place = world.decided_by_first(opened)
         if world.first:
@@ -104,7 +115,7 @@ def train(
             else:
                 state.save()  # a disk without room for it is told of now, not after the first epoch
             with watching(state, wandb, watched) as log:
-                return _run(state, log)
+                return _export(state, log) if export else _run(state, log)
 
 
 def _run(state: Training, log: Log) -> Path:
@@ -115,6 +126,14 @@ def _run(state: Training, log: Log) -> Path:
         state.save()
         state.world.wait()  # who leaves early looks like a failure to torchrun, which then ends the first
         raise
+    except ClusteringFailed as failure:
+        raise TrainingFailed(" ".join(reason_and_remedy(failure, state.loader))) from failure
+
+
+def _export(state: Training, log: Log) -> Path:
+    """The model folder of what has been learnt so far; the checkpoint stays as it is."""
+    try:
+        return _finish(state, log)
     except ClusteringFailed as failure:
         raise TrainingFailed(" ".join(reason_and_remedy(failure, state.loader))) from failure
 
@@ -247,8 +266,11 @@ def _publish(state: Training, scores: list[dict[str, Any]]) -> None:
         seconds=state.seconds,
         command=state.command,
         scores=scores,
+        schedules=state.schedules,
+        done=(state.epoch, state.step),
     )
     path = state.run / run_folder.MODEL
     with run_folder.explained(path):
         publish(finished, path)
-    checkpoint_files.keep(state.run, 1)  # to write the model folder anew
+    if not finished.unfinished:
+        checkpoint_files.keep(state.run, 1)  # to write the model folder anew

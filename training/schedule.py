@@ -1,5 +1,6 @@
 """What changes over a run: the weights of the terms, the learning rate, the momentum of the key encoder."""
 
+import dataclasses
 import math
 
 from pauc_hub.training.config import Config
@@ -52,3 +53,22 @@ def key_momentum(config: Config, done: int, steps: int) -> float:
     if not config.momentum_rises:
         return momentum
     return 1 - (1 - momentum) * (1 + math.cos(math.pi * done / steps)) / 2
+
+
+def laid_anew(config: Config, epochs: int) -> Config:
+    """The same run over another number of epochs, for one that has begun.
+
+    What falls to 0 or rises to 1 along a cosine does so over the new length, so the rate of a finished run rises again.
+    What only begins a run (warm-up, ramp, the rate's rise) keeps its length in epochs, lest it begin again.
+    """
+
+    def share(of_epochs: float) -> float:
+        return min(1.0, of_epochs / epochs)
+
+    return dataclasses.replace(
+        config,
+        epochs=epochs,
+        warmup=share(config.warmup_epochs),
+        ramp=share(config.ramp * config.epochs),
+        lr_warmup=share(config.lr_warmup * config.epochs),
+    )

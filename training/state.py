@@ -1,9 +1,11 @@
 """A run in progress: what it learns with, where it stands, how it is saved."""
 
 import shlex
+import sys
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -22,6 +24,7 @@ from pauc_hub.training.optimiser import new_optimiser
 from pauc_hub.training.rng import Purpose, seed_for
 from pauc_hub.training.run import checkpoint, run_folder
 from pauc_hub.training.run.checkpoint import Place
+from pauc_hub.training.schedule import learning_rate
 
 PHOTOGRAPH = 160  # pixels; timm crops the margins of larger pictures, smaller ones are cut tightly already
 SECONDS_BETWEEN_CHECKPOINTS = 600  # at most this much work is lost to a power cut
@@ -40,6 +43,8 @@ class Training:
         world: the processes that share the run.
         watched: what this epoch's E-step measured, for the epoch's line of metrics.jsonl.
         earlier_seconds: spent in sittings before this one.
+        schedules: laid anew on the way, for the receipts: each with the `epoch` and `step` from which on it holds, its
+            `epochs`, those `before`, and the `command`.
     """
 
     run: Path
@@ -59,6 +64,7 @@ class Training:
     epoch: int = 0
     step: int = 0
     earlier_seconds: float = 0.0
+    schedules: list[dict[str, Any]] = field(default_factory=list)
     began: float = field(default_factory=time.monotonic)
     saved: float = field(default_factory=time.monotonic)
 
@@ -98,6 +104,8 @@ class Training:
             command=self.command,
             launch=self.world.launch,
             watched=self.watched,
+            epochs=self.config.epochs,
+            schedules=self.schedules,
         )
         run_folder.sync_metrics(self.run)
         checkpoint.save(self.run, place, self.pair, self.optimiser, self.expectation)
@@ -115,10 +123,26 @@ class Training:
             self.save()
 
     def resume_from(self, place: Place) -> None:
-        """Stand where `place` says, with everything as the run's checkpoint holds it."""
+        """Stand where `place` says, with everything as the run's checkpoint holds it.
+
+        Where that was trained under a schedule of another length, the new one is noted, and saved at once.
+        """
         self.expectation = checkpoint.restore(self.run, place, self.pair, self.optimiser, self.device)
         self.epoch, self.step, self.earlier_seconds = place.epoch, place.step, place.seconds
-        self.command, self.watched = place.command, place.watched
+        typed, self.command = self.command, place.command
+        self.watched, self.schedules = place.watched, place.schedules
+        if place.epochs in (0, self.config.epochs):
+            return
+        laid = {"epoch": place.epoch, "step": place.step, "before": place.epochs, "epochs": self.config.epochs}
+        self.schedules = [*self.schedules, laid | {"command": typed}]
+        self.save()
+        if not self.quiet:
+            done, steps = place.epoch * self.steps + place.step, self.config.epochs * self.steps
+            rate = learning_rate(self.config, done, steps)
+            sys.stderr.write(
+                f"going on in epoch {place.epoch + 1} under a schedule laid anew, of {self.config.epochs} epochs "
+                f"({place.epochs} before): the learning rate follows a cosine over them, and is now {rate:.3g}\n"
+            )
 
     def heed_signals(self) -> None:
         """Raise Interrupted if a signal to any of the processes asked for a stop; all of them come here together."""

@@ -31,7 +31,8 @@ def render(facts: Facts) -> str:
 
     Args:
         facts: as facts.json has them: name, architecture, command, commit, config, data, hardware, versions, seconds,
-            epochs, scores, and where known license, notes and prototypes (the number of each clustering).
+            epochs, scores, and where known license, notes and prototypes (the number of each clustering); schedules
+            that were laid anew; unfinished where it was made of a checkpoint on the way.
     """
     parts = (_front_matter, _summary, _scores, _usage, _limits, _receipts)
     return "\n\n".join(part(facts) for part in parts) + "\n"
@@ -57,9 +58,24 @@ def _summary(facts: Facts) -> str:
     return f"""# {facts["name"]}
 
 An image backbone ({facts["architecture"]}) that learnt, without labels, {LEARNT[_objective(facts)]}.
-
+{_unfinished(facts)}
 - **Data**: {data["name"]}, {data["images"]:,} images, seen at {facts["config"]["size"]} px.
-- **Training**: {facts["epochs"]} epochs in {_duration(facts["seconds"])} on {machine}. {_how_short(facts)}"""
+- **Training**: {_epochs(facts)} in {_duration(facts["seconds"])} on {machine}. {_how_short(facts)}"""
+
+
+def _unfinished(facts: Facts) -> str:
+    if not (place := facts.get("unfinished")):
+        return ""
+    after = f"epoch {place['epoch']}" + (f" and {place['step']} steps" if place["step"] else "")
+    return f"""
+**Unfinished**: made of a checkpoint after {after} of {place["epochs"]} epochs, before the learning rate had
+fallen to 0. Expect more of the finished run.
+"""
+
+
+def _epochs(facts: Facts) -> str:
+    place = facts.get("unfinished")
+    return f"{facts['epochs']} of {place['epochs']} epochs" if place else f"{facts['epochs']} epochs"
 
 
 def _how_short(facts: Facts) -> str:
@@ -151,12 +167,21 @@ def _receipts(facts: Facts) -> str:
     return f"""## Receipts
 
     {facts["command"]}
-
+{_schedules(facts)}
 - Code: {code}; {versions}.
 - Data: sha256 of the list of images {data["list_sha256"]}; {data["unreadable"]} files could not be read.
 - Settings: {settings}.
 
 facts.json has all of this for machines; `sha256sum -c SHA256SUMS` checks every file."""
+
+
+def _schedules(facts: Facts) -> str:
+    """Commands that went on for longer, and from where."""
+    return "".join(
+        f"    {laid['command']}  # from epoch {laid['epoch'] + 1}, step {laid['step']} on: "
+        f"{laid['epochs']} epochs in place of {laid['before']}, the learning rate along a cosine over them\n"
+        for laid in facts.get("schedules", ())
+    )
 
 
 def _objective(facts: Facts) -> str:

@@ -145,7 +145,7 @@ def test_json_is_one_object_and_quiet_is_quiet(there: Path, capsys: pytest.Captu
     printed = capsys.readouterr()
     found = json.loads(printed.out)
     assert found.pop("verdict") in ("stuck", "too short to tell")  # of six steps
-    assert found == {"model": "run/model", "run": "run", "images": 60, "unreadable": 0}
+    assert found == {"model": "run/model", "run": "run", "images": 60, "unreadable": 0, "finished": True}
     assert printed.err == ""
     assert metrics(there) == before
     assert (there / "run" / "model" / "model.safetensors").read_bytes() == weights
@@ -202,7 +202,8 @@ def test_help_says_who_sets_what_is_not_given() -> None:
 
 CANNOT = "the configuration cannot be trained: "
 LISTED = "`pauc train --list-settings` shows all settings."
-RUNS_OWN = "--resume goes on with the run's own settings: beside it give -o, --device, --workers alone."
+RUNS_OWN = "--resume goes on with the run's own settings: beside it give -o, --epochs, --device, --workers alone."
+AS_IT_IS = "--export takes the run as it is: beside it give -o, --device, --workers alone."
 NO_OUTPUT = "-o is missing: the folder that the run goes into. Only --dry-run needs none."
 REFUSED: list[tuple[tuple[str, ...], int, str]] = [
     (("train", "photos"), 2, NO_OUTPUT),
@@ -248,6 +249,11 @@ REFUSED: list[tuple[tuple[str, ...], int, str]] = [
     (("train", "photos", "-o", "run", "--resume", "--overwrite"), 2, RUNS_OWN),
     (("train", "photos", "-o", "run", "--resume", "--dry-run"), 2, RUNS_OWN),
     (("train", "photos", "-o", "run", "--resume", "--recipe", "own_images"), 2, RUNS_OWN),
+    (("train", "photos", "-o", "run", "--resume", "--epochs", "9", "--lr", "1"), 2, RUNS_OWN),
+    (("train", "photos", "-o", "run", "--resume", "--export"), 2, RUNS_OWN),
+    (("train", "photos", "-o", "run", "--export", "--epochs", "9"), 2, AS_IT_IS),
+    (("train", "photos", "-o", "run", "--export", "--dry-run"), 2, AS_IT_IS),
+    (("train", "photos", "-o", "run", "--export"), 2, "nothing to export: 'run' holds no checkpoint of a run."),
     (("train", "photos", "--resume"), 2, NO_OUTPUT),
     (("train", "nowhere", "--dry-run"), 2, "no such file or folder: 'nowhere'"),
     (
@@ -368,6 +374,9 @@ def test_signals_save_and_say_how_to_go_on(here: Path, capsys: pytest.CaptureFix
         assert again == "train photos -o run --resume\n"
         assert left(here / "run") == ["checkpoints", "config.json", "metrics.jsonl", "tensorboard"]
         command = shlex.split(again)
+    assert run(["train", "photos", "-o", "run", "--export"]) == 0
+    done = facts(here)["unfinished"]["epoch"]
+    assert capsys.readouterr().out.startswith(f"run/model: made after {done} of 5 epochs; verdict: too early to tell. ")
     assert run(command) == 0
     assert capsys.readouterr().out.startswith("run/model: trained; verdict: ")
     lines = metrics(here)

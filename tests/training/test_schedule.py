@@ -5,7 +5,7 @@ from math import cos, pi
 import pytest
 
 from pauc_hub.training.config import Config
-from pauc_hub.training.schedule import key_momentum, learning_rate, term_weights
+from pauc_hub.training.schedule import key_momentum, laid_anew, learning_rate, term_weights
 
 
 def test_pauc_weights_rise_from_zero_after_the_warm_up() -> None:
@@ -73,3 +73,30 @@ def test_the_momentum_rises_along_a_cosine_to_one() -> None:
     assert found[50] == pytest.approx(0.75)
     assert found[100] == 1.0
     assert found == sorted(found)
+
+
+def test_a_schedule_laid_anew_is_a_cosine_over_the_new_length_from_the_present_step_on() -> None:
+    config = Config(epochs=100, lr=0.06, batch_size=256, lr_warmup=0.02, momentum_rises=True)
+    laid = laid_anew(config, 300)
+    assert learning_rate(config, 1000, 1000) == pytest.approx(0.0, abs=1e-12)
+    present = learning_rate(laid, 1000, 3000)  # of 2980 steps after the rise, 980 are done
+    assert present == pytest.approx(0.06 * (1 + cos(pi * 980 / 2980)) / 2)
+    assert learning_rate(laid, 3000, 3000) == pytest.approx(0.0, abs=1e-12)
+    assert key_momentum(laid, 1500, 3000) == pytest.approx(1 - (1 - 0.99) / 2)
+
+
+@pytest.mark.parametrize("epochs", [30, 61, 300])
+def test_what_begins_a_run_keeps_its_length_when_the_schedule_is_laid_anew(epochs: int) -> None:
+    config = Config(epochs=60, warmup=0.1, ramp=0.05, lr_warmup=0.02, clusters=(2,))
+    laid = laid_anew(config, epochs)
+    assert (laid.epochs, laid.warmup_epochs) == (epochs, 6)
+    for epoch in (5.0, 6.0, 7.5, 9.0, 20.0):
+        assert term_weights(laid, epoch) == pytest.approx(term_weights(config, epoch))
+    first = [learning_rate(config, step, 600) for step in range(12)]
+    assert [learning_rate(laid, step, 10 * epochs) for step in range(12)] == pytest.approx(first)
+    assert laid_anew(laid, 60).warmup_epochs == 6
+    assert laid.problems(100_000) == []
+
+
+def test_a_schedule_shorter_than_the_warm_up_is_all_warm_up() -> None:
+    assert laid_anew(Config(epochs=100, warmup=0.5), 10).warmup == 1.0

@@ -180,6 +180,13 @@ def test_every_setting_is_listed_with_kind_default_unit_and_meaning() -> None:
             {"objective": "infonce", "clusters": (5, 9)},
             ["clusters=5,9 has no effect on what is learnt with objective=infonce, which clusters once, at the end"],
         ),
+        (
+            {"objective": "protonce", "weight_scatter": 0.5, "prototypes_from": "bank", "shuffle_assignments": True},
+            [
+                "weight_scatter=0.5 has no effect with objective=protonce",
+                "prototypes_from=bank has no effect with objective=protonce",
+            ],
+        ),
         ({"objective": "infonce", "warmup": 0.2}, ["warmup=0.2 has no effect with objective=infonce"]),
         (
             {"objective": "infonce", "shuffle_assignments": True},

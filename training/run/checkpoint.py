@@ -9,6 +9,7 @@ from collections import defaultdict
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -32,6 +33,8 @@ class Place:
         command: what was typed to start the run.
         launch: what torchrun calls the processes that wrote it; empty without torchrun.
         watched: what the running epoch's E-step measured, for the epoch's line of metrics.jsonl.
+        epochs: of the schedule that it was trained under; 0 where that was not written down.
+        schedules: laid anew on the way, see Training.
     """
 
     epoch: int
@@ -41,6 +44,8 @@ class Place:
     command: str = ""
     launch: str = ""
     watched: dict[str, float] = field(default_factory=dict)
+    epochs: int = 0
+    schedules: list[dict[str, Any]] = field(default_factory=list)
 
 
 def save(

@@ -31,7 +31,9 @@ class Finished:
         sample: (n, S, S, 3) uint8, a few of the images, on the encoder's device: to see what rounding does.
         seconds: spent training, over all sittings.
         command: what was typed.
+        done: epochs, and steps of the next one, that are over.
         scores: measured on the way, as the card shows them (models/card.py).
+        schedules: laid anew on the way, see Training.
     """
 
     encoder: Encoder
@@ -42,7 +44,14 @@ class Finished:
     config: Config
     seconds: float
     command: str
+    done: tuple[int, int]
     scores: Sequence[Mapping[str, Any]] = ()
+    schedules: Sequence[Mapping[str, Any]] = ()
+
+    @property
+    def unfinished(self) -> bool:
+        """Whether there are epochs to come."""
+        return self.done != (self.config.epochs, 0)
 
 
 def publish(finished: Finished, path: Path) -> Path:
@@ -99,7 +108,8 @@ def rounding_cosine(encoder: Encoder, images: Tensor) -> float:
 
 
 def _facts(finished: Finished, name: str) -> dict[str, Any]:
-    return {
+    epoch, step = finished.done
+    facts = {
         "name": name,
         "architecture": finished.config.architecture,
         "encoder": EXPORTED,
@@ -115,7 +125,11 @@ def _facts(finished: Finished, name: str) -> dict[str, Any]:
         "hardware": receipts.hardware(finished.sample.device),
         "versions": receipts.versions(),
         "seconds": round(finished.seconds, 1),
-        "epochs": finished.config.epochs,
+        "epochs": epoch,
         "prototypes": [len(each.sizes) for each in finished.expectation.prototypes],
+        "schedules": list(finished.schedules),
         "scores": list(finished.scores),
     }
+    if finished.unfinished:
+        facts["unfinished"] = {"epoch": epoch, "step": step, "epochs": finished.config.epochs}
+    return facts

@@ -13,6 +13,7 @@ from pauc_hub.files.locks import locked
 from pauc_hub.training.config import Config
 from pauc_hub.training.run import checkpoint, checkpoint_files
 from pauc_hub.training.run.checkpoint import Place
+from pauc_hub.training.schedule import laid_anew
 from pauc_hub.training.settings import read_saved
 
 CONFIG, METRICS, UNREADABLE, MODEL = "config.json", "metrics.jsonl", "unreadable.txt", "model"
@@ -69,8 +70,29 @@ def begin(run: Path, config: Config, overwrite: bool) -> None:
             remove(path)
         checkpoint_files.clear(run)
         sync(run)  # so that no power cut leaves the new config with old checkpoints
-        with replacing(run / CONFIG) as file:
-            file.write((json.dumps(config.to_json(), indent=2) + "\n").encode())
+        _write_config(run, config)
+
+
+def lay_schedule_anew(run: Path, config: Config, epochs: int, place: Place | None) -> Config:
+    """Write another number of epochs into the folder of a run; returns the config that holds from `place` on.
+
+    Raises:
+        UsageError: more epochs are done, or the folder cannot be written to.
+    """
+    done = place.epoch + (place.step > 0) if place else 0
+    if epochs < max(1, done):
+        raise UsageError(f"epochs={epochs} is too few: '{run}' is in epoch {max(1, done)}. Give that or more.")
+    if epochs == config.epochs:
+        return config
+    laid = laid_anew(config, epochs)
+    with _refused(run):
+        _write_config(run, laid)
+    return laid
+
+
+def _write_config(run: Path, config: Config) -> None:
+    with replacing(run / CONFIG) as file:
+        file.write((json.dumps(config.to_json(), indent=2) + "\n").encode())
 
 
 def _make(run: Path) -> None:
@@ -98,6 +120,12 @@ def saved_config(run: Path) -> Config:
     if _standing(run):
         raise UsageError(f"nothing to resume: '{run}' has lost its {CONFIG}. Start anew with overwrite=True.")
     raise UsageError(f"nothing to resume: '{run}' holds no run. Start without resume=True.")
+
+
+def refuse_unsaved(run: Path) -> None:
+    """Raise UsageError where there is no checkpoint to make a model folder of."""
+    if not checkpoint_files.standing(run):
+        raise UsageError(f"nothing to export: '{run}' holds no checkpoint of a run.")
 
 
 def refuse_standing(run: Path) -> None:

@@ -116,6 +116,22 @@ def test_it_tells_whose_the_formulas_are_and_of_the_patent(objective: str, ours:
     assert text.count(f"- {PATENT}\n") == claimed
 
 
+def test_an_unfinished_run_is_called_so() -> None:
+    text = card(epochs=3, unfinished={"epoch": 3, "step": 40, "epochs": 10})
+    assert "\n\n**Unfinished**: made of a checkpoint after epoch 3 and 40 steps of 10 epochs, before the " in text
+    assert "- **Training**: 3 of 10 epochs in " in text
+    assert "It saw 300,000 images" in text
+    assert "Unfinished" not in card()
+
+
+def test_schedules_that_were_laid_anew_stand_in_the_receipts() -> None:
+    laid = {"epoch": 10, "step": 0, "before": 10, "epochs": 30, "command": "pauc train x -o run --resume --epochs 30"}
+    line = "30 epochs in place of 10, the learning rate along a cosine over them"
+    assert f"    {COMMAND}\n    {laid['command']}  # from epoch 11, step 0 on: {line}\n\n- Code: " in card(
+        schedules=[laid]
+    )
+
+
 def test_terms_and_notes_are_told_where_there_are_any() -> None:
     text = card(data=FACTS["data"] | {"terms": "research alone."}, notes=["A longer run replaces it."])
     assert "\n- Terms of the data: research alone.\n" in text
@@ -155,7 +171,7 @@ def test_a_folder_of_an_architecture_of_ours_is_not_promised_to_plain_timm() -> 
 
 
 def test_it_is_markdown_without_loose_ends() -> None:
-    lines = card().splitlines()
+    lines = card(unfinished={"epoch": 3, "step": 0, "epochs": 10}).splitlines()
     assert all(line == line.rstrip() for line in lines)
     assert not any(first == second == "" for first, second in pairwise(lines))
     assert sum(line.startswith("```") for line in lines) % 2 == 0

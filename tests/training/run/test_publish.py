@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from pauc_hub.images.decoding import ImageFile
 from pauc_hub.images.preprocessing import Preprocessing
 from pauc_hub.models.folder import open_folder
+from pauc_hub.sources.folders import ImageFile
 from pauc_hub.training.config import Config
 from pauc_hub.training.data import ImageSource
 from pauc_hub.training.estep import Expectation
@@ -32,6 +32,7 @@ def finished() -> Finished:
         config=Config(architecture="test_resnet", size=32, dim=8, clusters=(2, 3)),
         seconds=1.0,
         command="pauc train photos -o run",
+        done=(100, 0),
     )
 
 
