@@ -27,7 +27,7 @@ from per_image import BATCH, Settings, in_workers, on_pil, on_tensors
 from PIL import Image
 
 from pauc_hub.device import keep_freed_memory
-from pauc_hub.training.data import TwoViews, open_source
+from pauc_hub.training.data import Views, open_source
 from pauc_hub.training.data.augment import Augmentation
 from pauc_hub.training.data.resident import Resident, choose_loader
 from pauc_hub.training.data.views import epoch_batches
@@ -60,9 +60,9 @@ class Ours:
             raise SystemExit(f"{len(images)} images of {images[0].shape[0]} pixels do not fit {device}'s memory")
         self.loader, self.config, self.count = loader, settings.config, len(images)
         mean, std = settings.preprocessing.mean, settings.preprocessing.std
-        self.augment = Augmentation(mean, std, settings.config.blur_range[1])
+        self.augment = Augmentation(mean, std, settings.config.blur_range[1] / settings.config.size)
 
-    def crops(self, epoch: int) -> Iterator[TwoViews]:
+    def crops(self, epoch: int) -> Iterator[Views]:
         return self.loader.views(epoch_batches(self.config, self.count, epoch))
 
     def cropping(self) -> None:

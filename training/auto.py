@@ -114,7 +114,8 @@ def _size(facts: Facts, _: Mapping[str, Any]) -> Choice:
 
 def _batch_size(facts: Facts, settled: Mapping[str, Any]) -> Choice:
     an_image = MIB_AN_IMAGE.get(settled["architecture"], max(MIB_AN_IMAGE.values())) * 2**20
-    a_batch = an_image * (1 + facts.machine.wide) * (settled["size"] / 224) ** 2
+    small_views = settled.get("small_views", 0)
+    a_batch = an_image * (1 + facts.machine.wide) * (settled["size"] / 224) ** 2 * (1 + small_views / 4)
     fitting = int(facts.machine.memory * FOR_A_BATCH / max(a_batch, 1)) // SMALLEST_GROUP * SMALLEST_GROUP
     wanted = min(LARGEST_BATCH, facts.images // BATCHES // SMALLEST_GROUP * SMALLEST_GROUP)
     reason = f"{BATCHES} batches an epoch or more, of {SMALLEST_BATCH} to {LARGEST_BATCH} images"

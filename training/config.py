@@ -21,6 +21,7 @@ LARGEST_QUEUE = 16384
 BLUR_AT_224 = (0.1, 2.0)  # standard deviations, pixels; Chen et al. 2020, appendix A
 HIGHEST_ADAMW_LR = 0.02  # its steps are about lr long whatever the gradient: SGD's 0.06 would destroy the weights
 SMALLEST_GROUP = 32  # images whose mean and variance batch norm can learn from (method.md §5)
+SMALLEST_VIEW = 16  # pixels
 IMAGES_PER_CLUSTER = 10  # the fewest on average, so that a concentration means something
 
 
@@ -90,6 +91,12 @@ class Config:
     """Images that share batch statistics, 32 or more; a batch holds two such groups or more (method.md §5) [images]."""
     crop_min: float = 0.2
     """Smallest share of the image's area that a view shows [share]."""
+    small_views: int = 0
+    """Small views of each image besides its two full ones, as queries alone (method.md §1) [views]."""
+    small_view_size: int | None = None
+    """Side of the small views; by default half of size [pixels]."""
+    small_view_crop: tuple[float, float] | None = None
+    """Least and largest share of the area that they show; by default 0.05 and 0.2, with size below 160 0.15 and 0.4."""
     jitter: tuple[float, float, float, float] = (0.4, 0.4, 0.4, 0.1)
     """Strength of the colour jitter: brightness, contrast, saturation, hue."""
     jitter_probability: float = 0.8
@@ -135,6 +142,18 @@ class Config:
             return self.blur_sigma
         least, largest = BLUR_AT_224
         return least * self.size / 224, largest * self.size / 224
+
+    @property
+    def small_view_side(self) -> int:
+        """Side of the small views, pixels."""
+        return self.small_view_size if self.small_view_size is not None else self.size // 2
+
+    @property
+    def small_view_shares(self) -> tuple[float, float]:
+        """Least and largest share of the image's area that a small view shows; of few pixels it has to be more."""
+        if self.small_view_crop is not None:
+            return self.small_view_crop
+        return (0.05, 0.2) if self.size >= 160 else (0.15, 0.4)
 
     @property
     def norm_groups(self) -> int:
@@ -194,6 +213,20 @@ class Config:
                 f"blur_sigma={_words(self.blur_sigma)} must be the least and the largest, "
                 f"in pixels above 0, at most size ({self.size})"
             )
+        return [*found, *self._wrong_small_views()]
+
+    def _wrong_small_views(self) -> list[str]:
+        found = []
+        if self.small_view_crop is not None and not 0 < self.small_view_crop[0] <= self.small_view_crop[1] <= 1:
+            found.append(f"small_view_crop={_words(self.small_view_crop)} must be the least and the largest, in (0, 1]")
+        if self.small_views > 0 and not SMALLEST_VIEW <= self.small_view_side < self.size:
+            found.append(f"small_view_size={self.small_view_side} must be {SMALLEST_VIEW} or more and less than size")
+        network = NETWORKS.get(self.architecture)
+        if self.small_views > 0 and network is not None and self.size < 2 * network.reduction:
+            found.append(
+                f"small_views={self.small_views} needs views of {2 * network.reduction} pixels or more with "
+                f"architecture='{self.architecture}', whose last maps are 1 x 1 at size={self.size}"
+            )
         return found
 
     def _wrong_for(self, images: int) -> list[str]:
@@ -242,6 +275,7 @@ _LEAST = (
     ("batch_size", 2),  # batch norm has no variance of one
     ("dim", 2),  # nor has one dimension another to correlate with
     ("negatives", 1),
+    ("small_views", 0),
     ("kmeans_iterations", 1),
     ("kmeans_restarts", 1),
     ("seed", 0),

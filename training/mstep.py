@@ -6,7 +6,7 @@ from torch import Tensor
 from pauc_hub.device import autocast
 from pauc_hub.training import objectives
 from pauc_hub.training.config import Config
-from pauc_hub.training.data import TwoViews
+from pauc_hub.training.data import Views
 from pauc_hub.training.estep import Expectation
 from pauc_hub.training.members import (
     Members,
@@ -23,7 +23,7 @@ from pauc_hub.training.schedule import key_momentum, learning_rate, term_weights
 from pauc_hub.training.state import Training
 
 
-def learn(state: Training, batch: TwoViews) -> dict[str, Tensor]:
+def learn(state: Training, batch: Views) -> dict[str, Tensor]:
     """One step of the optimiser; the momentum encoder and the queue follow.
 
     Returns:
@@ -34,22 +34,26 @@ def learn(state: Training, batch: TwoViews) -> dict[str, Tensor]:
     done, steps = state.epoch * state.steps + state.step, config.epochs * state.steps
     for group in state.optimiser.param_groups:
         group["lr"] = learning_rate(config, done, steps)
-    first, second = state.augment(batch.first, batch.draws[0]), state.augment(batch.second, batch.draws[1])
+    crops = (batch.first, batch.second, *batch.small)
+    first, second, *small_views = map(state.augment, crops, batch.draws)
     index = state.world.gather(batch.index, config.batch_size)
     shown = [(first, second), (second, first)][: 1 + config.symmetric]
     with autocast(state.device, state.dtype):  # keys first: what they take is free again when the queries' graphs grow
         keys = [pair.keys(other, _draws(state, Purpose.SHUFFLE, side)) for side, (_, other) in enumerate(shown)]
-    own = pair.queue.own_keys(index) if config.mask_own_keys else None
+        small = [pair.small_queries(view) for view in small_views]
+    queries_each = 1 + len(small)
+    images = index.repeat(queries_each)
+    own = pair.queue.own_keys(images) if config.mask_own_keys else None
     sides, gaps = [], []
-    for side, ((view, _), k) in enumerate(zip(shown, keys, strict=True)):
+    for side, ((view, _), key) in enumerate(zip(shown, keys, strict=True)):
         with autocast(state.device, state.dtype):
-            q = pair.queries(view)
-        draws = _draws(state, Purpose.NEGATIVES, side)
+            q = torch.cat([pair.queries(view), *small])
+        k, draws = key.repeat(queries_each, 1), _draws(state, Purpose.NEGATIVES, side)
         sides.append(
             {"infonce": objectives.info_nce(q, k, pair.queue.rows, config.temperature, own)}
-            | prototype_terms(q, k, index, pair.queue, state.expectation, config, draws)
+            | prototype_terms(q, k, images, pair.queue, state.expectation, config, draws)
         )
-        gaps.append((q.detach() - k).square().sum(dim=1).mean())
+        gaps.append((q[: len(key)].detach() - key).square().sum(dim=1).mean())
     terms = {name: torch.stack([side[name] for side in sides]).mean() for name in sides[0]}
     weights = term_weights(config, state.epoch + state.step / state.steps)
     loss = torch.stack([weights[name] * term for name, term in terms.items()]).sum()

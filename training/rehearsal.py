@@ -20,7 +20,7 @@ from pauc_hub.evaluation.metrics import nmi
 from pauc_hub.processes import Ranks, default_workers
 from pauc_hub.progress import Bar, progress_bar
 from pauc_hub.training.config import Config
-from pauc_hub.training.data import ImageSource, TwoViews
+from pauc_hub.training.data import ImageSource, Views
 from pauc_hub.training.data.resident import Resident
 from pauc_hub.training.data.views import epoch_batches
 from pauc_hub.training.estep import Expectation, all_features
@@ -139,7 +139,7 @@ def _step_seconds(state: Training, bar: Bar) -> float:
     return (times[-1] - times[warm]) / (len(times) - 1 - warm)
 
 
-def _epochs(state: Training) -> Iterator[TwoViews]:
+def _epochs(state: Training) -> Iterator[Views]:
     """Batches without end, epoch by epoch, as the loop reads them: short epochs wait for their first images often."""
     for epoch in count():
         with closing(state.loader.views(epoch_batches(state.config, len(state.source), epoch))) as views:

@@ -228,4 +228,6 @@ def _idle_in_the_views(config: Config) -> dict[str, str]:
         idle["jitter_probability"] = f"with jitter={as_text(config.jitter)}"
     if not config.blur:
         idle["blur_sigma"] = "with blur=0"
+    if not config.small_views:
+        idle |= dict.fromkeys(("small_view_size", "small_view_crop"), "with small_views=0")
     return idle

@@ -188,7 +188,7 @@ def new_training(
         run=run,
         config=config,
         loader=choose_loader(source, preprocessing, workers, device, stop, world.size, quiet=quiet, most=most),
-        augment=Augmentation(preprocessing.mean, preprocessing.std, config.blur_range[1]),
+        augment=Augmentation(preprocessing.mean, preprocessing.std, config.blur_range[1] / config.size),
         pair=pair,
         optimiser=new_optimiser(pair.query, config),
         device=device,

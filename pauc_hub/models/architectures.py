@@ -10,6 +10,11 @@ class Stem(NamedTuple):
     stride: int
     pools: bool
 
+    @property
+    def reduction(self) -> int:
+        """How many times smaller a map is behind it than before."""
+        return self.stride * (2 if self.pools else 1)
+
 
 STOCK = Stem(kernel=7, stride=2, pools=True)
 CIFAR = Stem(kernel=3, stride=1, pools=False)  # as the field has it for images of 32 pixels
@@ -24,6 +29,11 @@ class Network(NamedTuple):
     deep: bool
     """Blocks of three convolutions, 1 x 1, 3 x 3 and 1 x 1, instead of two of 3 x 3."""
     stem: Stem = STOCK
+
+    @property
+    def reduction(self) -> int:
+        """How many times smaller the last stage's maps are than the image: three stages halve them."""
+        return 8 * self.stem.reduction
 
 
 NETWORKS = {

@@ -44,8 +44,8 @@ def write_tar(path: Path, files: Mapping[str, bytes], mode: str = "w") -> Path:
 
 def drawn(indices: Sequence[int], size: int = 8, seed: int = 0, **settings: object) -> Batch:
     config, draws = Config(size=size, **settings), torch.Generator().manual_seed(seed)  # type: ignore[arg-type]
-    first, second = (draw_views(config, len(indices), draws) for _ in range(2))
-    return Batch(torch.tensor(indices, dtype=torch.int64), (first, second))
+    views = [draw_views(config, len(indices), draws, small=i >= 2) for i in range(2 + config.small_views)]
+    return Batch(torch.tensor(indices, dtype=torch.int64), tuple(views))
 
 
 @pytest.fixture(scope="session", name="noise")

@@ -38,6 +38,7 @@ CONFIG = Config(
     clusters=(3, 7),
     warmup=0.0,
     ramp=0.0,
+    small_views=1,
     kmeans="torch",
     precision="fp32",
 )

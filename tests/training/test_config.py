@@ -70,6 +70,7 @@ JITTER = " must lie in [0, 1], the fourth, hue, in [0, 0.5]"
 ONE_GROUP = (
     " does not hold two batch-norm groups of norm_group={}, and with one a query finds its key by their batch mates"
 )
+ONE_PIXEL = "whose last maps are 1 x 1 at size=63"
 BAD_VALUES = [
     ({"objective": "moco"}, "objective='moco' is none of infonce, protonce, pauc"),
     ({"architecture": "vit"}, f"architecture='vit' is none of {', '.join(NETWORKS)}"),
@@ -112,6 +113,15 @@ BAD_VALUES = [
         "weight_scatter needs prototypes of the batch: give weight_scatter=0 or prototypes_from='batch'",
     ),
     ({"weight_scatter": -0.1}, "weight_scatter=-0.1 must be a finite number, 0 or more"),
+    ({"small_views": -1}, "small_views=-1 must be 0 or more"),
+    ({"small_view_crop": (0.0, 0.5)}, "small_view_crop=0.0,0.5 must be the least and the largest, in (0, 1]"),
+    ({"small_view_crop": (0.5, 0.4)}, "small_view_crop=0.5,0.4 must be the least and the largest, in (0, 1]"),
+    ({"small_views": 2, "small_view_size": 15}, "small_view_size=15 must be 16 or more and less than size"),
+    ({"small_views": 2, "small_view_size": 224}, "small_view_size=224 must be 16 or more and less than size"),
+    (
+        {"small_views": 2, "size": 63},
+        f"small_views=2 needs views of 64 pixels or more with architecture='resnet18', {ONE_PIXEL}",
+    ),
     ({"blur_sigma": (0.0, 2.0)}, "blur_sigma=0.0,2.0" + BLUR),
     ({"blur_sigma": (2.0, 0.1)}, "blur_sigma=2.0,0.1" + BLUR),
     ({"blur_sigma": (0.1, 225.0)}, "blur_sigma=0.1,225.0" + BLUR),
@@ -135,6 +145,14 @@ BAD_VALUES = [
 @pytest.mark.parametrize(("settings", "problem"), BAD_VALUES, ids=lambda value: value if isinstance(value, str) else "")
 def test_a_bad_value_is_refused(settings: dict[str, Any], problem: str) -> None:
     assert refusal(**settings) == f"the configuration cannot be trained: {problem}."
+
+
+@pytest.mark.parametrize(
+    ("architecture", "size"), [("resnet50", 64), ("pauc_resnet18_cifar", 32), ("pauc_resnet18_cifar_pool", 32)]
+)
+def test_small_views_are_allowed_where_maps_are_left_for_them(architecture: str, size: int) -> None:
+    config = Config(architecture=architecture, size=size, small_views=4).resolve(IMAGES)
+    assert config.small_view_side == size // 2
 
 
 @pytest.mark.parametrize("batch_size", [1, 0, -3])

@@ -14,7 +14,7 @@ from pauc_hub.models.folder import open_folder
 from pauc_hub.training import config as config_module
 from pauc_hub.training import loop
 from pauc_hub.training.config import Config
-from pauc_hub.training.data import TwoViews, open_source
+from pauc_hub.training.data import Views, open_source
 from pauc_hub.training.estep import Expectation, all_features, expect, shuffled
 from pauc_hub.training.interruption import StopRequest
 from pauc_hub.training.monitoring.diagnostics import diagnose
@@ -64,7 +64,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Tensor, Cen
     learnt_with: list[Tensor] = []
     given: Centroids = {}
 
-    def noted(state: Training, batch: TwoViews) -> dict[str, Tensor]:
+    def noted(state: Training, batch: Views) -> dict[str, Tensor]:
         if state.epoch == 1 and state.step == 0:
             assert state.expectation is not None
             learnt_with.append(state.expectation.prototypes[0].centroids)
@@ -126,7 +126,7 @@ def test_as_a_control_shuffled_assignments_are_learnt_with_and_the_real_ones_wat
 ) -> None:
     seen: dict[str, Tensor] = {}
 
-    def noted(state: Training, batch: TwoViews) -> dict[str, Tensor]:
+    def noted(state: Training, batch: Views) -> dict[str, Tensor]:
         if state.expectation is not None:
             seen["learnt with"] = state.expectation.assignments[0]
         return learn(state, batch)

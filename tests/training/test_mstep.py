@@ -14,7 +14,7 @@ from pauc_hub.clustering.prototypes import Prototypes
 from pauc_hub.sources.folders import ImageFile
 from pauc_hub.training import objectives
 from pauc_hub.training.config import PROTOTYPES_FROM, Config
-from pauc_hub.training.data import ImageSource, TwoViews
+from pauc_hub.training.data import ImageSource, Views
 from pauc_hub.training.data.views import draw_views
 from pauc_hub.training.estep import Expectation
 from pauc_hub.training.interruption import StopRequest
@@ -189,17 +189,20 @@ def state(run: Path, device: str = "cpu", **settings: Any) -> Training:
     return made
 
 
-def batch() -> TwoViews:
+def batch(small_views: int = 0) -> Views:
     draws = torch.Generator().manual_seed(0)
     first, second = (torch.randint(256, (64, 3, 32, 32), dtype=torch.uint8, generator=draws) for _ in range(2))
     unused = draw_views(Config(), 64, draws)
-    return TwoViews(torch.randperm(64, generator=draws), first, second, (unused, unused))
+    index = torch.randperm(64, generator=draws)
+    small = [torch.randint(256, (64, 3, 16, 16), dtype=torch.uint8, generator=draws) for _ in range(small_views)]
+    return Views(index, first, second, (unused,) * (2 + small_views), tuple(small))
 
 
 WHOLE_BATCH = [
     {"objective": "infonce"},
     {"objective": "protonce", "negatives": 2},
     {"objective": "pauc", "symmetric": True, "weight_proto": 0.5},
+    {"objective": "pauc", "small_views": 1},
 ]
 
 
@@ -207,7 +210,8 @@ WHOLE_BATCH = [
 def test_a_step_in_parts_is_the_step_of_the_whole(tmp_path: Path, settings: dict[str, Any]) -> None:
     whole, parts = state(tmp_path, **settings), state(tmp_path, accumulate=2, **settings)
     before = {name: value.clone() for name, value in whole.pair.state_dict().items()}
-    terms = [{name: value.item() for name, value in learn(each, batch()).items()} for each in (whole, parts)]
+    given = batch(whole.config.small_views)
+    terms = [{name: value.item() for name, value in learn(each, given).items()} for each in (whole, parts)]
     assert terms[1] == pytest.approx(terms[0], rel=1e-5)
     after, divided = whole.pair.state_dict(), parts.pair.state_dict()
     for name, value in after.items():
@@ -247,7 +251,8 @@ def test_the_share_of_images_that_are_alone_with_their_prototype_is_told(tmp_pat
 )
 def test_on_a_gpu_a_step_waits_for_nothing(tmp_path: Path, settings: dict[str, Any]) -> None:
     """But for the augmentation, which is not its affair."""
-    made, given = state(tmp_path, "cuda", **({"lr": 0.001} | settings)), batch()
+    made = state(tmp_path, "cuda", **({"lr": 0.001} | settings))
+    given = batch(made.config.small_views)
     learn(made, given)  # libraries choose their algorithms and take their memory
     torch.cuda.set_sync_debug_mode("error")
     try:

@@ -14,7 +14,7 @@ from pauc_hub.clustering.kmeans import kmeans
 from pauc_hub.errors import TrainingFailed
 from pauc_hub.training import machine, rehearsal
 from pauc_hub.training.config import Config
-from pauc_hub.training.data import ImageSource, TwoViews, open_source
+from pauc_hub.training.data import ImageSource, Views, open_source
 from pauc_hub.training.loop import train
 from pauc_hub.training.mstep import learn
 from pauc_hub.training.rehearsal import rehearse
@@ -69,7 +69,7 @@ def test_infonce_has_one_e_step_and_no_terms_over_prototypes(
 ) -> None:
     terms: list[set[str]] = []
 
-    def noted(state: Training, batch: TwoViews) -> dict[str, torch.Tensor]:
+    def noted(state: Training, batch: Views) -> dict[str, torch.Tensor]:
         found = learn(state, batch)
         terms.append(set(found))
         return found
@@ -86,13 +86,27 @@ def test_infonce_has_one_e_step_and_no_terms_over_prototypes(
     }
 
 
+def test_small_views_are_tried_too(source: ImageSource, monkeypatch: pytest.MonkeyPatch) -> None:
+    shapes: list[tuple[int, ...]] = []
+
+    def noted(state: Training, batch: Views) -> dict[str, torch.Tensor]:
+        shapes.extend(each.shape for each in batch.small)
+        return learn(state, batch)
+
+    monkeypatch.setattr(rehearsal, "learn", noted)
+    config = dataclasses.replace(SETTINGS, small_views=2, architecture="pauc_resnet18_cifar_pool")
+    monkeypatch.setattr(rehearsal, "MOST_STEPS", 1)
+    rehearse(source, config.resolve(IMAGES), CPU, 1, quiet=True)
+    assert shapes[:2] == [(64, 3, 16, 16)] * 2
+
+
 def test_it_ends_in_time_and_goes_by_what_it_has_seen(source: ImageSource, monkeypatch: pytest.MonkeyPatch) -> None:
     """As on images that take hours: one step, one batch of features."""
     monkeypatch.setattr(rehearsal, "LEARNING_SECONDS", 0.0)
     monkeypatch.setattr(rehearsal, "FEATURE_SECONDS", 0.0)
     steps: list[int] = []
 
-    def counted(state: Training, batch: TwoViews) -> dict[str, torch.Tensor]:
+    def counted(state: Training, batch: Views) -> dict[str, torch.Tensor]:
         steps.append(1)
         return learn(state, batch)
 

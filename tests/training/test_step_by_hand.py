@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from pauc_hub.clustering.prototypes import Prototypes
 from pauc_hub.sources.folders import ImageFile
 from pauc_hub.training.config import Config
-from pauc_hub.training.data import ImageSource, TwoViews
+from pauc_hub.training.data import ImageSource, Views
 from pauc_hub.training.data.views import draw_views
 from pauc_hub.training.estep import Expectation
 from pauc_hub.training.interruption import StopRequest
@@ -58,26 +58,29 @@ class ByHand:
     images: list[int] = field(default_factory=lambda: [-1] * QUEUE)
     velocity: Terms = field(default_factory=dict)
 
-    def learn(self, first: Tensor, second: Tensor, index: Tensor, step: int) -> Terms:
+    def learn(self, first: Tensor, second: Tensor, small: list[Tensor], index: Tensor, step: int) -> Terms:
         """Views (N, 3, S, S); returns loss and unweighted terms."""
         config = self.config
         done, total = EPOCH * STEPS + step, EPOCHS * STEPS
         sides = [(first, second), (second, first)] if config.symmetric else [(first, second)]
         keys, terms = [], []
+        few = [self.small_queries(view) for view in small]
+        many, one_each = index.repeat(1 + len(small)), index
         for side, (view, other) in enumerate(sides):
             k = self.keys(other, torch_draws(config.seed, Purpose.SHUFFLE, EPOCH, step, side))
-            q = torch.cat([rows(self.query, group) for group in torch.split(view, GROUP)])
+            q = torch.cat([rows(self.query, group) for group in torch.split(view, GROUP)] + few)
+            keys.append(k)
+            k, index = k.repeat(1 + len(small), 1), many
             draws = torch_draws(config.seed, Purpose.NEGATIVES, EPOCH, step, side)
             found = {"infonce": info_nce(q, k, self.negatives(index), config.temperature)}
             clusterings = zip(self.expectation.prototypes, self.expectation.assignments, strict=True)
             each = [self.clustered(q, k, p, own[index].tolist(), draws) for p, own in clusterings]
             terms.append(found | {name: (each[0][name] + each[1][name]) / 2 for name in each[0]})
-            keys.append(k)
         mean = {name: sum((side[name] for side in terms), torch.zeros(())) / len(terms) for name in terms[0]}
         loss = sum((weight * mean[name] for name, weight in self.weights(step).items()), torch.zeros(()))
         self.descend(loss, rate=config.lr * BATCH / 256 * (1 + cos(pi * done / total)) / 2)
         self.follow(done, total)
-        self.enqueue(keys, index.tolist() * len(keys))
+        self.enqueue(keys, one_each.tolist() * len(keys))
         return {name: term.detach() for name, term in ({"loss": loss} | mean).items()}
 
     def keys(self, images: Tensor, draws: torch.Generator) -> Tensor:
@@ -88,6 +91,15 @@ class ByHand:
             for group in torch.split(order, GROUP):
                 keys[group] = rows(self.key, images[group])
         return keys
+
+    def small_queries(self, view: Tensor) -> Tensor:
+        """Running statistics do not see small views."""
+        before = {name: each.clone() for name, each in self.query.named_buffers()}
+        q = torch.cat([rows(self.query, group) for group in torch.split(view, GROUP)])
+        for name, each in self.query.named_buffers():
+            # past autograd, which has noted it
+            each.data.copy_(before[name])
+        return q
 
     def negatives(self, index: Tensor) -> list[Tensor]:
         """Of each image, all past keys but its own."""
@@ -198,7 +210,7 @@ def begun(run: Path, **settings: Any) -> tuple[Training, ByHand]:
     return state, ByHand(config, query, key, state.pair.queue.rows.double(), state.expectation)
 
 
-def batches(config: Config) -> list[TwoViews]:
+def batches(config: Config) -> list[Views]:
     """Two, of which the second has half of the first's images."""
     draws, found = torch.Generator().manual_seed(0), []
     order = torch.randperm(IMAGES, generator=draws)
@@ -206,9 +218,7 @@ def batches(config: Config) -> list[TwoViews]:
         # coarse ones, that blur and jitter leave apart
         coarse = torch.randint(256, (2, BATCH, 3, 4, 4), dtype=torch.uint8, generator=draws)
         first, second = coarse.repeat_interleave(8, dim=3).repeat_interleave(8, dim=4)
-        found.append(
-            TwoViews(index, first, second, (draw_views(config, BATCH, draws), draw_views(config, BATCH, draws)))
-        )
+        found.append(Views(index, first, second, (draw_views(config, BATCH, draws), draw_views(config, BATCH, draws))))
     return found
 
 
@@ -223,6 +233,7 @@ def numbers(state: Training) -> Terms:
         {"objective": "protonce", "negatives": 1, "symmetric": True, "momentum_rises": True},
         {"objective": "pauc", "weight_proto": 0.5, "momentum_rises": True},
         {"objective": "pauc", "symmetric": True},
+        {"objective": "pauc", "weight_proto": 0.5, "symmetric": True, "small_views": 2},
         {"objective": "pauc", "symmetric": True, "mask_own_keys": False},
     ],
     ids=str,
@@ -230,11 +241,12 @@ def numbers(state: Training) -> Terms:
 def test_two_steps_are_those_made_by_hand(tmp_path: Path, settings: dict[str, Any]) -> None:
     state, by_hand = begun(tmp_path, **settings)
     for step, batch in enumerate(batches(state.config)):
-        views = (state.augment(batch.first, batch.draws[0]), state.augment(batch.second, batch.draws[1]))
+        crops = (batch.first, batch.second, *batch.small)
+        first, second, *small = [state.augment(*each).double() for each in zip(crops, batch.draws, strict=True)]
         state.step = step
         before = numbers(state)
         terms = learn(state, batch)
-        expected = by_hand.learn(views[0].double(), views[1].double(), batch.index, step)
+        expected = by_hand.learn(first, second, small, batch.index, step)
         for name, value in expected.items():
             if name != "proto" or state.config.objective == "protonce" or state.config.weight_proto:
                 assert terms[name].item() == pytest.approx(value.item(), rel=3e-3), name

@@ -151,19 +151,21 @@ def _size(source: Source) -> int | None:
 
 
 @dataclass(frozen=True)
-class TwoViews:
-    """Random resized crops of a batch, twice, on the device; and what is drawn for their colours.
+class Views:
+    """Random resized crops of a batch, on the device; and what is drawn for their colours.
 
     Attributes:
         index: (N,) int64, which image each row really is.
         first, second: (N, 3, S, S) uint8, in any memory order.
-        draws: of both, on the CPU.
+        draws: of both and of the small ones, on the CPU.
+        small: (N, 3, s, s) uint8 each, smaller ones (method.md §1).
     """
 
     index: Tensor
     first: Tensor
     second: Tensor
-    draws: tuple[ViewDraws, ViewDraws]
+    draws: tuple[ViewDraws, ...]
+    small: tuple[Tensor, ...] = ()
 
 
 class Loader(Protocol):
@@ -178,8 +180,8 @@ class Loader(Protocol):
     def preprocessing(self) -> Preprocessing: ...
     @property
     def workers(self) -> int: ...
-    def views(self, batches: Iterable[Batch]) -> Generator[TwoViews, None, None]:
-        """Two random resized crops of each image, as drawn; the next readable image in place of an unreadable one."""
+    def views(self, batches: Iterable[Batch]) -> Generator[Views, None, None]:
+        """Random resized crops of each image, as drawn; the next readable image in place of an unreadable one."""
 
     def squares(self, batches: Iterable[Sequence[int]]) -> Generator[tuple[Tensor, Tensor], None, None]:
         """The evaluation transform: (N, S, S, 3) uint8, and (N,) bool, which could be read; the others are black.

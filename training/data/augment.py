@@ -24,12 +24,12 @@ class Augmentation:
 
     Attributes:
         mean, std: of the channels, for normalising.
-        largest_sigma: of any blur that is drawn, pixels.
+        largest_blur: standard deviation that is ever drawn, as a share of the view's side.
     """
 
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
-    largest_sigma: float
+    largest_blur: float
 
     def __call__(self, crops: Tensor, draws: ViewDraws) -> Tensor:
         """(N, 3, S, S) uint8 crops to float32, channels_last, on the crops' device."""
@@ -38,7 +38,8 @@ class Augmentation:
         chosen = draws.sigma.nonzero().squeeze(1)
         if len(chosen):
             rows = send(chosen, images.device)
-            images.index_copy_(0, rows, blur(images[rows], draws.sigma[chosen], self.largest_sigma))
+            largest = self.largest_blur * images.shape[-1]
+            images.index_copy_(0, rows, blur(images[rows], draws.sigma[chosen], largest))
         scale, shift = _normalisation(self.mean, self.std, images.device)
         return torch.addcmul(shift, images, scale, out=torch.empty_like(images, memory_format=torch.channels_last))
 
@@ -92,7 +93,8 @@ def blur(images: Tensor, sigma: Tensor, largest: float) -> Tensor:
             another's, and less than the image.
     """
     count, channels, side, _ = images.shape
-    radius = min(max(1, math.ceil(3 * largest)), side - 1)
+    # rounded: a share of a side times the side is a hair off
+    radius = min(max(1, math.ceil(round(3 * largest, 6))), side - 1)
     offsets = torch.arange(-radius, radius + 1)
     weights = torch.exp(-(offsets**2) / (2 * sigma.view(-1, 1) ** 2))
     weights = (weights / weights.sum(dim=1, keepdim=True)).repeat_interleave(channels, dim=0)

@@ -43,7 +43,7 @@ def _central_box(width: int, height: int) -> tuple[int, int, int, int]:
     return left, top, left + w, top + h
 
 
-def cut(picture: Picture, draws: ViewDraws, row: int, size: int) -> Pixels:
+def cut(picture: Picture, draws: ViewDraws, row: int) -> Pixels:
     """The crop of one picture; Pillow's to the last bit of an image, and of an array torch's: by 1 it may differ.
 
     Args:
@@ -52,6 +52,7 @@ def cut(picture: Picture, draws: ViewDraws, row: int, size: int) -> Pixels:
     Returns:
         (S, S, 3) uint8.
     """
+    size = draws.size
     left, top, right, bottom = boxes(draws, *size_of(picture), slice(row, row + 1))[0].tolist()
     if isinstance(picture, Image.Image):
         cropped = picture.crop((left, top, right, bottom))

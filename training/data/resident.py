@@ -14,7 +14,7 @@ from pauc_hub.device import send
 from pauc_hub.errors import Interrupted
 from pauc_hub.images.preprocessing import LONGEST_ASPECT, Preprocessing
 from pauc_hub.progress import progress_bar
-from pauc_hub.training.data import ImageSource, Loader, TwoViews, size_of
+from pauc_hub.training.data import ImageSource, Loader, Views, size_of
 from pauc_hub.training.data.ahead import fill_ahead
 from pauc_hub.training.data.crops import boxes, cut_batch
 from pauc_hub.training.data.streamed import Streamed
@@ -48,19 +48,19 @@ class Resident:
     readable: Tensor
     seconds: float
 
-    def views(self, batches: Iterable[Batch]) -> Generator[TwoViews, None, None]:
+    def views(self, batches: Iterable[Batch]) -> Generator[Views, None, None]:
         for batch in batches:
             index = self.stand_ins[batch.index % len(self.images)]  # a rehearsal holds the first of them alone
             there = send(index, self.images.device)
             chosen = self.images[there]
-            first, second = (self._cut(chosen, draws) for draws in batch.draws)
-            yield TwoViews(there, first, second, batch.draws)
+            first, second, *small = (self._cut(chosen, draws) for draws in batch.draws)
+            yield Views(there, first, second, batch.draws, tuple(small))
 
     def _cut(self, chosen: Tensor, draws: ViewDraws) -> Tensor:
         _, height, _, width = chosen.shape
         found = torch.from_numpy(boxes(draws, width, height))
         edges, mirrored = (send(each, chosen.device) for each in (found, draws.mirrored))
-        return cut_batch(chosen, edges, mirrored, self.preprocessing.size)
+        return cut_batch(chosen, edges, mirrored, draws.size)
 
     def squares(self, batches: Iterable[Sequence[int]]) -> Generator[tuple[Tensor, Tensor], None, None]:
         for batch in batches:

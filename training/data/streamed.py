@@ -9,7 +9,7 @@ from PIL import Image
 from torch import Tensor
 
 from pauc_hub.images.preprocessing import Preprocessing
-from pauc_hub.training.data import ImageSource, TwoViews
+from pauc_hub.training.data import ImageSource, Views
 from pauc_hub.training.data.ahead import empty, fill_ahead, send_ahead
 from pauc_hub.training.data.crops import cut
 from pauc_hub.training.data.views import Batch
@@ -26,23 +26,23 @@ class Streamed:
     workers: int
     device: torch.device
 
-    def views(self, batches: Iterable[Batch]) -> Generator[TwoViews, None, None]:
-        size = self.preprocessing.size
-
+    def views(self, batches: Iterable[Batch]) -> Generator[Views, None, None]:
         def with_room() -> Iterator[tuple[Batch, Tensors]]:
             for batch in batches:
-                crops = (empty((len(batch), size, size, 3), torch.uint8, self.device) for _ in batch.draws)
+                shapes = ((len(batch), draws.size, draws.size, 3) for draws in batch.draws)
+                crops = (empty(shape, torch.uint8, self.device) for shape in shapes)
                 yield batch, (empty((len(batch),), torch.int64, self.device), *crops)
 
         def fill(batch: Batch, room: Tensors, row: int) -> None:
             at, picture = self.source.read_or_next(int(batch.index[row]))
             room[0][row] = at
             for crops, draws in zip(room[1:], batch.draws, strict=True):
-                crops.numpy()[row] = cut(picture, draws, row, size)
+                crops.numpy()[row] = cut(picture, draws, row)
 
         with closing(send_ahead(fill_ahead(with_room(), fill, self.workers), self.device)) as sent:
-            for batch, (index, first, second) in sent:
-                yield TwoViews(index, first.permute(0, 3, 1, 2), second.permute(0, 3, 1, 2), batch.draws)
+            for batch, (index, *crops) in sent:
+                first, second, *small = (each.permute(0, 3, 1, 2) for each in crops)
+                yield Views(index, first, second, batch.draws, tuple(small))
 
     def squares(self, batches: Iterable[Sequence[int]]) -> Generator[tuple[Tensor, Tensor], None, None]:
         size = self.preprocessing.size

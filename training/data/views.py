@@ -1,4 +1,4 @@
-"""What is drawn for the two views of each image, before any image is looked at. N images of a batch, S side.
+"""What is drawn for the views of each image, before any image is looked at. N images of a batch, S side.
 
 A batch's draws follow from (seed, epoch, step) and are made for all of it at once; so whoever has a part of the batch
 takes the same rows of images and draws, and sees what one process with the whole would see.
@@ -6,7 +6,7 @@ takes the same rows of images and draws, and sees what one process with the whol
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 
 import torch
 from torch import Tensor
@@ -14,6 +14,7 @@ from torch import Tensor
 from pauc_hub.training.config import Config
 from pauc_hub.training.rng import Purpose, torch_draws
 
+FULL = 2  # views of an image at the full side
 TRIES = 10  # at a crop that fits the image, as torchvision has it
 LOWEST_ASPECT, HIGHEST_ASPECT = 3 / 4, 4 / 3
 Rows = slice | Tensor
@@ -24,6 +25,7 @@ class ViewDraws:
     """One view of each image: where it is cut, how its colours change. On the CPU.
 
     Attributes:
+        size: side of the view, pixels.
         area: (N, 10) float64, the share of the image's area that each try at a crop shows.
         aspect: (N, 10) float64, width / height of each try.
         place: (N, 2) float64 in [0, 1), where in the room that it has the crop lies, across and down.
@@ -33,6 +35,7 @@ class ViewDraws:
         sigma: (N,) standard deviation of the blur in pixels; 0 is none.
     """
 
+    size: int
     area: Tensor
     aspect: Tensor
     place: Tensor
@@ -47,7 +50,8 @@ class ViewDraws:
         return len(self.mirrored)
 
     def __getitem__(self, rows: Rows) -> "ViewDraws":
-        return ViewDraws(*(getattr(self, field.name)[rows] for field in fields(self)))
+        tensors = {field.name: getattr(self, field.name)[rows] for field in fields(self) if field.name != "size"}
+        return replace(self, **tensors)
 
 
 @dataclass(frozen=True)
@@ -56,18 +60,17 @@ class Batch:
 
     Attributes:
         index: (N,) int64, on the CPU.
-        draws: of the first and of the second view.
+        draws: of the first and of the second view, then of the small ones.
     """
 
     index: Tensor
-    draws: tuple[ViewDraws, ViewDraws]
+    draws: tuple[ViewDraws, ...]
 
     def __len__(self) -> int:
         return len(self.index)
 
     def __getitem__(self, rows: Rows) -> "Batch":
-        first, second = self.draws
-        return Batch(self.index[rows], (first[rows], second[rows]))
+        return Batch(self.index[rows], tuple(draws[rows] for draws in self.draws))
 
 
 def epoch_batches(config: Config, images: int, epoch: int, first: int = 0) -> Iterator[Batch]:
@@ -79,15 +82,22 @@ def epoch_batches(config: Config, images: int, epoch: int, first: int = 0) -> It
     order = torch.randperm(images, generator=torch_draws(config.seed, Purpose.ORDER, epoch))
     size = config.batch_size
     for step in range(first, images // size):
-        sides = (
-            draw_views(config, size, torch_draws(config.seed, Purpose.AUGMENT, epoch, step, side)) for side in range(2)
+        views = tuple(
+            draw_views(config, size, torch_draws(config.seed, Purpose.AUGMENT, epoch, step, view), small=view >= FULL)
+            for view in range(FULL + config.small_views)
         )
-        yield Batch(order[step * size : (step + 1) * size], (next(sides), next(sides)))
+        yield Batch(order[step * size : (step + 1) * size], views)
 
 
-def draw_views(config: Config, count: int, draws: torch.Generator) -> ViewDraws:
-    """MoCo v2's set, each image for itself; strengths and probabilities are the config's."""
-    area = _between(config.crop_min, 1.0, (count, TRIES), draws)
+def draw_views(config: Config, count: int, draws: torch.Generator, *, small: bool = False) -> ViewDraws:
+    """MoCo v2's set, each image for itself; strengths and probabilities are the config's.
+
+    Args:
+        small: draw a small view (method.md §1), whose blur is as wide in proportion.
+    """
+    size = config.small_view_side if small else config.size
+    shares = config.small_view_shares if small else (config.crop_min, 1.0)
+    area = _between(*shares, (count, TRIES), draws)
     aspect = _between(math.log(LOWEST_ASPECT), math.log(HIGHEST_ASPECT), (count, TRIES), draws).exp()
     place = _between(0.0, 1.0, (count, 2), draws)
     mirrored = _chosen(count, config.flip, draws)
@@ -97,8 +107,9 @@ def draw_views(config: Config, count: int, draws: torch.Generator) -> ViewDraws:
     brightness, contrast, saturation = (factor.masked_fill_(still, 1.0) for factor in factors)
     saturation.masked_fill_(_chosen(count, config.grey, draws), 0.0)
     sharp = ~_chosen(count, config.blur, draws)
-    sigma = _between(*config.blur_range, (count,), draws).float().masked_fill_(sharp, 0.0)
-    return ViewDraws(area, aspect, place, mirrored, brightness, contrast, saturation, hue, sigma)
+    least, largest = (sigma * size / config.size for sigma in config.blur_range)
+    sigma = _between(least, largest, (count,), draws).float().masked_fill_(sharp, 0.0)
+    return ViewDraws(size, area, aspect, place, mirrored, brightness, contrast, saturation, hue, sigma)
 
 
 def _between(low: float, high: float, shape: tuple[int, ...], draws: torch.Generator) -> Tensor:

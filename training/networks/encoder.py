@@ -119,10 +119,18 @@ class MomentumPair(nn.Module):
         loss of the whole batch follows.
         """
         with joined_statistics(self.query, group_count(len(images), self.group), self.world):
-            if self.parts == 1:
-                q = self.encode(self.query, images)
-            else:
-                q = torch.cat([self._queries_twice(part) for part in self._divided(images)])
+            return self._queries(images)
+
+    def small_queries(self, images: Tensor) -> Tensor:
+        """The same of small views, which leave the running statistics of batch norm as they are."""
+        with _statistics_at_rest(self.query):
+            return self._queries(images)
+
+    def _queries(self, images: Tensor) -> Tensor:
+        if self.parts == 1:
+            q = self.encode(self.query, images)
+        else:
+            q = torch.cat([self._queries_twice(part) for part in self._divided(images)])
         return self.world.gather_with_gradient(q, len(images) * self.world.size)
 
     def _queries_twice(self, images: Tensor) -> Tensor:

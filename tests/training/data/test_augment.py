@@ -16,8 +16,7 @@ from pauc_hub.training.data.augment import LUMA, Augmentation, blur, recolour
 from pauc_hub.training.data.views import ViewDraws, draw_views
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-LARGEST = 2.0 * 32 / 224  # sigma of a 32-pixel view
-AUGMENT = Augmentation(MEAN, STD, LARGEST)
+AUGMENT = Augmentation(MEAN, STD, 2.0 / 224)
 
 
 def generator(seed: int = 0) -> torch.Generator:
@@ -128,7 +127,7 @@ def test_the_window_is_as_wide_as_the_largest_blur_that_was_asked_for() -> None:
     torch.testing.assert_close(blur(images, torch.tensor([2.0, 2.0]), 2.0), expected, atol=1e-5, rtol=0)
     pixels, sharp = crops(6, 32), drawn(6, jitter_probability=0.0, grey=0.0, blur=0.0)
     draws = dataclasses.replace(sharp, sigma=torch.full((6,), 2.0))
-    augment = Augmentation((0.0, 0.0, 0.0), (1.0, 1.0, 1.0), 2.0)
+    augment = Augmentation((0.0, 0.0, 0.0), (1.0, 1.0, 1.0), 2.0 / 32)
     expected = reference.gaussian_blur(pixels / 255, [13, 13], [2.0, 2.0])
     torch.testing.assert_close(augment(pixels, draws).contiguous(), expected, atol=1e-5, rtol=0)
 
@@ -166,7 +165,7 @@ def test_what_is_drawn_is_done_to_each_image() -> None:
     for row in range(12):
         image = recolour(pixels[row : row + 1] / 255, *(each[row : row + 1] for each in colours))
         sigma = draws.sigma[row : row + 1]
-        expected = blur(image, sigma, LARGEST) if sigma > 0 else image
+        expected = blur(image, sigma, 2.0 * 16 / 224) if sigma > 0 else image
         torch.testing.assert_close(images[row : row + 1], expected, atol=1e-5, rtol=0)
 
 

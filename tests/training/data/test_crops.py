@@ -22,8 +22,8 @@ from pauc_hub.training.data.views import ViewDraws, draw_views
 Noise = Callable[..., Image.Image]
 
 
-def draws(count: int, smallest: float = 0.2, seed: int = 0, flip: float = 0.5) -> ViewDraws:
-    return draw_views(Config(crop_min=smallest, flip=flip), count, torch.Generator().manual_seed(seed))
+def draws(count: int, smallest: float = 0.2, seed: int = 0, flip: float = 0.5, size: int = 32) -> ViewDraws:
+    return draw_views(Config(crop_min=smallest, flip=flip, size=size), count, torch.Generator().manual_seed(seed))
 
 
 def described(found: npt.NDArray[np.int64], width: int, height: int) -> npt.NDArray[np.float64]:
@@ -84,15 +84,15 @@ def expected(picture: Image.Image, some: ViewDraws, row: int, size: int) -> npt.
 
 @pytest.mark.parametrize("size", [8, 100])
 def test_a_picture_is_cut_as_torchvision_does_it(noise: Noise, size: int) -> None:
-    picture, some = noise(0, 64, 48), draws(10)
+    picture, some = noise(0, 64, 48), draws(10, size=size)
     file = BytesIO()
     picture.save(file, "JPEG", quality=95)
     photograph, decoded = Image.open(file).convert("RGB"), read_with(decode, file)
     assert isinstance(decoded, np.ndarray)
     assert len(set(some.mirrored.tolist())) == 2
     for row in range(10):
-        assert cut(picture, some, row, size).tolist() == expected(picture, some, row, size).tolist()
-        difference = cut(decoded, some, row, size).astype(int) - expected(photograph, some, row, size)
+        assert cut(picture, some, row).tolist() == expected(picture, some, row, size).tolist()
+        difference = cut(decoded, some, row).astype(int) - expected(photograph, some, row, size)
         assert np.abs(difference).max() <= 1
 
 
@@ -119,8 +119,8 @@ def test_a_part_of_a_batch_is_cut_as_within_the_whole(noise: Noise) -> None:
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 500), (3, 2)])
 def test_the_smallest_images_can_be_cropped(size: tuple[int, int]) -> None:
-    some, picture = draws(20), Image.new("RGB", size, (9, 8, 7))
-    assert all((cut(picture, some, row, 4) == (9, 8, 7)).all() for row in range(20))
+    some, picture = draws(20, size=4), Image.new("RGB", size, (9, 8, 7))
+    assert all((cut(picture, some, row) == (9, 8, 7)).all() for row in range(20))
     edges = torch.from_numpy(boxes(some, *size))
     batch = cut_batch(lines([picture] * 20), edges, some.mirrored, 4)
     assert (batch.permute(0, 2, 3, 1) == torch.tensor([9, 8, 7], dtype=torch.uint8)).all()

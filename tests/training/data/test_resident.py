@@ -11,7 +11,7 @@ from PIL import Image
 
 from pauc_hub.errors import Interrupted, TrainingFailed
 from pauc_hub.images.preprocessing import Preprocessing
-from pauc_hub.training.data import ImageSource, Loader, TwoViews, open_source, resident
+from pauc_hub.training.data import ImageSource, Loader, Views, open_source, resident
 from pauc_hub.training.data.resident import Resident, choose_loader
 from pauc_hub.training.data.streamed import Streamed
 from pauc_hub.training.data.views import Batch
@@ -36,7 +36,7 @@ BOTH = pytest.mark.parametrize("make", [streamed, chosen], ids=["streamed", "res
 Loaders = Callable[[ImageSource], Loader]
 
 
-def one(loader: Loader, batch: Batch) -> TwoViews:
+def one(loader: Loader, batch: Batch) -> Views:
     [found] = loader.views([batch])
     return found
 
@@ -123,6 +123,16 @@ def test_both_show_the_same_views_but_for_rounding(twelve: ImageSource, drawn: D
                 assert mine.dtype == other.dtype == torch.uint8
                 assert differences(mine, other) <= 1
             assert differences(a.first, a.second) > 50  # noise, cut otherwise
+
+
+def test_both_show_the_same_small_views(twelve: ImageSource, drawn: Draw) -> None:
+    batch, preprocessing = drawn(GOOD, 16, small_views=2, small_view_size=6), Preprocessing(size=16)
+    held, read = one(chosen(twelve, preprocessing), batch), one(Streamed(twelve, preprocessing, 3, CPU), batch)
+    assert [each.shape for each in held.small] == [(7, 3, 6, 6)] * 2
+    for mine, other in zip(held.small, read.small, strict=True):
+        assert differences(mine, other) <= 1
+    assert differences(*held.small) > 50
+    assert held.draws is batch.draws
 
 
 @pytest.mark.parametrize("kind", ["PNG", "JPEG"])

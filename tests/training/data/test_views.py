@@ -1,6 +1,6 @@
 """What is drawn for views: distributed as torchvision's transforms draw it, by row, and the same from one seed."""
 
-from dataclasses import fields
+from dataclasses import fields, replace
 from typing import Any
 
 import numpy as np
@@ -89,14 +89,16 @@ def test_an_image_is_jittered_in_all_or_not_at_all() -> None:
 
 
 def test_the_generator_alone_decides() -> None:
+    names = [field.name for field in fields(ViewDraws) if field.name != "size"]
+
     def same(a: ViewDraws, b: ViewDraws) -> bool:
-        return all(getattr(a, field.name).equal(getattr(b, field.name)) for field in fields(ViewDraws))
+        return all(getattr(a, name).equal(getattr(b, name)) for name in names)
 
     torch.manual_seed(1)
     first = draws(5)
     torch.manual_seed(2)
     assert same(draws(5), first)
-    assert not any(getattr(draws(6), field.name).equal(getattr(first, field.name)) for field in fields(ViewDraws))
+    assert not any(getattr(draws(6), name).equal(getattr(first, name)) for name in names)
     assert same(first[torch.arange(COUNT)], first)
     assert not same(first[torch.arange(COUNT).flip(0)], first)
     assert len(first[3:7]) == 4
@@ -127,3 +129,37 @@ def test_a_part_of_a_batch_keeps_its_own_draws() -> None:
     assert part.index.equal(batch.index[2:5])
     assert part.draws[1].place.equal(batch.draws[1].place[2:5])
     assert part.draws[0].sigma.equal(batch.draws[0].sigma[2:5])
+
+
+def test_small_views_come_besides_the_full_ones_which_stay_as_they_are() -> None:
+    config = Config(batch_size=4, size=64, blur_sigma=(1.0, 2.0), blur=1.0)
+    plain = next(epoch_batches(config, 8, epoch=1))
+    batch = next(epoch_batches(replace(config, small_views=3), 8, epoch=1))
+    assert [each.size for each in batch.draws] == [64, 64, 32, 32, 32]
+    assert [each.area.equal(other.area) for each, other in zip(batch.draws, plain.draws, strict=False)] == [True, True]
+    places = [tuple(each.place.flatten().tolist()) for each in batch.draws]
+    assert len(set(places)) == 5
+    part = batch[1:3]
+    assert [len(each) for each in part.draws] == [2] * 5
+    assert part.draws[4].size == 32
+    assert part.draws[4].area.equal(batch.draws[4].area[1:3])
+
+
+@pytest.mark.parametrize(
+    ("settings", "size", "least", "largest"),
+    [
+        ({"size": 224}, 112, 0.05, 0.2),
+        ({"size": 64}, 32, 0.15, 0.4),
+        ({"size": 64, "small_view_size": 40, "small_view_crop": (0.3, 0.5)}, 40, 0.3, 0.5),
+    ],
+)
+def test_small_views_show_little_and_blur_in_proportion(
+    settings: dict[str, Any], size: int, least: float, largest: float
+) -> None:
+    config = Config(**settings, blur=1.0, blur_sigma=(1.0, 2.0))
+    found = draw_views(config, COUNT, torch.Generator().manual_seed(0), small=True)
+    assert found.size == size
+    assert found.area.min().item() == pytest.approx(least, abs=0.001)
+    assert found.area.max().item() == pytest.approx(largest, abs=0.001)
+    assert found.sigma.min().item() == pytest.approx(size / config.size, abs=0.01)
+    assert found.sigma.max().item() == pytest.approx(2 * size / config.size, abs=0.01)

@@ -16,7 +16,7 @@ from pauc_hub.errors import TrainingFailed, UsageError
 from pauc_hub.training import config as config_module
 from pauc_hub.training import loop
 from pauc_hub.training.config import Config
-from pauc_hub.training.data import ImageSource, Picture, TwoViews, open_source, resident
+from pauc_hub.training.data import ImageSource, Picture, Views, open_source, resident
 from pauc_hub.training.data.views import draw_views
 from pauc_hub.training.interruption import StopRequest
 from pauc_hub.training.monitoring import boards, checks, curves, learning, pace
@@ -103,7 +103,7 @@ def test_alignment_is_the_mean_squared_distance_of_a_query_and_its_key(images: P
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(state.pair, "queries", lambda *_: q)
         patch.setattr(state.pair, "keys", lambda *_: k)
-        found = learn(state, TwoViews(torch.tensor([0, 1]), views, views, (draws, draws)))
+        found = learn(state, Views(torch.tensor([0, 1]), views, views, (draws, draws)))
     assert found["alignment"].item() == pytest.approx((0 + 2) / 2)
     assert not found["alignment"].requires_grad
 

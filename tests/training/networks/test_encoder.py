@@ -5,6 +5,7 @@ from functools import partial
 import pytest
 import torch
 from torch import nn
+from torch.nn import functional as F
 
 from pauc_hub.training.config import ARCHITECTURES
 from pauc_hub.training.networks.encoder import Encoder, MomentumPair, Queue
@@ -61,6 +62,19 @@ def test_statistics_are_taken_within_groups_of_neighbours(pair: MomentumPair) ->
     for name, statistic in pair.query.named_buffers():
         assert torch.allclose(statistic.float(), statistics[name].float(), atol=1e-6), name
     assert not torch.allclose(queries, undivided(x), atol=1e-3)
+
+
+def test_small_views_leave_the_running_statistics_alone(pair: MomentumPair) -> None:
+    def statistics() -> list[torch.Tensor]:
+        return [each.clone() for each in pair.query.buffers() if each.is_floating_point()]
+
+    before = statistics()
+    small = F.interpolate(images(64), SIDE // 2)
+    q = pair.small_queries(small)
+    assert all(mine.equal(other) for mine, other in zip(statistics(), before, strict=True))
+    assert q.requires_grad
+    assert torch.equal(q, pair.queries(small))
+    assert not all(mine.equal(other) for mine, other in zip(statistics(), before, strict=True))
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
