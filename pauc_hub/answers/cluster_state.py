@@ -13,6 +13,7 @@ from torch import Tensor
 from pauc_hub.clustering.reclustering import Reclustering
 from pauc_hub.errors import ArtefactError
 from pauc_hub.files.artefact import read_artefact, write_artefact
+from pauc_hub.files.ownership import require_own
 from pauc_hub.origin import Origin
 
 KIND, FORMAT_VERSION = "unfinished prototypes", 1
@@ -29,6 +30,7 @@ class ClusterState:
             plan: all that decides what comes out, as JSON has it.
         """
         self.path = output.with_name(f".{output.name}.unfinished")
+        require_own(self.path)
         self.iterations = 0
         self.centroids: Tensor | None = None
         self.done = False

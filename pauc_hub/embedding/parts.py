@@ -7,6 +7,7 @@ needs a port, and one that dies is started again by itself.
 from pathlib import Path
 
 from pauc_hub.errors import OutputExists, UsageError
+from pauc_hub.files.ownership import require_own
 from pauc_hub.processes import Ranks
 from pauc_hub.sources import Source
 from pauc_hub.tables.table import PARQUET
@@ -28,6 +29,7 @@ def part_of(output: Path, ranks: Ranks) -> Path:
         return output
     if output.suffix != PARQUET:
         raise UsageError(f"{ranks.count} processes write parts in {PARQUET} alone; the output is '{output}'.")
+    require_own(output)
     try:
         output.mkdir(exist_ok=True)
     except FileExistsError as error:

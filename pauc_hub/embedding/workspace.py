@@ -5,6 +5,7 @@ Renaming that to `finished/` is the moment from which the run is done: all that 
 """
 
 import json
+import re
 import shutil
 import time
 from collections import Counter
@@ -14,16 +15,18 @@ from pathlib import Path
 from typing import Any
 
 from pauc_hub.embedding.plan import Plan
-from pauc_hub.embedding.shards import Outcomes, read_shard, shards_in_a_row, write_shard
+from pauc_hub.embedding.shards import NAME, Outcomes, read_shard, shards_in_a_row, write_shard
 from pauc_hub.errors import PaucError
 from pauc_hub.files.atomic import remove, replacing, sync
 from pauc_hub.files.locks import locked
+from pauc_hub.files.ownership import require_own
 from pauc_hub.tables.outputs import check_output, files_of, pca_path
 from pauc_hub.tables.table import errors_path
 
 SHARD_BYTES = 1 << 24  # of embeddings in a shard
 SHARD_SECONDS = 15.0  # of work in a shard, which is what a power cut costs
 RUN, MAKING, FINISHED = "run.json", "making", "finished"
+OWN = re.compile(rf"\.?({re.escape(RUN)}|{MAKING}|{FINISHED}|{NAME.pattern})(\.[0-9a-f]{{8}})?")
 ERRORS = ".errors"  # the errors table among the finished files, which may have the very name of the table
 
 
@@ -93,8 +96,7 @@ class Workspace:
         for path, done in shards_in_a_row(self._folder.iterdir()):
             self._shards[self._saved] = path
             self._saved = done
-        for path in {*self._folder.iterdir()} - {*self._shards.values(), self._folder / RUN}:
-            remove(path)
+        _clear(self._folder, {*self._shards.values(), self._folder / RUN})
 
 
 def working_folder(output: Path) -> Path:
@@ -105,9 +107,11 @@ def settle(output: Path) -> None:
     """Bring to its end a run that was stopped when all was done but the moving of its files.
 
     Raises:
+        UsageError: the working folder's place is taken by a link, or by another user.
         PaucError: another run is at it.
     """
     folder = working_folder(output)
+    require_own(folder)
     if (folder / FINISHED).is_dir():
         with _locked(folder, output):
             _settle(folder, output)
@@ -151,7 +155,7 @@ def open_workspace(output: Path, plan: Plan, *, overwrite: bool = False, restart
     folder = working_folder(output)
     if restart and folder.exists():
         with _locked(folder, output):
-            shutil.rmtree(folder)
+            _remove(folder)
     if not (folder / RUN).exists():
         with _telling(output):
             _begin(folder, plan)
@@ -165,19 +169,33 @@ def open_workspace(output: Path, plan: Plan, *, overwrite: bool = False, restart
             with suppress(PaucError):  # the reason of the stop matters more
                 work.save()
             if not work.done:
-                shutil.rmtree(folder, ignore_errors=True)
+                _remove(folder)
             raise
 
 
 def _begin(folder: Path, plan: Plan) -> None:
-    shutil.rmtree(folder, ignore_errors=True)  # what is left of one that was being removed
-    folder.mkdir()
+    _remove(folder)  # what is left of one that was being removed
+    folder.mkdir(exist_ok=True)
     try:
         with replacing(folder / RUN) as file:
             file.write(json.dumps(plan.to_run(), indent=1).encode())
     except OSError:
-        shutil.rmtree(folder, ignore_errors=True)
+        _remove(folder)
         raise
+
+
+def _remove(folder: Path) -> None:
+    """A working folder, as far as it holds nothing of anybody else's."""
+    with suppress(OSError):
+        _clear(folder, set())
+        folder.rmdir()
+
+
+def _clear(folder: Path, kept: set[Path]) -> None:
+    """Remove what runs make in a working folder, whole or half written; other files there are left alone."""
+    for path in {*folder.iterdir()} - kept:
+        if OWN.fullmatch(path.name):
+            remove(path)
 
 
 def _locked(folder: Path, output: Path) -> AbstractContextManager[None]:
@@ -208,7 +226,6 @@ def _settle(folder: Path, output: Path) -> None:
         place.parent.mkdir(exist_ok=True)
         path.replace(place)
     sync(output.parent)
-    for path in {*folder.iterdir()} - {finished}:
-        remove(path)
+    _clear(folder, {finished})
     remove(finished)  # after all others, since it says that nothing else here is needed
-    folder.rmdir()
+    _remove(folder)

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from pauc_hub.errors import PaucError
+from pauc_hub.files.ownership import require_own
 
 
 @contextmanager
@@ -17,9 +18,11 @@ def locked(folder: Path, refusal: str) -> Iterator[None]:
         refusal: what to say where another one is at it.
 
     Raises:
+        UsageError: a link, or another user's folder.
         PaucError: another process holds it.
     """
-    descriptor = os.open(folder, os.O_RDONLY)
+    require_own(folder)
+    descriptor = os.open(folder, os.O_RDONLY | os.O_NOFOLLOW)
     try:
         _lock(descriptor, refusal)
         yield

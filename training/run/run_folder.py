@@ -10,6 +10,7 @@ from typing import Any
 from pauc_hub.errors import OutputExists, TrainingFailed, UsageError
 from pauc_hub.files.atomic import leftovers, remove, replacing, sync
 from pauc_hub.files.locks import locked
+from pauc_hub.files.ownership import require_own
 from pauc_hub.training.config import Config
 from pauc_hub.training.run import checkpoint, checkpoint_files
 from pauc_hub.training.run.checkpoint import Place
@@ -20,6 +21,7 @@ CONFIG, METRICS, UNREADABLE, MODEL = "config.json", "metrics.jsonl", "unreadable
 CURVES, WANDB = "curves.png", "wandb_id.txt"
 TENSORBOARD, EVENTS = "tensorboard", "events.out.tfevents.*"  # a folder, and what in it is ours
 OWN = (CONFIG, METRICS, UNREADABLE, CURVES, WANDB, MODEL)
+FIXED = (*OWN, TENSORBOARD, checkpoint_files.FOLDER)
 FAILED = "failed"  # in the last line of metrics.jsonl, where a run ended with an error
 
 
@@ -36,9 +38,12 @@ def open_run(
         restarted: the command was given before, and its processes ended; what it has begun goes on from its checkpoint.
 
     Raises:
+        UsageError: a link stands at the folder's place or in it, or it is another user's.
         OutputExists, UsageError: as `begin` and `checkpoint.read_place` do, or a finished run has lost its checkpoints.
         PaucError: another process is at it.
     """
+    for place in (run, *(run / name for name in FIXED)):
+        require_own(place)
     goes_on = resume or (restarted and (run / CONFIG).exists() and saved_config(run) == config)
     if not goes_on:
         _make(run)
