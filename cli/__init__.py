@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 from typer.main import get_command
 
-from pauc_hub.cli import assign, cluster, doctor, embed, models, search, train
+from pauc_hub.cli import assign, cluster, doctor, embed, models, predict, probe, search, train
 from pauc_hub.cli.failures import INTERRUPTED, explain, notes_printed, say, with_flags
 
 __all__ = ["app", "main"]
@@ -22,11 +22,13 @@ app = typer.Typer(
     add_completion=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-EMBED, UNDERSTAND, TRAIN = "Embed and search", "Understand", "Train"
+EMBED, UNDERSTAND, EVALUATE, TRAIN = "Embed and search", "Understand", "Evaluate", "Train"
 app.command(rich_help_panel=EMBED)(embed.embed)
 app.command(rich_help_panel=EMBED)(search.search)
 app.command(rich_help_panel=UNDERSTAND)(cluster.cluster)
 app.command(rich_help_panel=UNDERSTAND)(assign.assign)
+app.command(rich_help_panel=EVALUATE)(probe.probe)
+app.command(rich_help_panel=EVALUATE)(predict.predict)
 app.command(rich_help_panel=TRAIN)(train.train)
 app.command(rich_help_panel=TRAIN)(doctor.doctor)
 app.command(rich_help_panel="Share")(models.models)

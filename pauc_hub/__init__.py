@@ -34,6 +34,8 @@ from pauc_hub.models.registration import register_when_timm_is_imported
 if TYPE_CHECKING:
     from pauc_hub.answers.assign import assign
     from pauc_hub.answers.cluster import cluster
+    from pauc_hub.answers.predict import predict
+    from pauc_hub.answers.probe import probe
     from pauc_hub.embedding.embed import embed
     from pauc_hub.embedding.embedder import Embedder
     from pauc_hub.inference.model import Model, load
@@ -70,6 +72,8 @@ __all__ = [
     "cluster",
     "embed",
     "load",
+    "predict",
+    "probe",
     "read_table",
     "search",
     "train",
@@ -84,6 +88,8 @@ _LAZY = {
     "cluster": ("pauc_hub.answers.cluster", "cluster"),
     "embed": ("pauc_hub.embedding.embed", "embed"),
     "load": ("pauc_hub.inference.model", "load"),
+    "predict": ("pauc_hub.answers.predict", "predict"),
+    "probe": ("pauc_hub.answers.probe", "probe"),
     "read_table": ("pauc_hub.tables.outputs", "read_table"),
     "search": ("pauc_hub.retrieval.search", "search"),
     "train": ("pauc_hub.training.loop", "train"),

@@ -10,9 +10,11 @@ from pauc_hub.evaluation.intervals import RESAMPLES, Interval, Weights, bootstra
 
 Probabilities = npt.NDArray[np.float32]
 """(N, C)"""
-MOST_SORTED = 2e8
+MOST_SORTED = 4e8
 """N C times resamples of the mean average precision, which is the slow one: about 10 s."""
 LEAST_RESAMPLES = 200
+LARGEST_SORTED = 2e7
+"""N C beyond which average precision is left out where an image has one label."""
 
 
 @dataclass(frozen=True)
@@ -64,20 +66,18 @@ def score(
         targets: (N,) class numbers, or (N, C) of 0 and 1.
         groups: (N,) resampled as wholes.
     """
-    precisions = AveragePrecisions(probabilities, targets)
+    totals: dict[str, Score] = {}
+    confusion = None
     if targets.ndim == 1:
         totals = _single(probabilities, targets, groups, seed)
         confusion = _confusion(probabilities.argmax(axis=1), targets, len(names))
-    else:
-        totals, confusion = {}, None
-    resamples = int(np.clip(MOST_SORTED / probabilities.size, LEAST_RESAMPLES, RESAMPLES))
-    low, high = bootstrap(
-        lambda times: np.array([_mean(precisions(times))]), len(targets), groups, resamples=resamples, seed=seed
-    )[0]
-    every = precisions(np.ones(len(targets)))
-    totals["map"] = Score(_mean(every), float(low), float(high))
+    each = np.full(len(names), np.nan)
+    if targets.ndim == 2 or probabilities.size <= LARGEST_SORTED:
+        precisions = AveragePrecisions(probabilities, targets)
+        each = precisions(np.ones(len(targets)))
+        totals["map"] = _mean_precision(precisions, each, probabilities.size, groups, seed)
     units = None if groups is None else len(np.unique(groups))
-    return Scores(len(targets), units, totals, _by_class(probabilities, targets, names, every), confusion)
+    return Scores(len(targets), units, totals, _by_class(probabilities, targets, names, each), confusion)
 
 
 def top_k(probabilities: Probabilities, targets: Numbers, k: int) -> npt.NDArray[np.bool_]:
@@ -97,29 +97,39 @@ class AveragePrecisions:
     """
 
     def __init__(self, probabilities: Probabilities, targets: Targets) -> None:
-        self._orders = np.argsort(-probabilities, axis=0, kind="stable")
-        self._positive: list[npt.NDArray[np.bool_]] = []
-        self._ends: list[Numbers] = []
-        for c in range(probabilities.shape[1]):
-            order = self._orders[:, c]
-            is_class = targets == c if targets.ndim == 1 else targets[:, c] > 0
-            self._positive.append(is_class[order])
-            ends = np.flatnonzero(np.diff(probabilities[order, c]))
-            self._ends.append(np.append(ends, len(order) - 1))
+        self.rows, self._classes = probabilities.shape
+        is_class = targets[:, None] == np.arange(self._classes) if targets.ndim == 1 else targets > 0
+        # (N, C) rows of each class, likeliest first
+        self._orders = np.argsort(-probabilities, axis=0, kind="stable").astype(np.int32)
+        ranked = np.take_along_axis(probabilities, self._orders, axis=0)
+        self._positive = np.take_along_axis(is_class, self._orders, axis=0)
+        self._hits = np.nonzero(self._positive)
+        # where the rows of equal score end among which a hit stands
+        last = np.append(ranked[1:] != ranked[:-1], np.ones((1, self._classes), np.bool_), axis=0)
+        ends = np.where(last, np.arange(self.rows, dtype=np.int32)[:, None], self.rows)
+        self._ends = np.minimum.accumulate(ends[::-1], axis=0)[::-1][self._hits]
 
     def __call__(self, times: Weights) -> npt.NDArray[np.float64]:
         """(C,); NaN for a class of which the weighted rows are all or none."""
-        each = zip(self._orders.T, self._positive, self._ends, strict=True)
-        return np.array([_area(times[order], positive, ends) for order, positive, ends in each])
+        drawn = times[self._orders]
+        total = np.cumsum(drawn, axis=0)
+        found = np.cumsum(drawn * self._positive, axis=0)
+        _, classes = self._hits
+        precision = found[self._ends, classes] / total[self._ends, classes].clip(min=1e-12)
+        areas = np.bincount(classes, weights=drawn[self._hits] * precision, minlength=self._classes)
+        known = (found[-1] > 0) & (found[-1] < total[-1])
+        return np.where(known, areas / found[-1].clip(min=1e-12), np.nan)
 
 
-def _area(times: Weights, positive: npt.NDArray[np.bool_], ends: Numbers) -> float:
-    total = np.cumsum(times)[ends]
-    found = np.cumsum(times * positive)[ends]
-    if found[-1] in (0, total[-1]):
-        return float("nan")
-    precision = found / total.clip(min=1e-12)
-    return float((np.diff(found, prepend=0) * precision).sum() / found[-1])
+def _mean_precision(
+    precisions: AveragePrecisions, each: npt.NDArray[np.float64], size: int, groups: Numbers | None, seed: int
+) -> Score:
+    def mean(times: Weights) -> npt.NDArray[np.float64]:
+        return np.array([_mean(precisions(times))])
+
+    resamples = int(np.clip(MOST_SORTED / size, LEAST_RESAMPLES, RESAMPLES))
+    low, high = bootstrap(mean, precisions.rows, groups, resamples=resamples, seed=seed)[0]
+    return Score(_mean(each), float(low), float(high))
 
 
 def _mean(values: npt.NDArray[np.float64]) -> float:

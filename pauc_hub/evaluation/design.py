@@ -14,8 +14,10 @@ Features = npt.NDArray[np.floating[Any]]
 Rows = npt.NDArray[np.int64]
 """(n,) which rows of the features are meant, ascending, so that a file is read from front to back."""
 
-CHUNK_BYTES = 16 << 20
-"""Of one chunk of features in float32."""
+CHUNK_BYTES = 4 << 20
+"""Of a chunk in float32: on a CPU both products of a pass find it in the cache, at half the time of 16 MiB."""
+GPU_CHUNK_BYTES = 256 << 20
+"""On a GPU calls cost more than memory does."""
 LEAST_SCALE = 1e-6
 """A feature that varies less than this share of the widest one is constant but for rounding."""
 
@@ -48,9 +50,9 @@ def measure(features: Features, rows: Rows) -> Standardisation:
     return Standardisation(torch.from_numpy(mean).float(), torch.from_numpy(scale).float())
 
 
-def chunks_of(rows: Rows, width: int) -> Iterator[Rows]:
-    """The rows in stretches of about CHUNK_BYTES of features."""
-    together = max(1, CHUNK_BYTES // (4 * width))
+def chunks_of(rows: Rows, width: int, device: str = "cpu") -> Iterator[Rows]:
+    """The rows in stretches of about CHUNK_BYTES of features, or GPU_CHUNK_BYTES."""
+    together = max(1, (CHUNK_BYTES if device == "cpu" else GPU_CHUNK_BYTES) // (4 * width))
     for start in range(0, len(rows), together):
         yield rows[start : start + together]
 
@@ -78,7 +80,7 @@ class Design:
         self.width = features.shape[1]
         self.device = device
         self._features = features
-        self._chunks = list(chunks_of(rows, self.width))
+        self._chunks = list(chunks_of(rows, self.width, device.type))
         self._standardisation = standardisation
         self._in_memory = in_memory
         self._kept: dict[torch.dtype, list[Tensor]] = {}

@@ -18,7 +18,7 @@ COLUMNS = 16
 """P is a multiple of this: a product with 10 columns takes 8 times as long as one with 16 (docs/LOG.md)."""
 SAMPLED = 4
 """Rows for each feature, of which the preconditioner is made."""
-LEAST_SAMPLE = 4096
+LEAST_SAMPLE = 1024
 QUICK_TOLERANCE = 1e-4
 """Nats to which bfloat16 products are used: its gradients have an error of about 0.4 %."""
 DAMPING = 1e-6

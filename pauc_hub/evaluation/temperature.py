@@ -1,13 +1,15 @@
-"""Do probabilities mean what they say: a temperature that makes them, and the error that is left. N rows, C classes."""
+"""A temperature that makes probabilities true, and a curve that shows whether they are. N rows, C classes."""
 
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-BINS = 15
+from pauc_hub.evaluation.calibration import BINS, expected_calibration_error
+
 LOWEST, HIGHEST = 0.05, 20.0
 """Temperatures beyond these mean that the rows do not determine one: all are right, or all at chance."""
 HALVINGS = 60
@@ -54,12 +56,8 @@ class Reliability:
     """(B,) mean confidence in each bin; 0 for an empty one."""
     accuracy: npt.NDArray[np.float64]
     """(B,) share that is right in each bin; 0 for an empty one."""
-
-    @property
-    def error(self) -> float:
-        """Expected calibration error: the mean gap of the two, weighted by rows."""
-        gaps = np.abs(self.confidence - self.accuracy)
-        return float((gaps * self.counts).sum() / max(1, self.counts.sum()))
+    error: float
+    """Expected calibration error: the mean gap of the two, weighted by rows."""
 
 
 def reliability(confidence: npt.NDArray[np.floating], correct: npt.NDArray[np.bool_], bins: int = BINS) -> Reliability:
@@ -77,4 +75,5 @@ def reliability(confidence: npt.NDArray[np.floating], correct: npt.NDArray[np.bo
     filled = counts.clip(min=1)
     claimed = np.bincount(where, weights=confidence, minlength=bins) / filled
     true = np.bincount(where, weights=correct, minlength=bins) / filled
-    return Reliability(edges, counts, claimed, true)
+    error = expected_calibration_error(torch.from_numpy(confidence), torch.from_numpy(correct), bins)
+    return Reliability(edges, counts, claimed, true, error)

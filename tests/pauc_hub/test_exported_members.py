@@ -33,6 +33,8 @@ PUBLIC = [
     "cluster",
     "embed",
     "load",
+    "predict",
+    "probe",
     "read_table",
     "search",
     "train",
