@@ -9,6 +9,7 @@ import typer
 
 from pauc_hub.cli import options
 from pauc_hub.cli.failures import SOME_UNREADABLE
+from pauc_hub.terminal import escaped
 
 if TYPE_CHECKING:  # takes seconds to import
     from pauc_hub.answers.assign import Assignments
@@ -76,7 +77,8 @@ def as_text(found: "Assignments") -> str:
     for level in _levels(found):
         shown = ", ".join(f"{each['name'] or each['prototype']} ({each['images']})" for each in level["largest"])
         lines.append(f"  {level['used']} of {level['prototypes']} prototypes; largest: {shown}")
-    return "\n".join([*lines, *([f"  examples: {found.exemplars}"] if found.exemplars else [])])
+    lines += [f"  examples: {found.exemplars}"] if found.exemplars else []
+    return "\n".join(map(escaped, lines))
 
 
 def as_object(found: "Assignments") -> dict[str, Any]:

@@ -10,6 +10,7 @@ import typer
 from pauc_hub.cli import options
 from pauc_hub.cli.failures import SOME_UNREADABLE
 from pauc_hub.errors import UsageError
+from pauc_hub.terminal import escaped
 
 if TYPE_CHECKING:  # takes seconds to import
     from pauc_hub.answers.cluster import Clustered
@@ -91,7 +92,7 @@ def _name(path: Path, names: Path | None, output: Path | None, overwrite: bool, 
     if as_json:
         print(json.dumps({"output": str(output or path), "named": named}))
     elif not quiet:
-        print(f"{output or path}: {named} prototypes have a name")
+        print(escaped(f"{output or path}: {named} prototypes have a name"))
 
 
 def as_text(found: "Clustered") -> str:
@@ -115,7 +116,7 @@ def as_text(found: "Clustered") -> str:
     else:
         lines.append("  uncalibrated: confidences and outliers need at least 500 images, and twice as many as -k")
     lines += [f"  look at   {found.sheet}", f"  each image in {found.assignments}", f"  examples  {found.exemplars}"]
-    return "\n".join(lines)
+    return "\n".join(map(escaped, lines))
 
 
 def as_object(found: "Clustered") -> dict[str, Any]:

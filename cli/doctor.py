@@ -10,6 +10,7 @@ import typer
 
 from pauc_hub.cli import options
 from pauc_hub.cli.flags import as_typed
+from pauc_hub.terminal import escaped
 
 if TYPE_CHECKING:  # it takes seconds to import
     from pauc_hub.training.monitoring.doctor import Diagnosis
@@ -28,8 +29,8 @@ def doctor(
         print(json.dumps({"run": str(run), **asdict(found), "curves": str(found.curves) if found.curves else None}))
         return
     if found.undrawn and not quiet:
-        print(f"note: no curves: {found.undrawn}", file=sys.stderr)
-    print("\n".join(_told(run, found)))
+        print(escaped(f"note: no curves: {found.undrawn}"), file=sys.stderr)
+    print("\n".join(map(escaped, _told(run, found))))
 
 
 def _told(run: Path, found: "Diagnosis") -> list[str]:

@@ -11,6 +11,7 @@ import typer
 
 from pauc_hub.cli import options
 from pauc_hub.cli.failures import SOME_UNREADABLE
+from pauc_hub.terminal import escaped
 
 if TYPE_CHECKING:  # takes seconds to import
     from pauc_hub.embedding.embed_files import Summary
@@ -75,11 +76,11 @@ def embed(
         quiet=quiet,
     )
     for warning in () if quiet else warnings_of(summary):
-        print(f"warning: {warning}", file=sys.stderr)
+        print(escaped(f"warning: {warning}"), file=sys.stderr)
     if as_json:
         print(json.dumps(as_object(summary)))
     elif not quiet:
-        print(sentence(summary, updated=update))
+        print(escaped(sentence(summary, updated=update)))
     raise typer.Exit(SOME_UNREADABLE if summary.unreadable and not ranks.several else 0)
 
 

@@ -13,6 +13,7 @@ import typer
 
 from pauc_hub.cli.flags import as_typed
 from pauc_hub.errors import Interrupted, NoImages, Note, OutputExists, PaucError, UsageError
+from pauc_hub.terminal import on_one_line
 
 Options = ParamSpec("Options")
 
@@ -22,7 +23,7 @@ FAILED, WRONG_USAGE, SOME_UNREADABLE, INTERRUPTED = 1, 2, 3, 130
 def explain(error: BaseException) -> tuple[str, int]:
     """The message, one line that speaks of options, and the exit code."""
     message, code = _explain(error)
-    return as_typed(" ".join(message.split())), code
+    return as_typed(on_one_line(message)), code
 
 
 def with_flags(message: str, options: Mapping[str, str]) -> str:
@@ -62,7 +63,7 @@ def notes_printed(*, quiet: bool, others: bool) -> Iterator[None]:
 
         def show_note(message: Warning | str, category: type[Warning], *place: Any, **options: Any) -> None:
             if issubclass(category, Note):
-                print(f"note: {message}", file=sys.stderr)
+                print(f"note: {on_one_line(str(message))}", file=sys.stderr)
             else:
                 show(message, category, *place, **options)
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from pauc_hub.cli import options
+from pauc_hub.terminal import escaped
 
 if TYPE_CHECKING:  # takes time to import
     from pauc_hub.retrieval.search import Matches
@@ -42,7 +43,7 @@ def search(
         check_page(page, overwrite)
     matches = search_table(images, table, k=k, model=model, exact=exact, device=device, quiet=quiet)
     if matches.note and not quiet:
-        print(f"note: {matches.note}", file=sys.stderr)
+        print(escaped(f"note: {matches.note}"), file=sys.stderr)
     if page:
         write_page(matches, page)
     if as_json:
@@ -50,7 +51,7 @@ def search(
     elif not quiet:
         print(as_text(matches))
         if page:
-            print(f"{page}: written", file=sys.stderr)
+            print(escaped(f"{page}: written"), file=sys.stderr)
 
 
 def as_text(matches: "Matches") -> str:
@@ -58,7 +59,9 @@ def as_text(matches: "Matches") -> str:
     from pauc_hub.retrieval.search import ranked
 
     return "\n\n".join(
-        "\n".join([query.word, *(f"{rank:5}  {score:7.4f}  {path}" for rank, score, path in ranked(neighbors))])
+        "\n".join(
+            map(escaped, [query.word, *(f"{rank:5}  {score:7.4f}  {path}" for rank, score, path in ranked(neighbors))])
+        )
         for query, neighbors in zip(matches.queries, matches.neighbors, strict=True)
     )
 

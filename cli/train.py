@@ -14,6 +14,7 @@ from pauc_hub.cli import options
 from pauc_hub.cli.failures import SOME_UNREADABLE, said_once_a_machine
 from pauc_hub.cli.flags import as_typed
 from pauc_hub.errors import UsageError
+from pauc_hub.terminal import escaped
 
 if TYPE_CHECKING:  # they take seconds to import
     import torch
@@ -247,7 +248,7 @@ def _announce(plan: Plan | None, images: int, silent: bool, _: "Config", watched
         show_settings(plan.settings, plan.choices, images)
         print(end="".join(f"warning: {as_typed(line)}\n" for line in plan.idle), file=sys.stderr)
     if watched is not None:
-        print("\n".join(watched.described()), file=sys.stderr)
+        print("\n".join(map(escaped, watched.described())), file=sys.stderr)
 
 
 def show_settings(config: "Config", choices: "list[Choice]", images: int) -> None:
@@ -292,7 +293,7 @@ def show_result(model: Path, run: Path, ranks: "Ranks", *, as_json: bool, quiet:
     verdict, findings = judge(read_history(run))
     if seen["unreadable"] and not quiet:
         unreadable = f"{seen['unreadable']} of {seen['images']} images could not be read"
-        print(f"warning: {unreadable}; listed in {run / UNREADABLE}", file=sys.stderr)
+        print(escaped(f"warning: {unreadable}; listed in {run / UNREADABLE}"), file=sys.stderr)
     if not quiet:
         for finding in findings:
             print(f"warning: {finding.name}: {as_typed(finding.change)}", file=sys.stderr)
@@ -306,7 +307,7 @@ def show_result(model: Path, run: Path, ranks: "Ranks", *, as_json: bool, quiet:
     elif not quiet:
         again = shlex.join(["pauc", "embed", "IMAGES", "-m", str(model)])
         done = f"made after {facts['epochs']} of {unfinished['epochs']} epochs" if unfinished else "trained"
-        print(f"{model}: {done}; verdict: {verdict}. Embed with it: {again}")
+        print(escaped(f"{model}: {done}; verdict: {verdict}. Embed with it: {again}"))
     raise typer.Exit(SOME_UNREADABLE if seen["unreadable"] and not ranks.several else 0)
 
 

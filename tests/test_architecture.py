@@ -11,7 +11,7 @@ ROOT = Path(__file__).resolve().parent.parent
 ROOMS = {"pauc_hub": "pauc_hub", "training": "pauc_hub.training", "cli": "pauc_hub.cli"}  # folder, name in imports
 FLOORS = (
     {"errors"},
-    {"progress", "device", "processes", "origin", "memory"},
+    {"progress", "device", "processes", "origin", "memory", "terminal"},
     {"files"},
     {"images"},
     {"sources", "tables", "clustering", "evaluation"},

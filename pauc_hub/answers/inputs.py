@@ -17,6 +17,7 @@ from pauc_hub.origin import Origin, require_same_origin
 from pauc_hub.sources import open_source
 from pauc_hub.tables.outputs import ROWS_TOGETHER, Stored, is_table, open_table, read_names, read_receipt
 from pauc_hub.tables.table import PARQUET, companion, table_of
+from pauc_hub.terminal import escaped
 
 if TYPE_CHECKING:  # takes seconds to import
     from pauc_hub.embedding.embed_files import Summary
@@ -128,7 +129,7 @@ def _embedded(
         reading = Reading.from_config(like.preprocessing)
         options |= {"value_range": reading.value_range, "bands": reading.bands}
     if not quiet:
-        print(f"embedding {place} by {chosen} into {first}", file=sys.stderr)
+        print(escaped(f"embedding {place} by {chosen} into {first}"), file=sys.stderr)
     if like and not model:
         _require_known(like)
     receipt = read_receipt(first) if first.exists() else None
@@ -139,7 +140,7 @@ def _embedded(
         first = companion(first, f".{Path(chosen).name}-{space}{PARQUET}")
         receipt = read_receipt(first) if first.exists() else None
         if not quiet:
-            print(f"that is the table of another model or space; embedding into {first}", file=sys.stderr)
+            print(escaped(f"that is the table of another model or space; embedding into {first}"), file=sys.stderr)
         made = _embed_into(first, place, chosen, receipt, options)
         if made is None:
             raise OutputExists(f"'{first}' is the table of another model. Name another place, table=PLACE.")

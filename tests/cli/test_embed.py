@@ -252,3 +252,27 @@ def test_says_nothing_of_what_pillow_warns_about(photos: Path, options: list[str
     Image.new("RGB", (9, 9)).save(photos / "exif.jpg", exif=b"Exif\x00\x00II*\x00\xff\xff\xff\xff")
     done = subprocess.run(pauc("embed", "photos", *options), capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_names_with_control_characters_are_shown_escaped_and_stay_exact_in_json(
+    options: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    odd = "a\nb\x1b[31m"
+    Path(odd).mkdir()
+    for i, name in enumerate((f"{odd}.png", "c.png")):
+        Image.new("RGB", (70, 70), (90 * i, 0, 0)).save(Path(odd) / name)
+    (Path(odd) / "broken.png").write_text("text")
+    shown = "a\\nb\\x1b[31m"
+    assert run(["embed", odd, *options]) == 3
+    printed = capsys.readouterr()
+    assert printed.err == f"warning: 1 of 3 images could not be read; listed in {shown}.errors.parquet\n"
+    assert printed.out.startswith(f"{shown}.parquet: 2 embeddings")
+    table = f"{odd}.parquet"
+    assert read_table(Path(table)).paths == [f"{odd}.png", "c.png"]
+    assert run(["search", "c.png", "--in", table, "-k", "1"]) == 0
+    assert f"  {shown}.png\n" in capsys.readouterr().out
+    assert run(["search", "c.png", "--in", table, "-k", "1", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["queries"][0]["neighbors"][0]["path"] == f"{odd}.png"
+    assert run(["search", "\x1b.png", "--in", table, "-k", "1"]) == 2
+    assert capsys.readouterr().err.startswith(f"error: '\\x1b.png' is neither a file nor a path in '{shown}.parquet'")
