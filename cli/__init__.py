@@ -70,7 +70,7 @@ def run(arguments: Sequence[str]) -> int:
 def _outcome(arguments: Sequence[str]) -> tuple[int, str]:
     """Of one command: the exit code, and what went wrong, if anything did."""
     debug = "--debug" in arguments
-    with notes_printed(quiet="--quiet" in arguments, others=debug):
+    with notes_printed(quiet="--quiet" in arguments, others=debug, flags=lambda: _flags(arguments)):
         return _run(arguments, debug)
 
 

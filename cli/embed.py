@@ -106,7 +106,9 @@ def sentence(summary: "Summary", *, updated: bool) -> str:
         return f"{summary.output}: complete already, {made}; {more}"
     rate = (summary.images + summary.unreadable - summary.resumed) / summary.seconds
     before = f"; {summary.resumed} were done before" if summary.resumed else ""
-    return f"{summary.output}: {made} in {summary.seconds:.1f} s ({rate:.1f} images/s{before})"
+    return (
+        f"{summary.output}: {made} in {summary.seconds:.1f} s ({rate:.1f} images/s at {summary.image_size} px{before})"
+    )
 
 
 def as_object(summary: "Summary") -> dict[str, object]:

@@ -47,11 +47,12 @@ def say(message: str) -> None:
 
 
 @contextmanager
-def notes_printed(*, quiet: bool, others: bool) -> Iterator[None]:
+def notes_printed(*, quiet: bool, others: bool, flags: Callable[[], Mapping[str, str]]) -> Iterator[None]:
     """Print the library's notes to stderr, a line each, once a machine.
 
     Args:
         quiet: no notes.
+        flags: parameter to flag, as for with_flags().
         others: leave all other warnings as they are; they address programmers, and are dropped otherwise.
     """
     with warnings.catch_warnings():
@@ -63,7 +64,7 @@ def notes_printed(*, quiet: bool, others: bool) -> Iterator[None]:
 
         def show_note(message: Warning | str, category: type[Warning], *place: Any, **options: Any) -> None:
             if issubclass(category, Note):
-                print(f"note: {on_one_line(str(message))}", file=sys.stderr)
+                print(f"note: {on_one_line(with_flags(str(message), flags()))}", file=sys.stderr)
             else:
                 show(message, category, *place, **options)
 

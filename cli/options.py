@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from pauc_hub.errors import UsageError
+from pauc_hub.models.catalog import DEFAULT_MODEL
 
 if TYPE_CHECKING:  # it takes time to import
     from pauc_hub.images.reading import Reading
@@ -13,7 +14,7 @@ if TYPE_CHECKING:  # it takes time to import
 MODEL = "Bundled model, model folder or run, timm name (`resnet50.a1_in1k`), or hf-hub:owner/name[@revision]."
 Model = Annotated[str, typer.Option("-m", "--model", help=MODEL)]
 EmbeddingModel = Annotated[
-    str | None, typer.Option("-m", "--model", show_default="pauc_resnet18, or that of --like", help=MODEL)
+    str | None, typer.Option("-m", "--model", show_default=f"{DEFAULT_MODEL}, or that of --like", help=MODEL)
 ]
 BatchSize = Annotated[
     int | None, typer.Option(min=1, help="Images that go through the network together; 32 on a CPU, else 256.")

@@ -15,8 +15,8 @@ from pauc_hub.answers.inputs import Given, open_input
 from pauc_hub.answers.names import name_prototypes
 from pauc_hub.clustering.calibration import ALPHA
 from pauc_hub.clustering.prototype_set import PrototypeSet, read_prototypes, unnamed
-from pauc_hub.embedding.embed import DEFAULT_MODEL
 from pauc_hub.errors import TableError, UsageError
+from pauc_hub.models.catalog import DEFAULT_MODEL
 from pauc_hub.models.folder import ModelFolder
 from pauc_hub.models.opening import open_model
 from pauc_hub.tables.outputs import is_table, read_provenance

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from pauc_hub.embedding.embed import DEFAULT_MODEL, embed
+from pauc_hub.embedding.embed import embed
 from pauc_hub.errors import OutputExists, PaucError, TableError, UnknownModel, UsageError
 from pauc_hub.images.reading import Reading
-from pauc_hub.models.catalog import locate
+from pauc_hub.models.catalog import DEFAULT_MODEL, locate
 from pauc_hub.origin import Origin, require_same_origin
 from pauc_hub.sources import open_source
 from pauc_hub.tables.outputs import ROWS_TOGETHER, Stored, is_table, open_table, read_names, read_receipt

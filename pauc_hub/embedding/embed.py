@@ -1,15 +1,18 @@
 """The function behind `pauc embed`: a source of images and a model to an embedding table."""
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pauc_hub.embedding.earlier import check_place, choose_reading
+from pauc_hub.embedding.hints import about_images, about_input
 from pauc_hub.embedding.like import Manner, manner_of, require_made_by
 from pauc_hub.embedding.parts import part_of, share
+from pauc_hub.errors import Note
 from pauc_hub.images.reading import Ranges, as_reading
-from pauc_hub.models.catalog import locate
+from pauc_hub.models.catalog import DEFAULT_MODEL, locate
 from pauc_hub.processes import Ranks
 from pauc_hub.sources import open_source
 from pauc_hub.tables.table import table_of
@@ -17,7 +20,6 @@ from pauc_hub.tables.table import table_of
 if TYPE_CHECKING:  # they take seconds to import
     from pauc_hub.embedding.embed_files import Summary
     from pauc_hub.tables.outputs import Dtype
-DEFAULT_MODEL = "pauc_resnet18"
 
 
 def embed(
@@ -54,7 +56,7 @@ def embed(
     Args:
         images: a folder, image, tar or Parquet file, list, pattern or URL (docs/sources.md).
         model: what load() takes: a bundled model, a folder, a name of timm's or of the Hugging Face Hub;
-            pauc_resnet18 unless given.
+            the strongest bundled one unless given.
         output: the table: .parquet, .npy or .safetensors; beside the images, IMAGES.parquet, unless given.
         batch_size: 32 on a CPU and 256 on a GPU unless given.
         device: `auto` is the first GPU, else the CPU; or a name of torch's.
@@ -115,6 +117,10 @@ def embed(
     )
     if example:
         require_made_by(example, loaded.weights_sha256, loaded.preprocessing.to_config())
+    side = loaded.preprocessing.size
+    as_trained = not (image_size or example)
+    if as_trained:
+        _note(about_input(loaded.name, side))
     with side_by_side(loaded.device) as lanes:
         summary = embed_files(
             loaded,
@@ -133,4 +139,11 @@ def embed(
             restart=restart,
             update=update,
         )
-    return replace(summary, device=str(loaded.device))
+    if as_trained:
+        _note(about_images(loaded.name, side, summary.median_side))
+    return replace(summary, device=str(loaded.device), image_size=side)
+
+
+def _note(message: str | None) -> None:
+    if message:
+        warnings.warn(message, Note, stacklevel=3)

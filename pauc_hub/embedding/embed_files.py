@@ -35,6 +35,7 @@ from pauc_hub.sources import Entry, Source
 from pauc_hub.tables.table import Provenance, Unreadable, errors_path
 
 AS_GIVEN = Form()
+SIDES_KEPT = 1000
 
 
 @dataclass(frozen=True)
@@ -57,6 +58,10 @@ class Summary:
     space: str
     precision: str
     device: str = "cpu"
+    image_size: int | None = None
+    """Side of the square that the network saw, in pixels."""
+    median_side: int | None = None
+    """Of the shorter sides of the images, in pixels, over the first thousand of this sitting."""
     few_levels: int = 0
     """Images that were embedded with few levels of grey left of many: their value range may not fit."""
     more_pages: int = 0
@@ -127,13 +132,16 @@ def embed_files(
     try:
         with open_workspace(output, plan, overwrite=overwrite or update, restart=restart) as work:
             resumed = work.done
-            _embed(encoder, todo, plan.images, work, form, space, batch_size, workers, lanes, decoding, reading, quiet)
+            sides = _embed(
+                encoder, todo, plan.images, work, form, space, batch_size, workers, lanes, decoding, reading, quiet
+            )
             done, remarks = work.done, work.remarks
             counts = join(work, whole, form, part=part, source=source, earlier=earlier)
     except KeyboardInterrupt as stop:
         raise _interrupted(work.done if work else 0, plan.images) from stop
     summary = _summary(output, counts, sum(counts) - done + resumed, started, form.width(whole), whole.provenance)
-    return replace(summary, few_levels=remarks[FEW_LEVELS], more_pages=remarks[MORE_PAGES])
+    median = int(np.median(sides)) if sides else None
+    return replace(summary, few_levels=remarks[FEW_LEVELS], more_pages=remarks[MORE_PAGES], median_side=median)
 
 
 def _require_sense(form: Form, *, overwrite: bool, update: bool, part: bool) -> None:
@@ -181,8 +189,13 @@ def _embed(
     decoding: str,
     reading: Reading,
     quiet: bool,
-) -> None:
-    """Embed what is not done yet; the batches are those of a run that was never stopped where it stopped after one."""
+) -> list[int]:
+    """Embed what is not done yet; the batches are those of a run that was never stopped where it stopped after one.
+
+    Returns:
+        The shorter sides of the first images.
+    """
+    sides: list[int] = []
     decoder, width = choose_decoder(encoder, decoding), encoder.width_in(space)
 
     def read(entry: Entry) -> tuple[Decoded | Unreadable, float]:
@@ -213,7 +226,9 @@ def _embed(
             work.add(outcomes)
             form.require_room(outcomes.paths, outcomes.embeddings)
             bar.advance(outcomes.count)
+            sides += outcomes.sizes.min(axis=1).tolist()[: SIDES_KEPT - len(sides)]
     work.save()
+    return sides
 
 
 def _provenance(encoder: Encoder, space: str, decoding: str, reading: Reading, root: str) -> Provenance:

@@ -12,9 +12,9 @@ import numpy.typing as npt
 import pyarrow as pa
 
 import pauc_hub
-from pauc_hub.embedding.embed import DEFAULT_MODEL
 from pauc_hub.errors import PaucError, UsageError
 from pauc_hub.images.reading import Ranges, as_reading
+from pauc_hub.models.catalog import DEFAULT_MODEL
 from pauc_hub.origin import Origin
 
 if TYPE_CHECKING:  # they take seconds to import

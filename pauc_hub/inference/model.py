@@ -62,6 +62,8 @@ def load(
     if image_size is not None and image_size < 1:
         raise UsageError(f"image_size={image_size} is not a positive number of pixels.")
     folder = open_model(model, quiet=quiet)
+    if image_size == folder.image_size:
+        image_size = None
     network, config = _network(folder, dtype, image_size)
     preprocessing = Preprocessing.from_config(config)
     if image_size:

@@ -19,6 +19,9 @@ REPOSITORY = re.compile(r"(?P<id>[\w.-]+/[\w.-]+)(@(?P<revision>[^@\s]+))?")
 # As pauc_hub.training.run.run_folder has them, which may not be imported from here.
 RUN_METRICS, RUN_CONFIG, RUN_MODEL = "metrics.jsonl", "config.json", "model"
 
+# What embed() takes unless told otherwise: the strongest that is bundled.
+DEFAULT_MODEL = "pauc_resnet50" if bundled_folder("pauc_resnet50") else "pauc_resnet18"
+
 
 @dataclass(frozen=True)
 class Entry:

@@ -3,8 +3,12 @@
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
-from pauc_hub.errors import MissingWeights
-from pauc_hub.models.registration import import_timm
+import torch
+
+from pauc_hub.errors import MissingWeights, UnknownModel
+from pauc_hub.models.catalog import TIMM, Entry, nearest
+from pauc_hub.models.registration import import_timm, model_names
+from pauc_hub.progress import progress_bar
 
 
 class Pretrained(NamedTuple):
@@ -44,6 +48,42 @@ def find_pretrained(name: str) -> str | None:
     raise MissingWeights(
         f"timm has no pretrained weights for {name}. `pauc models --timm '{family}*'` lists similar ones."
     )
+
+
+def list_pretrained(pattern: str, *, quiet: bool = False) -> list[Entry]:
+    """The pretrained models whose names fit, with or without tags; nothing is fetched.
+
+    Args:
+        pattern: with `*` and `?`, as timm.list_models() takes it.
+        quiet: no progress bar; a network's width takes a moment to find out.
+
+    Raises:
+        UnknownModel: none fits.
+    """
+    timm = import_timm()
+    found = [
+        name for name in timm.list_models(pattern.removeprefix(TIMM), pretrained=True) if name not in model_names()
+    ]
+    if not found:
+        raise UnknownModel(f"timm has no pretrained model named '{pattern}'.{nearest(pattern.strip('*'), names())}")
+    architectures = dict.fromkeys(name.partition(".")[0] for name in found)
+    widths: dict[str, int] = {}
+    with progress_bar(len(architectures), "looking at networks", "networks", quiet=quiet) as bar:
+        for architecture in architectures:
+            widths[architecture] = _width(architecture)
+            bar.advance(1)
+    return [Entry(name, True, f"{widths[name.partition('.')[0]]} numbers from {_side(name)} px") for name in found]
+
+
+def _width(architecture: str) -> int:
+    """Of the pooled features; the network is built without memory for its weights."""
+    with torch.device("meta"):
+        return int(import_timm().create_model(architecture, pretrained=False).head_hidden_size)
+
+
+def _side(name: str) -> str:
+    _, height, width = import_timm().models.get_pretrained_cfg(name).input_size
+    return str(width) if height == width else f"{width} x {height}"
 
 
 def read_pretrained(name: str) -> Pretrained:

@@ -102,3 +102,28 @@ def test_the_environment_says_which_hub_which_cache_and_who_asks(hub: HubServer,
     assert (found.returncode, found.stderr) == (0, "")
     assert read_table(Path("photos.parquet")).provenance.model == "hf-hub:me/secret"
     assert [path.name for path in Path("home/hub").glob("models--*")] == ["models--me--secret"]
+
+
+def test_photographs_for_a_small_model_bring_a_stronger_one_to_mind(capsys: pytest.CaptureFixture[str]) -> None:
+    """200 x 170 pixels, for a model of 64."""
+    assert run(["embed", "photos", *CPU]) == 0
+    printed = capsys.readouterr()
+    assert " images/s at 64 px)" in printed.out
+    assert printed.err.startswith("note: pauc_resnet18.tiny_imagenet sees 64 x 64 pixels, and half of these images ")
+    assert printed.err.endswith("`-m vit_small_patch14_reg4_dinov2.lvd142m --image-size 224`.\n")
+    assert printed.err.count("\n") == 1
+    assert run(["embed", "photos", "--overwrite", "--quiet", *CPU]) == 0
+    assert capsys.readouterr() == ("", "")
+
+
+def test_a_model_for_large_images_says_what_smaller_ones_save(capsys: pytest.CaptureFixture[str]) -> None:
+    small = {"embed_dim": 48, "depth": 1, "num_heads": 3, "img_size": 392}
+    network = timm.create_model("vit_small_patch14_reg4_dinov2", **small)
+    timm.models.save_for_hf(network, "vit", safe_serialization=True)
+    assert run(["embed", "photos", "-m", "vit", *CPU]) == 0
+    note = "note: vit sees 392 x 392 pixels, 3.1 times the work of 224: --image-size 224 is quicker.\n"
+    printed = capsys.readouterr()
+    assert printed.err == note
+    assert " images/s at 392 px)" in printed.out
+    assert run(["embed", "photos", "-m", "vit", "--image-size", "224", "--overwrite", *CPU]) == 0
+    assert capsys.readouterr().err == ""

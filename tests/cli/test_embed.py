@@ -45,7 +45,7 @@ def test_writes_the_table_beside_the_folder_and_says_so(
     assert run(["embed", "photos/", *options]) == 0
     printed = capsys.readouterr()
     assert printed.out.startswith("photos.parquet: 4 embeddings of 96 numbers by tiny in ")
-    assert printed.out.endswith(" images/s)\n")
+    assert printed.out.endswith(" images/s at 64 px)\n")
     assert printed.err == ""
     table = read_table(Path("photos.parquet"))
     assert table.paths == ["a.png", "b.JPG", "d.gif", "trip to Ä/c.webp"]
@@ -95,6 +95,8 @@ def test_json_is_one_object_and_says_all_that_the_sentence_does(
         "space": "projection",
         "precision": "fp32",
         "device": "cpu",
+        "image_size": 64,
+        "median_side": 60,
     }
     assert np.allclose(np.linalg.norm(read_table(Path("t.parquet")).embeddings, axis=1), 1, atol=1e-5)
 
@@ -147,7 +149,7 @@ def test_an_update_embeds_what_is_new(photos: Path, options: list[str], capsys: 
         "Name another place, or give --overwrite to embed all, or --update to embed what changed.\n"
     )
     assert run(["embed", "photos", "--update", *options]) == 0
-    assert capsys.readouterr().out.endswith(" images/s; 4 were done before)\n")
+    assert capsys.readouterr().out.endswith(" images/s at 64 px; 4 were done before)\n")
     assert read_table(Path("photos.parquet")).paths == ["a.png", "b.JPG", "d.gif", "e.png", "trip to Ä/c.webp"]
 
 

@@ -42,6 +42,29 @@ def test_json_is_one_object(capsys: pytest.CaptureFixture[str]) -> None:
     assert [model["name"].startswith("pauc_resnet18.") for model in models if model["has_weights"]] == [True]
 
 
+def test_the_bundled_come_first_and_a_note_leads_to_timms(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["models"]) == 0
+    note = "note: -m takes timm's as well: `pauc models --timm 'vit*dinov2*'` lists those\n"
+    assert capsys.readouterr().err == note
+    assert run(["models", "--quiet"]) == 0
+    assert capsys.readouterr().err == ""
+
+
+def test_timms_pretrained_models_with_width_and_side(capsys: pytest.CaptureFixture[str]) -> None:
+    """The width is the network's: mobilenetv3_small's configuration says 576."""
+    assert run(["models", "--timm", "timm/mobilenetv3_small_05*"]) == 0
+    assert capsys.readouterr().out == "mobilenetv3_small_050.lamb_in1k  1024 numbers from 224 px\n"
+    assert run(["models", "--timm", "test_resnet", "--json"]) == 0
+    entry = {"name": "test_resnet.r160_in1k", "has_weights": True, "description": "96 numbers from 160 px"}
+    assert json.loads(capsys.readouterr().out) == {"models": [entry]}
+
+
+def test_a_pattern_that_fits_nothing_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["models", "--timm", "resnt50*"]) == 1
+    line = "error: timm has no pretrained model named 'resnt50*'. Did you mean 'resnet50'?\n"
+    assert capsys.readouterr() == ("", line)
+
+
 def test_version(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["--version"]) == 0
     assert capsys.readouterr().out == f"pauc-hub {pauc_hub.__version__}\n"
@@ -61,7 +84,10 @@ def test_every_command_has_help(command: str, capsys: pytest.CaptureFixture[str]
     assert f"pauc {command}" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("arguments", ["[]", "['--help']", "['--version']", "['embed', '--help']", "['models']"])
+QUICK = ["[]", "['--help']", "['--version']", "['embed', '--help']", "['models', '--quiet']"]
+
+
+@pytest.mark.parametrize("arguments", QUICK)
 def test_nothing_heavy_is_imported_for_a_quick_answer(arguments: str) -> None:
     ask = f"""
 import sys
