@@ -25,6 +25,10 @@ def search(
         str | None,
         typer.Option("-m", "--model", help="The model that made the table, if its name there does not lead to it."),
     ] = None,
+    prototypes: Annotated[
+        Path | None,
+        typer.Option("--prototypes", help="File that `pauc cluster` wrote; say the prototype of each."),
+    ] = None,
     page: Annotated[Path | None, typer.Option("--html", help="Write a page of thumbnails here.")] = None,
     exact: Annotated[
         bool, typer.Option("--exact", help="Compare every image, even if the table has an index.")
@@ -41,7 +45,9 @@ def search(
 
     if page:
         check_page(page, overwrite)
-    matches = search_table(images, table, k=k, model=model, exact=exact, device=device, quiet=quiet)
+    matches = search_table(
+        images, table, k=k, model=model, prototypes=prototypes, exact=exact, device=device, quiet=quiet
+    )
     if matches.note and not quiet:
         print(escaped(f"note: {matches.note}"), file=sys.stderr)
     if page:
@@ -58,12 +64,15 @@ def as_text(matches: "Matches") -> str:
     """For each query its name, and below it rank, score and path."""
     from pauc_hub.retrieval.search import ranked
 
-    return "\n\n".join(
-        "\n".join(
-            map(escaped, [query.word, *(f"{rank:5}  {score:7.4f}  {path}" for rank, score, path in ranked(neighbors))])
-        )
-        for query, neighbors in zip(matches.queries, matches.neighbors, strict=True)
-    )
+    blocks = []
+    for i, (query, neighbors) in enumerate(zip(matches.queries, matches.neighbors, strict=True)):
+        lines = [query.word]
+        for rank, score, path in ranked(neighbors):
+            label = matches.labels[i][rank - 1] if matches.labels else None
+            shown = f"  [{label.prototype}{f' {label.name}' if label.name else ''}]" if label else ""
+            lines.append(f"{rank:5}  {score:7.4f}  {path}{shown}")
+        blocks.append("\n".join(map(escaped, lines)))
+    return "\n\n".join(blocks)
 
 
 def as_object(matches: "Matches", page: Path | None) -> dict[str, Any]:
@@ -74,9 +83,13 @@ def as_object(matches: "Matches", page: Path | None) -> dict[str, Any]:
         {
             "image": query.word,
             "in_table": query.row is not None,
-            "neighbors": [{"rank": rank, "score": score, "path": path} for rank, score, path in ranked(neighbors)],
+            "neighbors": [
+                {"rank": rank, "score": score, "path": path}
+                | (matches.labels[i][rank - 1]._asdict() if matches.labels else {})
+                for rank, score, path in ranked(neighbors)
+            ],
         }
-        for query, neighbors in zip(matches.queries, matches.neighbors, strict=True)
+        for i, (query, neighbors) in enumerate(zip(matches.queries, matches.neighbors, strict=True))
     ]
     return {
         "table": str(matches.table),

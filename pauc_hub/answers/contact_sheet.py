@@ -63,7 +63,8 @@ def write_contact_sheet(
     """
     shown = [_shortened(level, sum(map(len, examples))) for level in examples]
     names = {paths[row] for level in shown for each in level for row in _rows(each)}
-    pictures = thumbnails_of(given.table.provenance.root, names, quiet)
+    about = given.table.provenance
+    pictures = thumbnails_of(about.root, names, about.reading, quiet)
     with whole_file(path) as file:
         for part in _page(given, prototypes, examples, shown, paths, pictures):
             # names of files may be any bytes

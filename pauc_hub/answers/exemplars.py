@@ -41,7 +41,8 @@ def choose_examples(tally: Tally, k: int, count: int) -> list[Examples]:
     found = []
     for prototype in np.argsort(-sizes, kind="stable").tolist():
         members = slice(int(ends[prototype] - sizes[prototype]), int(ends[prototype]))
-        central = by_similarity[members][:count]
+        # of a few members, too, the last ones are borderline
+        central = by_similarity[members][: min(count, -(-int(sizes[prototype]) * 2 // 3))]
         near_others = by_margin[members][: 2 * count]
         borderline = near_others[~np.isin(near_others, central)][:count]
         found.append(Examples(prototype, int(sizes[prototype]), central, borderline))

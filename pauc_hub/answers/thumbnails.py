@@ -12,6 +12,7 @@ from PIL import Image
 
 from pauc_hub.errors import PaucError
 from pauc_hub.images.decoding import UnreadableImage, read_image
+from pauc_hub.images.reading import PLAIN, Reading
 from pauc_hub.inference.streaming import decode_ahead
 from pauc_hub.progress import progress_bar
 from pauc_hub.sources import Entry, open_source
@@ -23,18 +24,19 @@ QUALITY = 75
 AHEAD = 64
 
 
-def thumbnails_of(root: str, names: set[str], quiet: bool = False) -> dict[str, str]:
+def thumbnails_of(root: str, names: set[str], reading: Reading = PLAIN, quiet: bool = False) -> dict[str, str]:
     """JPEGs in base64 of those images that can be read; URLs are not fetched again.
 
     Args:
         root: where the images of the table were.
         names: paths in the table.
+        reading: of the images, as the table has it.
     """
 
     def shrink(found: tuple[str, Entry | Path]) -> tuple[str, str | None]:
         name, place = found
         try:
-            return name, _thumbnail(place if isinstance(place, Path) else place.open())
+            return name, _thumbnail(place if isinstance(place, Path) else place.open(), reading)
         except (UnreadableImage, OSError):
             return name, None
 
@@ -78,8 +80,8 @@ def _entries(root: str, names: set[str]) -> Iterator[tuple[str, Entry]]:
         return
 
 
-def _thumbnail(source: Path | BinaryIO) -> str:
-    image = read_image(source)
+def _thumbnail(source: Path | BinaryIO, reading: Reading) -> str:
+    image = read_image(source, reading)
     image.thumbnail((SIDE, SIDE), Image.Resampling.BICUBIC)
     buffer = io.BytesIO()
     image.save(buffer, "JPEG", quality=QUALITY)

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from pauc_hub.retrieval import strip
 from pauc_hub.retrieval.cosine import Neighbors
@@ -11,6 +11,9 @@ from pauc_hub.retrieval.neighbors import check_k, find_neighbors
 from pauc_hub.retrieval.queries import Query, check_model, embed_queries, find_queries, image_file
 from pauc_hub.tables.outputs import open_table
 from pauc_hub.tables.table import Provenance
+
+if TYPE_CHECKING:
+    from pauc_hub.retrieval.labelling import Label
 
 DEFAULT_K = 10
 
@@ -28,6 +31,8 @@ class Matches:
     method: Literal["exact", "index"]
     note: str | None
     """What the user might do about the speed, if anything."""
+    labels: "list[list[Label]] | None" = None
+    """The prototype of each neighbour, where prototypes were given."""
 
 
 def search(
@@ -36,6 +41,7 @@ def search(
     *,
     k: int | None = None,
     model: str | Path | None = None,
+    prototypes: str | Path | None = None,
     exact: bool = False,
     device: str = "auto",
     quiet: bool = False,
@@ -51,6 +57,7 @@ def search(
         table: as embed() writes it.
         k: neighbours for each; 10 unless given, fewer where the table holds fewer.
         model: the model that made the table, where the table's own name for it does not lead there.
+        prototypes: a file that cluster() wrote, to say which prototype each neighbour belongs to.
         exact: compare every row, also where a large table has an index.
         device: for images that do not stand in the table; `auto` is the first GPU, else the CPU.
         quiet: no progress bar.
@@ -72,7 +79,12 @@ def search(
     folder = check_model(str(model) if model else None, place, stored.provenance) if model or None in own else None
     vectors = embed_queries(queries, place, stored, folder, device)
     found = find_neighbors(place, vectors, count, left_out=own, exact=exact, quiet=quiet)
-    return Matches(place, stored.provenance, queries, found.neighbors, found.method, found.note)
+    labels = None
+    if prototypes:
+        from pauc_hub.retrieval.labelling import label_neighbors  # imports torch, which stored vectors do not need
+
+        labels = label_neighbors(place, stored, found.neighbors, Path(prototypes))
+    return Matches(place, stored.provenance, queries, found.neighbors, found.method, found.note, labels)
 
 
 def write_page(matches: Matches, page: Path) -> None:

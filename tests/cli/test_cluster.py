@@ -5,6 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 
 from pauc_hub.cli import run
@@ -116,3 +117,23 @@ def test_another_origin_is_refused_with_the_way_out(capsys: pytest.CaptureFixtur
     _, err = printed(capsys, "assign", "other.parquet", "--prototypes", "t.prototypes.safetensors", status=1)
     assert "'other.parquet' was made by net (weights abababababab…, projection space)" in err
     assert "`pauc embed IMAGES --like TABLE`" in err
+
+
+def test_search_says_the_prototype_of_what_it_finds(capsys: pytest.CaptureFixture[str]) -> None:
+    printed(capsys, "cluster", "t.parquet", "-k", "4", "--quiet")
+    Path("names.csv").write_text("prototype,name\n0,cats\n")
+    printed(capsys, "cluster", "t.prototypes.safetensors", "--names", "names.csv", "--quiet")
+    columns = pq.read_table("t.assignments.parquet").to_pydict()
+    of = dict(zip(columns["path"], columns["prototype_4"], strict=True))
+    cat = next(path for path, prototype in of.items() if prototype == 0)
+    words = ["search", cat, "--in", "t.parquet", "-k", "12", "--prototypes", "t.prototypes.safetensors"]
+    told = json.loads(printed(capsys, *words, "--json")[0])["queries"][0]["neighbors"]
+    assert [each["prototype"] for each in told] == [of[each["path"]] for each in told]
+    assert [each["name"] for each in told[:9]] == ["cats"] * 9
+    assert told[-1]["name"] is None
+    lines = printed(capsys, *words)[0].splitlines()
+    assert lines[1].endswith(f"{told[0]['path']}  [0 cats]")
+    assert lines[-1].endswith(f"{told[-1]['path']}  [{told[-1]['prototype']}]")
+    write("other.parquet", 8, replace(PROVENANCE, weights_sha256="cd" * 32))
+    words[3] = "other.parquet"
+    assert "differ in weights" in printed(capsys, *words, "-k", "2", status=1)[1]
