@@ -117,8 +117,7 @@ def test_photographs_for_a_small_model_bring_a_stronger_one_to_mind(capsys: pyte
 
 
 def test_a_model_for_large_images_says_what_smaller_ones_save(capsys: pytest.CaptureFixture[str]) -> None:
-    small = {"embed_dim": 48, "depth": 1, "num_heads": 3, "img_size": 392}
-    network = timm.create_model("vit_small_patch14_reg4_dinov2", **small)
+    network = timm.create_model("vit_small_patch14_reg4_dinov2", embed_dim=48, depth=1, num_heads=3, img_size=392)
     timm.models.save_for_hf(network, "vit", safe_serialization=True)
     assert run(["embed", "photos", "-m", "vit", *CPU]) == 0
     note = "note: vit sees 392 x 392 pixels, 3.1 times the work of 224: --image-size 224 is quicker.\n"
