@@ -21,7 +21,8 @@ LARGEST_QUEUE = 16384
 BLUR_AT_224 = (0.1, 2.0)  # standard deviations, pixels; Chen et al. 2020, appendix A
 HIGHEST_ADAMW_LR = 0.02  # its steps are about lr long whatever the gradient: SGD's 0.06 would destroy the weights
 SMALLEST_GROUP = 32  # images whose mean and variance batch norm can learn from (method.md §5)
-SMALLEST_VIEW = 16  # pixels
+SMALLEST_SIZE, SMALLEST_VIEW = 32, 16  # pixels, of full and of small views
+MOST_PROGRESSIVE = 0.9  # share of the epochs: what comes last must know the full size
 IMAGES_PER_CLUSTER = 10  # the fewest on average, so that a concentration means something
 
 
@@ -97,6 +98,10 @@ class Config:
     """Side of the small views; by default half of size [pixels]."""
     small_view_crop: tuple[float, float] | None = None
     """Least and largest share of the area that they show; by default 0.05 and 0.2, with size below 160 0.15 and 0.4."""
+    progressive_sizes: tuple[int, ...] = ()
+    """Sides of the views in the first epochs, rising, before they have their full size (method.md §5) [pixels]."""
+    progressive_share: float = 0.5
+    """Share of the epochs with progressive_sizes, in equal parts; the last tenth always has the full size [share]."""
     jitter: tuple[float, float, float, float] = (0.4, 0.4, 0.4, 0.1)
     """Strength of the colour jitter: brightness, contrast, saturation, hue."""
     jitter_probability: float = 0.8
@@ -144,8 +149,21 @@ class Config:
         return least * self.size / 224, largest * self.size / 224
 
     @property
+    def progressive_epochs(self) -> int:
+        """Epochs before the views have their full size."""
+        if not self.progressive_sizes:
+            return 0
+        return min(round(self.progressive_share * self.epochs), self.epochs - math.ceil(self.epochs / 10))
+
+    def side_at(self, epoch: int) -> int:
+        """Side of the views in epoch `epoch` (from 0), pixels."""
+        if epoch >= self.progressive_epochs:
+            return self.size
+        return self.progressive_sizes[epoch * len(self.progressive_sizes) // self.progressive_epochs]
+
+    @property
     def small_view_side(self) -> int:
-        """Side of the small views, pixels."""
+        """Side of the small views, pixels; where the full ones are of another side, it is as other in proportion."""
         return self.small_view_size if self.small_view_size is not None else self.size // 2
 
     @property
@@ -213,19 +231,25 @@ class Config:
                 f"blur_sigma={_words(self.blur_sigma)} must be the least and the largest, "
                 f"in pixels above 0, at most size ({self.size})"
             )
-        return [*found, *self._wrong_small_views()]
+        return [*found, *self._wrong_sides()]
 
-    def _wrong_small_views(self) -> list[str]:
+    def _wrong_sides(self) -> list[str]:
         found = []
+        rising = list(self.progressive_sizes) == sorted(set(self.progressive_sizes))
+        if not rising or not all(SMALLEST_SIZE <= side < self.size for side in self.progressive_sizes):
+            found.append(
+                f"progressive_sizes={_words(self.progressive_sizes)} must be rising numbers, {SMALLEST_SIZE} or more "
+                f"and less than size ({self.size})"
+            )
         if self.small_view_crop is not None and not 0 < self.small_view_crop[0] <= self.small_view_crop[1] <= 1:
             found.append(f"small_view_crop={_words(self.small_view_crop)} must be the least and the largest, in (0, 1]")
         if self.small_views > 0 and not SMALLEST_VIEW <= self.small_view_side < self.size:
             found.append(f"small_view_size={self.small_view_side} must be {SMALLEST_VIEW} or more and less than size")
-        network = NETWORKS.get(self.architecture)
-        if self.small_views > 0 and network is not None and self.size < 2 * network.reduction:
+        network, least = NETWORKS.get(self.architecture), min((self.size, *self.progressive_sizes))
+        if self.small_views > 0 and network is not None and least < 2 * network.reduction:
             found.append(
                 f"small_views={self.small_views} needs views of {2 * network.reduction} pixels or more with "
-                f"architecture='{self.architecture}', whose last maps are 1 x 1 at size={self.size}"
+                f"architecture='{self.architecture}', whose last maps are 1 x 1 at {least}"
             )
         return found
 
@@ -270,7 +294,7 @@ class Config:
 
 
 _LEAST = (
-    ("size", 32),
+    ("size", SMALLEST_SIZE),
     ("epochs", 1),
     ("batch_size", 2),  # batch norm has no variance of one
     ("dim", 2),  # nor has one dimension another to correlate with
@@ -295,6 +319,7 @@ _RANGES = (
     (("lr", "temperature"), _TINY, _HUGE, "be a finite number above 0"),
     (_WEIGHTS, 0.0, _HUGE, "be a finite number, 0 or more"),
     (_SHARES, 0.0, 1.0, "lie in [0, 1]"),
+    (("progressive_share",), 0.0, MOST_PROGRESSIVE, f"lie in [0, {MOST_PROGRESSIVE}]"),
     (("crop_min",), _TINY, 1.0, "lie above 0 and at most at 1"),
 )
 

@@ -1,10 +1,12 @@
 """The EM loop: a warm-up, then each epoch an E-step and an M-step over all batches; reads like Algorithm 1 of PCL."""
 
+import dataclasses
 import math
 import sys
 import time
 from collections.abc import Callable
 from contextlib import ExitStack, closing
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +27,7 @@ from pauc_hub.training.monitoring.labelled import Labelled
 from pauc_hub.training.monitoring.log import Log, open_watched, watching
 from pauc_hub.training.mstep import learn
 from pauc_hub.training.networks.encoder import Encoder
+from pauc_hub.training.networks.norms import BATCHES_MEASURED, measure_statistics
 from pauc_hub.training.recipes import settle
 from pauc_hub.training.run import checkpoint, checkpoint_files, run_folder
 from pauc_hub.training.run.checkpoint import Place
@@ -141,7 +144,7 @@ def _export(state: Training, log: Log) -> Path:
 def _alternate(state: Training, log: Log) -> None:
     while state.epoch < state.config.epochs:
         if state.config.objective != "infonce" and state.epoch >= state.config.warmup_epochs and state.step == 0:
-            state.watched = _expectation_step(state, state.pair.key)
+            state.watched = _expectation_step(state, state.pair.key, state.side)
         watched = state.watched | _maximisation_step(state, log)
         watched |= {"estep_share": _estep_share(watched, watched["mstep_seconds"])} | log.knn()
         state.epoch, state.step, state.watched = state.epoch + 1, 0, {}
@@ -151,8 +154,8 @@ def _alternate(state: Training, log: Log) -> None:
         state.heed_signals()
 
 
-def _expectation_step(state: Training, encoder: Encoder) -> dict[str, float]:
-    """Prototypes from all images, as `encoder` sees them; returns what is worth watching about them."""
+def _expectation_step(state: Training, encoder: Encoder, side: int) -> dict[str, float]:
+    """Prototypes from all images, as `encoder` sees them at that side; returns what is worth watching about them."""
     began, before = time.monotonic(), state.expectation
     with progress_bar(len(state.source), f"epoch {state.epoch + 1}: E-step", quiet=state.quiet) as bar:
 
@@ -162,7 +165,7 @@ def _expectation_step(state: Training, encoder: Encoder) -> dict[str, float]:
 
         batch_size = 2 * state.config.batch_size  # without gradients there is room for more
         features, readable = all_features(
-            encoder, state.loader, state.device, state.dtype, batch_size, seen, state.world
+            encoder, state.loader.at(side), state.device, state.dtype, batch_size, seen, state.world
         )
     found = expect(features, readable, state.config, state.epoch, state.world, state.heed_signals)
     shuffle = state.config.shuffle_assignments
@@ -177,6 +180,7 @@ def _expectation_step(state: Training, encoder: Encoder) -> dict[str, float]:
 def _maximisation_step(state: Training, log: Log) -> dict[str, float]:
     """Learn from all batches of the epoch that are left; returns how fast it went."""
     config, began, waited = state.config, time.monotonic(), 0.0
+    state.forget_keys_of_another_side()
     left = state.steps - state.step
     images, own = left * config.batch_size, state.world.stretch(config.batch_size)
     batches = (batch[own] for batch in epoch_batches(config, len(state.source), state.epoch, state.step))
@@ -237,8 +241,10 @@ def _finish(state: Training, log: Log) -> Path:
 
     An objective without clusters ends with its model in any case, without prototypes where there can be none.
     """
+    if state.config.progressive_sizes:
+        _measure_statistics(state)
     try:
-        _expectation_step(state, state.pair.exported)
+        _expectation_step(state, state.pair.exported, state.config.size)
     except ClusteringFailed as failure:
         if state.config.objective != "infonce":
             raise
@@ -250,6 +256,16 @@ def _finish(state: Training, log: Log) -> Path:
         _publish(state, log.scores())
     state.world.wait()
     return state.run / run_folder.MODEL
+
+
+def _measure_statistics(state: Training) -> None:
+    """Batch-norm statistics of the exported encoder at the full side, from an epoch's batches or some of them."""
+    config = dataclasses.replace(state.config, small_views=0)
+    own, count = state.world.stretch(config.batch_size), min(state.steps, BATCHES_MEASURED)
+    batches = (batch[own] for batch in islice(epoch_batches(config, len(state.source), config.epochs), count))
+    with closing(state.loader.views(batches)) as views:
+        images = (state.augment(batch.first, batch.draws[0]) for batch in views)
+        measure_statistics(state.pair.exported, images, state.dtype, state.world)
 
 
 def _publish(state: Training, scores: list[dict[str, Any]]) -> None:

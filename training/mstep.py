@@ -43,14 +43,14 @@ def learn(state: Training, batch: Views) -> dict[str, Tensor]:
         small = [pair.small_queries(view) for view in small_views]
     queries_each = 1 + len(small)
     images = index.repeat(queries_each)
-    own = pair.queue.own_keys(images) if config.mask_own_keys else None
+    masked = pair.queue.masked(images, own=config.mask_own_keys)
     sides, gaps = [], []
     for side, ((view, _), key) in enumerate(zip(shown, keys, strict=True)):
         with autocast(state.device, state.dtype):
             q = torch.cat([pair.queries(view), *small])
         k, draws = key.repeat(queries_each, 1), _draws(state, Purpose.NEGATIVES, side)
         sides.append(
-            {"infonce": objectives.info_nce(q, k, pair.queue.rows, config.temperature, own)}
+            {"infonce": objectives.info_nce(q, k, pair.queue.rows, config.temperature, masked)}
             | prototype_terms(q, k, images, pair.queue, state.expectation, config, draws)
         )
         gaps.append((q[: len(key)].detach() - key).square().sum(dim=1).mean())

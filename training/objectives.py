@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 
-def info_nce(q: Tensor, k: Tensor, queue: Tensor, temperature: float, own: Tensor | None = None) -> Tensor:
+def info_nce(q: Tensor, k: Tensor, queue: Tensor, temperature: float, masked: Tensor | None = None) -> Tensor:
     """Tell each query's own key from the queue's.
 
     Args:
@@ -17,8 +17,8 @@ def info_nce(q: Tensor, k: Tensor, queue: Tensor, temperature: float, own: Tenso
         k: (N, D) keys, unit norm; row i belongs to query i.
         queue: (R, D) past keys, unit norm.
         temperature: divides the similarities.
-        own: (N, R) bool, True where a past key is of the query's own image and so no negative;
-            none is unless given.
+        masked: (N, R) bool, True where a past key is no negative, as those of the query's own image; none is
+            unless given.
 
     Returns:
         () loss; log(R + 1) where the queries tell nothing apart, 0 where no negative is left.
@@ -27,8 +27,8 @@ def info_nce(q: Tensor, k: Tensor, queue: Tensor, temperature: float, own: Tenso
     """
     positive = (q * k.detach()).sum(dim=1, keepdim=True)
     negatives = q @ queue.detach().T
-    if own is not None:
-        negatives = negatives.masked_fill(own, -torch.inf)
+    if masked is not None:
+        negatives = negatives.masked_fill(masked, -torch.inf)
     # 1 + R columns
     logits = torch.cat([positive, negatives], dim=1) / temperature
     return F.cross_entropy(logits, torch.zeros(len(q), dtype=torch.int64, device=q.device))

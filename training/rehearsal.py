@@ -6,8 +6,9 @@ import time
 from collections.abc import Iterator
 from contextlib import closing, suppress
 from dataclasses import dataclass
-from itertools import count
+from itertools import cycle
 from pathlib import Path
+from statistics import fmean
 
 import torch
 from torch import Tensor
@@ -27,6 +28,7 @@ from pauc_hub.training.estep import Expectation, all_features
 from pauc_hub.training.interruption import StopRequest
 from pauc_hub.training.machine import limits_explained, machine_of
 from pauc_hub.training.mstep import learn
+from pauc_hub.training.networks.norms import BATCHES_MEASURED
 from pauc_hub.training.state import Training, new_training
 
 LEARNING_SECONDS, FEATURE_SECONDS = 25.0, 12.0  # with imports and k-means, about a minute
@@ -82,18 +84,24 @@ def rehearse(
         state = new_training(Path(folder), config, source, device, threads, StopRequest(), True, most=READ)
         if clustered:
             state.expectation = _pretended(len(source), clusters, config.dim, device)
-        step = _step_seconds(state, bar)
+        # one a side: with progressive resolution there are several
+        steps = {side: _step_seconds(state, side, bar) for side in _sides(config)}
+        features = {side: _feature_seconds(state, side, bar) for side in _sides(config)}
         saving = _saving_seconds(state)
-        estep = _feature_seconds(state, bar) + sum(_kmeans_seconds(len(source), k, config, device) for k in clusters)
-        estep += _description_seconds(len(source), config, device)
+        clustering = sum(_kmeans_seconds(len(source), k, config, device) for k in clusters)
+        clustering += _description_seconds(len(source), config, device)
+    step = fmean(steps[config.side_at(epoch)] for epoch in range(config.epochs))
     learning = step * state.steps
-    esteps = 1 + clustered * max(0, config.epochs - config.warmup_epochs)  # the last one is for the model folder
+    # the last one is for the model folder
+    sides = [config.side_at(epoch) for epoch in range(config.warmup_epochs, config.epochs)] if clustered else []
+    estep = fmean(features[side] for side in [*sides, config.size]) + clustering
+    measuring = features[config.size] * min(1.0, BATCHES_MEASURED / state.steps) if config.progressive_sizes else 0.0
     gpu = device.type == "cuda"
     reading, unread = _left_out(state)
     to_come = unread + FEATURE_COPIES * len(source) * config.dim * 4  # beyond what the rehearsal takes
     own = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     return Estimate(
-        seconds=reading + config.epochs * (learning + saving) + esteps * estep,
+        seconds=reading + config.epochs * (learning + saving) + (len(sides) + 1) * estep + measuring,
         learning_seconds=learning,
         step_seconds=step,
         estep_seconds=estep,
@@ -126,22 +134,28 @@ def _pretended(images: int, clusters: tuple[int, ...], dim: int, device: torch.d
     return Expectation(tuple(prototypes), tuple(assignments))
 
 
-def _step_seconds(state: Training, bar: Bar) -> float:
-    """Of one step, its wait for images included."""
+def _sides(config: Config) -> list[int]:
+    """That views have in the course of the run, pixels."""
+    return sorted({config.side_at(epoch) for epoch in range(config.epochs)})
+
+
+def _step_seconds(state: Training, side: int, bar: Bar) -> float:
+    """Of one step with views of this side, its wait for images included."""
     times = [time.monotonic()]
-    for batch in _epochs(state):
+    for batch in _epochs(state, side):
         learn(state, batch)["loss"].item()  # waits for the device
         times.append(time.monotonic())
         bar.advance(len(batch.index))
-        if times[-1] - times[0] > LEARNING_SECONDS or len(times) > MOST_STEPS:
+        if times[-1] - times[0] > LEARNING_SECONDS / len(_sides(state.config)) or len(times) > MOST_STEPS:
             break
     warm = min(WARMING_UP, len(times) - 2)
     return (times[-1] - times[warm]) / (len(times) - 1 - warm)
 
 
-def _epochs(state: Training) -> Iterator[Views]:
+def _epochs(state: Training, side: int) -> Iterator[Views]:
     """Batches without end, epoch by epoch, as the loop reads them: short epochs wait for their first images often."""
-    for epoch in count():
+    epochs = [epoch for epoch in range(state.config.epochs) if state.config.side_at(epoch) == side]
+    for epoch in cycle(epochs):
         with closing(state.loader.views(epoch_batches(state.config, len(state.source), epoch))) as views:
             yield from views
 
@@ -156,19 +170,20 @@ class _Enough(Exception):
     """Features of so many images have been seen that the rest can be told."""
 
 
-def _feature_seconds(state: Training, bar: Bar) -> float:
-    """Of the features of all images."""
+def _feature_seconds(state: Training, side: int, bar: Bar) -> float:
+    """Of the features of all images at this side."""
     began, done = time.monotonic(), 0
 
     def seen(images: int) -> None:
         nonlocal done
         done += images
         bar.advance(images)
-        if time.monotonic() - began > FEATURE_SECONDS:
+        if time.monotonic() - began > FEATURE_SECONDS / len(_sides(state.config)):
             raise _Enough
 
+    batch_size = 2 * state.config.batch_size
     with suppress(_Enough):
-        all_features(state.pair.key, state.loader, state.device, state.dtype, 2 * state.config.batch_size, seen)
+        all_features(state.pair.key, state.loader.at(side), state.device, state.dtype, batch_size, seen)
     return (time.monotonic() - began) / done * len(state.source)
 
 

@@ -3,7 +3,7 @@
 import dataclasses
 import math
 
-from pauc_hub.training.config import Config
+from pauc_hub.training.config import MOST_PROGRESSIVE, Config
 
 
 def term_weights(config: Config, epoch: float) -> dict[str, float]:
@@ -59,7 +59,8 @@ def laid_anew(config: Config, epochs: int) -> Config:
     """The same run over another number of epochs, for one that has begun.
 
     What falls to 0 or rises to 1 along a cosine does so over the new length, so the rate of a finished run rises again.
-    What only begins a run (warm-up, ramp, the rate's rise) keeps its length in epochs, lest it begin again.
+    What only begins a run (warm-up, ramp, the rate's rise, lower sides) keeps its length in epochs, or it would come
+    again.
     """
 
     def share(of_epochs: float) -> float:
@@ -71,4 +72,5 @@ def laid_anew(config: Config, epochs: int) -> Config:
         warmup=share(config.warmup_epochs),
         ramp=share(config.ramp * config.epochs),
         lr_warmup=share(config.lr_warmup * config.epochs),
+        progressive_share=min(MOST_PROGRESSIVE, share(config.progressive_share * config.epochs)),
     )

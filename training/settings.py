@@ -72,6 +72,10 @@ def read_saved(path: Path) -> Config:
     return from_mapping(saved, str(path))
 
 
+# a list without items, as it is typed
+NONE = "[]"
+
+
 def read_value(name: str, text: str) -> Any:
     """The value of a setting from text, a list's items between commas.
 
@@ -83,6 +87,8 @@ def read_value(name: str, text: str) -> Any:
             return {"true": True, "false": False}[text.lower()]
         if typing.get_origin(kind) is tuple:
             item = typing.get_args(kind)[0]
+            if text == NONE:
+                return []
             return [item(part) for part in text.removeprefix("[").removesuffix("]").split(",")]
         return kind(text)
     return text
@@ -96,7 +102,7 @@ def as_text(value: Any) -> str:
         case float():
             return f"{value:g}"
         case list() | tuple():
-            return ",".join(map(as_text, value))
+            return ",".join(map(as_text, value)) or NONE
     return str(value)
 
 
@@ -228,6 +234,8 @@ def _idle_in_the_views(config: Config) -> dict[str, str]:
         idle["jitter_probability"] = f"with jitter={as_text(config.jitter)}"
     if not config.blur:
         idle["blur_sigma"] = "with blur=0"
+    if not config.progressive_sizes:
+        idle["progressive_share"] = "without progressive_sizes"
     if not config.small_views:
         idle |= dict.fromkeys(("small_view_size", "small_view_crop"), "with small_views=0")
     return idle

@@ -42,6 +42,7 @@ class Training:
         command: what was typed to start the run, for the receipts.
         world: the processes that share the run.
         watched: what this epoch's E-step measured, for the epoch's line of metrics.jsonl.
+        queue_side: of the views that the queue's keys were made of, pixels; 0 before there are any.
         earlier_seconds: spent in sittings before this one.
         schedules: laid anew on the way, for the receipts: each with the `epoch` and `step` from which on it holds, its
             `epochs`, those `before`, and the `command`.
@@ -63,6 +64,7 @@ class Training:
     watched: dict[str, float] = field(default_factory=dict)
     epoch: int = 0
     step: int = 0
+    queue_side: int = 0
     earlier_seconds: float = 0.0
     schedules: list[dict[str, Any]] = field(default_factory=list)
     began: float = field(default_factory=time.monotonic)
@@ -76,6 +78,17 @@ class Training:
     def steps(self) -> int:
         """Whole batches an epoch; the few images left over come in another epoch's order."""
         return len(self.source) // self.config.batch_size
+
+    @property
+    def side(self) -> int:
+        """Of the views in the present epoch, pixels."""
+        return self.config.side_at(self.epoch)
+
+    def forget_keys_of_another_side(self) -> None:
+        """On a change of side the queue refills before it counts (method.md §5)."""
+        if self.queue_side not in (0, self.side):
+            self.pair.queue.forget()
+        self.queue_side = self.side
 
     @property
     def seconds(self) -> float:
@@ -106,6 +119,7 @@ class Training:
             watched=self.watched,
             epochs=self.config.epochs,
             schedules=self.schedules,
+            queue_side=self.queue_side,
         )
         run_folder.sync_metrics(self.run)
         checkpoint.save(self.run, place, self.pair, self.optimiser, self.expectation)
@@ -130,7 +144,7 @@ class Training:
         self.expectation = checkpoint.restore(self.run, place, self.pair, self.optimiser, self.device)
         self.epoch, self.step, self.earlier_seconds = place.epoch, place.step, place.seconds
         typed, self.command = self.command, place.command
-        self.watched, self.schedules = place.watched, place.schedules
+        self.watched, self.schedules, self.queue_side = place.watched, place.schedules, place.queue_side
         if place.epochs in (0, self.config.epochs):
             return
         laid = {"epoch": place.epoch, "step": place.step, "before": place.epochs, "epochs": self.config.epochs}

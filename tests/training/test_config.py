@@ -1,6 +1,7 @@
 """What a run may be told: defaults, what follows from them, and every problem at once in one line."""
 
 import dataclasses
+from collections import Counter
 from typing import Any
 
 import pytest
@@ -70,7 +71,8 @@ JITTER = " must lie in [0, 1], the fourth, hue, in [0, 0.5]"
 ONE_GROUP = (
     " does not hold two batch-norm groups of norm_group={}, and with one a query finds its key by their batch mates"
 )
-ONE_PIXEL = "whose last maps are 1 x 1 at size=63"
+ONE_PIXEL = "whose last maps are 1 x 1 at 63"
+RISING = " must be rising numbers, 32 or more and less than size (224)"
 BAD_VALUES = [
     ({"objective": "moco"}, "objective='moco' is none of infonce, protonce, pauc"),
     ({"architecture": "vit"}, f"architecture='vit' is none of {', '.join(NETWORKS)}"),
@@ -113,6 +115,14 @@ BAD_VALUES = [
         "weight_scatter needs prototypes of the batch: give weight_scatter=0 or prototypes_from='batch'",
     ),
     ({"weight_scatter": -0.1}, "weight_scatter=-0.1 must be a finite number, 0 or more"),
+    ({"progressive_sizes": (64, 32)}, "progressive_sizes=64,32" + RISING),
+    ({"progressive_sizes": (16,)}, "progressive_sizes=16" + RISING),
+    ({"progressive_sizes": (64, 224)}, "progressive_sizes=64,224" + RISING),
+    ({"progressive_share": 0.95}, "progressive_share=0.95 must lie in [0, 0.9]"),
+    (
+        {"small_views": 2, "progressive_sizes": (63,)},
+        f"small_views=2 needs views of 64 pixels or more with architecture='resnet18', {ONE_PIXEL}",
+    ),
     ({"small_views": -1}, "small_views=-1 must be 0 or more"),
     ({"small_view_crop": (0.0, 0.5)}, "small_view_crop=0.0,0.5 must be the least and the largest, in (0, 1]"),
     ({"small_view_crop": (0.5, 0.4)}, "small_view_crop=0.5,0.4 must be the least and the largest, in (0, 1]"),
@@ -145,6 +155,28 @@ BAD_VALUES = [
 @pytest.mark.parametrize(("settings", "problem"), BAD_VALUES, ids=lambda value: value if isinstance(value, str) else "")
 def test_a_bad_value_is_refused(settings: dict[str, Any], problem: str) -> None:
     assert refusal(**settings) == f"the configuration cannot be trained: {problem}."
+
+
+@pytest.mark.parametrize(
+    ("settings", "sides"),
+    [
+        ({}, {64: 20}),
+        ({"progressive_sizes": (32,)}, {32: 10, 64: 10}),
+        ({"progressive_sizes": (32, 48), "progressive_share": 0.6}, {32: 6, 48: 6, 64: 8}),
+        ({"progressive_sizes": (32,), "progressive_share": 0.9}, {32: 18, 64: 2}),
+        ({"progressive_sizes": (32,), "progressive_share": 0.0}, {64: 20}),
+        # the last tenth has the full side, and be it one epoch
+        ({"progressive_sizes": (32,), "progressive_share": 0.9, "epochs": 3}, {32: 2, 64: 1}),
+        ({"progressive_sizes": (32,), "epochs": 1}, {64: 1}),
+        ({"progressive_sizes": (32, 40, 48), "epochs": 4}, {32: 1, 40: 1, 64: 2}),
+    ],
+    ids=str,
+)
+def test_sides_rise_over_the_epochs(settings: dict[str, Any], sides: dict[int, int]) -> None:
+    config = Config(**{"size": 64, "epochs": 20} | settings)
+    found = [config.side_at(epoch) for epoch in range(config.epochs + 1)]
+    assert found == sorted(found)
+    assert Counter(found[:-1]) == sides
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """Which encoder makes what: prototypes to learn with, the model folder, and the prototypes in it."""
 
 import dataclasses
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +15,13 @@ from pauc_hub.models.folder import open_folder
 from pauc_hub.training import config as config_module
 from pauc_hub.training import loop
 from pauc_hub.training.config import Config
-from pauc_hub.training.data import Views, open_source
+from pauc_hub.training.data import Loader, Views, open_source
 from pauc_hub.training.estep import Expectation, all_features, expect, shuffled
 from pauc_hub.training.interruption import StopRequest
 from pauc_hub.training.monitoring.diagnostics import diagnose
 from pauc_hub.training.mstep import learn
-from pauc_hub.training.networks.encoder import Encoder
+from pauc_hub.training.networks.encoder import STALE, Encoder
+from pauc_hub.training.networks.norms import measure_statistics
 from pauc_hub.training.run import checkpoint, run_folder
 from pauc_hub.training.state import Training, new_training
 
@@ -144,3 +146,46 @@ def test_as_a_control_shuffled_assignments_are_learnt_with_and_the_real_ones_wat
     real = Expectation((), (seen["watched"],))
     assert seen["learnt with"].equal(shuffled(real, config.seed, 1).assignments[0])
     assert not seen["learnt with"].equal(seen["watched"])
+
+
+def test_with_progressive_resolution_each_step_has_its_side(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Views, E-steps, the queue on a change of side, and at the end the statistics of batch norm."""
+    sides: list[tuple[str, int]] = []
+    counted: list[int] = []
+
+    def noted(state: Training, batch: Views) -> dict[str, Tensor]:
+        sides.append(("step", batch.first.shape[-1]))
+        counted.append(int((state.pair.queue.index != STALE).sum()))
+        return learn(state, batch)
+
+    def watched(encoder: Encoder, loader: Loader, *rest: Any) -> Any:
+        sides.append(("query" if encoder is not state_of[0].pair.key else "key", loader.preprocessing.size))
+        return all_features(encoder, loader, *rest)
+
+    def measured(encoder: Encoder, batches: Iterable[Tensor], *rest: Any) -> None:
+        shown = list(batches)
+        sides.append(("measured", shown[0].shape[-1]))
+        assert len(shown) == 3
+        measure_statistics(encoder, shown, *rest)
+
+    state_of: list[Training] = []
+
+    def made(*given: Any, **options: Any) -> Training:
+        state_of.append(new_training(*given, **options))
+        return state_of[0]
+
+    monkeypatch.setattr(config_module, "ARCHITECTURES", ("test_resnet",))
+    for name, stand_in in (("learn", noted), ("all_features", watched), ("measure_statistics", measured)):
+        monkeypatch.setattr(loop, name, stand_in)
+    monkeypatch.setattr(loop, "new_training", made)
+    write_images(tmp_path / "images")
+    config = dataclasses.replace(CONFIG, size=40, epochs=3, progressive_sizes=(32,), progressive_share=0.6)
+    path = loop.train(tmp_path / "images", tmp_path / "run", config, quiet=True)
+    low, full = [("step", 32)] * 3, [("step", 40)] * 3
+    assert sides == [*low, ("key", 32), *low, ("key", 40), *full, ("measured", 40), ("query", 40)]
+    # a queue of 12 keys, of which none counts at the change of side, and then those of 8 images more each step
+    assert counted == [12] * 6 + [0, 8, 12]
+    assert open_folder(path).facts["config"]["size"] == 40
+    place = checkpoint.read_place(tmp_path / "run", open_source(tmp_path / "images", quiet=True).fingerprint())
+    assert place is not None
+    assert place.queue_side == 40

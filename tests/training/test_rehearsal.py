@@ -100,6 +100,24 @@ def test_small_views_are_tried_too(source: ImageSource, monkeypatch: pytest.Monk
     assert shapes[:2] == [(64, 3, 16, 16)] * 2
 
 
+def test_lower_sides_are_tried_and_weighed_by_their_epochs(
+    source: ImageSource, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A step takes as many seconds as the side of its views, features twice as many."""
+    monkeypatch.setattr(rehearsal, "_step_seconds", lambda state, side, bar: float(side))
+    monkeypatch.setattr(rehearsal, "_feature_seconds", lambda state, side, bar: 2.0 * side)
+    monkeypatch.setattr(rehearsal, "_kmeans_seconds", lambda *_: 0.0)
+    monkeypatch.setattr(rehearsal, "_description_seconds", lambda *_: 0.0)
+    # of 6 epochs two have the lower side; clusters from the second on, and once more at the end
+    config = dataclasses.replace(SETTINGS, size=64, progressive_sizes=(32,), progressive_share=1 / 3)
+    told = rehearse(source, config.resolve(IMAGES), CPU, 1, quiet=True)
+    assert told.step_seconds == pytest.approx((2 * 32 + 4 * 64) / 6)
+    assert told.estep_seconds == pytest.approx(2 * (32 + 5 * 64) / 6)
+    # all three batches of an epoch are measured anew
+    expected = 6 * (3 * told.step_seconds + told.saving_seconds) + 6 * told.estep_seconds + 2 * 64
+    assert told.seconds == pytest.approx(expected + told.reading_seconds)
+
+
 def test_it_ends_in_time_and_goes_by_what_it_has_seen(source: ImageSource, monkeypatch: pytest.MonkeyPatch) -> None:
     """As on images that take hours: one step, one batch of features."""
     monkeypatch.setattr(rehearsal, "LEARNING_SECONDS", 0.0)

@@ -205,6 +205,7 @@ def test_every_setting_is_listed_with_kind_default_unit_and_meaning() -> None:
             {"weight_corr": 0.0, "correlation_lambda": 2.0},
             ["correlation_lambda=2 has no effect with weight_corr=0"],
         ),
+        ({"progressive_share": 0.3}, ["progressive_share=0.3 has no effect without progressive_sizes"]),
         ({"small_view_size": 40}, ["small_view_size=40 has no effect with small_views=0"]),
         ({"small_view_size": 40, "small_views": 2}, []),
         ({"jitter": (0.0, 0.0, 0.0, 0.0), "grey": 0.1}, []),

@@ -180,6 +180,9 @@ class Loader(Protocol):
     def preprocessing(self) -> Preprocessing: ...
     @property
     def workers(self) -> int: ...
+    def at(self, size: int) -> "Loader":
+        """The same, with squares of another side, in pixels."""
+
     def views(self, batches: Iterable[Batch]) -> Generator[Views, None, None]:
         """Random resized crops of each image, as drawn; the next readable image in place of an unreadable one."""
 

@@ -4,7 +4,7 @@ import math
 import time
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import closing, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -47,6 +47,9 @@ class Resident:
     stand_ins: Tensor
     readable: Tensor
     seconds: float
+
+    def at(self, size: int) -> "Resident":
+        return replace(self, preprocessing=replace(self.preprocessing, size=size))
 
     def views(self, batches: Iterable[Batch]) -> Generator[Views, None, None]:
         for batch in batches:

@@ -2,7 +2,7 @@
 
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from PIL import Image
@@ -25,6 +25,9 @@ class Streamed:
     preprocessing: Preprocessing
     workers: int
     device: torch.device
+
+    def at(self, size: int) -> "Streamed":
+        return replace(self, preprocessing=replace(self.preprocessing, size=size))
 
     def views(self, batches: Iterable[Batch]) -> Generator[Views, None, None]:
         def with_room() -> Iterator[tuple[Batch, Tensors]]:

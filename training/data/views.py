@@ -83,19 +83,29 @@ def epoch_batches(config: Config, images: int, epoch: int, first: int = 0) -> It
     size = config.batch_size
     for step in range(first, images // size):
         views = tuple(
-            draw_views(config, size, torch_draws(config.seed, Purpose.AUGMENT, epoch, step, view), small=view >= FULL)
+            draw_views(
+                config,
+                size,
+                torch_draws(config.seed, Purpose.AUGMENT, epoch, step, view),
+                small=view >= FULL,
+                side=config.side_at(epoch),
+            )
             for view in range(FULL + config.small_views)
         )
         yield Batch(order[step * size : (step + 1) * size], views)
 
 
-def draw_views(config: Config, count: int, draws: torch.Generator, *, small: bool = False) -> ViewDraws:
+def draw_views(
+    config: Config, count: int, draws: torch.Generator, *, small: bool = False, side: int | None = None
+) -> ViewDraws:
     """MoCo v2's set, each image for itself; strengths and probabilities are the config's.
 
     Args:
-        small: draw a small view (method.md §1), whose blur is as wide in proportion.
+        small: draw a small view (method.md §1).
+        side: of the full views, pixels; `size` unless given. Smaller views, and blur, are smaller in proportion.
     """
-    size = config.small_view_side if small else config.size
+    side = config.size if side is None else side
+    size = round(config.small_view_side * side / config.size) if small else side
     shares = config.small_view_shares if small else (config.crop_min, 1.0)
     area = _between(*shares, (count, TRIES), draws)
     aspect = _between(math.log(LOWEST_ASPECT), math.log(HIGHEST_ASPECT), (count, TRIES), draws).exp()

@@ -195,7 +195,7 @@ def knn_accuracy(labelled: Labelled, state: Training) -> float | None:
 @torch.no_grad()
 def _features(split: Split, state: Training, seen: Callable[[int], None]) -> tuple[Tensor, Tensor] | None:
     """(n, D) of the images that can be read, and their classes; None where there are none, or to stop was asked."""
-    backbone, shown = state.pair.exported.backbone, state.loader.preprocessing
+    backbone, shown = state.pair.exported.backbone, state.loader.at(state.side).preprocessing
     loader = Streamed(split.source, shown, state.loader.workers, state.device)
     size, everything, found, legible = 2 * state.config.batch_size, range(len(split)), [], []
     backbone.eval()

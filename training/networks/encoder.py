@@ -25,6 +25,9 @@ EXPORTED: Literal["query", "momentum"] = "query"
 """The encoder that a run's model is made of, and that kNN looks at: the one that PCL and MoCo evaluate."""
 
 
+UNKNOWN, STALE = -1, -2  # of the queue's rows, in place of an image
+
+
 class Encoder(nn.Module):
     """A timm backbone without classifier and a projection head: images (N, 3, S, S) to unit rows (N, D), float32."""
 
@@ -46,7 +49,8 @@ class Queue(nn.Module):
 
     Attributes:
         rows: (R, D) unit rows; random directions until the queue has been filled once.
-        index: (R,) int64, the image of each key; -1 until the queue has been filled once.
+        index: (R,) int64, the image of each key; UNKNOWN until the queue has been filled once, STALE where the key no
+            longer counts.
         position: () int64, the oldest row.
     """
 
@@ -57,7 +61,7 @@ class Queue(nn.Module):
     def __init__(self, length: int, dim: int) -> None:
         super().__init__()
         self.register_buffer("rows", F.normalize(torch.randn(length, dim), dim=1))
-        self.register_buffer("index", torch.full((length,), -1))
+        self.register_buffer("index", torch.full((length,), UNKNOWN))
         self.register_buffer("position", torch.zeros((), dtype=torch.int64))
 
     def push(self, keys: Tensor, index: Tensor) -> None:
@@ -72,9 +76,19 @@ class Queue(nn.Module):
         self.index[slots] = index
         self.position.add_(len(keys)).remainder_(len(self.rows))
 
-    def own_keys(self, index: Tensor) -> Tensor:
-        """(N, R) bool: which rows are older keys of the same image. `index` is (N,) int64."""
-        return index.unsqueeze(1) == self.index
+    def forget(self) -> None:
+        """No key counts until it is replaced: they were made of views of another side (method.md §5)."""
+        self.index.fill_(STALE)
+
+    def masked(self, index: Tensor, *, own: bool) -> Tensor:
+        """(N, R) bool: which rows are no negatives of each image.
+
+        Args:
+            index: (N,) int64, the images.
+            own: mask the older keys of the same image too.
+        """
+        stale = (self.index == STALE).expand(len(index), -1)
+        return (index.unsqueeze(1) == self.index) | stale if own else stale
 
 
 class MomentumPair(nn.Module):

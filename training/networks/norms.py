@@ -3,7 +3,8 @@
 N images, C channels.
 """
 
-from collections.abc import Iterator
+import sys
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any, cast
 
@@ -12,7 +13,11 @@ from torch import Tensor, nn
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
-from pauc_hub.training.distributed import World
+from pauc_hub.device import autocast
+from pauc_hub.training.distributed import ALONE, World
+
+# of whose statistics the mean is taken where they are measured anew; running ones are mostly of the last ten
+BATCHES_MEASURED = 100
 
 
 class GroupedBatchNorm(nn.BatchNorm2d):
@@ -112,3 +117,25 @@ def joined_statistics(encoder: nn.Module, groups: int, world: World) -> Iterator
     joined = world.sum(own) + keep ** (world.size * groups) * before
     for statistic, value in zip(statistics, torch.split(joined, [len(each) for each in statistics]), strict=True):
         statistic.data.copy_(value)  # past autograd, which has noted them and needs them no more
+
+
+@torch.no_grad()
+def measure_statistics(encoder: nn.Module, batches: Iterable[Tensor], dtype: torch.dtype, world: World = ALONE) -> None:
+    """Replace the running statistics by the mean of the batches' own, each batch a single group.
+
+    Args:
+        batches: of normalised images, (N, 3, S, S); as many on all processes, and at least one.
+        dtype: of the matrix products.
+    """
+    layers = [layer for layer in encoder.modules() if isinstance(layer, GroupedBatchNorm)]
+    before = [(layer.momentum, layer.group) for layer in layers]
+    for number, images in enumerate(batches):
+        for layer in layers:
+            # of the mean of all so far
+            layer.momentum, layer.group = 1 / (number + 1), sys.maxsize
+        with autocast(images.device, dtype):
+            encoder(images)
+    for layer, (momentum, group) in zip(layers, before, strict=True):
+        layer.momentum, layer.group = momentum, group
+        for statistic in (layer.running_mean, layer.running_var):
+            cast(Tensor, statistic).copy_(world.sum(cast(Tensor, statistic)) / world.size)

@@ -35,6 +35,7 @@ class Place:
         watched: what the running epoch's E-step measured, for the epoch's line of metrics.jsonl.
         epochs: of the schedule that it was trained under; 0 where that was not written down.
         schedules: laid anew on the way, see Training.
+        queue_side: of the views that the queue's keys were made of, pixels; 0 before there are any.
     """
 
     epoch: int
@@ -46,6 +47,7 @@ class Place:
     watched: dict[str, float] = field(default_factory=dict)
     epochs: int = 0
     schedules: list[dict[str, Any]] = field(default_factory=list)
+    queue_side: int = 0
 
 
 def save(

@@ -163,3 +163,14 @@ def test_small_views_show_little_and_blur_in_proportion(
     assert found.area.max().item() == pytest.approx(largest, abs=0.001)
     assert found.sigma.min().item() == pytest.approx(size / config.size, abs=0.01)
     assert found.sigma.max().item() == pytest.approx(2 * size / config.size, abs=0.01)
+
+
+def test_with_progressive_resolution_views_are_of_the_epochs_side_and_blur_in_proportion() -> None:
+    config = Config(
+        batch_size=400, size=64, epochs=4, progressive_sizes=(32,), small_views=1, blur=1.0, blur_sigma=(1.0, 2.0)
+    )
+    for epoch, side in ((1, 32), (2, 64)):
+        full, _, small = next(epoch_batches(config, 400, epoch)).draws
+        assert (full.size, small.size) == (side, side // 2)
+        assert full.sigma.max().item() == pytest.approx(2 * side / 64, abs=0.01)
+        assert small.sigma.max().item() == pytest.approx(side / 64, abs=0.01)

@@ -133,7 +133,22 @@ def test_the_queue_knows_the_older_keys_of_an_image_and_none_before_it_is_filled
     assert queue.index.tolist() == [-1] * 4
     queue.push(torch.ones(3, 2), torch.tensor([7, 0, 7]))
     expected = [[True, False, True, False], [False] * 4, [False, True, False, False]]
-    assert queue.own_keys(torch.tensor([7, 3, 0])).tolist() == expected
+    assert queue.masked(torch.tensor([7, 3, 0]), own=True).tolist() == expected
+    assert not queue.masked(torch.tensor([7, 3, 0]), own=False).any()
+
+
+def test_a_queue_that_forgets_counts_no_key_until_it_is_replaced() -> None:
+    queue = Queue(4, 2)
+    queue.push(torch.ones(4, 2), torch.tensor([7, 0, 7, 1]))
+    queue.forget()
+    for own in (True, False):
+        assert queue.masked(torch.tensor([7, 3]), own=own).all()
+    queue.push(torch.ones(2, 2), torch.tensor([3, 7]))
+    assert queue.masked(torch.tensor([7, 3]), own=True).tolist() == [
+        [False, True, True, True],
+        [True, False, True, True],
+    ]
+    assert queue.masked(torch.tensor([7, 3]), own=False).tolist() == [[False, False, True, True]] * 2
 
 
 def test_the_queue_begins_with_unit_rows_and_keeps_no_gradient() -> None:

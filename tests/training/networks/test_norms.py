@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from pauc_hub.training.networks.norms import GroupedBatchNorm, group_count
+from pauc_hub.training.networks.norms import GroupedBatchNorm, group_count, measure_statistics
 
 CHANNELS, GROUP = 5, 4
 Norm = Callable[[Tensor], Tensor]
@@ -107,3 +107,18 @@ def test_some_of_the_groups_alone_fall_into_the_same_groups(size: int) -> None:
                 some_of_them = torch.cat(groups[first:last])
                 again = some_of_them.tensor_split(group_count(len(some_of_them), size))
                 assert [len(each) for each in again] == [len(each) for each in groups[first:last]]
+
+
+def test_measured_statistics_are_the_mean_of_the_batches_own() -> None:
+    layer = GroupedBatchNorm(3, group=2)
+    draws = torch.Generator().manual_seed(0)
+    batches = [torch.randn(6, 3, 4, 4, generator=draws) * scale + scale for scale in (1.0, 2.0, 5.0)]
+    # whatever has been seen before
+    layer(100 + batches[0])
+    measure_statistics(nn.Sequential(layer), batches, torch.float32)
+    assert layer.running_mean is not None
+    assert layer.running_var is not None
+    each = [(batch.mean(dim=(0, 2, 3)), batch.var(dim=(0, 2, 3))) for batch in batches]
+    for found, values in zip((layer.running_mean, layer.running_var), zip(*each, strict=True), strict=True):
+        torch.testing.assert_close(found, torch.stack(values).mean(dim=0), rtol=1e-4, atol=1e-5)
+    assert (layer.momentum, layer.group) == (0.1, 2)
