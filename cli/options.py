@@ -16,14 +16,13 @@ Model = Annotated[str, typer.Option("-m", "--model", help=MODEL)]
 EmbeddingModel = Annotated[
     str | None, typer.Option("-m", "--model", show_default=f"{DEFAULT_MODEL}, or that of --like", help=MODEL)
 ]
-BatchSize = Annotated[
-    int | None, typer.Option(min=1, help="Images that go through the network together; 32 on a CPU, else 256.")
-]
-Device = Annotated[str, typer.Option(help="auto (the first GPU, else the CPU), cpu, cuda, cuda:1, mps.")]
-TrainingDevice = Annotated[str, typer.Option(help="auto (the first GPU, else the CPU), cpu, cuda, cuda:1.")]
-Workers = Annotated[int | None, typer.Option(min=1, help="Threads that decode images; one for each core.")]
+BatchSize = Annotated[int | None, typer.Option(min=1, help="Batch size (default: 32 on a CPU, 256 on a GPU).")]
+Device = Annotated[str, typer.Option(help="Device: auto (the first GPU, else the CPU), cpu, cuda, cuda:1, mps.")]
+TrainingDevice = Annotated[str, typer.Option(help="Device: auto (the first GPU, else the CPU), cpu, cuda, cuda:1.")]
+Workers = Annotated[int | None, typer.Option(min=1, help="Threads that decode images (default: one for each core).")]
 Precision = Annotated[
-    Literal["auto", "fp32", "bf16"], typer.Option(help="Of the matrix products; auto is bf16 where that is native.")
+    Literal["auto", "fp32", "bf16"],
+    typer.Option(help="Compute precision; auto uses bf16 where the hardware supports it."),
 ]
 ImageSize = Annotated[
     int | None,
@@ -45,7 +44,7 @@ ValueRange = Annotated[
 Bands = Annotated[
     str | None, typer.Option(metavar="R,G,B", help="Bands of TIFF files that are red, green and blue, from 1.")
 ]
-Dtype = Annotated[Literal["float32", "float16"], typer.Option(help="Of the numbers in the file.")]
+Dtype = Annotated[Literal["float32", "float16"], typer.Option(help="Data type of the embeddings in the file.")]
 Space = Annotated[
     Literal["backbone", "projection"] | None,
     typer.Option(show_default="backbone", help="projection: unit vectors, where the prototypes live."),
@@ -69,7 +68,7 @@ Update = Annotated[bool, typer.Option("--update", help="Embed only what is new o
 Restart = Annotated[bool, typer.Option("--restart", help="Drop what a stopped run has done.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace an output that is there.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of prose.")]
-Quiet = Annotated[bool, typer.Option("--quiet", help="Print errors alone.")]
+Quiet = Annotated[bool, typer.Option("--quiet", help="Print errors only.")]
 
 
 def reading(value_range: str | None, bands: str | None) -> "Reading":

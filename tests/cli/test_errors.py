@@ -41,7 +41,11 @@ CASES: list[tuple[tuple[str, ...], int, str]] = [
     (("embed", "nowhere"), 2, "no such file or folder: 'nowhere'"),
     (("embed",), 2, f"Missing argument 'images'. {HELP}"),
     (("embde", "photos"), 2, "No such command 'embde'. Did you mean 'embed'? `pauc --help` shows what there is."),
-    (("embed", "photos", "--sise", "3"), 2, f"No such option: --sise (Possible options: --quiet, --space). {HELP}"),
+    (
+        ("embed", "photos", "--sise", "3"),
+        2,
+        f"No such option: --sise (Possible options: --like, --quiet, --space). {HELP}",
+    ),
     (
         (*EMBED, "--batch-size", "0"),
         2,

@@ -124,7 +124,7 @@ def test_metrics_tell_of_every_epoch(finished: Path) -> None:
     warm_up, first, learning, second = (line.keys() for line in lines)
     assert warm_up == {"epoch", "step", "loss", "alignment", "infonce", "lr"}
     assert first == warm_up | {"images_per_second", "data_wait", "mstep_seconds", "estep_share", "memory_gib"}
-    assert learning == warm_up | {"align", "unif", "corr"}
+    assert learning == warm_up | {"align", "unif", "corr", "batch_singletons"}
     assert {"align", "intra_share", "effective_rank", "size_entropy", "estep_seconds", "mstep_seconds"} < second
 
 
@@ -133,8 +133,8 @@ def test_every_metric_is_documented(finished: Path) -> None:
     table = page.partition("| field | lines | |\n")[2].partition("\n\n")[0]
     documented = {name for row in table.splitlines() for name in re.findall(r"`(\w+)`", row.split(" | ")[0])}
     seen = {name for line in metrics(finished) for name in line}
-    # of protonce, from the second E-step on, with labelled images, on a GPU, and after an error
-    assert documented - seen == {"proto", "assignment_nmi", "knn", "gpu_memory_gib", "failed"}
+    # of protonce, with a weight, from the second E-step on, with labelled images, on a GPU, and after an error
+    assert documented - seen == {"proto", "scatter", "assignment_nmi", "knn", "gpu_memory_gib", "failed"}
     assert seen <= documented
 
 
@@ -300,7 +300,7 @@ def test_a_run_that_stands_there_is_refused(there: Path, capsys: pytest.CaptureF
     before = {path: path.stat().st_mtime_ns for path in (there / "run").rglob("*")}
     assert run([*TRAIN, "--epochs", "2"]) == 1
     assert capsys.readouterr().err == (
-        "error: 'run' already holds a run. Go on with --resume, start anew with --overwrite, or give another.\n"
+        "error: 'run' already holds a run. Go on with --resume, start anew with --overwrite, or give another folder.\n"
     )
     assert {path: path.stat().st_mtime_ns for path in (there / "run").rglob("*")} == before
 

@@ -20,8 +20,15 @@ def failed(run: History) -> Finding | None:
 
 
 CHECKS: tuple[Callable[[History], Finding | None], ...] = (
-    diverged, collapsed, stuck, coagulated, misclustered, starved, burdened, failed
-)  # fmt: skip
+    diverged,
+    collapsed,
+    stuck,
+    coagulated,
+    misclustered,
+    starved,
+    burdened,
+    failed,
+)
 EXPLAINED_BY = {  # where these are found, those follow from them
     "stuck": ("diverged", "collapsed"),
     "coagulated": ("diverged", "collapsed"),

@@ -154,9 +154,15 @@ def _chance(axes: "Axes", run: History) -> None:
     chance = math.log((run.config.queue or 0) + 1)
     axes.axhline(chance, color=GREY, linewidth=0.9, linestyle=(0, (4, 3)))
     axes.annotate(
-        f"chance: ln(queue + 1) = {chance:.2f}", (1, chance), xycoords=("axes fraction", "data"),
-        xytext=(0, 2), textcoords="offset points", ha="right", fontsize=7, color=GREY,
-    )  # fmt: skip
+        f"chance: ln(queue + 1) = {chance:.2f}",
+        (1, chance),
+        xycoords=("axes fraction", "data"),
+        xytext=(0, 2),
+        textcoords="offset points",
+        ha="right",
+        fontsize=7,
+        color=GREY,
+    )
 
 
 def _name_ends(axes: "Axes", curves: Mapping[str, Curve]) -> None:
@@ -168,9 +174,16 @@ def _name_ends(axes: "Axes", curves: Mapping[str, Curve]) -> None:
     for name in sorted(ends, key=ends.__getitem__):
         height = max(height + APART, ends[name])
         axes.annotate(
-            name, (1, height), xycoords="axes fraction", xytext=(3, 0), textcoords="offset points",
-            va="center", fontsize=8, color=tones[name], annotation_clip=False,
-        )  # fmt: skip
+            name,
+            (1, height),
+            xycoords="axes fraction",
+            xytext=(3, 0),
+            textcoords="offset points",
+            va="center",
+            fontsize=8,
+            color=tones[name],
+            annotation_clip=False,
+        )
 
 
 def _of_steps(run: History, name: str) -> Curve:

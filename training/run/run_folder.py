@@ -141,7 +141,8 @@ def refuse_standing(run: Path) -> None:
     """
     if _standing(run):
         raise OutputExists(
-            f"'{run}' already holds a run. Go on with resume=True, start anew with overwrite=True, or give another."
+            f"'{run}' already holds a run. "
+            "Go on with resume=True, start anew with overwrite=True, or give another folder."
         )
 
 

@@ -55,7 +55,8 @@ def test_a_run_that_stands_there_is_touched_only_with_overwrite(tmp_path: Path, 
     with pytest.raises(OutputExists) as refused:
         run_folder.begin(tmp_path, CONFIG, overwrite=False)
     assert str(refused.value) == (
-        f"'{tmp_path}' already holds a run. Go on with resume=True, start anew with overwrite=True, or give another."
+        f"'{tmp_path}' already holds a run. "
+        "Go on with resume=True, start anew with overwrite=True, or give another folder."
     )
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted([name, "notes.txt"])
     run_folder.begin(tmp_path, CONFIG, overwrite=True)
