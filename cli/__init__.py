@@ -8,10 +8,10 @@ from io import TextIOWrapper
 from typing import Annotated
 
 import typer
-from typer.main import get_command
 
 from pauc_hub.cli import assign, cluster, doctor, embed, models, predict, probe, search, train
-from pauc_hub.cli.failures import INTERRUPTED, explain, notes_printed, say, with_flags
+from pauc_hub.cli.failures import INTERRUPTED, explain, notes_printed, say
+from pauc_hub.cli.flags import flags_of, with_flags
 
 __all__ = ["app", "main"]
 
@@ -89,7 +89,7 @@ def _run(arguments: Sequence[str], debug: bool) -> tuple[int, str]:
 
 
 def _flags(arguments: Sequence[str]) -> dict[str, str]:
-    """Of the command that was called: parameter to flag, the long one where there are two."""
-    command = next((word for word in arguments if not word.startswith("-")), "")
-    parameters = getattr(getattr(get_command(app), "commands", {}).get(command), "params", [])
-    return {each.name: max(each.opts, key=len) for each in parameters if each.opts[0].startswith("-")}
+    """Of the command that was called."""
+    called = next((word for word in arguments if not word.startswith("-")), "")
+    commands = {each.callback.__name__: each.callback for each in app.registered_commands if each.callback}
+    return flags_of(commands[called]) if called in commands else {}

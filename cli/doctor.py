@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from pauc_hub.cli import options
-from pauc_hub.cli.flags import as_typed
+from pauc_hub.cli.flags import flags_of, with_flags
+from pauc_hub.cli.train import train
 from pauc_hub.terminal import escaped
 
 if TYPE_CHECKING:  # it takes seconds to import
@@ -35,10 +36,11 @@ def doctor(
 
 def _told(run: Path, found: "Diagnosis") -> list[str]:
     state = "finished" if found.finished else f"{found.epochs_done} of {found.epochs} epochs done"
+    flags = flags_of(train)
     lines = [f"{run}: {found.verdict} ({state})"]
     for finding in found.findings:
         shown = f"; panel '{finding.panel}' of {found.curves}" if found.curves else ""
         lines += [f"{finding.name}: {finding.said}"]
-        lines += [f"  seen:   {finding.evidence}{shown}", f"  change: {as_typed(finding.change)}"]
+        lines += [f"  seen:   {finding.evidence}{shown}", f"  change: {with_flags(finding.change, flags)}"]
     lines += [f"not judged: {each}" for each in found.unjudged]
     return [*lines, f"curves: {found.curves}"] if found.curves else lines

@@ -2,7 +2,6 @@
 
 import functools
 import os
-import re
 import sys
 import warnings
 from collections.abc import Callable, Iterator, Mapping
@@ -11,7 +10,7 @@ from typing import Any, ParamSpec
 
 import typer
 
-from pauc_hub.cli.flags import as_typed
+from pauc_hub.cli.flags import with_flags
 from pauc_hub.errors import Interrupted, NoImages, Note, OutputExists, PaucError, UsageError
 from pauc_hub.terminal import on_one_line
 
@@ -21,23 +20,9 @@ FAILED, WRONG_USAGE, SOME_UNREADABLE, INTERRUPTED = 1, 2, 3, 130
 
 
 def explain(error: BaseException) -> tuple[str, int]:
-    """The message, one line that speaks of options, and the exit code."""
+    """The message, one line, and the exit code."""
     message, code = _explain(error)
-    return as_typed(on_one_line(message)), code
-
-
-def with_flags(message: str, options: Mapping[str, str]) -> str:
-    """The library's `lr=100` as it is typed: `--lr 100`.
-
-    Args:
-        options: of the command, parameter to flag; other words are left alone.
-    """
-
-    def typed(match: re.Match[str]) -> str:
-        flag = options.get(match[1])
-        return f"{flag} {match[2]}" if flag else match[0]
-
-    return re.sub(r"\b([a-z_]+)=([^\s=]+)", typed, message)
+    return on_one_line(message), code
 
 
 def say(message: str) -> None:

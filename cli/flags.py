@@ -1,51 +1,45 @@
 """Parameters of the library as they are typed: a message that says `lr=100` is shown with `--lr 100`."""
 
+import inspect
 import re
 import shlex
 import sys
+from collections.abc import Callable, Mapping
+from typing import Any
 
-# Parameters of pauc_hub's functions, and settings, that have an option of their own name.
-OPTIONS = frozenset(
-    {
-        "architecture",
-        "batch_size",
-        "clusters",
-        "config",
-        "device",
-        "epochs",
-        "label_column",
-        "labelled",
-        "labels",
-        "lr",
-        "objective",
-        "overwrite",
-        "output",
-        "precision",
-        "protocol",
-        "quiet",
-        "recipe",
-        "resume",
-        "seed",
-        "size",
-        "wandb",
-        "workers",
-    }
-)
+from typer.models import OptionInfo
+
+SET = "--set"  # gives any setting of training
 # A value ends where a sentence goes on; in quotes it may hold anything.
-GIVEN = re.compile(r"(?<!--set )\b([a-z_]+)=('[^']*'|[^\s;:()'`]*[^\s;:()'`,.])")
+GIVEN = re.compile(rf"(?<!{SET} )\b([a-z_]+)=('[^']*'|[^\s;:()'`=]*[^\s;:()'`=,.])")
 
 
-def as_typed(message: str) -> str:
-    """The message with every `parameter=value` as an option; all other settings of a run are given by --set."""
-    return GIVEN.sub(_typed, message)
+def flags_of(command: Callable[..., Any]) -> dict[str, str]:
+    """The options of a command: parameter to flag, the long one where there are two."""
+    found = {}
+    for name, parameter in inspect.signature(command).parameters.items():
+        for option in getattr(parameter.annotation, "__metadata__", ()):
+            if isinstance(option, OptionInfo):
+                # Beside a type, typer keeps the first name where a default would stand.
+                named = [each for each in (option.default, *(option.param_decls or ())) if isinstance(each, str)]
+                found[name] = max(named or [f"--{name.replace('_', '-')}"], key=len)
+    return found
 
 
-def _typed(found: re.Match[str]) -> str:
-    name, value = found[1], found[2].strip("'")
-    if name in OPTIONS:
-        option = f"--{name.replace('_', '-')}"
-        return option if value == "True" else f"{option} {shlex.quote(value)}"
-    return f"--set {name}={shlex.quote(value)}" if _is_setting(name) else found[0]
+def with_flags(message: str, flags: Mapping[str, str]) -> str:
+    """The message with every `parameter=value` as an option; settings of a run that have none are given by --set.
+
+    Args:
+        flags: of the command, parameter to flag; other words are left alone.
+    """
+
+    def typed(found: re.Match[str]) -> str:
+        name, value = found[1], found[2].strip("'")
+        if name in flags:
+            return flags[name] if value == "True" else f"{flags[name]} {shlex.quote(value)}"
+        return f"{SET} {name}={shlex.quote(value)}" if SET in flags.values() and _is_setting(name) else found[0]
+
+    return GIVEN.sub(typed, message)
 
 
 def _is_setting(name: str) -> bool:

@@ -12,7 +12,7 @@ import typer
 
 from pauc_hub.cli import options
 from pauc_hub.cli.failures import SOME_UNREADABLE, said_once_a_machine
-from pauc_hub.cli.flags import as_typed
+from pauc_hub.cli.flags import flags_of, with_flags
 from pauc_hub.errors import UsageError
 from pauc_hub.terminal import escaped
 
@@ -246,7 +246,7 @@ def _announce(plan: Plan | None, images: int, silent: bool, _: "Config", watched
         return
     if plan is not None:
         show_settings(plan.settings, plan.choices, images)
-        print(end="".join(f"warning: {as_typed(line)}\n" for line in plan.idle), file=sys.stderr)
+        print(end="".join(f"warning: {with_flags(line, flags_of(train))}\n" for line in plan.idle), file=sys.stderr)
     if watched is not None:
         print("\n".join(map(escaped, watched.described())), file=sys.stderr)
 
@@ -296,7 +296,7 @@ def show_result(model: Path, run: Path, ranks: "Ranks", *, as_json: bool, quiet:
         print(escaped(f"warning: {unreadable}; listed in {run / UNREADABLE}"), file=sys.stderr)
     if not quiet:
         for finding in findings:
-            print(f"warning: {finding.name}: {as_typed(finding.change)}", file=sys.stderr)
+            print(f"warning: {finding.name}: {with_flags(finding.change, flags_of(train))}", file=sys.stderr)
     if as_json:
         counts = {"images": seen["images"], "unreadable": seen["unreadable"]}
         print(

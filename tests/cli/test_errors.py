@@ -10,7 +10,6 @@ import torch
 from PIL import Image
 
 from pauc_hub.cli import run
-from pauc_hub.cli.failures import with_flags
 
 
 @pytest.fixture(autouse=True)
@@ -205,8 +204,3 @@ def test_a_signal_does_not_cut_off_the_last_words() -> None:
         [sys.executable, "-c", program, "embed", "absent"], capture_output=True, text=True, check=False
     )
     assert (ended.returncode, ended.stderr) == (2, "error: no such file or folder: 'absent'\n")
-
-
-def test_a_parameter_in_a_message_becomes_the_flag_that_is_typed() -> None:
-    flags = {"k": "-k", "batch_size": "--batch-size"}
-    assert with_flags("k=6 is too many; batch_size=0, tau=0.1", flags) == "-k 6 is too many; --batch-size 0, tau=0.1"

@@ -1,11 +1,9 @@
-"""Messages of the library name parameters; the command line shows them as options."""
-
-import inspect
+"""Messages of the library name parameters; the command line shows them as options of the command that was called."""
 
 import pytest
 
-from pauc_hub.cli import embed, train
-from pauc_hub.cli.flags import OPTIONS, as_typed
+from pauc_hub.cli import embed, search, train
+from pauc_hub.cli.flags import flags_of, with_flags
 from pauc_hub.training.config import Config
 
 
@@ -26,10 +24,19 @@ from pauc_hub.training.config import Config
     ],
 )
 def test_parameters_become_options(message: str, typed: str) -> None:
-    assert as_typed(message) == typed
+    assert with_flags(message, flags_of(train.train)) == typed
 
 
-def test_the_options_are_those_that_commands_have() -> None:
-    parameters = {name for command in (train.train, embed.embed) for name in inspect.signature(command).parameters}
-    assert parameters >= OPTIONS
-    assert {name for name in inspect.signature(train.train).parameters if hasattr(Config, name)} <= OPTIONS
+def test_a_command_without_settings_leaves_them_alone() -> None:
+    message = "k=6 is too many; batch_size=0, weight_align=0.1, tau=0.1"
+    flags = {"k": "-k", "batch_size": "--batch-size"}
+    assert with_flags(message, flags) == "-k 6 is too many; --batch-size 0, weight_align=0.1, tau=0.1"
+
+
+def test_flags_are_those_of_the_command_the_long_one_of_two() -> None:
+    assert flags_of(search.search)["k"] == "-k"
+    assert flags_of(embed.embed)["output"] == "--output"
+    assert "images" not in flags_of(train.train)
+    assert flags_of(train.train)["batch_size"] == "--batch-size"
+    options = ["objective", "architecture", "size", "epochs", "batch_size", "lr", "clusters", "precision", "seed"]
+    assert [name for name in flags_of(train.train) if hasattr(Config, name)] == [*options, "labelled"]
