@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 from pauc_hub.training.config import LARGEST_QUEUE, SMALLEST_GROUP, Config
 from pauc_hub.training.data import ImageSource, size_of
 from pauc_hub.training.machine import Machine
+from pauc_hub.training.networks.backbone import fitting_side, has_batch_norm
 
 DEEP = 200_000  # images from which on a ResNet-50 is worth its cost, on a GPU
 STEP = 32  # pixels that the sides of views are multiples of: a ResNet halves its input five times
@@ -27,6 +28,8 @@ MIB_AN_IMAGE = {  # kept for the gradient: 224 px, bf16
     "pauc_resnet50_cifar": 700,
 }
 FOR_A_BATCH = 0.5  # of the memory; images that lie there (a quarter: resident.py), keys, weights and the rest share it
+LR_WITHOUT_BATCH_NORM = 5e-4  # of AdamW for a batch of 256; Caron et al. 2021 (DINO), section 3.2
+DECAY_WITHOUT_BATCH_NORM = 0.1  # Chen, Xie & He 2021 (MoCo v3), section 4
 LOOKED_AT = 64  # images at most, whose size is read
 
 
@@ -60,10 +63,28 @@ def choose(facts: Facts, given: Mapping[str, Any]) -> list[Choice]:
     settled, choices = dict(given), []
     for rule in (_size, _architecture, _batch_size, _norm_group, _epochs):
         choice = rule(facts, settled)
-        if choice.name not in settled:
+        if choice is not None and choice.name not in settled:
             settled[choice.name] = choice.value
             choices.append(choice)
-    return choices
+    return [*choices, *choose_optimiser(settled["architecture"], settled["size"], settled)]
+
+
+def choose_optimiser(architecture: str, size: int, given: Mapping[str, Any]) -> list[Choice]:
+    """Where the defaults, which are a ResNet's, do not suit the network: those without batch norm, such as ViTs.
+
+    Args:
+        given: settings by name that stand.
+    """
+    if has_batch_norm(architecture, size):
+        return []
+    reason = f"{architecture} has no batch norm, and such networks learn badly by SGD"
+    choices = [Choice("optimiser", "adamw", reason)]
+    if given.get("optimiser", "adamw") == "adamw":
+        choices += [
+            Choice("lr", LR_WITHOUT_BATCH_NORM, "that of DINO"),
+            Choice("weight_decay", DECAY_WITHOUT_BATCH_NORM, "that of MoCo v3 for ViTs"),
+        ]
+    return [choice for choice in choices if choice.name not in given]
 
 
 def consequences(config: Config, given: Mapping[str, Any]) -> list[Choice]:
@@ -105,9 +126,11 @@ def _architecture(facts: Facts, settled: Mapping[str, Any]) -> Choice:
     return Choice("architecture", network, reason)
 
 
-def _size(facts: Facts, _: Mapping[str, Any]) -> Choice:
+def _size(facts: Facts, settled: Mapping[str, Any]) -> Choice:
     largest = LARGEST_VIEWS[facts.machine.gpu]
     size = min(largest, max(STEP, facts.side // STEP * STEP))
+    if "architecture" in settled:
+        size = fitting_side(settled["architecture"], size)
     limit = f"{largest} is the most" if facts.machine.gpu else f"a CPU takes too long over more than {largest}"
     return Choice("size", size, f"pixels; the images' shorter sides have about {facts.side}, and {limit}")
 
@@ -124,8 +147,10 @@ def _batch_size(facts: Facts, settled: Mapping[str, Any]) -> Choice:
     return Choice("batch_size", max(2, min(facts.images, max(SMALLEST_BATCH, min(wanted, fitting)))), reason)
 
 
-def _norm_group(facts: Facts, settled: Mapping[str, Any]) -> Choice:
+def _norm_group(facts: Facts, settled: Mapping[str, Any]) -> Choice | None:
     """Two groups at least (method.md §5); with too few images for that, one, which is said."""
+    if not has_batch_norm(settled["architecture"], settled["size"]):
+        return None
     batch = settled["batch_size"]
     if facts.images < SMALLEST_BATCH:
         return Choice(

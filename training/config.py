@@ -12,6 +12,7 @@ from pauc_hub.clustering.kmeans import BACKENDS, resolve_backend
 from pauc_hub.device import PRECISIONS
 from pauc_hub.errors import UsageError
 from pauc_hub.models.architectures import NETWORKS
+from pauc_hub.training.networks.backbone import has_batch_norm, inspect_backbone
 
 OBJECTIVES = ("infonce", "protonce", "pauc")
 ARCHITECTURES = tuple(NETWORKS)
@@ -33,7 +34,7 @@ class Config:
     objective: str = "pauc"
     """infonce, protonce or pauc (method.md §2, §4)."""
     architecture: str = "resnet18"
-    """timm's name of the backbone; pauc_resnet18_cifar and the like have a stem for small images (method.md §5)."""
+    """timm's name of the backbone, any that pools; pauc_resnet18_cifar and the like have a stem for small images."""
     size: int = 224
     """Side of the square views [pixels]."""
     epochs: int = 100
@@ -174,9 +175,14 @@ class Config:
         return (0.05, 0.2) if self.size >= 160 else (0.15, 0.4)
 
     @property
+    def has_batch_norm(self) -> bool:
+        """Whether the images of a batch share statistics in this network."""
+        return has_batch_norm(self.architecture, self.size)
+
+    @property
     def norm_groups(self) -> int:
-        """Groups of a batch that share batch statistics."""
-        return max(1, self.batch_size // self.norm_group)
+        """Groups of a batch that share batch statistics; without batch norm each image is by itself."""
+        return max(1, self.batch_size // self.norm_group) if self.has_batch_norm else self.batch_size
 
     @property
     def keys_per_step(self) -> int:
@@ -206,7 +212,6 @@ class Config:
             for name, allowed in (
                 ("objective", OBJECTIVES),
                 ("prototypes_from", PROTOTYPES_FROM),
-                ("architecture", ARCHITECTURES),
                 ("optimiser", OPTIMISERS),
                 ("precision", PRECISIONS),
                 ("kmeans", BACKENDS),
@@ -254,14 +259,15 @@ class Config:
         return found
 
     def _wrong_for(self, images: int) -> list[str]:
-        found = []
+        found = self._wrong_network()
         if self.batch_size > images:
             found.append(f"batch_size={self.batch_size} needs as many images; there are {images}")
         found += self._wrong_groups(images)
+        batch_norm = self.has_batch_norm
         if self.norm_group >= 1 and not 1 <= self.accumulate <= self.norm_groups:
             found.append(
-                f"accumulate={self.accumulate} must be 1 to {self.norm_groups}, the batch-norm groups of a batch "
-                "(batch_size / norm_group)"
+                f"accumulate={self.accumulate} must be 1 to {self.norm_groups}, "
+                + ("the batch-norm groups of a batch (batch_size / norm_group)" if batch_norm else "batch_size")
             )
         if self.queue is not None and self.queue < self.keys_per_step:
             found.append(f"queue={self.queue} must hold the {self.keys_per_step} keys of a step at least")
@@ -276,8 +282,24 @@ class Config:
             )
         return found
 
+    def _wrong_network(self) -> list[str]:
+        if self.architecture in NETWORKS or self.size < SMALLEST_SIZE:
+            return []
+        try:
+            traits = inspect_backbone(self.architecture, self.size)
+        except UsageError as error:
+            return [str(error)]
+        other_sides = {"small_views": self.small_views, "progressive_sizes": _words(self.progressive_sizes)}
+        return [
+            f"{name}={value} needs views of several sides, and architecture='{self.architecture}' takes one alone"
+            for name, value in other_sides.items()
+            if traits.fixed_size and getattr(self, name)
+        ]
+
     def _wrong_groups(self, images: int) -> list[str]:
         """Fewer than 64 images hold no two groups of 32: there a batch may be one group."""
+        if not self.has_batch_norm:
+            return []
         least = SMALLEST_GROUP if images >= 2 * SMALLEST_GROUP else min(SMALLEST_GROUP, self.batch_size)
         if self.norm_group < least:
             return [f"norm_group={self.norm_group} must be {least} or more"]

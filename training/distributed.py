@@ -189,7 +189,8 @@ def sharing_problems(config: Config, processes: int) -> list[str]:
     """Every reason why so many processes cannot share a run, in plain words."""
     if processes == 1:
         return []
-    batch, group, groups, found = config.batch_size, config.norm_group, config.norm_groups, []
+    batch, groups, found = config.batch_size, config.norm_groups, []
+    group = config.norm_group if config.has_batch_norm else 1
     if groups % processes or batch % groups:
         step = processes * group
         ways = f"a batch_size that is a multiple of {step} ({max(1, round(batch / step)) * step})"

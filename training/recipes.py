@@ -9,14 +9,16 @@ from typing import Any
 import torch
 
 from pauc_hub.errors import UsageError
-from pauc_hub.training.auto import Choice, Facts, choose, consequences, usual_side
+from pauc_hub.training.auto import Choice, Facts, choose, choose_optimiser, consequences, usual_side
 from pauc_hub.training.config import Config
 from pauc_hub.training.data import ImageSource
 from pauc_hub.training.machine import machine_of
+from pauc_hub.training.networks.backbone import has_batch_norm
 from pauc_hub.training.settings import from_mapping
 
 FOLDER = Path(__file__).parent / "recipes"
 OWN_IMAGES = "own_images"  # chooses by the images and the machine
+OF_THE_OPTIMISER = ("optimiser", "lr", "weight_decay")
 
 
 def recipe_names() -> list[str]:
@@ -55,12 +57,22 @@ def settle(
     Raises:
         UsageError: unknown names, wrong values, no such recipe.
     """
-    written = read_recipe(recipe) | dict(given)
+    written = _suiting_the_network(read_recipe(recipe), given) | dict(given)
     asked = from_mapping(written, named)  # complains of all that is given before any image is looked at
-    if recipe != OWN_IMAGES:
-        config = asked.resolve(len(source))
-        return config, consequences(config, written)
-    choices = choose(Facts(len(source), usual_side(source), machine_of(device)), written)
+    if recipe == OWN_IMAGES:
+        choices = choose(Facts(len(source), usual_side(source), machine_of(device)), written)
+    else:
+        choices = choose_optimiser(asked.architecture, asked.size, written)
     chosen = {choice.name: choice.value for choice in choices}
     config = from_mapping(chosen | written, named).resolve(len(source))
-    return config, choices + consequences(config, written)
+    # the rate is told with what the batch makes of it
+    told = [choice for choice in choices if choice.name != "lr"]
+    return config, told + consequences(config, written)
+
+
+def _suiting_the_network(recipe: dict[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
+    """The recipe without its optimiser, where another network was asked for that does not learn by it."""
+    architecture, size = given.get("architecture"), given.get("size", recipe.get("size", Config.size))
+    if not isinstance(architecture, str) or not isinstance(size, int) or has_batch_norm(architecture, size):
+        return recipe
+    return {name: value for name, value in recipe.items() if name not in OF_THE_OPTIMISER}

@@ -193,6 +193,7 @@ def new_training(
             config.queue or 0,
             config.norm_group,
             config.accumulate,
+            size=config.size,
             compiled=config.compile,
             world=world,
         )

@@ -28,6 +28,8 @@ WEIGHT_FILES = (WEIGHTS, "pytorch_model.bin")
 PROJECTOR, PROTOTYPES = "projector.safetensors", "prototypes.safetensors"
 LARGEST_HALF = torch.finfo(torch.float16).max
 PREPROCESSING_KEYS = frozenset({"input_size", "crop_pct", "crop_mode", "interpolation", "mean", "pool_size", "std"})
+# What else timm knows of a network: the names of two layers, and whether the side of the images is part of it.
+NETWORK_KEYS = frozenset({"first_conv", "classifier", "fixed_input_size"})
 
 
 @dataclass(frozen=True)
@@ -194,6 +196,8 @@ def write_folder(
     facts: Mapping[str, Any],
     card: str,
     half: bool,
+    global_pool: str = "avg",
+    model_args: Mapping[str, Any] | None = None,
     overwrite: bool = False,
 ) -> Path:
     """Write a model folder: there whole, synced to disk, or not at all.
@@ -203,13 +207,16 @@ def write_folder(
         architecture: timm's own name where it has one, such as `resnet18`: it then loads the folder without us.
         backbone: exactly timm's own keys, no classifier; timm loads strictly.
         num_features: width of the backbone space.
-        preprocessing: timm's keys input_size, crop_pct, crop_mode, interpolation, mean, std.
+        preprocessing: timm's keys input_size, crop_pct, crop_mode, interpolation, mean, std; and first_conv,
+            classifier, fixed_input_size of networks other than ResNets.
         pauc: objective, dim, clusters, resolution, and what else only this project knows; JSON.
         projector: tensors of `Projector`, or None.
         prototypes: one entry a clustering, coarsest first.
         facts: the receipts; JSON.
         card: README.md, rendered from the facts.
         half: store floating-point numbers in 16 bits.
+        global_pool: how the network pools, in timm's word.
+        model_args: what timm has to be told to build the network, such as `img_size`.
         overwrite: replace the model folder that stands there; nothing else is ever replaced.
 
     Returns:
@@ -224,7 +231,7 @@ def write_folder(
     _refuse_to_replace(path, overwrite)
     tensors = {WEIGHTS: backbone, PROJECTOR: projector or {}, PROTOTYPES: _flatten(prototypes)}
     files = {name: _serialise(values, half) for name, values in tensors.items() if values}
-    files[CONFIG] = _to_json(_config(architecture, num_features, preprocessing, pauc))
+    files[CONFIG] = _to_json(_config(architecture, num_features, preprocessing, pauc, global_pool, model_args or {}))
     files[FACTS] = _to_json(facts)
     files[CARD] = card.encode()
     files[SUMS] = format_sums(files)
@@ -246,17 +253,26 @@ def _refuse_to_replace(path: Path, overwrite: bool) -> None:
         raise OutputExists(f"'{path}' is no model folder, so it is not overwritten. Name another place.")
 
 
-def _config(architecture: str, width: int, preprocessing: Mapping[str, Any], pauc: Mapping[str, Any]) -> dict[str, Any]:
-    if unknown := sorted(set(preprocessing) - PREPROCESSING_KEYS):
+def _config(
+    architecture: str,
+    width: int,
+    preprocessing: Mapping[str, Any],
+    pauc: Mapping[str, Any],
+    global_pool: str,
+    model_args: Mapping[str, Any],
+) -> dict[str, Any]:
+    if unknown := sorted(set(preprocessing) - PREPROCESSING_KEYS - NETWORK_KEYS):
         raise ValueError(f"timm has no preprocessing key {', '.join(unknown)}")
+    resnet = {"first_conv": "conv1", "classifier": "fc"}
     return {
         "architecture": architecture,
         "num_classes": 0,
         "num_features": width,
-        "global_pool": "avg",
+        "global_pool": global_pool,
+        **({"model_args": dict(model_args)} if model_args else {}),
         # transformers would otherwise train in the 16 bits that the weights are stored in, and diverge.
         "dtype": "float32",
-        "pretrained_cfg": {**preprocessing, "num_classes": 0, "first_conv": "conv1", "classifier": "fc"},
+        "pretrained_cfg": {**resnet, **preprocessing, "num_classes": 0},
         "pauc": {"format_version": FORMAT_VERSION, **pauc},
     }
 

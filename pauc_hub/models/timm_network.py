@@ -69,14 +69,21 @@ def check_image_size(backbone: nn.Module, size: int) -> None:
     Raises:
         UsageError: with the nearest sides that will do.
     """
-    patch = _patch(backbone)
-    if size < patch or size % patch:
-        below, above = size // patch * patch, (size // patch + 1) * patch
-        allowed = f"{below} or {above}" if below else str(above)
-        raise UsageError(f"image_size={size} is no multiple of the network's patches of {patch} pixels. Use {allowed}.")
+    if problem := patch_problem(backbone, size):
+        raise UsageError(f"image_size={size} {problem}.")
 
 
-def _patch(backbone: nn.Module) -> int:
+def patch_problem(backbone: nn.Module, size: int) -> str:
+    """What is wrong with that side, and the nearest sides that will do; empty where nothing is."""
+    patch = patch_side(backbone)
+    if size >= patch and size % patch == 0:
+        return ""
+    below, above = size // patch * patch, (size // patch + 1) * patch
+    allowed = f"{below} or {above}" if below else str(above)
+    return f"is no multiple of the network's patches of {patch} pixels: use {allowed}"
+
+
+def patch_side(backbone: nn.Module) -> int:
     """Side of the patches that a transformer cuts the image into; 1 of all other networks."""
     embed = getattr(backbone, "patch_embed", None)
     patch = getattr(embed, "patch_size", 1)

@@ -7,7 +7,6 @@ from typing import Any
 import pytest
 
 from pauc_hub.errors import UsageError
-from pauc_hub.models.architectures import NETWORKS
 from pauc_hub.training import config as module
 from pauc_hub.training.config import Config, default_clusters, default_queue
 
@@ -75,7 +74,19 @@ ONE_PIXEL = "whose last maps are 1 x 1 at 63"
 RISING = " must be rising numbers, 32 or more and less than size (224)"
 BAD_VALUES = [
     ({"objective": "moco"}, "objective='moco' is none of infonce, protonce, pauc"),
-    ({"architecture": "vit"}, f"architecture='vit' is none of {', '.join(NETWORKS)}"),
+    ({"architecture": "resnet19"}, "architecture='resnet19' is no network of timm's (did you mean 'resnet18'?)"),
+    (
+        {"architecture": "test_vit", "size": 90},
+        "size=90 is no multiple of the network's patches of 16 pixels: use 80 or 96",
+    ),
+    (
+        {"architecture": "test_vit", "size": 96, "small_views": 2},
+        "small_views=2 needs views of several sides, and architecture='test_vit' takes one alone",
+    ),
+    (
+        {"architecture": "test_vit", "size": 96, "progressive_sizes": (64, 80)},
+        "progressive_sizes=64,80 needs views of several sides, and architecture='test_vit' takes one alone",
+    ),
     ({"optimiser": "adam"}, "optimiser='adam' is none of sgd, lars, adamw"),
     ({"optimiser": "adamw"}, "lr=0.06 is too high for adamw: give 0.02 or less, about 0.001"),
     (

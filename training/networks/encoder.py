@@ -4,11 +4,9 @@ import copy
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from functools import partial
 from itertools import pairwise
-from typing import Literal, cast
+from typing import Literal
 
-import timm
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -18,8 +16,9 @@ from torch.utils.checkpoint import checkpoint
 from pauc_hub.device import send
 from pauc_hub.models.projector import Projector
 from pauc_hub.training.distributed import ALONE, World
+from pauc_hub.training.networks.backbone import build_backbone, inspect_backbone
 from pauc_hub.training.networks.convolutions import quickened
-from pauc_hub.training.networks.norms import GroupedBatchNorm, group_count, joined_statistics
+from pauc_hub.training.networks.norms import group_batch_norms, group_count, joined_statistics
 
 EXPORTED: Literal["query", "momentum"] = "query"
 """The encoder that a run's model is made of, and that kNN looks at: the one that PCL and MoCo evaluate."""
@@ -31,12 +30,19 @@ UNKNOWN, STALE = -1, -2  # of the queue's rows, in place of an image
 class Encoder(nn.Module):
     """A timm backbone without classifier and a projection head: images (N, 3, S, S) to unit rows (N, D), float32."""
 
-    def __init__(self, architecture: str, dim: int, group: int = sys.maxsize) -> None:
-        """`group`: images that share batch statistics in training; whole batches unless given."""
+    def __init__(self, architecture: str, dim: int, group: int = sys.maxsize, size: int = 224) -> None:
+        """An encoder with initial weights.
+
+        Args:
+            group: images that share batch statistics in training; whole batches unless given.
+            size: S, where it is part of the network.
+
+        Raises:
+            UsageError: there is no such network, or it does not take such views.
+        """
         super().__init__()
-        norm = partial(GroupedBatchNorm, group=group)
-        self.backbone = quickened(timm.create_model(architecture, num_classes=0, norm_layer=norm))
-        self.width = cast(int, self.backbone.num_features)
+        self.backbone = quickened(group_batch_norms(build_backbone(architecture, size), group))
+        self.width = inspect_backbone(architecture, size).width
         self.projector = Projector(self.width, dim)
 
     def forward(self, images: Tensor) -> Tensor:
@@ -102,22 +108,26 @@ class MomentumPair(nn.Module):
         group: int,
         parts: int = 1,
         *,
+        size: int = 224,
         compiled: bool = False,
         world: World = ALONE,
     ) -> None:
         """A pair of equal encoders.
 
         Args:
-            group: images that share batch statistics, see `keys`.
+            group: images that share batch statistics, see `keys`; without batch norm each image is by itself.
             parts: in which a batch's gradient is worked out, see `queries`.
+            size: side of the views, pixels.
             compiled: let torch.compile make faster code of the encoders, in the first step.
             world: the processes that share each batch.
         """
         super().__init__()
-        self.query = Encoder(architecture, dim, group)
+        self.query = Encoder(architecture, dim, group, size)
         self.key = copy.deepcopy(self.query).requires_grad_(False)
         self.queue = Queue(queue, dim)
-        self.group, self.parts, self.world = group, parts, world
+        self.has_batch_norm = any(True for _ in _norms(self.query))
+        self.group = group if self.has_batch_norm else 1
+        self.parts, self.world = parts, world
         self.encode: Callable[[Encoder, Tensor], Tensor] = torch.compile(_encode) if compiled else _encode
 
     @property
@@ -160,9 +170,12 @@ class MomentumPair(nn.Module):
         """(N, D) of all processes, without gradient, in batch-norm groups of another permutation.
 
         With shared statistics the encoder could match a query and its key by their batch mates (method.md §5). The
-        running statistics of the key encoder are those of its own batches, as the query encoder's are.
+        running statistics of the key encoder are those of its own batches, as the query encoder's are. Without batch
+        norm there is nothing to hide, and the images stay where they are.
         """
         count = len(images) * self.world.size
+        if not self.has_batch_norm:
+            return self.world.gather(torch.cat([self.encode(self.key, part) for part in self._divided(images)]), count)
         order = torch.randperm(count, generator=generator)
         shuffled = self.world.shuffle(images.permute(0, 2, 3, 1), order).permute(0, 3, 1, 2)  # channels stay last
         with joined_statistics(self.key, group_count(len(images), self.group), self.world):

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from typing import Any, cast
 
 import torch
+from timm.layers import BatchNormAct2d
 from torch import Tensor, nn
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
@@ -36,13 +37,42 @@ class GroupedBatchNorm(nn.BatchNorm2d):
         groups = group_count(len(images), self.group)
         if not self.training or groups == 1:
             return super().forward(images)
-        if images.device.type != "cpu" or torch.compiler.is_compiling():
+        plain = self.affine and self.track_running_stats and self.momentum is not None
+        if images.device.type != "cpu" or torch.compiler.is_compiling() or not plain:
             return torch.cat([super(GroupedBatchNorm, self).forward(each) for each in images.tensor_split(groups)])
         assert self.num_batches_tracked is not None, "statistics are tracked"
         self.num_batches_tracked.add_(groups)
         statistics = (self.running_mean, self.running_var)
         normalised: Tensor = _Groups.apply(images, self.weight, self.bias, *statistics, groups, self.momentum, self.eps)
         return normalised
+
+
+class GroupedBatchNormAct(GroupedBatchNorm):
+    """timm's batch norm with dropout and activation behind it, in groups; made by group_batch_norms() alone."""
+
+    drop: nn.Module
+    act: nn.Module
+
+    def forward(self, images: Tensor) -> Tensor:
+        """(N, C, H, W)."""
+        found: Tensor = self.act(self.drop(super().forward(images)))
+        return found
+
+
+def group_batch_norms(network: nn.Module, group: int) -> nn.Module:
+    """The same network, whose batch norms learn from groups now, if it has any; names, weights and activations stay.
+
+    Batch norm over rows (BatchNorm1d of the LeViT family) keeps the whole batch's statistics.
+
+    Args:
+        group: images that share statistics, at least.
+    """
+    for layer in network.modules():
+        if isinstance(layer, nn.BatchNorm2d):
+            # neither kind has attributes that the other has not, but for `group`
+            layer.__class__ = GroupedBatchNormAct if isinstance(layer, BatchNormAct2d) else GroupedBatchNorm
+            cast(GroupedBatchNorm, layer).group = group
+    return network
 
 
 class _Groups(Function):
@@ -108,9 +138,15 @@ def joined_statistics(encoder: nn.Module, groups: int, world: World) -> Iterator
         yield
         return
     layers = [layer for layer in encoder.modules() if isinstance(layer, nn.BatchNorm2d)]
-    statistics = [cast(Tensor, each) for layer in layers for each in (layer.running_mean, layer.running_var)]
-    (keep,) = {1 - cast(float, layer.momentum) for layer in layers}
+    if not layers:
+        yield
+        return
+    held = [(cast(Tensor, each), layer) for layer in layers for each in (layer.running_mean, layer.running_var)]
+    statistics = [statistic for statistic, _ in held]
     before = torch.cat(statistics)
+    # float64, one entry for each of all statistics: layers may differ in their momentum
+    momenta = [torch.full_like(each, layer.momentum or 0.0, dtype=torch.float64) for each, layer in held]
+    keep = 1 - torch.cat(momenta)
     yield
     after = (world.size - 1 - world.rank) * groups
     own = keep**after * (torch.cat(statistics) - keep**groups * before)

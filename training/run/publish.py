@@ -17,6 +17,7 @@ from pauc_hub.models.folder import fits_half, write_folder
 from pauc_hub.training.config import Config
 from pauc_hub.training.data import ImageSource
 from pauc_hub.training.estep import Expectation
+from pauc_hub.training.networks.backbone import build_options
 from pauc_hub.training.networks.encoder import EXPORTED, Encoder
 from pauc_hub.training.run import receipts
 
@@ -69,7 +70,9 @@ def publish(finished: Finished, path: Path) -> Path:
         architecture=config.architecture,
         backbone=encoder.backbone.state_dict(),
         num_features=encoder.width,
-        preprocessing=finished.preprocessing.to_config() | _pool_size(encoder.backbone, config.size),
+        preprocessing=finished.preprocessing.to_config() | _described(encoder.backbone, config.size),
+        global_pool=_pooling(encoder.backbone),
+        model_args=build_options(config.architecture, config.size),
         pauc={
             "objective": config.objective,
             "dim": config.dim,
@@ -86,13 +89,26 @@ def publish(finished: Finished, path: Path) -> Path:
     return path  # as it was given; write_folder makes it absolute
 
 
-def _pool_size(backbone: nn.Module, side: int) -> dict[str, Any]:
-    """Height and width of the last feature map, where timm has that for the network: test-time pooling needs it."""
-    if not getattr(backbone, "pretrained_cfg", {}).get("pool_size"):
-        return {}
-    stages = cast(list[dict[str, Any]], backbone.feature_info)
-    reduced = math.ceil(side / stages[-1]["reduction"])
-    return {"pool_size": [reduced, reduced]}
+def _described(backbone: nn.Module, side: int) -> dict[str, Any]:
+    """What timm has of the network: its first and last layer, whether its size is fixed.
+
+    And height and width of the last feature map, where timm has that for it: test-time pooling needs it.
+    """
+    cfg: dict[str, Any] = getattr(backbone, "pretrained_cfg", {})
+    found = {key: cfg[key] for key in ("first_conv", "classifier") if cfg.get(key)}
+    if cfg.get("fixed_input_size"):
+        found["fixed_input_size"] = True
+    if cfg.get("pool_size"):
+        stages = cast(list[dict[str, Any]], backbone.feature_info)
+        reduced = math.ceil(side / stages[-1]["reduction"])
+        found["pool_size"] = [reduced, reduced]
+    return found
+
+
+def _pooling(backbone: nn.Module) -> str:
+    """In timm's word; networks that hold a module for it take the mean."""
+    pooling = getattr(backbone, "global_pool", None)
+    return pooling if isinstance(pooling, str) else "avg"
 
 
 @torch.no_grad()
