@@ -136,10 +136,16 @@ def test_a_stopped_and_resumed_run_equals_the_undisturbed_one(
 
 @pytest.mark.parametrize(
     "settings",
-    [{"optimiser": "adamw", "lr": 0.001, "momentum_rises": True}, {"optimiser": "lars", "lr": 5.0}],
-    ids=lambda settings: settings["optimiser"],
+    [
+        {"optimiser": "adamw", "lr": 0.001, "momentum_rises": True},
+        {"optimiser": "lars", "lr": 5.0},
+        # the views' side changes between the two sittings, and at the end statistics are measured anew
+        {"size": 40, "progressive_sizes": (32,), "progressive_share": 1 / 3, "small_views": 1},
+        {"prototypes_from": "batch_and_queue", "weight_scatter": 0.1, "shuffle_assignments": True},
+    ],
+    ids=lambda settings: next(iter(settings)),
 )
-def test_the_other_optimisers_resume_exactly_too(settings: dict[str, Any], images: Path, tmp_path: Path) -> None:
+def test_with_other_settings_a_run_resumes_exactly_too(settings: dict[str, Any], images: Path, tmp_path: Path) -> None:
     config = dataclasses.replace(CONFIG, epochs=2, **settings)
     undisturbed, run = tmp_path / "undisturbed", tmp_path / "run"
     loop.train(images, undisturbed, config, quiet=True)
