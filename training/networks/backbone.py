@@ -136,7 +136,7 @@ def _without_dropout(backbone: nn.Module) -> nn.Module:
         if isinstance(layer, _DropoutNd):
             layer.p = 0.0
         elif hasattr(layer, "drop_prob"):
-            layer.drop_prob = 0.0
+            cast(Any, layer).drop_prob = 0.0
     return backbone
 
 

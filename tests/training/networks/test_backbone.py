@@ -1,7 +1,7 @@
 """Any network of timm's: batch norm in groups computes what it did, widths are the networks' own, misfits are named."""
 
 import copy
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import timm
@@ -21,7 +21,7 @@ from pauc_hub.training.networks.encoder import Encoder, MomentumPair
 from pauc_hub.training.networks.norms import GroupedBatchNorm, GroupedBatchNormAct, group_batch_norms
 
 SIDE = 64
-assert tiny_swin.test_swin, "registers itself"
+assert timm.is_model("test_swin"), tiny_swin.__doc__
 FAMILIES = {  # architecture: batch norms, width
     "test_resnet": (15, 96),
     "test_convnext": (0, 64),
@@ -91,7 +91,7 @@ def test_nothing_is_random_within() -> None:
 
 
 def test_the_size_of_the_views_is_built_in_where_it_has_to_be() -> None:
-    assert build_backbone("test_vit", 96).pos_embed.shape[1] == 1 + 6 * 6
+    assert cast(torch.Tensor, build_backbone("test_vit", 96).pos_embed).shape[1] == 1 + 6 * 6
     assert inspect_backbone("test_vit", 96).fixed_size
     assert not inspect_backbone("test_resnet", 96).fixed_size
 
