@@ -1,0 +1,1 @@
+"""Other projects' checkpoints as model folders: one key table a format."""
