@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from pauc_hub.cli import assign, cluster, doctor, embed, models, predict, probe, search, train
+from pauc_hub.cli import assign, cluster, convert, doctor, embed, models, predict, probe, search, train
 from pauc_hub.cli.failures import INTERRUPTED, explain, notes_printed, say
 from pauc_hub.cli.flags import flags_of, with_flags
 
@@ -32,6 +32,7 @@ app.command(rich_help_panel=EVALUATE)(predict.predict)
 app.command(rich_help_panel=TRAIN)(train.train)
 app.command(rich_help_panel=TRAIN)(doctor.doctor)
 app.command(rich_help_panel="Share")(models.models)
+app.command(rich_help_panel="Share")(convert.convert)
 
 
 @app.callback(invoke_without_command=True)

@@ -20,7 +20,8 @@ def convert(
     checkpoint: Annotated[str, typer.Argument(help="A file, or a name such as pcl-v2, which is downloaded.")],
     output: Annotated[Path, typer.Option("-o", "--output", help="Model folder to write.")],
     format: Annotated[  # noqa: A002 -- the flag's name
-        str, typer.Option(help="auto, moco (PCL, HCSC too), moco-v3, swav, dino, solo-learn, lightly, torchvision, timm.")
+        str,
+        typer.Option(help="auto, moco (PCL, HCSC too), moco-v3, swav, dino, solo-learn, lightly, torchvision, timm."),
     ] = "auto",
     architecture: Annotated[
         str | None, typer.Option(help="timm's name of the network (default: recognised, for ResNets and ViTs).")

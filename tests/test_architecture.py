@@ -17,7 +17,7 @@ FLOORS = (
     {"sources", "tables", "clustering", "evaluation"},
     {"models"},
     {"inference"},
-    {"embedding", "retrieval"},
+    {"embedding", "retrieval", "hub"},
     {"answers"},
 )
 BANNED = {"base.py", "common.py", "helpers.py", "utils.py"}  # names for drawers

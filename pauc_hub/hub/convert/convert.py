@@ -203,9 +203,7 @@ def _download(url: str, folder: Path, quiet: bool) -> Path:
     try:
         torch.hub.download_url_to_file(url, str(file), progress=not quiet)
     except OSError as error:
-        raise UsageError(
-            f"'{url}' cannot be fetched ({error}). Fetch it by other means, and give the file."
-        ) from error
+        raise UsageError(f"'{url}' cannot be fetched ({error}). Fetch it by other means, and give the file.") from error
     return file
 
 

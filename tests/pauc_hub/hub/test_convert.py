@@ -96,7 +96,9 @@ def pcl_v1(state: State) -> Any:
 
 def moco_v3(state: State) -> Any:
     base = under("module.base_encoder.", state) | {"module.base_encoder.fc.0.weight": torch.zeros(9, W)}
-    return {"state_dict": base | under("module.momentum_encoder.", state) | {"module.predictor.0.weight": torch.zeros(2)}}
+    return {
+        "state_dict": base | under("module.momentum_encoder.", state) | {"module.predictor.0.weight": torch.zeros(2)}
+    }
 
 
 def swav(state: State) -> Any:
@@ -105,7 +107,10 @@ def swav(state: State) -> Any:
 
 
 def dino(state: State) -> Any:
-    teacher = under("backbone.", state) | {"head.last_layer.weight_g": torch.zeros(3), "head.mlp.0.bias": torch.zeros(2)}
+    teacher = under("backbone.", state) | {
+        "head.last_layer.weight_g": torch.zeros(3),
+        "head.mlp.0.bias": torch.zeros(2),
+    }
     student = {f"module.{key}": value + 1 for key, value in teacher.items()}
     return {"student": student, "teacher": teacher, "epoch": 3}
 
