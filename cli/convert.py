@@ -34,7 +34,7 @@ def convert(
     as_json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
-    """Write another project's checkpoint as a model folder: PCL, HCSC, MoCo, SwAV, DINO, solo-learn, lightly, torchvision, timm."""
+    """Turn another project's checkpoint into a model folder."""
     from pauc_hub.hub.convert.convert import convert as convert_checkpoint
 
     converted = convert_checkpoint(

@@ -1,4 +1,4 @@
-"""The function behind `pauc convert`: another project's checkpoint to a model folder. W width, D projection width, K prototypes."""
+"""The function behind `pauc convert`: another project's checkpoint to a model folder."""
 
 import tempfile
 from collections.abc import Mapping, Sequence

@@ -147,5 +147,5 @@ def recognise(keys: Iterable[str]) -> Format:
     """The first format of the table whose marks all occur; plain timm has none, and comes last."""
     known = tuple(keys)
     return next(
-        format for format in FORMATS if all(any(key.startswith(mark) for key in known) for mark in format.marks)
+        layout for layout in FORMATS if all(any(key.startswith(mark) for key in known) for mark in layout.marks)
     )

@@ -1,4 +1,4 @@
-"""pauc convert: checkpoints of each format, laid out by hand, give what a torchvision ResNet with the same weights gives."""
+"""pauc convert: checkpoints of each format, laid out by hand, give the features of torchvision's ResNet."""
 
 import argparse
 import http.server
