@@ -1,4 +1,4 @@
-"""Another project's projection head as our projector: two linear layers with a ReLU between. W width of the backbone."""
+"""Another project's projection head as our projector: two linear layers with a ReLU between. W backbone width."""
 
 from collections.abc import Mapping
 
