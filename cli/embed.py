@@ -2,7 +2,7 @@
 
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -16,6 +16,7 @@ from pauc_hub.terminal import escaped
 if TYPE_CHECKING:  # takes seconds to import
     from pauc_hub.embedding.embed_files import Summary
 
+KINDS_TOLD = 6  # of files that were passed over
 FEW_LEVELS = 32  # as pauc_hub.images.deep has it, which takes time to import
 
 
@@ -40,6 +41,7 @@ def embed(
     like: Annotated[
         Path | None, typer.Option(exists=True, help="Take model, space, value range and bands from this table.")
     ] = None,
+    image_column: options.ImageColumn = None,
     dtype: options.Dtype = "float32",
     pca: Annotated[int | None, typer.Option(min=1, help="Keep this many principal components.")] = None,
     update: options.Update = False,
@@ -68,6 +70,7 @@ def embed(
         value_range=reading.value_range,
         bands=reading.bands,
         like=like,
+        image_column=image_column,
         dtype=dtype,
         pca=pca,
         update=update,
@@ -89,6 +92,8 @@ def warnings_of(summary: "Summary") -> Iterator[str]:
     images = summary.images + summary.unreadable
     if summary.errors:
         yield f"{summary.unreadable} of {images} images could not be read; listed in {summary.errors}"
+    if summary.passed_over:
+        yield told_passed_over(summary.passed_over)
     if summary.few_levels:
         yield (
             f"{summary.few_levels} of {images} images are left with fewer than {FEW_LEVELS} levels of grey; "
@@ -96,6 +101,21 @@ def warnings_of(summary: "Summary") -> Iterator[str]:
         )
     if summary.more_pages:
         yield f"{summary.more_pages} of {images} files have more than one page; the first was taken"
+
+
+def told_passed_over(files: Mapping[str, int]) -> str:
+    """`12 files passed over: 7 .heic (pip install 'pauc-hub[heif]'), 5 .mov`."""
+    from pauc_hub.images.formats import HEIF, HEIF_HINT
+
+    count = sum(files.values())
+    ranked = sorted(files.items(), key=lambda item: (-item[1], item[0]))
+    shown = [
+        f"{number} {suffix or 'without a suffix'}" + (f" ({HEIF_HINT})" if suffix in HEIF else "")
+        for suffix, number in ranked[:KINDS_TOLD]
+    ]
+    others = sum(number for _, number in ranked[KINDS_TOLD:])
+    kinds = ", ".join([*shown, *([f"{others} of other kinds"] if others else [])])
+    return f"{count} file{'s' * (count != 1)} passed over: {kinds}"
 
 
 def sentence(summary: "Summary", *, updated: bool) -> str:

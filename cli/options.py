@@ -44,6 +44,9 @@ ValueRange = Annotated[
 Bands = Annotated[
     str | None, typer.Option(metavar="R,G,B", help="Bands of TIFF files that are red, green and blue, from 1.")
 ]
+ImageColumn = Annotated[
+    str | None, typer.Option(help="Column of images in Parquet files (default: found by its type and name).")
+]
 Dtype = Annotated[Literal["float32", "float16"], typer.Option(help="Data type of the embeddings in the file.")]
 Space = Annotated[
     Literal["backbone", "projection"] | None,

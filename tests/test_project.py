@@ -15,7 +15,8 @@ ROOT = Path(__file__).resolve().parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 PINS = [line for line in (ROOT / "requirements.txt").read_text().splitlines() if not line.startswith("#")]
 DECLARED = [Requirement(text) for text in PROJECT["dependencies"]]
-OPTIONAL = {"faiss", "matplotlib", "scipy", "sklearn", "wandb"}  # in extras that nothing installs by itself
+# In extras that nothing installs by itself.
+OPTIONAL = {"faiss", "matplotlib", "pillow_heif", "scipy", "sklearn", "wandb"}
 
 
 def pinned_versions() -> dict[str, str]:

@@ -14,7 +14,7 @@ from pauc_hub.errors import Note
 from pauc_hub.images.reading import Ranges, as_reading
 from pauc_hub.models.catalog import DEFAULT_MODEL, locate
 from pauc_hub.processes import Ranks
-from pauc_hub.sources import open_source
+from pauc_hub.sources import open_source, passed_over
 from pauc_hub.tables.table import table_of
 
 if TYPE_CHECKING:  # they take seconds to import
@@ -37,6 +37,7 @@ def embed(
     value_range: Ranges = None,
     bands: Sequence[int] = (),
     like: str | Path | None = None,
+    image_column: str | None = None,
     dtype: "Dtype" = "float32",
     pca: int | None = None,
     update: bool = False,
@@ -69,6 +70,7 @@ def embed(
             one's own extremes. Unless given, what files declare, else measured on the whole source (docs/images.md).
         bands: of TIFF files, from 1: red, green and blue, or one alone as grey.
         like: a table whose model, space, decoding, value range and bands are taken, so that rows can be compared.
+        image_column: of Parquet files, where several hold images, or one of another name.
         dtype: of the stored numbers, float32 or float16.
         pca: number of principal components to keep; all dimensions unless given.
         update: embed only what is new or changed since the table was written.
@@ -94,7 +96,7 @@ def embed(
     else:
         manner = Manner(model or DEFAULT_MODEL, space or "backbone", decoding or "exact", given)
     located = locate(manner.model)
-    whole = open_source(place)
+    whole = open_source(place, image_column)
     source = share(whole, ranks)
     table = part_of(table_of(place, Path(output) if output else None), ranks)
     check_place(table, overwrite=overwrite or update)
@@ -141,7 +143,7 @@ def embed(
         )
     if as_trained:
         _note(about_images(loaded.name, side, summary.median_side))
-    return replace(summary, device=str(loaded.device), image_size=side)
+    return replace(summary, device=str(loaded.device), image_size=side, passed_over=dict(passed_over(source)))
 
 
 def _note(message: str | None) -> None:

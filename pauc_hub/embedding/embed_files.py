@@ -2,9 +2,9 @@
 
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
 
@@ -66,6 +66,8 @@ class Summary:
     """Images that were embedded with few levels of grey left of many: their value range may not fit."""
     more_pages: int = 0
     """Files with more pages than the first, which was embedded."""
+    passed_over: Mapping[str, int] = field(default_factory=dict)
+    """Files among the images that are none, by suffix."""
 
     @property
     def done_before(self) -> bool:

@@ -15,7 +15,7 @@ import numpy.typing as npt
 from PIL import Image, UnidentifiedImageError, _imaging
 
 from pauc_hub.images.deep import TURNS, Deep, Unsupported, from_numbers, look, look_at_tiff, render
-from pauc_hub.images.formats import FORMATS
+from pauc_hub.images.formats import FORMATS, HEIF_HINT, begins_as, foreign, has_heif, is_heif, register_heif
 from pauc_hub.images.reading import PLAIN, Reading, UnknownRange
 from pauc_hub.images.tiff import Tags, is_tiff, more_pages, read_layout, read_tags
 
@@ -28,6 +28,7 @@ SYSTEM_KINDS = {
     errno.EACCES: "permission",
     errno.EPERM: "permission",
 }
+HEAD = 512  # bytes that tell what a file is
 REMARKS = "pauc_hub.remarks"  # key of Pillow's `info`
 FEW_LEVELS, MORE_PAGES = "few_levels", "more_pages"
 Pixels = TypeVar("Pixels")
@@ -145,7 +146,7 @@ def _open(file: BinaryIO, use: Callable[[Opened], Pixels], bands: tuple[int, ...
     """Pillow's decoders raise nearly anything on damaged files, so all of it is taken for damage."""
     try:
         try:
-            with Image.open(file, formats=FORMATS) as image:
+            with Image.open(file, formats=_formats(file)) as image:
                 _require_size(*image.size)
                 if image.format != "TIFF":
                     return use(Opened(image, look(image, file), more_pages=False))
@@ -164,6 +165,13 @@ def _open(file: BinaryIO, use: Callable[[Opened], Pixels], bands: tuple[int, ...
         if isinstance(error, OSError) and error.errno:  # of the system; Pillow's own have no number
             raise
         raise UnreadableImage("damaged", _one_line(error)) from error
+
+
+def _formats(file: BinaryIO) -> tuple[str, ...]:
+    if not has_heif() or not is_heif(file.read(HEAD)):
+        return FORMATS
+    register_heif()
+    return (*FORMATS, "HEIF")
 
 
 def _without_pillow(file: BinaryIO, bands: tuple[int, ...], error: UnidentifiedImageError) -> Opened:
@@ -194,13 +202,15 @@ def _silence_libtiff() -> None:
 def _unidentified(file: BinaryIO) -> UnreadableImage:
     """Pillow says the same of a text and of a photo that was cut or is of a rare kind, so look how the file begins."""
     file.seek(0)
-    start = file.read(16)
-    for form in FORMATS:
-        _, accepts = Image.OPEN[form]
-        if accepts and accepts(start):
-            return UnreadableImage(
-                "damaged", f"it begins as {form}, but is broken, or of a kind that Pillow cannot read"
-            )
+    start = file.read(HEAD)
+    if form := begins_as(start[:16]):
+        return UnreadableImage("damaged", f"it begins as {form}, but is broken, or of a kind that Pillow cannot read")
+    if is_heif(start) and has_heif():
+        return UnreadableImage("damaged", "it begins as HEIC, but is broken")
+    if is_heif(start):
+        return UnreadableImage("unsupported", f"a HEIC image, which needs a package that is not installed: {HEIF_HINT}")
+    if told := foreign(start):
+        return UnreadableImage("not_an_image", told)
     return UnreadableImage("not_an_image", f"not an image of a known format ({', '.join(FORMATS)})")
 
 

@@ -1,6 +1,7 @@
 """Images below folders: found in the order of their names, while they are asked for."""
 
 import os
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -54,8 +55,13 @@ def find_images(root: Path) -> list[ImageFile]:
     return images
 
 
-def walk(root: Path, suffixes: Iterable[str] = SUFFIXES) -> Iterator[ImageFile]:
+def walk(
+    root: Path, suffixes: Iterable[str] = SUFFIXES, passed_over: Counter[str] | None = None
+) -> Iterator[ImageFile]:
     """The files below a folder whose names end so, in the order of their names, found while they are asked for.
+
+    Args:
+        passed_over: to count the other files in, by suffix.
 
     Held at any time are the names in one folder and in those above it. Symbolic links are followed, also those to
     folders, but never into a folder they lie in. Hidden files and folders are skipped. A folder that cannot be listed
@@ -63,7 +69,7 @@ def walk(root: Path, suffixes: Iterable[str] = SUFFIXES) -> Iterator[ImageFile]:
     """
     endings = tuple(suffixes)
     try:
-        levels = [_list("", str(root), frozenset(), endings)]
+        levels = [_list("", str(root), frozenset(), endings, passed_over)]
     except OSError:
         yield ImageFile(".", str(root))
         return
@@ -78,7 +84,7 @@ def walk(root: Path, suffixes: Iterable[str] = SUFFIXES) -> Iterator[ImageFile]:
             yield ImageFile(name, path)
             continue
         try:
-            levels.append(_list(name, path, level.inside, endings))
+            levels.append(_list(name, path, level.inside, endings, passed_over))
         except OSError:
             yield ImageFile(name, path)
 
@@ -94,14 +100,30 @@ class _Level(NamedTuple):
     """What is in it and was not visited yet, the next one last; folders end in `/`."""
 
 
-def _list(name: str, path: str, above: frozenset[tuple[int, int]], endings: tuple[str, ...]) -> _Level:
+def suffix_of(name: str) -> str:
+    """The suffix, in small letters; empty where there is none."""
+    last = name.rpartition("/")[2]
+    start = last.rfind(".")
+    return last[start:].lower() if start > 0 else ""
+
+
+def _list(
+    name: str,
+    path: str,
+    above: frozenset[tuple[int, int]],
+    endings: tuple[str, ...],
+    passed_over: Counter[str] | None,
+) -> _Level:
     here = _identity(path)
     if here in above:
         return _Level(name, path, above, [])
     with os.scandir(path) as entries:
         shown = (entry for entry in entries if not entry.name.startswith("."))
-        marked = (entry.name + "/" if _is_folder(entry) else entry.name for entry in shown)
-        left = [name for name in marked if name.endswith("/") or name.lower().endswith(endings)]
+        marked = [entry.name + "/" if _is_folder(entry) else entry.name for entry in shown]
+    left = [name for name in marked if name.endswith("/") or name.lower().endswith(endings)]
+    if passed_over is not None and len(left) < len(marked):
+        kept = set(left)
+        passed_over.update(suffix_of(name) for name in marked if name not in kept)
     left.sort(key=readable, reverse=True)  # with their `/`, folders stand where the names of their files do
     return _Level(name, path, above | {here}, left)
 

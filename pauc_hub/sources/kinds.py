@@ -1,11 +1,13 @@
 """What a bunch of files is: images, archives of images, or Parquet files of images."""
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TypeVar
 
 from pauc_hub.errors import NoImages
-from pauc_hub.images.formats import SUFFIXES
+from pauc_hub.images.formats import HEIF, HEIF_HINT, SUFFIXES
 from pauc_hub.sources.contract import Entry, Source
+from pauc_hub.sources.folders import suffix_of
 from pauc_hub.sources.rows import SUFFIX_OF_ROWS, open_rows
 from pauc_hub.sources.stored import File
 from pauc_hub.sources.tars import SUFFIXES_OF_TARS, Archives
@@ -23,29 +25,40 @@ def is_parquet(name: str) -> bool:
     return name.lower().endswith(SUFFIX_OF_ROWS)
 
 
-def of_one_file(root: str, file: Found, stored: Callable[[Sequence[Found]], list[File]]) -> Source:
+def of_one_file(
+    root: str, file: Found, stored: Callable[[Sequence[Found]], list[File]], column: str | None = None
+) -> Source:
     """A tar, a Parquet file, or else an image, whatever its name."""
-    return of_files(root, file, lambda: iter([file]), stored)
+    return of_files(root, file, lambda: iter([file]), stored, column)
 
 
 def of_files(
-    root: str, first: Found, walk: Callable[[], Iterator[Found]], stored: Callable[[Sequence[Found]], list[File]]
+    root: str,
+    first: Found,
+    walk: Callable[[], Iterator[Found]],
+    stored: Callable[[Sequence[Found]], list[File]],
+    column: str | None = None,
 ) -> Source:
     """Files that somebody has named one by one: they are what the first of them is."""
     if is_tar(first.name):
         return Archives(root, tuple(stored(list(walk()))))
     if is_parquet(first.name):
-        return open_rows(root, stored(list(walk())))
-    return Walked(root, walk)
+        return open_rows(root, stored(list(walk())), column)
+    return Walked(root, lambda _: walk())
 
 
 def recognise(
-    root: str, walk: Callable[[Iterable[str]], Iterator[Found]], stored: Callable[[Sequence[Found]], list[File]]
+    root: str,
+    walk: Callable[[Iterable[str], Counter[str] | None], Iterator[Found]],
+    stored: Callable[[Sequence[Found]], list[File]],
+    column: str | None = None,
 ) -> Source:
     """Images where there are any; else tars; else Parquet files.
 
     Args:
-        walk: finds the files whose names end so, in order; a folder that cannot be listed comes as a name with a `/`.
+        walk: finds the files whose names end so, in order, and counts the others; a folder that cannot be listed
+            comes as a name with a `/`.
+        column: of images, in Parquet files.
         stored: files as the holders of images.
 
     Raises:
@@ -53,8 +66,8 @@ def recognise(
     """
     tars: list[Found] = []
     tables: list[Found] = []
-    unlisted = others = 0
-    for found in walk(EVERYTHING):
+    unlisted, others = 0, Counter[str]()
+    for found in walk(EVERYTHING, None):
         if found.name.lower().endswith(tuple(SUFFIXES)):
             break
         if is_tar(found.name):
@@ -64,18 +77,20 @@ def recognise(
         elif found.name.endswith("/") or found.name == ".":
             unlisted += 1
         else:
-            others += 1
+            others[suffix_of(found.name)] += 1
     else:
         if tars:
             return Archives(root, tuple(stored(tars)))
         if tables:
-            return open_rows(root, stored(tables))
+            return open_rows(root, stored(tables), column)
         if not unlisted:
             raise _nothing(root, others)
-    return Walked(root, lambda: walk(SUFFIXES))
+    return Walked(root, lambda passed_over: walk(SUFFIXES, passed_over))
 
 
-def _nothing(root: str, others: int) -> NoImages:
+def _nothing(root: str, others: Counter[str]) -> NoImages:
     known = ", ".join((*sorted(SUFFIXES), *SUFFIXES_OF_TARS, SUFFIX_OF_ROWS))
-    found = f"{others} file{'s' * (others != 1)}, none of which" if others else "no file there"
-    return NoImages(f"no images in '{root}': {found} ends in {known}.")
+    count = others.total()
+    found = f"{count} file{'s' * (count != 1)}, none of which" if count else "no file there"
+    hint = f" For {', '.join(sorted(HEIF & set(others)))}: {HEIF_HINT}." if HEIF & set(others) - SUFFIXES else ""
+    return NoImages(f"no images in '{root}': {found} ends in {known}.{hint}")

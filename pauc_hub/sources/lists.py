@@ -19,7 +19,7 @@ BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 Listed = ImageFile | RemoteFile | Unreadable
 
 
-def open_list(place: str, lines: Callable[[], BinaryIO]) -> Source:
+def open_list(place: str, lines: Callable[[], BinaryIO], column: str | None = None) -> Source:
     """The files that a list names, in its order; what is no absolute path begins where the list lies.
 
     Raises:
@@ -35,7 +35,7 @@ def open_list(place: str, lines: Callable[[], BinaryIO]) -> Source:
     first = next(walk(), None)
     if first is None:
         raise NoImages(f"no images in '{readable(public(place))}': the list is empty.")
-    return of_files(root, first, walk, _stored)
+    return of_files(root, first, walk, _stored, column)
 
 
 def _lines(file: BinaryIO) -> Iterator[bytes]:

@@ -2,6 +2,7 @@
 
 import glob
 import stat
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
@@ -10,24 +11,24 @@ from typing import BinaryIO
 from pauc_hub.errors import UsageError
 from pauc_hub.images.decoding import readable
 from pauc_hub.sources.contract import Source
-from pauc_hub.sources.folders import ImageFile, walk
+from pauc_hub.sources.folders import ImageFile, suffix_of, walk
 from pauc_hub.sources.kinds import of_one_file, recognise
 from pauc_hub.sources.patterns import above, is_pattern, matches_files, write_out
 from pauc_hub.sources.stored import File
 
 
-def open_local(place: str) -> Source:
+def open_local(place: str, column: str | None = None) -> Source:
     path = Path(place)
     if path.is_dir():
-        return recognise(absolute(path), partial(walk, path), stored)
+        return recognise(absolute(path), partial(walk, path), stored, column)
     if path.exists():
-        return of_one_file(absolute(path), ImageFile(readable(path.name), place), stored)
+        return of_one_file(absolute(path), ImageFile(readable(path.name), place), stored, column)
     if not is_pattern(place):
         raise UsageError(f"no such file or folder: '{readable(place)}'")
     matches = [file for piece in write_out(place) for file in _matches(piece)]
     if not matches:
         raise UsageError(f"no file matches '{readable(place)}'.")
-    return recognise(absolute(Path(above(place))), partial(_named, matches, len(above(place))), stored)
+    return recognise(absolute(Path(above(place))), partial(_named, matches, len(above(place))), stored, column)
 
 
 def absolute(path: Path) -> str:
@@ -63,8 +64,12 @@ def _matches(piece: str) -> list[str]:
     return sorted(glob.glob(piece, recursive=True), key=readable)  # noqa: PTH207, Path.glob() enters hidden folders
 
 
-def _named(files: Sequence[str], start: int, suffixes: Iterable[str]) -> Iterator[ImageFile]:
+def _named(
+    files: Sequence[str], start: int, suffixes: Iterable[str], passed_over: Counter[str] | None
+) -> Iterator[ImageFile]:
     endings = tuple(suffixes)
     for file in files:
         if file.lower().endswith(endings):
             yield ImageFile(readable(file[start:]), file)
+        elif passed_over is not None and not Path(file).is_dir():
+            passed_over[suffix_of(file)] += 1

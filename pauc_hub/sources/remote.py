@@ -1,6 +1,7 @@
 """Sources behind URLs, through fsspec: folders, files, and patterns of files."""
 
 import re
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -12,6 +13,7 @@ from typing import Any, BinaryIO
 from pauc_hub.errors import PaucError, UsageError
 from pauc_hub.images.decoding import UnreadableImage, readable
 from pauc_hub.sources.contract import Source
+from pauc_hub.sources.folders import suffix_of
 from pauc_hub.sources.kinds import of_one_file, recognise
 from pauc_hub.sources.patterns import above, is_pattern, matches_files, write_out
 from pauc_hub.sources.stored import File, opened, public, why
@@ -63,14 +65,14 @@ def fetched(url: str) -> BinaryIO:
         return BytesIO(system.cat_file(path))
 
 
-def open_remote(url: str) -> Source:
+def open_remote(url: str, column: str | None = None) -> Source:
     if is_pattern(_below_host(url)):
-        return _open_pattern(url)
+        return _open_pattern(url, column)
     system, path = _connect(url)
     root = public(url).rstrip("/")
     if _is_folder(url, system, path):
-        return recognise(root, partial(_walk, system, path.rstrip("/")), stored)
-    return of_one_file(root, RemoteFile(root.rpartition("/")[2], system, path), stored)
+        return recognise(root, partial(_walk, system, path.rstrip("/")), stored, column)
+    return of_one_file(root, RemoteFile(root.rpartition("/")[2], system, path), stored, column)
 
 
 def stored(files: Sequence[RemoteFile]) -> list[File]:
@@ -102,7 +104,7 @@ def _stream(file: RemoteFile) -> BinaryIO:
     return stream
 
 
-def _open_pattern(url: str) -> Source:
+def _open_pattern(url: str, column: str | None) -> Source:
     base = above(url)
     system, start = _connect(base)
     with _telling(url):
@@ -111,12 +113,16 @@ def _open_pattern(url: str) -> Source:
         raise UsageError(f"no file matches '{public(url)}'.")
     start = start.rstrip("/") + "/"
 
-    def walk(suffixes: Iterable[str]) -> Iterator[RemoteFile]:
+    def walk(suffixes: Iterable[str], passed_over: Counter[str] | None) -> Iterator[RemoteFile]:
         endings = tuple(suffixes)
-        files = (RemoteFile(readable(public(path).removeprefix(public(start))), system, path) for path in paths)
-        return (file for file in files if file.name.lower().endswith(endings))
+        for path in paths:
+            file = RemoteFile(readable(public(path).removeprefix(public(start))), system, path)
+            if file.name.lower().endswith(endings):
+                yield file
+            elif passed_over is not None:
+                passed_over[suffix_of(file.name)] += 1
 
-    return recognise(public(base).rstrip("/"), walk, stored)
+    return recognise(public(base).rstrip("/"), walk, stored, column)
 
 
 def _matches(system: Any, piece: str) -> list[str]:
@@ -136,23 +142,27 @@ def _is_folder(url: str, system: Any, path: str) -> bool:
         return bool(system.info(path)["type"] == "directory")
 
 
-def _walk(system: Any, path: str, suffixes: Iterable[str], name: str = "") -> Iterator[RemoteFile]:
-    """As images.walk() does it."""
+def _walk(
+    system: Any, path: str, suffixes: Iterable[str], passed_over: Counter[str] | None, name: str = ""
+) -> Iterator[RemoteFile]:
+    """As folders.walk() does it."""
     endings = tuple(suffixes)
     try:
-        children = _children(system, path, endings)
+        children = _children(system, path, endings, passed_over)
     except Exception:  # each protocol has its own
         yield RemoteFile(name or ".", system, path)  # reading it tells why
         return
     while children:
         last, size = children.pop()
         if last.endswith("/"):
-            yield from _walk(system, f"{path}/{last[:-1]}", endings, name + readable(last))
+            yield from _walk(system, f"{path}/{last[:-1]}", endings, passed_over, name + readable(last))
         else:
             yield RemoteFile(name + readable(last), system, f"{path}/{last}", size)
 
 
-def _children(system: Any, path: str, endings: tuple[str, ...]) -> list[tuple[str, int | None]]:
+def _children(
+    system: Any, path: str, endings: tuple[str, ...], passed_over: Counter[str] | None
+) -> list[tuple[str, int | None]]:
     """What is in a folder, the first last, and its size; folders end in `/`."""
     children = []
     for found in system.ls(path + "/", detail=True):
@@ -162,6 +172,8 @@ def _children(system: Any, path: str, endings: tuple[str, ...]) -> list[tuple[st
             children.append((last + "/", None))
         elif is_child and last.lower().endswith(endings):
             children.append((last, found["size"]))
+        elif is_child and passed_over is not None:
+            passed_over[suffix_of(last)] += 1
     system.invalidate_cache(path)  # or it would hold all listings for ever
     return sorted(children, key=lambda child: readable(child[0]), reverse=True)
 

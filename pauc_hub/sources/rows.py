@@ -5,6 +5,7 @@ from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import accumulate, pairwise
 from typing import TYPE_CHECKING
 
@@ -47,10 +48,13 @@ class Rows:
 
     root: str
     parts: tuple[Groups, ...]
+    column: str | None = None
+    """Of images, where it was named."""
 
     def listing(self) -> Listing:
-        marks = (f"{part.file.mark}\0{part.first}\0{part.last}" for part in self.parts)
-        return Listing(sum(part.rows for part in self.parts), fingerprint(marks))
+        marks = [f"{part.file.mark}\0{part.first}\0{part.last}" for part in self.parts]
+        named = [f"column {self.column}"] if self.column else []
+        return Listing(sum(part.rows for part in self.parts), fingerprint(marks + named))
 
     def entries(self, start: int = 0) -> Iterator[Entry]:
         for part in self.parts:
@@ -70,8 +74,11 @@ class Rows:
         return replace(self, parts=tuple(parts))
 
 
-def open_rows(root: str, files: Sequence[File]) -> Rows:
+def open_rows(root: str, files: Sequence[File], column: str | None = None) -> Rows:
     """Look at the ends of all files, so that what is wrong with one of them shows before any work.
+
+    Args:
+        column: that holds the images; found out by the schema unless given.
 
     Raises:
         PaucError: a file is damaged, or has no column of images, or more than one.
@@ -79,13 +86,13 @@ def open_rows(root: str, files: Sequence[File]) -> Rows:
         NoImages: not one row.
     """
     with ThreadPoolExecutor(FOOTERS_TOGETHER) as pool:
-        parts = tuple(pool.map(_groups, files))
+        parts = tuple(pool.map(partial(_groups, column=column), files))
     if not any(part.rows for part in parts):
         raise NoImages(f"no images in '{root}': {len(parts)} Parquet files without a row.")
-    return Rows(root, parts)
+    return Rows(root, parts, column)
 
 
-def _groups(file: File) -> Groups:
+def _groups(file: File, column: str | None) -> Groups:
     import pyarrow.parquet as pq
 
     try:
@@ -97,11 +104,14 @@ def _groups(file: File) -> Groups:
         ) from error
     counts = (metadata.row_group(group).num_rows for group in range(metadata.num_row_groups))
     bounds = tuple(accumulate(counts, initial=0))
-    return Groups(file, image_column(file.name, schema), bounds, first=0, last=len(bounds) - 1)
+    return Groups(file, image_column(file.name, schema, column), bounds, first=0, last=len(bounds) - 1)
 
 
-def image_column(name: str, schema: "pa.Schema") -> str:
+def image_column(name: str, schema: "pa.Schema", wanted: str | None = None) -> str:
     """The column that holds images: as Hugging Face's metadata say, else by its type, and its name where it must be.
+
+    Args:
+        wanted: what it is, if somebody knows.
 
     Raises:
         PaucError, UsageError: there is none, or several.
@@ -110,16 +120,22 @@ def image_column(name: str, schema: "pa.Schema") -> str:
         raise UsageError(f"'{name}' is a table of embeddings. Give the images that it was made from.")
     structs = [field.name for field in schema if _is_struct(field.type)]
     plain = [field.name for field in schema if _is_binary(field.type)]
+    if wanted is not None:
+        if wanted not in structs + plain:
+            holding = f"; images may be in {', '.join(structs + plain)}" if structs + plain else ""
+            raise UsageError(f"image_column={wanted} is no column of image files in '{name}'{holding}.")
+        return wanted
     marked = [column for column in _marked(schema) if column in structs + plain]
     chosen = marked or structs + [column for column in plain if column in COLUMNS]
     if not chosen:
         raise PaucError(
             f"'{name}' has no column of images (its columns: {', '.join(schema.names)}). "
-            f"One should hold image files as struct<bytes, path>, or as binary and be named {' or '.join(COLUMNS[:3])}."
+            f"One should hold image files as struct<bytes, path>, or as binary, named {' or '.join(COLUMNS[:3])}. "
+            "Give another one's name as image_column=NAME."
         )
     if len(chosen) > 1 and COLUMNS[0] not in chosen:
         raise PaucError(
-            f"'{name}' has several columns of images ({', '.join(chosen)}). Name the one that is meant {COLUMNS[0]}."
+            f"'{name}' has several columns of images ({', '.join(chosen)}). Give image_column={chosen[0]}, or another."
         )
     return chosen[0] if len(chosen) == 1 else COLUMNS[0]
 

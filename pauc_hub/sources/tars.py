@@ -2,15 +2,18 @@
 
 import gzip
 import tarfile
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import closing
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from functools import partial
 from itertools import chain, islice
 from typing import BinaryIO
 
 from pauc_hub.images.decoding import UnreadableImage, readable
-from pauc_hub.images.formats import SUFFIXES
+from pauc_hub.images.formats import PICTURES, SUFFIXES
 from pauc_hub.sources.contract import Entry, Listing, fingerprint
+from pauc_hub.sources.folders import suffix_of
 from pauc_hub.sources.stored import LARGEST, File, Held, Unreadable, opened, portion, why
 
 SUFFIXES_OF_TARS = (".tar", ".tar.gz", ".tgz")
@@ -23,16 +26,21 @@ class Archives:
 
     root: str
     files: tuple[File, ...]
+    passed_over: Counter[str] = field(default_factory=Counter, compare=False)
+    """Members that are pictures or films of other kinds, by suffix; counted in the last pass."""
 
     def listing(self) -> Listing:
         return Listing(None, fingerprint(file.mark for file in self.files))
 
     def entries(self, start: int = 0) -> Iterator[Entry]:
-        return islice(chain.from_iterable(map(_images, self.files)), start, None)
+        self.passed_over.clear()
+        count = partial(_images, passed_over=self.passed_over)
+        return islice(chain.from_iterable(map(count, self.files)), start, None)
 
     def share(self, rank: int, ranks: int) -> "Archives":
         """Whole archives, of about the same number of bytes."""
-        return replace(self, files=self.files[portion([file.size or 1 for file in self.files], rank, ranks)])
+        part = self.files[portion([file.size or 1 for file in self.files], rank, ranks)]
+        return replace(self, files=part, passed_over=Counter())
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +64,7 @@ class Member:
         return None
 
 
-def _images(file: File) -> Iterator[Entry]:
+def _images(file: File, passed_over: Counter[str]) -> Iterator[Entry]:
     found, in_place = 0, file.stream is None and file.name.lower().endswith(".tar")
     try:
         with (file.stream or file.open)() as raw, closing(_tar(file, raw, in_place)) as tar:
@@ -66,6 +74,8 @@ def _images(file: File) -> Iterator[Entry]:
                 if _is_shown(member):
                     yield _image(file, member, tar, in_place)
                     found += 1
+                elif (suffix := suffix_of(member.name)) in PICTURES:
+                    passed_over[suffix] += 1
     except Exception as error:  # of tarfile, zlib, the system, the network
         kind, message = why(error)
         yield Unreadable(file.name, kind, f"the archive cannot be read beyond its first {found} images: {message}")

@@ -16,6 +16,7 @@ import pytest
 from PIL import Image
 
 from pauc_hub.cli import run
+from pauc_hub.images.formats import HEIF, SUFFIXES
 from pauc_hub.tables.outputs import read_table
 
 
@@ -91,6 +92,7 @@ def test_json_is_one_object_and_says_all_that_the_sentence_does(
         "width": 16,
         "few_levels": 0,
         "more_pages": 0,
+        "passed_over": {},
         "model": "tiny",
         "space": "projection",
         "precision": "fp32",
@@ -234,7 +236,7 @@ def test_stopped_by_a_signal_it_goes_on_with_the_same_command(
     assert run(command) == 0
     printed = capsys.readouterr().out
     assert printed.startswith("photos.parquet: 205 embeddings of 96 numbers by tiny in ")
-    assert printed.endswith(f" images/s; {int(said[1])} were done before)\n")
+    assert printed.endswith(f" images/s at 64 px; {int(said[1])} were done before)\n")
     assert left() == ["photos", "photos.parquet"]
 
 
@@ -278,3 +280,17 @@ def test_names_with_control_characters_are_shown_escaped_and_stay_exact_in_json(
     assert json.loads(capsys.readouterr().out)["queries"][0]["neighbors"][0]["path"] == f"{odd}.png"
     assert run(["search", "\x1b.png", "--in", table, "-k", "1"]) == 2
     assert capsys.readouterr().err.startswith(f"error: '\\x1b.png' is neither a file nor a path in '{shown}.parquet'")
+
+
+def test_files_that_are_passed_over_are_counted_and_named(
+    photos: Path, options: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("pauc_hub.sources.kinds.SUFFIXES", SUFFIXES - HEIF)
+    for name in ("1.heic", "2.HEIC", "3.mov", "LICENSE"):
+        (photos / name).touch()
+    assert run(["embed", "photos", "--json", *options]) == 0
+    printed = capsys.readouterr()
+    assert printed.err == (
+        "warning: 4 files passed over: 2 .heic (pip install 'pauc-hub[heif]'), 1 without a suffix, 1 .mov\n"
+    )
+    assert json.loads(printed.out)["passed_over"] == {".heic": 2, ".mov": 1, "": 1}

@@ -10,6 +10,7 @@ import torch
 from PIL import Image
 
 from pauc_hub.cli import run
+from pauc_hub.images import formats
 
 
 @pytest.fixture(autouse=True)
@@ -30,10 +31,10 @@ def left() -> set[str]:
 
 
 EMBED = ("embed", "photos", "-m", "model", "--device", "cpu")
-SUFFIXES = ".bmp, .gif, .jfif, .jpe, .jpeg, .jpg, .png, .tif, .tiff, .webp"
+SUFFIXES = ", ".join(sorted(formats.SUFFIXES))
 
 HELP = "`pauc embed --help` shows what there is."
-NO_IMAGE = "not an image of a known format (JPEG, PNG, WEBP, TIFF, BMP, GIF)"
+NO_IMAGE = "not an image of a known format (JPEG, PNG, WEBP, TIFF, BMP, GIF, AVIF, JPEG2000, PPM, TGA)"
 
 CASES: list[tuple[tuple[str, ...], int, str]] = [
     # wrong usage

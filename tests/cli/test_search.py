@@ -238,7 +238,10 @@ CASES: list[tuple[tuple[str, ...], int, str]] = [
     (
         ("note.png", *IN, "-k", "1"),
         1,
-        "'note.png' cannot be searched with: not an image of a known format (JPEG, PNG, WEBP, TIFF, BMP, GIF).",
+        (
+            "'note.png' cannot be searched with: not an image of a known format "
+            "(JPEG, PNG, WEBP, TIFF, BMP, GIF, AVIF, JPEG2000, PPM, TGA)."
+        ),
     ),
     (("photos", *IN, "-k", "1"), 1, "'photos' cannot be searched with: a folder, pipe, socket or device, not a file."),
     (("a.png", *IN, "--html", "note.png"), 1, "'note.png' exists. Name another place, or give --overwrite."),

@@ -121,7 +121,7 @@ def test_writes_embeddings_in_the_order_of_names_and_lists_what_cannot_be_read(
         {
             "path": "sub/z.png",
             "kind": "not_an_image",
-            "message": "not an image of a known format (JPEG, PNG, WEBP, TIFF, BMP, GIF)",
+            "message": "not an image of a known format (JPEG, PNG, WEBP, TIFF, BMP, GIF, AVIF, JPEG2000, PPM, TGA)",
         },
     ]
     assert (summary.images, summary.unreadable, summary.width) == (7, 2, 3)

@@ -53,7 +53,7 @@ TWELVE_BITS = jpeg().replace(b"\xff\xc0\x00\x11\x08", b"\xff\xc1\x00\x11\x0c")
 
 CONTENTS = [
     ("empty", b"", "empty", "the file has no bytes"),
-    ("text", b"<!DOCTYPE html>", "not_an_image", "not an image of a known format (JPEG, PNG, WEBP, TIFF, BMP, GIF)"),
+    ("text", b"<!DOCTYPE html>", "not_an_image", "a web page; fetch the image itself"),
     ("one_byte", b"\xff", "not_an_image", None),
     ("postscript", b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "not_an_image", None),
     ("cut_jpeg", jpeg()[: len(jpeg()) // 2], "damaged", None),

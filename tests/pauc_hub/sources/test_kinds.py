@@ -48,9 +48,9 @@ def test_a_folder_that_cannot_be_listed_is_no_empty_one(tmp_path: Path, monkeypa
 
 
 def test_a_folder_without_images_says_what_was_found_and_what_was_looked_for(tmp_path: Path) -> None:
-    with pytest.raises(NoImages, match=r"^no images in '.*': no file there ends in \.bmp, .*\.tar, .*\.parquet\.$"):
+    with pytest.raises(NoImages, match=r"^no images in '.*': no file there ends in \.avif, .*\.tar, .*\.parquet\.$"):
         open_source(tmp_path)
     for name in ("a.zip", "b.xyz", ".hidden.png"):
         (tmp_path / name).touch()
-    with pytest.raises(NoImages, match=r"^no images in '.*': 2 files, none of which ends in \.bmp, .*\.$"):
+    with pytest.raises(NoImages, match=r"^no images in '.*': 2 files, none of which ends in \.avif, \.bmp, .*\.$"):
         open_source(tmp_path)

@@ -247,12 +247,12 @@ REFUSED: list[tuple[str, dict[str, pa.DataType], str]] = [
     (
         "none",
         {"url": pa.string(), "key": pa.binary()},
-        r"^'x\.parquet' has no column of images \(its columns: url, key\)\. .* named image or img or jpg\.$",
+        r"^'x\.parquet' has no column of images \(its columns: url, key\)\. .* jpg\. Give .*image_column=NAME\.$",
     ),
     (
         "several",
         {"left": STRUCT, "right": STRUCT},
-        r"^'x\.parquet' has several columns of images \(left, right\)\. Name the one that is meant image\.$",
+        r"^'x\.parquet' has several columns of images \(left, right\)\. Give image_column=left, or another\.$",
     ),
 ]
 
@@ -261,6 +261,19 @@ REFUSED: list[tuple[str, dict[str, pa.DataType], str]] = [
 def test_refuses_no_column_and_several(columns: dict[str, pa.DataType], line: str) -> None:
     with pytest.raises(PaucError, match=line):
         image_column("x.parquet", pa.schema(list(columns.items())))
+
+
+def test_the_column_can_be_named(tmp_path: Path, write_rows: WriteRows) -> None:
+    rows = pq.read_table(write_rows(tmp_path / "x.parquet", 3))
+    both = pa.table({"left": rows["image"], "right": rows["image"].slice(1).combine_chunks().take([1, 1, 0])})
+    pq.write_table(both, tmp_path / "x.parquet")
+    source = open_source(tmp_path / "x.parquet", image_column="right")
+    assert [entry.name for entry in source.entries()] == [f"x.parquet/{i:09d}/{n}.png" for i, n in enumerate((3, 3, 2))]
+    assert source.listing() != open_source(tmp_path / "x.parquet", image_column="left").listing()
+    with pytest.raises(
+        UsageError, match=r"^image_column=up is no column of image files in 'x\.parquet'; .* left, right"
+    ):
+        open_source(tmp_path / "x.parquet", image_column="up")
 
 
 def test_tables_of_embeddings_are_refused(tmp_path: Path) -> None:

@@ -92,5 +92,5 @@ def test_nothing_there_is_wrong_usage(tmp_path: Path) -> None:
 
 def test_a_folder_without_images_says_what_was_looked_for(tmp_path: Path) -> None:
     save(tmp_path / ".hidden" / "a.png")
-    with pytest.raises(NoImages, match=r"^no images in '.*': no file there ends in \.bmp, \.gif, \.jfif, .*\.webp\.$"):
+    with pytest.raises(NoImages, match=r"^no images in '.*': no file there ends in \.avif, \.bmp, \.gif, .*\.webp\.$"):
         find_images(tmp_path)

@@ -26,7 +26,7 @@ from pauc_hub.training.data.spool import Spool, Spooled
 
 Make = Callable[..., bytes]
 Write = Callable[..., Path]
-NOT_AN_IMAGE = "not an image of a known format (JPEG, PNG, WEBP, TIFF, BMP, GIF)"
+NOT_AN_IMAGE = "not an image of a known format (JPEG, PNG, WEBP, TIFF, BMP, GIF, AVIF, JPEG2000, PPM, TGA)"
 NAMES = ["b.png", "sub/a.PNG", "c.png"]
 
 
