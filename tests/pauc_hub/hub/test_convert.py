@@ -21,6 +21,7 @@ import pauc_hub
 from pauc_hub.cli import run
 from pauc_hub.errors import ModelFolderError, UsageError
 from pauc_hub.hub.convert import convert as module
+from pauc_hub.hub.convert import published
 from pauc_hub.hub.convert.convert import convert
 from pauc_hub.hub.convert.networks import recognise_network
 
@@ -232,7 +233,7 @@ def test_a_published_checkpoint_is_fetched_by_name(
     server: str, resnet: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     torch.save(pcl_v1(resnet.state_dict()), tmp_path / "published" / "PCL_v1.pth.tar")
-    known = {"pcl-v1": replace_url(module.PUBLISHED["pcl-v1"], f"{server}PCL_v1.pth.tar")}
+    known = {"pcl-v1": replace_url(published.PUBLISHED["pcl-v1"], f"{server}PCL_v1.pth.tar")}
     monkeypatch.setattr(module, "PUBLISHED", known)
     converted = convert("pcl-v1", tmp_path / "model", quiet=True)
     facts = json.loads((tmp_path / "model" / "facts.json").read_text())
@@ -244,7 +245,7 @@ def test_a_published_checkpoint_is_fetched_by_name(
 def test_an_address_that_cannot_be_reached_is_one_line(
     server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    known = {"pcl-v1": replace_url(module.PUBLISHED["pcl-v1"], f"{server}none.pth")}
+    known = {"pcl-v1": replace_url(published.PUBLISHED["pcl-v1"], f"{server}none.pth")}
     monkeypatch.setattr(module, "PUBLISHED", known)
     with pytest.raises(UsageError, match=r"none\.pth' cannot be fetched \(HTTP Error 404.*give the file\.$"):
         convert("pcl-v1", tmp_path / "model", quiet=True)
@@ -268,20 +269,20 @@ def test_a_licence_is_asked_for_where_none_is_known(resnet: Any, tmp_path: Path)
 
 
 @pytest.mark.parametrize(
-    ("change", "options", "message"),
+    ("change", "architecture", "message"),
     [
-        ({"layer1.0.conv1.weight": None}, {"architecture": "resnet18"}, "it lacks layer1.0.conv1.weight."),
-        ({"layer9.weight": torch.zeros(1)}, {}, "it has besides layer9.weight."),
-        ({"bn1.weight": torch.zeros(3)}, {}, "it has another shape of bn1.weight."),
+        ({"layer1.0.conv1.weight": None}, "resnet18", "it lacks layer1.0.conv1.weight."),
+        ({"layer9.weight": torch.zeros(1)}, None, "it has besides layer9.weight."),
+        ({"bn1.weight": torch.zeros(3)}, None, "it has another shape of bn1.weight."),
     ],
 )
 def test_weights_that_do_not_fit_are_named(
-    change: dict[str, Any], options: dict[str, str], message: str, resnet: Any, tmp_path: Path
+    change: dict[str, Any], architecture: str | None, message: str, resnet: Any, tmp_path: Path
 ) -> None:
     state = {key: value for key, value in (under("", resnet.state_dict()) | change).items() if value is not None}
     save_file(state, tmp_path / "a.safetensors")
     with pytest.raises(ModelFolderError, match=f"^the checkpoint does not fit resnet18: {message}"):
-        convert(tmp_path / "a.safetensors", tmp_path / "model", licence="MIT", **options)
+        convert(tmp_path / "a.safetensors", tmp_path / "model", licence="MIT", architecture=architecture)
     assert not (tmp_path / "model").exists()
 
 
