@@ -88,8 +88,15 @@ def assign(
         check_place(Path(output), (PARQUET, CSV), overwrite)
     if prototypes:
         found = read_prototypes(Path(prototypes))
-        chosen = model or found.origin.model
-        given = open_input(images, model=chosen, like=found.origin, table=table, device=device, quiet=quiet)
+        given = open_input(
+            images,
+            model=model,
+            like=found.origin,
+            like_name=prototypes,
+            table=table,
+            device=device,
+            quiet=quiet,
+        )
     else:
         given, found = _of_model(images, model, table, device, quiet)
     if names:

@@ -64,6 +64,7 @@ def open_input(
     model: str | Path | None = None,
     space: str = "backbone",
     like: Origin | None = None,
+    like_name: object = None,
     table: str | Path | None = None,
     device: str = "auto",
     quiet: bool = False,
@@ -75,6 +76,7 @@ def open_input(
         model: what embeds images: that of `like`, else `pauc_resnet18`, unless given. No matter for a table.
         space: to embed images in; that of `like` where it is given.
         like: what the rows must have been made by.
+        like_name: the file that says so, for messages.
         table: where the table of images is kept: beside them, as embed() names it, unless given.
         device: to embed images on.
         quiet: neither a progress bar nor a word on stderr.
@@ -90,7 +92,7 @@ def open_input(
         made = _embedded(str(place), model, like.space if like else space, like, table, device, quiet)
         given = Given(made.output, open_table(made.output), made.unreadable)
     if like:
-        require_same_origin(given.origin, given.path, like, like.model)
+        require_same_origin(given.origin, given.path, like, like_name or like.model)
     _require_rows(given)
     return given
 
@@ -128,6 +130,9 @@ def _embedded(
     if like:
         reading = Reading.from_config(like.preprocessing)
         options |= {"value_range": reading.value_range, "bands": reading.bands}
+        options |= {"decoding": like.preprocessing.get("decoding", "exact")}
+        if "input_size" in like.preprocessing:
+            options |= {"image_size": like.preprocessing["input_size"][-1]}
     if not quiet:
         print(escaped(f"embedding {place} by {chosen} into {first}"), file=sys.stderr)
     if like and not model:

@@ -116,6 +116,7 @@ def test_another_origin_is_refused_with_the_way_out(capsys: pytest.CaptureFixtur
     write("other.parquet", 8, replace(PROVENANCE, space="projection"))
     _, err = printed(capsys, "assign", "other.parquet", "--prototypes", "t.prototypes.safetensors", status=1)
     assert "'other.parquet' was made by net (weights abababababab…, projection space)" in err
+    assert "and 't.prototypes.safetensors' by net (weights abababababab…, backbone space)" in err
     assert "`pauc embed IMAGES --like TABLE`" in err
 
 

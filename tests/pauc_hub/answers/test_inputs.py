@@ -100,3 +100,14 @@ def test_a_model_that_is_not_here_by_name_must_be_named(photos: Path, model_fold
     with pytest.raises(UnknownModel, match="'tiny', which the images are to be embedded by, is no model here by name"):
         open_input(photos, like=origin, device="cpu", quiet=True)
     assert open_input(photos, model=model_folder, like=origin, device="cpu", quiet=True).rows == 3
+
+
+def test_images_are_embedded_as_those_that_they_must_be_like(photos: Path, model_folder: Path) -> None:
+    """At the size and by the decoding of an earlier table, whatever the model's own are."""
+    from pauc_hub.embedding.embed import embed
+
+    embed(photos, model_folder, output=photos.with_name("small.npy"), image_size=32, decoding="scaled", quiet=True)
+    origin = open_input(photos.with_name("small.npy")).origin
+    assert origin.preprocessing["input_size"] == [3, 32, 32]
+    given = open_input(photos, model=model_folder, like=origin, device="cpu", quiet=True)
+    assert given.origin == origin
