@@ -1,6 +1,8 @@
 """How fast are photographs embedded on this machine, and how far is that from what the network alone would allow?
 
     python benchmarks/embed_photos.py photos/ --architecture resnet50
+    python benchmarks/embed_photos.py photos/ --architecture vit_small_patch16_224
+    python benchmarks/embed_photos.py photos/ --architecture convnext_tiny
 
 Each repetition runs, one after the other: `import torch, timm` (the bar for starting up), `pauc embed` of one
 photograph, `pauc embed` of all as a whole process, then in this process the forward pass alone and the decoding alone.
@@ -24,7 +26,7 @@ from measuring import machine, medians, pauc_embed, random_model, result_path, w
 from PIL import Image
 
 import pauc_hub
-from pauc_hub.device import keep_freed_memory
+from pauc_hub.device import autocast, keep_freed_memory
 from pauc_hub.images.decoding import read_image, read_with
 from pauc_hub.images.jpeg import decode
 from pauc_hub.inference.streaming import decode_ahead
@@ -73,8 +75,8 @@ def forward_rate(model: pauc_hub.Model, batches: int) -> float:
             features = model.network(pixels)
         features.sum().item()  # a GPU is done only when it has to say something
 
-    with torch.inference_mode():
-        forward(3)
+    with torch.inference_mode(), autocast(model.device, model.dtype):
+        forward(1)
         return per_second(BATCH * batches, lambda: forward(batches))
 
 

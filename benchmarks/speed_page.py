@@ -88,6 +88,8 @@ def page() -> str:
     sections = (
         section("Photographs, beside other tools", "embed-against-peers", against_peers),
         section("How far that is from the limit: ResNet-50", "embed-photos-resnet50", alone),
+        section("The same: ViT-S/16", "embed-photos-vit_small_patch16_224", alone),
+        section("The same: ConvNeXt-T", "embed-photos-convnext_tiny", alone),
         section("Small images, and many", "embed-scaling", scaling),
         section("Training, beside lightly", "train-against-lightly", speed_training.beside_lightly),
         section("Augmentation, beside torchvision", "augmentation", speed_training.augmentation),

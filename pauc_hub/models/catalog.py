@@ -93,7 +93,7 @@ def locate(model: str | Path) -> Located:
     if model in ARCHITECTURES:
         have = ", ".join(entry.name for entry in available_models() if entry.has_weights)
         raise MissingWeights(f"no weights are bundled for {model} yet. Bundled are: {have}.")
-    if TIMM_NAME.fullmatch(model.removeprefix(TIMM)) and (_may_be_of_timm(model) or not Path(model).is_dir()):
+    if TIMM_NAME.fullmatch(model.removeprefix(TIMM)) and (not Path(model).is_dir() or _may_be_of_timm(model)):
         from pauc_hub.models.timm_registry import find_pretrained  # imports timm, which takes seconds
 
         if name := find_pretrained(model.removeprefix(TIMM)):
