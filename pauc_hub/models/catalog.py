@@ -120,8 +120,8 @@ def _model_of(path: Path) -> Path:
         return path
     if not (path / RUN_MODEL).is_dir():
         raise UnknownModel(
-            f"the run in '{path}' has no model yet. Finish it with --resume, "
-            f"or export its last checkpoint with `pauc train --export {path}`."
+            f"the run in '{path}' has no model yet. `pauc train IMAGES -o {path} --export` makes one of its last "
+            "checkpoint; --resume in place of --export finishes it."
         )
     return path / RUN_MODEL
 

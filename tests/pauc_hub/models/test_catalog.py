@@ -151,8 +151,8 @@ def test_a_run_is_its_model() -> None:
     with pytest.raises(UnknownModel) as refusal:
         locate(run)
     assert str(refusal.value) == (
-        "the run in 'run' has no model yet. Finish it with --resume, "
-        "or export its last checkpoint with `pauc train --export run`."
+        "the run in 'run' has no model yet. `pauc train IMAGES -o run --export` makes one of its last "
+        "checkpoint; --resume in place of --export finishes it."
     )
     (run / RUN_MODEL).mkdir()
     assert locate(run) == locate("run") == Located(run / RUN_MODEL)
