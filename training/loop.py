@@ -4,7 +4,7 @@ import dataclasses
 import math
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack, closing
 from itertools import islice
 from pathlib import Path
@@ -12,11 +12,12 @@ from typing import Any
 
 import torch
 
-from pauc_hub.errors import ClusteringFailed, Interrupted, TrainingFailed
+from pauc_hub.errors import ClusteringFailed, Interrupted, TrainingFailed, UsageError
 from pauc_hub.processes import Ranks
 from pauc_hub.progress import progress_bar
 from pauc_hub.training.config import Config, refuse
-from pauc_hub.training.data import ImageSource, open_source
+from pauc_hub.training.data import ImageSource
+from pauc_hub.training.data.given import Dataset, open_images
 from pauc_hub.training.data.views import epoch_batches
 from pauc_hub.training.distributed import join, sharing_problems
 from pauc_hub.training.estep import Expectation, all_features, expect, reason_and_remedy, shuffled
@@ -28,7 +29,7 @@ from pauc_hub.training.monitoring.log import Log, open_watched, watching
 from pauc_hub.training.mstep import learn
 from pauc_hub.training.networks.encoder import Encoder
 from pauc_hub.training.networks.norms import BATCHES_MEASURED, measure_statistics
-from pauc_hub.training.recipes import settle
+from pauc_hub.training.recipes import OWN_IMAGES, read_settings
 from pauc_hub.training.run import checkpoint, checkpoint_files, run_folder
 from pauc_hub.training.run.checkpoint import Place
 from pauc_hub.training.run.publish import Finished, publish
@@ -40,10 +41,11 @@ SAMPLE = 256  # images on which the rounding of the published weights is checked
 
 
 def train(
-    images: str | Path | ImageSource,
-    run: Path,
-    config: Config | None = None,
+    images: str | Path | ImageSource | Sequence[str | Path] | Dataset,
+    run: str | Path,
+    config: Config | str | Path | None = None,
     *,
+    recipe: str = OWN_IMAGES,
     device: str = "auto",
     workers: int | None = None,
     resume: bool = False,
@@ -54,23 +56,31 @@ def train(
     command: str = "",
     wandb: str | None = None,
     announce: Callable[[Config, Labelled | None], None] = lambda *_: None,
+    **settings: Any,
 ) -> Path:
-    """Pretrain on images, and export a model folder.
+    """Pretrain on images, and export a model folder; what `pauc train` does, with the same defaults.
+
+        >>> model = train("photos/", "run", epochs=100)
+        >>> model = train(torchvision.datasets.CIFAR10("data"), "run", recipe="cifar10_pauc")
 
     Args:
-        images: whatever `pauc embed` takes (docs/sources.md), or what open_source() made of it; labels are neither
+        images: whatever `pauc embed` takes (docs/sources.md); a list of paths; or a map-style dataset of PIL images, of
+            tuples that begin with one, or of mappings that hold one: torchvision's, Hugging Face's. Labels are neither
             needed nor looked for.
         run: folder for config, metrics, checkpoint and, at the end, `model/`.
-        config: what to do; its `None`s are chosen from the number of images, and all of it where it is None itself
-            (recipes.py). A resumed run keeps its own.
+        config: a TrainConfig, whose `None`s are chosen from the number of images; or a TOML file of settings. A resumed
+            run keeps its own.
+        recipe: named settings (docs/training.md), beside which others hold; of a TrainConfig nothing is left open.
         workers: threads that decode; one for each core unless given, which the processes of a machine share.
         resume: go on from the run's checkpoint.
-        epochs: that a resumed run, also a finished one, shall have, under a schedule that is laid anew
-            (schedule.py); its own unless given.
+        epochs: passes over all images. Those that a resumed run, also a finished one, shall have, under a schedule that
+            is laid anew (schedule.py); its own unless given.
         export: make a model folder of the run's checkpoint as it is, and train no further.
         command: what was typed, for the receipts.
         wandb: project there, to be told what metrics.jsonl is.
         announce: called on the first process once all has been checked: with the settings, and the labelled images.
+        settings: any field of TrainConfig by its name, before what `config` has. What nobody gives is the recipe's, or
+            chosen for the images, the network and the machine.
 
     Of several processes, as torchrun numbers them in the environment, each calls this; the first writes and prints.
 
@@ -82,10 +92,13 @@ def train(
         Interrupted: after Ctrl-C or SIGTERM, with everything saved.
         TrainingFailed: the run cannot go on; the last checkpoint stands.
     """
-    ranks = Ranks.from_environment()
-    source = images if isinstance(images, ImageSource) else open_source(images, quiet=quiet or ranks.rank > 0)
-    where = device_to_train_on(ranks.device(device))
+    ranks, run = Ranks.from_environment(), Path(run)
     goes_on = resume or export
+    if goes_on and (settings or config is not None):
+        raise UsageError("a run goes on with its own settings: beside resume=True or export=True give epochs alone.")
+    given = settings if epochs is None else settings | {"epochs": epochs}
+    source = open_images(images, quiet=quiet or ranks.rank > 0)
+    where = device_to_train_on(ranks.device(device))
     if export:
         run_folder.refuse_unsaved(run)
     with StopRequest() as stop, join(ranks, where) as world, ExitStack() as held:
@@ -93,7 +106,7 @@ def train(
 
         def opened() -> tuple[Config, Place | None]:
             nonlocal watched
-            asked = run_folder.saved_config(run) if goes_on else config or settle(source, where, {})[0]
+            asked = run_folder.saved_config(run) if goes_on else read_settings(config, given, source, where, recipe)
             settled = asked.resolve(len(source))
             refuse(sharing_problems(settled, ranks.count))
             watched = open_watched(settled, wandb)

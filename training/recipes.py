@@ -14,7 +14,7 @@ from pauc_hub.training.config import Config
 from pauc_hub.training.data import ImageSource
 from pauc_hub.training.machine import machine_of
 from pauc_hub.training.networks.backbone import has_batch_norm
-from pauc_hub.training.settings import from_mapping
+from pauc_hub.training.settings import from_mapping, read_config
 
 FOLDER = Path(__file__).parent / "recipes"
 OWN_IMAGES = "own_images"  # chooses by the images and the machine
@@ -68,6 +68,32 @@ def settle(
     # the rate is told with what the batch makes of it
     told = [choice for choice in choices if choice.name != "lr"]
     return config, told + consequences(config, written)
+
+
+def read_settings(
+    config: Config | str | Path | None,
+    given: Mapping[str, Any],
+    source: ImageSource,
+    device: torch.device,
+    recipe: str = OWN_IMAGES,
+) -> Config:
+    """What a program asked for.
+
+    Args:
+        config: a whole one, or a TOML file of settings.
+        given: settings by name, which stand before those of `config`.
+
+    Raises:
+        UsageError: as settle() does; or a recipe beside a whole config.
+    """
+    plain = {name: str(value) if isinstance(value, Path) else value for name, value in given.items()}
+    if isinstance(config, Config):
+        if recipe != OWN_IMAGES:
+            raise UsageError(f"recipe='{recipe}' has no say beside a whole TrainConfig: give one of them.")
+        return from_mapping(config.to_json() | plain, "the settings")
+    written = read_config(Path(config)) if config is not None else {}
+    settled, _ = settle(source, device, written | plain, recipe, str(config or "the settings"))
+    return settled
 
 
 def _suiting_the_network(recipe: dict[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:

@@ -162,7 +162,9 @@ class Training:
         """Raise Interrupted if a signal to any of the processes asked for a stop; all of them come here together."""
         if self.world.any(self.stop.requested):
             again = shlex.join(["pauc", "train", self.source.root, "-o", str(self.run), "--resume"])
-            if self.world.size > 1:
+            if not self.source.has_place:
+                again = f"pauc_hub.train(…, {str(self.run)!r}, resume=True)"
+            elif self.world.size > 1:
                 again = f"torchrun … -m {again.replace('pauc', 'pauc_hub.cli', 1)}"
             at = f"epoch {min(self.epoch + 1, self.config.epochs)} of {self.config.epochs}"
             raise Interrupted(f"stopped in {at}; all that was done is saved. Go on with: {again}")

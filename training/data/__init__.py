@@ -1,7 +1,7 @@
 """All images of a run by index, wherever they lie; and what the loop asks for and gets. N images of a batch, S side."""
 
 import hashlib
-from collections.abc import Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import groupby
@@ -36,6 +36,11 @@ def size_of(picture: Picture) -> tuple[int, int]:
     return picture.size if isinstance(picture, Image.Image) else (picture.shape[1], picture.shape[0])
 
 
+def read_file(entry: Entry) -> Picture:
+    """An image that is stored somewhere."""
+    return read_with(decode, entry.open())
+
+
 @dataclass
 class ImageSource:
     """All images of a run, by index, in the source's own order.
@@ -44,11 +49,15 @@ class ImageSource:
         root: the place as it was given, without credentials.
         images: each can be opened at any time, in any thread.
         unreadable: indices that could not be decoded so far, and why.
+        read_entry: makes an upright RGB picture of one of the images, in any thread.
+        has_place: whether `root` is a place that `pauc train` takes; lists and datasets of a program have none.
     """
 
     root: str
     images: Sequence[Entry]
     unreadable: dict[int, str] = field(default_factory=dict)
+    read_entry: Callable[[Entry], Picture] = read_file
+    has_place: bool = True
 
     def __len__(self) -> int:
         return len(self.images)
@@ -61,7 +70,7 @@ class ImageSource:
     def read(self, index: int) -> Picture | None:
         """The image, upright RGB; None where it cannot be read, which is remembered."""
         try:
-            return read_with(decode, self.images[index].open())
+            return self.read_entry(self.images[index])
         except (UnreadableImage, OSError) as error:
             self.unreadable[index] = str(error)
             return None

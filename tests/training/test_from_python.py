@@ -1,0 +1,84 @@
+"""train() from a program: what `pauc train` takes, by the same names, from a folder, a list or a dataset."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import pauc_hub
+from pauc_hub.errors import UsageError
+from pauc_hub.models.folder import open_folder
+
+SETTINGS = {"architecture": "test_resnet", "size": 32, "batch_size": 8, "clusters": (2,), "kmeans": "torch"}
+
+
+class Pictures(torch.utils.data.Dataset[tuple[Image.Image, int]]):
+    def __len__(self) -> int:
+        return 20
+
+    def __getitem__(self, index: int) -> tuple[Image.Image, int]:
+        draws = np.random.default_rng(index)
+        return Image.fromarray(draws.integers(0, 256, (32, 32, 3), dtype=np.uint8)), index % 2
+
+
+def settings_of(run: Path) -> dict[str, object]:
+    found: dict[str, object] = json.loads((run / "config.json").read_text())
+    return found
+
+
+def test_a_dataset_and_its_files_are_the_same_images(tmp_path: Path) -> None:
+    paths = [tmp_path / f"{index:02}.png" for index in range(20)]
+    for picture, path in zip(map(Pictures().__getitem__, range(20)), paths, strict=True):
+        picture[0].save(path)
+    runs = [str(tmp_path / name) for name in ("dataset", "list")]
+    models = [
+        pauc_hub.train(images, run, epochs=1, quiet=True, precision="fp32", **SETTINGS)  # type: ignore[arg-type]
+        for images, run in zip((Pictures(), paths), runs, strict=True)
+    ]
+    first, second = (open_folder(model).read_backbone() for model in models)
+    assert [name for name in first if not torch.equal(first[name], second[name])] == []
+    assert open_folder(models[0]).facts["data"]["name"] == "Pictures"
+
+
+def test_settings_stand_before_the_file_and_the_file_before_the_recipe(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Enough(Exception):
+        pass
+
+    def enough(*_: object) -> None:
+        raise Enough
+
+    (tmp_path / "mine.toml").write_text("epochs = 3\nlr = 0.5\ntemperature = 0.4\n")
+    given = SETTINGS | {"lr": 0.25, "labelled": ""}
+    with pytest.raises(Enough):
+        pauc_hub.train(
+            Pictures(),
+            tmp_path / "run",
+            tmp_path / "mine.toml",
+            recipe="cifar10_infonce",
+            quiet=True,
+            announce=enough,
+            **given,  # type: ignore[arg-type]
+        )
+    found = settings_of(tmp_path / "run")
+    assert {name: found[name] for name in ("objective", "epochs", "lr", "temperature", "size")} == {
+        "objective": "infonce",
+        "epochs": 3,
+        "lr": 0.25,
+        "temperature": 0.4,
+        "size": 32,
+    }
+
+
+def test_wrong_names_and_a_recipe_beside_a_whole_config_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"^the settings: unknown setting 'epoch' \(did you mean epochs"):
+        pauc_hub.train(Pictures(), tmp_path / "run", epoch=3)
+    with pytest.raises(UsageError, match=r"^recipe='imagenet1k' has no say beside a whole TrainConfig"):
+        pauc_hub.train(Pictures(), tmp_path / "run", pauc_hub.TrainConfig(), recipe="imagenet1k")
+    with pytest.raises(UsageError, match=r"^a run goes on with its own settings"):
+        pauc_hub.train(Pictures(), tmp_path / "run", resume=True, lr=0.1)
+    assert not (tmp_path / "run").exists()
