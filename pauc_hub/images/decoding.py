@@ -2,6 +2,7 @@
 
 import ctypes
 import errno
+import logging
 import os
 import stat
 from collections.abc import Callable
@@ -32,6 +33,8 @@ HEAD = 512  # bytes that tell what a file is
 REMARKS = "pauc_hub.remarks"  # key of Pillow's `info`
 FEW_LEVELS, MORE_PAGES = "few_levels", "more_pages"
 Pixels = TypeVar("Pixels")
+
+logging.getLogger("PIL").addHandler(logging.NullHandler())  # else what it logs of a file would go to stderr
 
 
 class UnreadableImage(Exception):
@@ -230,6 +233,8 @@ def to_rgb(image: Image.Image, reading: Reading = PLAIN) -> Image.Image:
     image.load()  # before its orientation is asked for: Pillow turns a TIFF here, and takes the tag away
     if deep := look(image, None):
         return _rendered(deep, reading)
+    if image.mode in ("P", "PA") and image.palette is None:
+        raise UnreadableImage("damaged", "its pixels are numbers of a palette, and it has none")
     image = _upright(image)
     try:
         if image.has_transparency_data:
@@ -290,5 +295,6 @@ def _turn(image: Image.Image) -> Image.Transpose | None:
 
 
 def _one_line(error: Exception) -> str:
-    text = (isinstance(error, OSError) and error.strerror) or str(error) or type(error).__name__
+    text = (isinstance(error, OSError) and error.strerror) or str(error)
+    text = text or f"Pillow cannot decode it ({type(error).__name__})"
     return " ".join(text.encode("utf-8", "backslashreplace").decode().split())

@@ -22,7 +22,7 @@ LONGEST_ASPECT = 32  # past it the whole resized strip is never made: of a 1 x 3
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """What timm's own evaluation transform does, to the last bit."""
+    """What timm's own evaluation transform does, to the last bit unless the sides are more than LONGEST_ASPECT : 1."""
 
     size: int
     """Side of the square that the network sees, in pixels."""

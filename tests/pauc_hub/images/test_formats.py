@@ -1,7 +1,10 @@
 """Every format that is read, and what is said of files that are none."""
 
 import io
+import struct
+import subprocess
 import sys
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -48,6 +51,30 @@ def test_what_declares_its_bits_is_scaled_by_them(tmp_path: Path) -> None:
     assert read_image(tmp_path / "x.jp2").getpixel((0, 0)) == (128, 128, 128)
     for name in ("x.pgm", "x.jp2"):
         assert read_numbers(tmp_path / name, ()) is None
+
+
+def palette_png(*chunks: tuple[bytes, bytes]) -> bytes:
+    """8 x 1 pixels that are numbers of a palette."""
+    parts = [(b"IHDR", struct.pack(">IIBBBBB", 8, 1, 8, 3, 0, 0, 0)), *chunks, (b"IDAT", zlib.compress(bytes(9)))]
+    written = (
+        struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data)) for kind, data in parts
+    )
+    return b"\x89PNG\r\n\x1a\n" + b"".join(written)
+
+
+@pytest.mark.parametrize("chunks", [[], [(b"tRNS", b"\0")]])
+def test_a_palette_that_is_missing_is_told_of(chunks: list[tuple[bytes, bytes]]) -> None:
+    with pytest.raises(UnreadableImage, match=r"^its pixels are numbers of a palette, and it has none$") as refusal:
+        read_image(io.BytesIO(palette_png(*chunks)))
+    assert refusal.value.kind == "damaged"
+    assert read_image(io.BytesIO(palette_png((b"PLTE", b"\1\2\3")))).getpixel((0, 0)) == (1, 2, 3)
+
+
+def test_nothing_of_pillows_own_log_reaches_stderr() -> None:
+    """It tells of TIFFs with many bands that way, through the handler of last resort."""
+    program = "import logging, pauc_hub.images.decoding; logging.getLogger('PIL.TiffImagePlugin').error('too many')"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, check=True)
+    assert done.stderr == b""
 
 
 @pytest.mark.parametrize(
