@@ -27,6 +27,9 @@ def probe(
     output: Annotated[
         Path | None, typer.Option("-o", "--output", help="Probe to write, NAME.probe.safetensors.")
     ] = None,
+    plot: Annotated[
+        Path | None, typer.Option("--plot", help="Picture to draw, .png or .svg: confusion, reliability, draws.")
+    ] = None,
     protocol: Annotated[
         Literal["linear", "knn", "lowshot", "pcl-voc07", "semi"], typer.Option(help="How labels are read off.")
     ] = "linear",
@@ -54,6 +57,7 @@ def probe(
         train,
         test,
         output=output,
+        plot=plot,
         model=model,
         space=space,
         protocol=protocol,

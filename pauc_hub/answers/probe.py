@@ -21,6 +21,8 @@ from pauc_hub.answers.labelled import (
     to_targets,
 )
 from pauc_hub.answers.probe_file import SUFFIX, ProbeFile, write_probe
+from pauc_hub.answers.probe_plot import SUFFIXES as PICTURES
+from pauc_hub.answers.probe_plot import check_plots, write_plot
 from pauc_hub.answers.probe_report import Findings, Report
 from pauc_hub.answers.protocols import Question, Tested
 from pauc_hub.device import choose_device, choose_precision
@@ -43,6 +45,7 @@ def probe(
     test: str | Path | None = None,
     *,
     output: str | Path | None = None,
+    plot: str | Path | None = None,
     model: str | Path | None = None,
     space: str | None = None,
     protocol: str = "linear",
@@ -69,6 +72,7 @@ def probe(
             training and the test images.
         test: the same, of other images; without it, training images are cross-validated in five folds.
         output: the probe file, .safetensors; of protocol `linear` alone.
+        plot: a picture to draw, .png or .svg: confusion matrix and reliability curve, or scores over draws.
         model: what embeds images; `pauc_resnet18` unless given. No matter for tables.
         space: to embed images in; `backbone` unless given.
         protocol: `linear`, `knn`, `lowshot`, `pcl-voc07` or `semi` (docs/probe.md).
@@ -79,7 +83,7 @@ def probe(
         difficult: a column of lists of the classes that are hard to tell in an image, for `pcl-voc07`.
         seed: of folds, draws and resamples.
         device: where images are embedded and classifiers fitted.
-        overwrite: replace a probe file that is there.
+        overwrite: replace a probe file or picture that is there.
         quiet: neither progress bars nor a word on stderr.
 
     Raises:
@@ -88,12 +92,7 @@ def probe(
         PaucError: as embed() does.
     """
     started = time.monotonic()
-    if protocol not in PROTOCOLS:
-        raise UsageError(f"unknown protocol '{protocol}'. Use one of {', '.join(PROTOCOLS)}.")
-    if output and protocol != "linear":
-        raise UsageError(f"output='{output}': protocol={protocol} makes no probe file. Leave it out.")
-    if output:
-        check_place(Path(output), (SUFFIX,), overwrite)
+    _check_options(protocol, output, plot, overwrite)
     wanted = Wanted(label_column, group, difficult)
     file = read_labels_file(Path(labels), wanted) if labels else None
 
@@ -137,7 +136,21 @@ def probe(
     )
     if output and found:
         write_probe(Path(output), ProbeFile(found.model, classes, first.origin, report.to_dict()))
+    if plot:
+        write_plot(report, Path(plot))
     return report
+
+
+def _check_options(protocol: str, output: str | Path | None, plot: str | Path | None, overwrite: bool) -> None:
+    if protocol not in PROTOCOLS:
+        raise UsageError(f"unknown protocol '{protocol}'. Use one of {', '.join(PROTOCOLS)}.")
+    if output and protocol != "linear":
+        raise UsageError(f"output='{output}': protocol={protocol} makes no probe file. Leave it out.")
+    if output:
+        check_place(Path(output), (SUFFIX,), overwrite)
+    if plot:
+        check_place(Path(plot), PICTURES, overwrite)
+        check_plots()
 
 
 def _answer(protocol: str, question: Question) -> tuple[Findings, Probe | None]:

@@ -1,6 +1,6 @@
 """The protocols of `pauc probe`, from labelled features to findings. N training images, M test images, C classes."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -20,13 +20,13 @@ from pauc_hub.evaluation.linear_probe import (
     Labelled,
     Probe,
     Resources,
+    claims,
     fit_probe,
     predict_out_of_fold,
     subsets,
 )
-from pauc_hub.evaluation.logistic import Linear
 from pauc_hub.evaluation.low_shot import low_shot_accuracy, pcl_voc07, summary, vissl_voc07
-from pauc_hub.evaluation.temperature import Reliability, reliability
+from pauc_hub.evaluation.temperature import reliability
 
 SEMI_SHARES = (0.01, 0.10)
 MOST_QUERIES = 5000
@@ -66,9 +66,9 @@ def linear(question: Question) -> tuple[Findings, Probe]:
     if test:
         logits = probe.model.logits(test.features, np.arange(len(test.targets)))
         probabilities = probe.model.probabilities(logits)
+        plain = claims(replace(probe.model, temperature=1.0).probabilities(logits), probe.model.several)
     else:
-        logits, probabilities, _ = predict_out_of_fold(data, question.resources, question.seed)
-    targets = test.targets if test else data.targets
+        probabilities, plain = predict_out_of_fold(data, question.resources, question.seed)
     chosen_on = "a tenth" if probe.folds == 1 else f"{probe.folds} folds"
     settings = {
         "l2": probe.l2,
@@ -77,7 +77,7 @@ def linear(question: Question) -> tuple[Findings, Probe]:
         "held_out_images": probe.held_out,
         "path": probe.path,
     }
-    return _findings(question, probabilities, settings, _uncalibrated(probe.model, logits, targets)), probe
+    return _findings(question, probabilities, settings, plain), probe
 
 
 def knn(question: Question) -> Findings:
@@ -179,9 +179,7 @@ def fits(protocol: str, has_test: bool) -> int:
     }.get(protocol, 1)
 
 
-def _findings(
-    question: Question, probabilities: Tensor, settings: dict[str, object], uncalibrated: float | None
-) -> Findings:
+def _findings(question: Question, probabilities: Tensor, settings: dict[str, object], plain: Tensor | None) -> Findings:
     data, test = question.data, question.test
     targets = test.targets if test else data.targets
     groups = test.groups if test else data.groups
@@ -192,14 +190,13 @@ def _findings(
         kept = ~test.copied
         left = None if groups is None else groups[kept]
         without = score(values[kept], targets[kept], question.names, left, question.seed)
-    return Findings(
-        settings,
-        _over_images(scores, test is not None),
-        scores,
-        without,
-        None if uncalibrated is None else _reliability(values, targets),
-        uncalibrated,
-    )
+    calibrated = uncalibrated = None
+    if plain is not None:
+        several = targets.ndim == 2
+        true = targets > 0 if several else values.argmax(axis=1) == targets
+        calibrated = reliability(claims(probabilities, several).numpy().ravel(), true.ravel())
+        uncalibrated = reliability(plain.numpy().ravel(), true.ravel()).error
+    return Findings(settings, _over_images(scores, test is not None), scores, without, calibrated, uncalibrated)
 
 
 def _over_images(scores: Scores, tested: bool) -> str:
@@ -212,17 +209,6 @@ def _over_images(scores: Scores, tested: bool) -> str:
 
 def _over_draws(asked: str) -> str:
     return f"Student's t over {DRAWS} draws of training images; the {asked} are taken as they are"
-
-
-def _uncalibrated(model: Linear, logits: Tensor, targets: Targets) -> float:
-    plain = logits.sigmoid() if model.several else logits.softmax(dim=1)
-    return _reliability(plain.numpy(), targets).error
-
-
-def _reliability(probabilities: npt.NDArray[np.float32], targets: Targets) -> Reliability:
-    if targets.ndim == 2:
-        return reliability(probabilities.ravel(), targets.ravel() > 0)
-    return reliability(probabilities.max(axis=1), probabilities.argmax(axis=1) == targets)
 
 
 def _choose_neighbours(question: Question, rows: Rows) -> tuple[int, float]:

@@ -92,16 +92,10 @@ class Design:
             yield slice(start, start + len(x)), x
             start += len(x)
 
-    def sample(self, count: int) -> tuple[Tensor, Tensor]:
-        """About `count` rows, evenly spread: their places (m,) and standardised features (m, D)."""
+    def sample(self, count: int) -> Tensor:
+        """(m, D) standardised features of `count` rows or a few more, evenly spread; all where there are fewer."""
         step = max(1, self.rows // count)
-        places: list[Tensor] = []
-        taken: list[Tensor] = []
-        for place, x in self.chunks():
-            first = -place.start % step
-            places.append(torch.arange(place.start + first, place.stop, step))
-            taken.append(x[first::step])
-        return torch.cat(places).to(self.device), torch.cat(taken)
+        return torch.cat([x[-place.start % step :: step] for place, x in self.chunks()])
 
     def _tensors(self, dtype: torch.dtype) -> Iterator[Tensor]:
         if not self._in_memory:

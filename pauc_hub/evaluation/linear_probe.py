@@ -25,6 +25,7 @@ HELD_OUT = 10
 """A tenth of the rows is held out, or a fold of FOLDS where that would be too few to choose by."""
 FOLDS = 5
 LEAST_HELD_OUT = 500
+MOST_HELD_OUT = 50_000
 LEAST_OF_A_CLASS = 2
 MANY = 50_000
 """Rows past which rare classes decide nothing, and cross-validation would take minutes."""
@@ -95,21 +96,27 @@ def fit_probe(data: Labelled, rows: Rows, resources: Resources, seed: int = 0) -
     return Probe(model, chosen.l2, len(everything), len(out), scores)
 
 
-def predict_out_of_fold(data: Labelled, resources: Resources, seed: int = 0) -> tuple[Tensor, Tensor, Numbers]:
+def predict_out_of_fold(data: Labelled, resources: Resources, seed: int = 0) -> tuple[Tensor, Tensor]:
     """What probes say about rows that they have not seen: L2, temperature and weights anew for each fold.
 
     Returns:
-        (N, C) logits, (N, C) calibrated probabilities, and the (N,) fold of each row.
+        (N, C) calibrated probabilities, and what claims() makes of the uncalibrated ones.
     """
     folds = fold_numbers(data.targets, _fold_count(data, np.arange(len(data.targets))), data.groups, seed)
-    logits = torch.empty(len(folds), data.classes)
     probabilities = torch.empty(len(folds), data.classes)
+    plain = torch.empty(probabilities.shape if data.targets.ndim == 2 else len(folds))
     for fold in range(int(folds.max()) + 1):
         asked = np.flatnonzero(folds == fold)
-        probe = fit_probe(data, np.flatnonzero(folds != fold), resources, seed)
-        logits[asked] = probe.model.logits(data.features, asked)
-        probabilities[asked] = probe.model.probabilities(logits[asked])
-    return logits, probabilities, folds
+        model = fit_probe(data, np.flatnonzero(folds != fold), resources, seed).model
+        logits = model.logits(data.features, asked)
+        probabilities[asked] = model.probabilities(logits)
+        plain[asked] = claims(replace(model, temperature=1.0).probabilities(logits), model.several)
+    return probabilities, plain
+
+
+def claims(probabilities: Tensor, several: bool) -> Tensor:
+    """What calibration is about: (N,) of the likeliest class, or (N, C) of all where there may be several labels."""
+    return probabilities if several else probabilities.amax(dim=1)
 
 
 def _fold_count(data: Labelled, rows: Rows) -> int:
@@ -129,7 +136,8 @@ def _held_out(data: Labelled, rows: Rows, seed: int) -> list[Rows]:
         count = _fold_count(data, rows)
         folds = fold_numbers(targets, count, groups, seed)
         return [rows[folds == fold] for fold in range(count)]
-    return [rows[fold_numbers(targets, HELD_OUT, groups, seed) == 0]]
+    parts = max(HELD_OUT, len(rows) // MOST_HELD_OUT)
+    return [rows[fold_numbers(targets, parts, groups, seed) == 0]]
 
 
 def _choose(

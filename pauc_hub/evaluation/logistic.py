@@ -15,7 +15,7 @@ from pauc_hub.evaluation.design import Design, Features, Rows, Standardisation, 
 from pauc_hub.evaluation.lbfgs import Minimum, minimise
 
 COLUMNS = 16
-"""P is a multiple of this: a product with 10 columns takes 8 times as long as one with 16 (docs/LOG.md)."""
+"""P is a multiple of this: the logits of 10 classes take 1.5 times as long as those of 16 (docs/LOG.md)."""
 SAMPLED = 4
 """Rows for each feature, of which the preconditioner is made."""
 LEAST_SAMPLE = 1024
@@ -92,7 +92,9 @@ class Problem:
         if self.several:
             self.targets = F.pad(self.targets.float(), (0, self.columns - self.classes))
         self.parameters = torch.zeros(self.columns * (self.design.width + 1), device=self.design.device)
-        self._sample = self.design.sample(max(LEAST_SAMPLE, SAMPLED * self.design.width))
+        sample = self.design.sample(max(LEAST_SAMPLE, SAMPLED * self.design.width))
+        self._gram = sample.T @ sample / len(sample)
+        self._sample = sample[:: max(1, len(sample) // LEAST_SAMPLE)].clone()
 
     def fit(self, l2: float, tolerance: float, most_iterations: int = 200) -> Fitted:
         """The classifier at one L2 value, starting where the last one ended.
@@ -158,28 +160,25 @@ class Problem:
         return losses, errors.scatter_add_(1, chosen, errors.new_full(chosen.shape, -1.0))
 
     def _preconditioner(self, l2: float) -> Callable[[Tensor], Tensor]:
-        """The inverse of a block diagonal Hessian, one block for all classes, made of a sample of the rows.
+        """The inverse of a block diagonal Hessian, one block for all classes: spread XᵀX / n + l2.
 
-        The block is the mean over classes of Xᵀ diag(p_c (1 - p_c)) X / n, with the probabilities of the present
-        parameters.
+        The spread is the mean over rows and classes of p (1 - p) at the present parameters. Weighing the rows of XᵀX by
+        their own spread, anew for each l2, takes as many passes and costs more (docs/LOG.md).
         """
-        _, x = self._sample
         weights, intercept = self._split(self.parameters)
-        logits = F.linear(x, weights, intercept)[:, : self.classes]
+        logits = F.linear(self._sample, weights, intercept)[:, : self.classes]
         p = logits.sigmoid() if self.several else logits.softmax(dim=1)
-        spread = (p * (1 - p)).mean(dim=1)
-        hessian = (x * spread[:, None]).T @ x / len(x)
-        damping = l2 + DAMPING * float(hessian.diagonal().mean())
-        hessian.diagonal().add_(damping + torch.finfo(torch.float32).tiny)
+        spread = max(float((p * (1 - p)).mean()), DAMPING)
+        hessian = spread * self._gram
+        hessian.diagonal().add_(l2 + DAMPING * float(hessian.diagonal().mean()) + torch.finfo(torch.float32).tiny)
         factor = torch.linalg.cholesky(hessian)
-        of_intercept = 1 / max(float(spread.mean()), DAMPING)
 
         def precondition(vector: Tensor) -> Tensor:
             result = torch.empty_like(vector)
             to_weights, to_intercept = self._split(result)
             from_weights, from_intercept = self._split(vector)
             to_weights.copy_(torch.cholesky_solve(from_weights.T, factor).T)
-            torch.mul(from_intercept, of_intercept, out=to_intercept)
+            torch.div(from_intercept, spread, out=to_intercept)
             return result
 
         return precondition

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from pauc_hub.cli import run
 from pauc_hub.tables.outputs import open_output
@@ -92,3 +93,35 @@ def test_refusals_speak_flags(tmp_path: Path, capfd: pytest.CaptureFixture[str])
     assert capfd.readouterr().err == "error: --protocol semi needs test images: give TEST.\n"
     assert run(["probe", str(train), "--group", "video"]) == 2
     assert "Give --labels FILE.csv with the columns path, label and this one." in capfd.readouterr().err
+
+
+def test_pictures_are_drawn(tmp_path: Path) -> None:
+    train = write(tmp_path / "train.parquet", 3, 60, 0)
+    assert run(["probe", str(train), str(train), "--quiet", "--plot", str(tmp_path / "p.svg")]) == 0
+    assert "<svg" in (tmp_path / "p.svg").read_text()
+    assert run(["probe", str(train), "--protocol", "lowshot", "--quiet", "--plot", str(tmp_path / "p.png")]) == 0
+    assert (tmp_path / "p.png").read_bytes()[:4] == b"\x89PNG"
+    assert run(["probe", str(train), "--quiet", "--plot", str(tmp_path / "p.png")]) == 1
+
+
+def test_images_are_embedded_first_and_unreadable_ones_told(
+    tmp_path: Path, model_folder: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    photos = tmp_path / "photos"
+    for i in range(12):
+        folder = photos / ("train" if i < 8 else "val") / ("dark" if i % 2 else "light")
+        folder.mkdir(parents=True, exist_ok=True)
+        grey = 10 + i if i % 2 else 230 + i
+        Image.new("RGB", (20, 20), (grey, grey, grey)).save(folder / f"{i}.png")
+    (photos / "train" / "dark" / "broken.png").write_bytes(b"no image")
+    output = tmp_path / "p.safetensors"
+    options = ["-m", str(model_folder), "--device", "cpu"]
+    assert run(["probe", str(photos), "-o", str(output), "--quiet", *options]) == 3
+    assert (tmp_path / "photos.parquet").exists()
+    assert capfd.readouterr().out == ""
+    new = tmp_path / "new"
+    new.mkdir()
+    Image.new("RGB", (20, 20), (15, 15, 15)).save(new / "a.png")
+    assert run(["predict", str(new), "--probe", str(output), "--json", *options]) == 0
+    [row] = json.loads(capfd.readouterr().out)["predictions"]
+    assert (row["path"], row["class"], row["second_class"]) == ("a.png", "dark", "light")

@@ -86,8 +86,8 @@ def test_copies_do_not_make_a_probe_look_good_where_groups_are_named() -> None:
     groups = np.repeat(np.arange(60), 5)
 
     def accuracy(given: np.ndarray | None) -> float:
-        logits, _, _ = predict_out_of_fold(Labelled(features, targets, 2, given), Resources())
-        return float((logits.argmax(dim=1).numpy() == targets).mean())
+        probabilities, _ = predict_out_of_fold(Labelled(features, targets, 2, given), Resources())
+        return float((probabilities.argmax(dim=1).numpy() == targets).mean())
 
     assert accuracy(None) > 0.9
     assert accuracy(groups) < 0.65
