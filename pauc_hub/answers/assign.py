@@ -99,6 +99,8 @@ def assign(
         )
     else:
         given, found = _of_model(images, model, table, device, quiet)
+    if given.width != found.width:
+        raise TableError(f"'{given.path}' has {given.width} numbers an image, and the prototypes have {found.width}.")
     if names:
         found = name_prototypes(found, Path(names))
     place = Path(output) if output else companion(given.path, ASSIGNMENTS_SUFFIX)

@@ -29,9 +29,6 @@ CSV = ".csv"
 ASSIGNMENTS_SUFFIX = ".assignments.parquet"
 METADATA_KEY = "pauc.assignments"
 FORMAT_VERSION = 1
-# of similarities, held at once
-ENTRIES_TOGETHER = 1 << 24
-MOST_ROWS_TOGETHER = 8192
 
 
 @dataclass(frozen=True, eq=False)
@@ -89,7 +86,6 @@ def write_assignments(
     Raises:
         PaucError: it cannot be written, or an embedding is not finite.
     """
-    together = max(1, min(MOST_ROWS_TOGETHER, ENTRIES_TOGETHER // prototypes.granularities[-1]))
     parts: list[list[Tally]] = []
     outliers = 0
     schema = _schema(prototypes, alpha)
@@ -98,7 +94,7 @@ def write_assignments(
         _writer(output, schema) as write,
         progress_bar(given.rows, "assigning", quiet=quiet) as bar,
     ):
-        for rows in rows_of(given, together):
+        for rows in rows_of(given):
             assigned = assign_points(unit_rows(rows.vectors), prototypes)
             scores = outlier_scores(assigned[-1]).numpy()
             flags = None if threshold is None else scores > threshold

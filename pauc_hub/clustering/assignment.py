@@ -7,6 +7,9 @@ from torch import Tensor
 
 from pauc_hub.clustering.prototype_set import PrototypeSet
 
+# similarities held at once, 64 MiB
+ENTRIES_TOGETHER = 1 << 24
+
 
 @dataclass(frozen=True, eq=False)
 class Assigned:
@@ -34,6 +37,10 @@ def assign_points(points: Tensor, prototypes: PrototypeSet) -> tuple[Assigned, .
     Returns:
         One entry for each granularity, the coarsest first.
     """
+    together = max(1, ENTRIES_TOGETHER // prototypes.granularities[-1])
+    if len(points) > together:
+        parts = [assign_points(part, prototypes) for part in points.split(together)]
+        return tuple(_joined(level) for level in zip(*parts, strict=True))
     if not prototypes.nested:
         return tuple(_nearest(points, prototypes, level) for level in range(len(prototypes.levels)))
     finest = len(prototypes.levels) - 1
@@ -41,6 +48,16 @@ def assign_points(points: Tensor, prototypes: PrototypeSet) -> tuple[Assigned, .
     shares = _shares(points @ prototypes.levels[finest].centroids.T, prototypes, finest)
     coarser = (_ancestral(points, prototypes, level, fine.prototype, shares) for level in range(finest))
     return (*coarser, fine)
+
+
+def _joined(parts: tuple[Assigned, ...]) -> Assigned:
+    confidences = [part.confidence for part in parts if part.confidence is not None]
+    return Assigned(
+        prototype=torch.cat([part.prototype for part in parts]),
+        similarity=torch.cat([part.similarity for part in parts]),
+        margin=torch.cat([part.margin for part in parts]),
+        confidence=torch.cat(confidences) if confidences else None,
+    )
 
 
 def outlier_scores(assigned: Assigned) -> Tensor:

@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from pauc_hub.clustering.hierarchy import ward
-from pauc_hub.clustering.kmeans import cluster_means, kmeans
+from pauc_hub.clustering.kmeans import assign, cluster_means, kmeans
 
 ITERATIONS = 20
 # of the objective: a k-means whose centroids move less is done
@@ -65,7 +65,7 @@ def recluster(
     centroids = F.normalize(found.centroids[used], dim=1)
     own = (used.cumsum(dim=0) - 1)[found.assignment]
     partner = match_one_to_one(reference[drawn], own)
-    nearest = (evaluated @ centroids.T).argmax(dim=1)
+    nearest, _ = assign(evaluated, centroids)
     tree = ward(means[used], sizes[used])
     cuts = [tree.cut(min(count, len(centroids)))[nearest] for count in granularities]
     return Reclustering(partner[nearest], torch.stack(cuts, dim=1))

@@ -110,6 +110,9 @@ def test_what_does_not_fit_is_refused(
     other = write_table(tmp_path / "other.parquet", blobs(10, 2), weights_sha256="cd" * 32)
     with pytest.raises(OriginMismatch, match="differ in weights"):
         assign(other, prototypes=prototypes, quiet=True)
+    narrow = write_table(tmp_path / "narrow.parquet", blobs(10, 2)[:, :4])
+    with pytest.raises(TableError, match="has 4 numbers an image, and the prototypes have 8"):
+        assign(narrow, prototypes=prototypes, quiet=True)
     with pytest.raises(TableError, match="and not by 'tiny'"):
         assign(other, model=model_folder, quiet=True)
     sha = open_folder(model_folder).weights_sha256

@@ -6,6 +6,7 @@ from math import exp
 import pytest
 import torch
 
+from pauc_hub.clustering import assignment
 from pauc_hub.clustering.assignment import assign_points, outlier_scores
 from pauc_hub.clustering.prototype_set import Calibration, PrototypeSet, unnamed
 from pauc_hub.clustering.prototypes import Prototypes
@@ -64,3 +65,18 @@ def test_one_prototype_has_no_margin() -> None:
     (found,) = assign_points(POINTS, PrototypeSet((alone,), ORIGIN, True, unnamed((alone,))))
     assert found.prototype.tolist() == [0, 0, 0]
     assert found.margin.isnan().all()
+
+
+def test_many_points_are_assigned_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    points = POINTS.repeat(5, 1)
+    for prototypes in (NESTED, replace(NESTED, calibration=CALIBRATION), replace(NESTED, nested=False)):
+        whole = assign_points(points, prototypes)
+        with monkeypatch.context() as patch:
+            patch.setattr(assignment, "ENTRIES_TOGETHER", 12)
+            parts = assign_points(points, prototypes)
+        for one, other in zip(whole, parts, strict=True):
+            assert torch.equal(one.prototype, other.prototype)
+            torch.testing.assert_close(one.margin, other.margin)
+            assert (one.confidence is None) == (other.confidence is None)
+            if one.confidence is not None and other.confidence is not None:
+                torch.testing.assert_close(one.confidence, other.confidence)
