@@ -69,7 +69,7 @@ def test_a_folder_of_the_same_name_is_told_of(capsys: pytest.CaptureFixture[str]
 def test_sizes_are_refused_by_their_flag(saved: Path, capsys: pytest.CaptureFixture[str]) -> None:
     timm.models.save_for_hf(timm.create_model("test_vit"), "vit", safe_serialization=True)
     assert run(["embed", "photos", "-m", "vit", "--image-size", "100", *CPU]) == 2
-    line = "error: --image-size 100 is no multiple of the network's patches of 16 pixels. Use 96 or 112.\n"
+    line = "error: --image-size 100 is no multiple of the network's patches of 16 pixels: use 96 or 112.\n"
     assert capsys.readouterr() == ("", line)
     assert not Path("photos.parquet").exists()
 

@@ -200,8 +200,8 @@ def test_another_size_of_images_is_timms_own(saved: Path, photos: list[Path]) ->
     ("size", "message"),
     [
         (0, "image_size=0 is not a positive number of pixels."),
-        (7, "image_size=7 is no multiple of the network's patches of 16 pixels. Use 16."),
-        (100, "image_size=100 is no multiple of the network's patches of 16 pixels. Use 96 or 112."),
+        (7, "image_size=7 is no multiple of the network's patches of 16 pixels: use 16."),
+        (100, "image_size=100 is no multiple of the network's patches of 16 pixels: use 96 or 112."),
     ],
 )
 def test_sizes_that_the_network_does_not_take_are_refused(saved: Path, size: int, message: str) -> None:
