@@ -52,7 +52,7 @@ class Config:
     weight_decay: float = 5e-4
     """Weight decay; not applied to norms and biases."""
     momentum: float = 0.99
-    """Momentum of the key encoder: share of the old weights kept each step; less in the first steps (method.md §5)."""
+    """Momentum of the key encoder: share of the old weights kept each step."""
     momentum_rises: bool = False
     """Let the momentum rise to 1 along a cosine, as BYOL and MoCo v3 do; in MoCo v2 and PCL it is constant."""
     queue: int | None = None

@@ -42,17 +42,16 @@ def learning_rate(config: Config, done: int, steps: int) -> float:
 def key_momentum(config: Config, done: int, steps: int) -> float:
     """Of the momentum encoder in the next step: constant, or from `momentum` along a cosine to 1.
 
-    In the first steps it is lower, or the keys would be those of the initial weights for 1 / (1 - momentum) steps.
+    It is not lower in the first steps: keys that follow at once collapse beside a queue (docs/LOG.md).
 
     Args:
         done, steps: as for learning_rate().
 
-    Source: Grill et al. 2020, section 3.3, for the rise; He et al. 2020 for the constant; method.md §5 for the start.
+    Source: Grill et al. 2020, section 3.3, for the rise; He et al. 2020 for the constant.
     """
-    momentum = min(config.momentum, (1 + done) / (10 + done))
     if not config.momentum_rises:
-        return momentum
-    return 1 - (1 - momentum) * (1 + math.cos(math.pi * done / steps)) / 2
+        return config.momentum
+    return 1 - (1 - config.momentum) * (1 + math.cos(math.pi * done / steps)) / 2
 
 
 def laid_anew(config: Config, epochs: int) -> Config:

@@ -34,6 +34,7 @@ CONFIG = Config(
     lr=0.4,
     lr_warmup=0.0,
     weight_decay=0.01,
+    momentum=0.9,
     dim=DIM,
     queue=QUEUE,
     # full within the second of the steps that are compared
@@ -146,7 +147,7 @@ class ByHand:
                 weight.sub_(rate * self.velocity[name])
 
     def follow(self, done: int, total: int) -> None:
-        m = min(self.config.momentum, (1 + done) / (10 + done))
+        m = self.config.momentum
         if self.config.momentum_rises:
             m = 1 - (1 - m) * (1 + cos(pi * done / total)) / 2
         with torch.no_grad():
