@@ -39,7 +39,7 @@ def assign_points(points: Tensor, prototypes: PrototypeSet) -> tuple[Assigned, .
     """
     together = max(1, ENTRIES_TOGETHER // prototypes.granularities[-1])
     if len(points) > together:
-        parts = [assign_points(part, prototypes) for part in points.split(together)]
+        parts = [assign_points(part, prototypes) for part in torch.split(points, together)]
         return tuple(_joined(level) for level in zip(*parts, strict=True))
     if not prototypes.nested:
         return tuple(_nearest(points, prototypes, level) for level in range(len(prototypes.levels)))
