@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from pauc_hub.cli import assign, cluster, convert, doctor, embed, models, predict, probe, search, train
+from pauc_hub.cli import assign, cluster, convert, doctor, embed, models, predict, probe, pull, push, search, train
 from pauc_hub.cli.failures import INTERRUPTED, explain, notes_printed, say
 from pauc_hub.cli.flags import flags_of, with_flags
 
@@ -22,7 +22,7 @@ app = typer.Typer(
     add_completion=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-EMBED, UNDERSTAND, EVALUATE, TRAIN = "Embed and search", "Understand", "Evaluate", "Train"
+EMBED, UNDERSTAND, EVALUATE, TRAIN, SHARE = "Embed and search", "Understand", "Evaluate", "Train", "Share"
 app.command(rich_help_panel=EMBED)(embed.embed)
 app.command(rich_help_panel=EMBED)(search.search)
 app.command(rich_help_panel=UNDERSTAND)(cluster.cluster)
@@ -31,8 +31,10 @@ app.command(rich_help_panel=EVALUATE)(probe.probe)
 app.command(rich_help_panel=EVALUATE)(predict.predict)
 app.command(rich_help_panel=TRAIN)(train.train)
 app.command(rich_help_panel=TRAIN)(doctor.doctor)
-app.command(rich_help_panel="Share")(models.models)
-app.command(rich_help_panel="Share")(convert.convert)
+app.command(rich_help_panel=SHARE)(models.models)
+app.command(rich_help_panel=SHARE)(convert.convert)
+app.command(rich_help_panel=SHARE)(push.push)
+app.command(rich_help_panel=SHARE)(pull.pull)
 
 
 @app.callback(invoke_without_command=True)

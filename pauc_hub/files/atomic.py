@@ -4,7 +4,7 @@ import os
 import re
 import secrets
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
@@ -18,6 +18,22 @@ def write_directory(path: Path, files: Mapping[str, bytes]) -> None:
         new.mkdir()
         for name, data in files.items():
             write_synced(new / name, data)
+        sync(new)
+        _put_in_place(new, path)
+    finally:
+        shutil.rmtree(new, ignore_errors=True)  # after a success there is none
+    sync(path.parent)
+
+
+def copy_directory(path: Path, files: Iterable[Path]) -> None:
+    """Put copies of files into a folder at `path`; a folder that stands there is replaced, with all that is in it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    new = hidden_sibling(path)
+    try:
+        new.mkdir()
+        for file in files:
+            shutil.copyfile(file, new / file.name)
+            sync(new / file.name)
         sync(new)
         _put_in_place(new, path)
     finally:

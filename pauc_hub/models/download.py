@@ -23,7 +23,7 @@ from huggingface_hub.errors import (
 )
 from huggingface_hub.utils.tqdm import are_progress_bars_disabled
 
-from pauc_hub.errors import HubError
+from pauc_hub.errors import HubError, PaucError
 from pauc_hub.files.checksums import file_sum
 from pauc_hub.models.catalog import Repository
 from pauc_hub.progress import DownloadBar, SilentDownloadBar
@@ -45,7 +45,7 @@ def fetch_file(repository: Repository, names: Sequence[str], *, quiet: bool = Fa
     Raises:
         HubError: no network, no access, no such repository, revision or file, or a download that broke off.
     """
-    with _explaining(repository):
+    with explaining(repository):
         cached = _cached(repository, names)
         if cached and COMMIT.fullmatch(repository.revision or ""):
             return cached
@@ -115,13 +115,19 @@ def _download(repository: Repository, name: str, quiet: bool) -> Path:
 
 
 @contextmanager
-def _explaining(repository: Repository) -> Iterator[None]:
-    """Of the many exceptions of huggingface_hub, one; its retries are not told."""
+def explaining(repository: Repository) -> Iterator[None]:
+    """Turn the many exceptions of huggingface_hub into one, and keep its retries quiet.
+
+    Raises:
+        HubError: in place of whatever huggingface_hub raised.
+    """
     logger = logging.getLogger("huggingface_hub")
     level = logger.level
     logger.setLevel(logging.CRITICAL)
     try:
         yield
+    except PaucError:
+        raise
     except (httpx2.HTTPError, OSError, RuntimeError, ValueError) as error:
         raise HubError(_explain(error, repository)) from error
     finally:
@@ -139,6 +145,10 @@ def _explain(error: Exception, repository: Repository) -> str:
             return f"'{name}' has no revision '{repository.revision}'. Leave it out for the main branch."
         case HfHubHTTPError() if error.response.status_code == 401:
             return f"{hub} refused the token for '{name}'. Log in again with `hf auth login`, or set HF_TOKEN anew."
+        case HfHubHTTPError() if error.response.status_code == 429:
+            wait = error.response.headers.get("Retry-After", "")
+            when = f"in {wait} seconds" if wait.isdigit() else "in a few minutes"
+            return f"{hub} was asked too often (429). Try again {when}."
         case HfHubHTTPError():
             return f"{hub} answered {error.response.status_code} when asked for '{name}'. Try again later."
         case OfflineModeIsEnabled():

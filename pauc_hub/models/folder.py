@@ -228,7 +228,7 @@ def write_folder(
         ValueError: a preprocessing key that timm would refuse.
     """
     path = Path(path).expanduser().resolve()
-    _refuse_to_replace(path, overwrite)
+    refuse_to_replace(path, overwrite)
     tensors = {WEIGHTS: backbone, PROJECTOR: projector or {}, PROTOTYPES: _flatten(prototypes)}
     files = {name: _serialise(values, half) for name, values in tensors.items() if values}
     files[CONFIG] = _to_json(_config(architecture, num_features, preprocessing, pauc, global_pool, model_args or {}))
@@ -244,7 +244,12 @@ def fits_half(tensors: Mapping[str, Tensor]) -> bool:
     return all(_largest(tensor) <= LARGEST_HALF for tensor in tensors.values() if tensor.is_floating_point())
 
 
-def _refuse_to_replace(path: Path, overwrite: bool) -> None:
+def refuse_to_replace(path: Path, overwrite: bool) -> None:
+    """Let only a model folder be replaced, and only where that was asked for.
+
+    Raises:
+        OutputExists: something else stands there, or `overwrite` is not given.
+    """
     if not path.exists() or (path.is_dir() and not any(path.iterdir())):
         return
     if not overwrite:

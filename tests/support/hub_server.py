@@ -1,12 +1,13 @@
-"""A Hub on this machine: as much of the Hugging Face Hub's protocol as huggingface_hub asks for when it fetches models.
+"""A Hub on this machine: as much of the Hugging Face Hub's protocol as huggingface_hub asks for to fetch and push models.
 
     with HubServer() as hub:
         hub.add("me/model", {"config.json": b"{}"})
         hub.faults["model.safetensors"] = Fault(cut=1000)
 
-Requests are routed by ROUTES, one function each. What is not there yet, such as pushing, is another route.
+Requests are routed by ROUTES, one function each. Faults are named by file, or by step: create, preupload, lfs, commit.
 """
 
+import base64
 import hashlib
 import json
 import re
@@ -17,14 +18,16 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any, NamedTuple, Self
+from urllib.parse import parse_qs
 
-TOKEN = "hf_right"
+TOKEN, WEAK_TOKEN = "hf_right", "hf_weak"
 LARGE = (".safetensors", ".bin")
 
 
 class Commit(NamedTuple):
     sha: str
     files: dict[str, bytes]
+    branch: str = "main"
 
 
 @dataclass
@@ -41,7 +44,7 @@ class Repository:
 
     def commit(self, revision: str) -> Commit | None:
         if revision == "main":
-            return self.commits[-1]
+            return next(commit for commit in reversed(self.commits) if commit.branch == "main")
         sha = self.tags.get(revision, revision)
         return next((commit for commit in self.commits if commit.sha == sha), None)
 
@@ -56,6 +59,8 @@ class Fault:
     """The first byte is another one."""
     status: int | None = None
     """The answer, instead of 200; to questions as well."""
+    headers: dict[str, str] = field(default_factory=dict)
+    """Sent with `status`."""
     times: int = 1000
 
 
@@ -68,6 +73,10 @@ class HubServer:
         """By name of file."""
         self.requests: list[tuple[str, str, str]] = []
         """Method, path, and Range or an empty string; of every request so far."""
+        self.uploaded: dict[str, bytes] = {}
+        """Large files by their sha256."""
+        self.before_commit: Callable[[], object] | None = None
+        """Called when a commit comes in, before it is looked at."""
 
     def add(
         self, name: str, files: Mapping[str, bytes] | Path, tag: str = "", *, private: bool = False, gated: bool = False
@@ -114,7 +123,7 @@ class Refusal(Exception):
     def __init__(self, status: int, code: str = "", message: str = "") -> None:
         super().__init__(message)
         self.status = status
-        self.headers = {"X-Error-Code": code} if code else {}
+        self.headers: dict[str, str] = {"X-Error-Code": code} if code else {}
         if message:
             self.headers["X-Error-Message"] = message
 
@@ -125,6 +134,7 @@ def _handler(hub: HubServer) -> type[BaseHTTPRequestHandler]:
 
         def answer(self) -> None:
             hub.requests.append((self.command, self.path, self.headers.get("Range", "")))
+            self.body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
             try:
                 for method, pattern, route in ROUTES:
                     if self.command in method and (match := re.fullmatch(pattern, self.path.partition("?")[0])):
@@ -155,7 +165,7 @@ def _handler(hub: HubServer) -> type[BaseHTTPRequestHandler]:
 def commit_of(hub: HubServer, request: Any, name: str, revision: str) -> Commit:
     """What was asked for, where it is there and whoever asks may see it."""
     token = request.headers.get("Authorization", "").removeprefix("Bearer ")
-    if token and token != TOKEN:
+    if token not in ("", TOKEN, WEAK_TOKEN):
         raise Refusal(401, message="Invalid credentials in Authorization header")
     repository = hub.repositories.get(name)
     if repository is None or (repository.private and token != TOKEN):
@@ -172,7 +182,7 @@ def resolve(hub: HubServer, request: Any, name: str, revision: str, file: str) -
     """HEAD tells of a file, GET gives its bytes, or those that a Range asks for."""
     fault = hub.faults.get(file, Fault())
     if fault.status:
-        raise Refusal(fault.status)
+        fail(fault)
     commit = commit_of(hub, request, name, revision)
     if file not in commit.files:
         raise Refusal(404, "EntryNotFound")
@@ -196,19 +206,143 @@ def resolve(hub: HubServer, request: Any, name: str, revision: str, file: str) -
 def revision_info(hub: HubServer, request: Any, name: str, revision: str = "main") -> None:
     """What a repository holds."""
     commit = commit_of(hub, request, name, revision)
-    request.send(200, {"id": name, "sha": commit.sha, "siblings": [{"rfilename": file} for file in commit.files]})
+    private = hub.repositories[name].private
+    siblings = [{"rfilename": file, **entry(file, data)} for file, data in commit.files.items()]
+    request.send(200, {"id": name, "sha": commit.sha, "private": private, "siblings": siblings})
 
 
 def tree(hub: HubServer, request: Any, name: str, revision: str) -> None:
     """Its files with their sizes."""
     commit = commit_of(hub, request, name, revision)
-    entries: list[dict[str, Any]] = []
-    for file, data in commit.files.items():
-        entry: dict[str, Any] = {"type": "file", "path": file, "size": len(data), "oid": git_oid(data)}
-        if file.endswith(LARGE):
-            entry["lfs"] = {"oid": etag(file, data), "size": len(data), "pointerSize": 130}
-        entries.append(entry)
-    request.send(200, entries)
+    request.send(200, [{"type": "file", "path": file, **entry(file, data)} for file, data in commit.files.items()])
+
+
+def entry(file: str, data: bytes) -> dict[str, Any]:
+    """Size and sums of a file, under the names that the listing of a tree and that of a revision have for them."""
+    about: dict[str, Any] = {"size": len(data), "oid": git_oid(data), "blobId": git_oid(data)}
+    if file.endswith(LARGE):
+        about["lfs"] = {"oid": etag(file, data), "sha256": etag(file, data), "size": len(data), "pointerSize": 130}
+    return about
+
+
+def models(hub: HubServer, request: Any) -> None:
+    """Those with a tag and a word in their names."""
+    asked = parse_qs(request.path.partition("?")[2])
+    tag, word = asked.get("filter", [""])[0], asked.get("search", [""])[0]
+    found = [
+        {"id": name, "downloads": 3, "tags": [tag]}
+        for name, repository in hub.repositories.items()
+        if word in name and f"- {tag}".encode() in repository.commits[-1].files.get("README.md", b"")
+    ]
+    request.send(200, found)
+
+
+def fail(fault: Fault) -> None:
+    refusal = Refusal(fault.status or 500)
+    refusal.headers |= fault.headers
+    raise refusal
+
+
+def check_writer(hub: HubServer, request: Any, step: str) -> None:
+    """Refuse whoever may not write, and do what the faults say of this step."""
+    fault = hub.faults.get(step, Fault(times=0))
+    if fault.times and fault.status:
+        fault.times -= 1
+        fail(fault)
+    token = request.headers.get("Authorization", "").removeprefix("Bearer ")
+    if token != TOKEN:
+        raise Refusal(403 if token == WEAK_TOKEN else 401, message="Invalid credentials in Authorization header")
+
+
+def create(hub: HubServer, request: Any) -> None:
+    check_writer(hub, request, "create")
+    asked = json.loads(request.body)
+    name = f"{asked.get('organization') or 'me'}/{asked['name']}"
+    address = {"url": f"{hub.url}/{name}"}
+    if name in hub.repositories:
+        request.send(409, address | {"error": "You already created this model repo"})
+        return
+    hub.add(name, {".gitattributes": b"*.safetensors filter=lfs\n"}, private=asked.get("visibility") == "private")
+    request.send(200, address)
+
+
+def branch(hub: HubServer, request: Any, name: str, revision: str) -> None:
+    check_writer(hub, request, "branch")
+    hub.repositories[name].tags[revision] = commit_of(hub, request, name, "main").sha
+    request.send(200, {})
+
+
+def validate(hub: HubServer, request: Any) -> None:
+    request.send(200, {"warnings": [], "errors": []})
+
+
+def preupload(hub: HubServer, request: Any, name: str, revision: str) -> None:
+    check_writer(hub, request, "preupload")
+    files = json.loads(request.body)["files"]
+    modes = [("lfs" if file["path"].endswith(LARGE) else "regular", file["path"]) for file in files]
+    request.send(
+        200, {"files": [{"path": path, "uploadMode": mode, "shouldIgnore": False, "oid": None} for mode, path in modes]}
+    )
+
+
+def lfs_batch(hub: HubServer, request: Any, name: str) -> None:
+    check_writer(hub, request, "lfs-batch")
+    answers = []
+    for item in json.loads(request.body)["objects"]:
+        answer = {"oid": item["oid"], "size": item["size"]}
+        if item["oid"] not in hub.uploaded:
+            answer["actions"] = {"upload": {"href": f"{hub.url}/lfs/{item['oid']}"}}
+        answers.append(answer)
+    request.send(200, {"objects": answers})
+
+
+def lfs_put(hub: HubServer, request: Any, oid: str) -> None:
+    fault = hub.faults.get("lfs", Fault(times=0))
+    if fault.times:
+        fault.times -= 1
+        if fault.status:
+            fail(fault)
+        # Without an answer the client sees a broken connection.
+        request.close_connection = True
+        return
+    if hashlib.sha256(request.body).hexdigest() != oid:
+        raise Refusal(400, message="other bytes than announced")
+    hub.uploaded[oid] = request.body
+    request.send(200, {})
+
+
+def commit(hub: HubServer, request: Any, name: str, revision: str) -> None:
+    """All of it or nothing, on top of the commit that it names."""
+    if hub.before_commit:
+        moved, hub.before_commit = hub.before_commit, None
+        moved()
+    check_writer(hub, request, "commit")
+    revision = revision.replace("%2F", "/")
+    parent = commit_of(hub, request, name, revision)
+    lines = [json.loads(line) for line in request.body.splitlines()]
+    header = next(line["value"] for line in lines if line["key"] == "header")
+    if header.get("parentCommit") not in (None, parent.sha):
+        raise Refusal(412, message="A commit has happened since. Please refresh and try again.")
+    files = dict(parent.files)
+    for line in lines:
+        value = line["value"]
+        match line["key"]:
+            case "file":
+                files[value["path"]] = base64.b64decode(value["content"])
+            case "lfsFile":
+                files[value["path"]] = hub.uploaded[value["oid"]]
+            case "deletedFile":
+                del files[value["path"]]
+    request_number = "create_pr=1" in request.path
+    branch_name = "refs/pr/1" if request_number else revision
+    repository = hub.repositories[name]
+    sha = hashlib.sha1(f"{name} {len(repository.commits)}".encode()).hexdigest()
+    repository.commits.append(Commit(sha, files, branch_name))
+    repository.tags[branch_name] = sha
+    answer = {"commitOid": sha, "commitUrl": f"{hub.url}/{name}/commit/{sha}"}
+    if request_number:
+        answer["pullRequestUrl"] = f"{hub.url}/{name}/discussions/1"
+    request.send(200, answer)
 
 
 def etag(file: str, data: bytes) -> str:
@@ -226,4 +360,12 @@ ROUTES: list[tuple[tuple[str, ...], str, Callable[..., None]]] = [
     (("GET",), rf"/api/models/{NAME}/revision/{REVISION}", revision_info),
     (("GET",), rf"/api/models/{NAME}/tree/{REVISION}", tree),
     (("GET",), rf"/api/models/{NAME}", revision_info),
+    (("GET",), "/api/models", models),
+    (("POST",), "/api/repos/create", create),
+    (("POST",), "/api/validate-yaml", validate),
+    (("POST",), rf"/api/models/{NAME}/branch/{REVISION}", branch),
+    (("POST",), rf"/api/models/{NAME}/preupload/{REVISION}", preupload),
+    (("POST",), rf"/{NAME}\.git/info/lfs/objects/batch", lfs_batch),
+    (("PUT",), r"/lfs/(?P<oid>[0-9a-f]{64})", lfs_put),
+    (("POST",), rf"/api/models/{NAME}/commit/{REVISION}", commit),
 ]

@@ -1,0 +1,69 @@
+"""The function behind `pauc pull`: a model folder from the Hugging Face Hub, with every file checked."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from pauc_hub.errors import HubError
+from pauc_hub.files.atomic import copy_directory
+from pauc_hub.files.checksums import SUMS, file_sum, read_sums
+from pauc_hub.models.catalog import HUB, Repository, locate
+from pauc_hub.models.download import check_blob, fetch_file
+from pauc_hub.models.folder import open_folder, refuse_to_replace
+
+
+@dataclass(frozen=True)
+class Pulled:
+    """What pull() did."""
+
+    output: Path
+    repository: str
+    commit: str
+    """The sha that the files are from."""
+    files: dict[str, int]
+    """Name to size in bytes."""
+
+
+def pull(repository: str, output: str | Path | None = None, *, overwrite: bool = False, quiet: bool = False) -> Pulled:
+    """Fetch a model folder: there whole, with every file compared with its sum, or not at all.
+
+    Args:
+        repository: `owner/name` or `owner/name@revision`.
+        output: the folder; one of the repository's name unless given.
+        overwrite: replace a model folder that is there.
+        quiet: no progress bars.
+
+    Raises:
+        UnknownModel: `repository` is no name.
+        OutputExists: something stands there that may not be replaced.
+        HubError: it cannot be fetched, or holds other bytes than its sums say.
+        ModelFolderError: what it holds is no model folder.
+    """
+    asked = locate(HUB + repository.removeprefix(HUB)).place
+    assert isinstance(asked, Repository)
+    place = Path(output or asked.id.partition("/")[2]).expanduser().resolve()
+    refuse_to_replace(place, overwrite)
+    sums = fetch_file(asked, [SUMS], quiet=quiet)
+    # All files of one commit, also while somebody pushes another.
+    pinned = Repository(asked.id, sums.parent.name)
+    files = [sums]
+    for name, expected in read_sums(sums.parent).items():
+        file = fetch_file(pinned, [name], quiet=quiet)
+        check_blob(file)
+        _compare(file, expected, asked)
+        files.append(file)
+    open_folder(sums.parent)
+    copy_directory(place, files)
+    sizes = {file.name: file.stat().st_size for file in files}
+    return Pulled(place, asked.id, pinned.revision or "", sizes)
+
+
+def _compare(file: Path, expected: str, repository: Repository) -> None:
+    found = file_sum(file)
+    if found == expected:
+        return
+    file.resolve().unlink(missing_ok=True)
+    file.unlink(missing_ok=True)
+    raise HubError(
+        f"'{repository.id}' has a '{file.name}' whose sha256 is {found[:12]}…, but its {SUMS} says {expected[:12]}…. "
+        "It was removed from the cache; try again, or ask who pushed it."
+    )

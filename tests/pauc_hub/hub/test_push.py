@@ -1,0 +1,211 @@
+"""Push to a Hub on this machine and pull back: one commit or nothing, the same bytes, one line for each failure."""
+
+import time
+from pathlib import Path
+
+import pytest
+from hub_server import TOKEN, WEAK_TOKEN, Fault, HubServer
+from huggingface_hub import constants
+
+from pauc_hub.errors import HubError, ModelFolderError, OutputExists, UnknownModel, UsageError
+from pauc_hub.hub.pull import pull
+from pauc_hub.hub.push import push
+from pauc_hub.models.registration import bundled_folders
+
+ME = "me/tiny"
+# huggingface_hub's own call, which its HTTP client deprecates.
+pytestmark = pytest.mark.filterwarnings("ignore:Use 'content=:DeprecationWarning")
+
+
+@pytest.fixture(autouse=True)
+def plain(hub: HubServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With a token; large files go by LFS, since the Hub here has no xet; the client's retries do not sleep."""
+    monkeypatch.setenv("HF_TOKEN", TOKEN)
+    monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)
+    monkeypatch.setattr("huggingface_hub.utils._http.time.sleep", lambda _: None)
+
+
+def content(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+def refused(hub: HubServer, folder: Path, **options: object) -> str:
+    """The one line; nothing was committed."""
+    before = {name: len(each.commits) for name, each in hub.repositories.items()}
+    with pytest.raises(HubError) as refusal:
+        push(folder, ME, quiet=True, **options)  # type: ignore[arg-type]
+    assert "\n" not in str(refusal.value)
+    assert all(len(hub.repositories[name].commits) == count for name, count in before.items())
+    return str(refusal.value)
+
+
+def commits(hub: HubServer) -> int:
+    return len(hub.repositories[ME].commits)
+
+
+def test_what_is_pushed_is_pulled_byte_for_byte(hub: HubServer, model_folder: Path, tmp_path: Path) -> None:
+    pushed = push(model_folder, ME, private=True, message="first", quiet=True)
+    # The first commit is the one that makes the repository.
+    assert commits(hub) == 2
+    assert hub.repositories[ME].private
+    assert set(pushed.changed) == set(content(model_folder))
+    pulled = pull(ME, tmp_path / "back", quiet=True)
+    assert content(pulled.output) == content(model_folder)
+    assert pulled.commit == pushed.commit
+    with pytest.raises(OutputExists):
+        pull(ME, tmp_path / "back", quiet=True)
+
+
+def test_the_bundled_model_survives_the_journey(hub: HubServer, tmp_path: Path) -> None:
+    folder = bundled_folders()[0]
+    push(folder.name, ME, quiet=True)
+    assert content(pull(ME, tmp_path / "back", quiet=True).output) == content(folder)
+
+
+def test_a_second_push_does_nothing(hub: HubServer, model_folder: Path) -> None:
+    first = push(model_folder, ME, quiet=True)
+    again = push(model_folder, ME, quiet=True)
+    assert (again.changed, again.commit) == ((), first.commit)
+    assert commits(hub) == 2
+
+
+def test_parts_of_an_earlier_model_do_not_stay(
+    hub: HubServer, model_folder: Path, headless_folder: Path, tmp_path: Path
+) -> None:
+    push(model_folder, ME, quiet=True)
+    pushed = push(headless_folder, ME, quiet=True)
+    assert {"projector.safetensors", "prototypes.safetensors"} <= set(pushed.changed)
+    # The same bytes are not sent again.
+    assert "model.safetensors" not in pushed.changed
+    assert hub.repositories[ME].commits[-1].files.keys() == {*content(headless_folder), ".gitattributes"}
+
+
+def test_a_branch_and_a_pull_request(hub: HubServer, model_folder: Path, tmp_path: Path) -> None:
+    push(model_folder, ME, revision="try", quiet=True)
+    assert pull(f"{ME}@try", tmp_path / "try", quiet=True).files
+    with pytest.raises(HubError, match="has no SHA256SUMS"):
+        pull(ME, tmp_path / "main", quiet=True)
+    asked = push(model_folder, ME, create_pr=True, quiet=True)
+    assert asked.url.endswith("/discussions/1")
+    with pytest.raises(HubError, match="has no SHA256SUMS"):
+        pull(ME, tmp_path / "main", quiet=True)
+
+
+def test_a_dry_run_asks_the_hub_nothing(hub: HubServer, model_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("HF_TOKEN")
+    planned = push(model_folder, ME, dry_run=True)
+    assert planned.files == {name: len(data) for name, data in content(model_folder).items()}
+    assert hub.requests == []
+
+
+def test_a_branch_that_moves_is_not_overwritten(hub: HubServer, model_folder: Path) -> None:
+    hub.add(ME, {"config.json": b"{}"})
+    hub.before_commit = lambda: hub.add(ME, {"theirs": b"1"})
+    with pytest.raises(HubError, match=f"^'{ME}' changed while this was being pushed, so nothing was overwritten"):
+        push(model_folder, ME, quiet=True)
+    assert hub.repositories[ME].commits[-1].files == {"theirs": b"1"}
+    push(model_folder, ME, quiet=True)
+    assert hub.repositories[ME].commits[-1].files["theirs"] == b"1"
+
+
+def test_without_a_token(hub: HubServer, model_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("HF_TOKEN")
+    line = f"pushing to '{ME}' needs a token with the right to write: log in with `hf auth login` or set HF_TOKEN."
+    assert refused(hub, model_folder) == line
+    assert hub.requests == []
+
+
+@pytest.mark.parametrize("exists", [True, False])
+def test_a_token_that_may_only_read(
+    hub: HubServer, model_folder: Path, monkeypatch: pytest.MonkeyPatch, exists: bool
+) -> None:
+    monkeypatch.setenv("HF_TOKEN", WEAK_TOKEN)
+    if exists:
+        hub.add(ME, {"a": b"1"})
+    assert f"does not let this token write to '{ME}' (403)" in refused(hub, model_folder)
+
+
+def test_a_token_that_is_none(hub: HubServer, model_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_TOKEN", "hf_wrong")
+    hub.add(ME, {"a": b"1"})
+    assert "refused the token" in refused(hub, model_folder)
+
+
+def test_a_repository_that_may_not_be_seen(hub: HubServer, model_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    hub.add(ME, {"a": b"1"}, private=True)
+    hub.faults["create"] = Fault(status=409)
+    monkeypatch.setenv("HF_TOKEN", WEAK_TOKEN)
+    assert refused(hub, model_folder) == (
+        f"'{ME}' exists, but this token may not see it. Use its owner's, or another name."
+    )
+
+
+def test_private_is_for_new_ones(hub: HubServer, model_folder: Path) -> None:
+    hub.add(ME, {"a": b"1"})
+    assert refused(hub, model_folder, private=True).startswith(f"'{ME}' exists and is public, and private=True")
+
+
+def test_without_a_network_it_is_quick(hub: HubServer, model_folder: Path) -> None:
+    hub.stop()
+    start = time.monotonic()
+    with pytest.raises(HubError, match=rf"cannot be reached, and '{ME}' is as it was\. Check the network\.$"):
+        push(model_folder, ME, quiet=True)
+    assert time.monotonic() - start < 10
+
+
+@pytest.mark.parametrize("step", ["lfs", "commit"])
+def test_an_upload_that_breaks_goes_on_next_time(hub: HubServer, model_folder: Path, step: str) -> None:
+    hub.add(ME, {"a": b"1"})
+    hub.faults[step] = Fault(status=500)
+    assert ME in refused(hub, model_folder)
+    stored = set(hub.uploaded)
+    hub.faults.clear()
+    hub.requests.clear()
+    push(model_folder, ME, quiet=True)
+    sent = {path.rpartition("/")[2] for method, path, _ in hub.requests if method == "PUT"}
+    assert not sent & stored
+    assert set(content(model_folder)) <= hub.repositories[ME].commits[-1].files.keys()
+
+
+def test_cut_connections_are_one_line(hub: HubServer, model_folder: Path) -> None:
+    hub.add(ME, {"a": b"1"})
+    hub.faults["lfs"] = Fault(cut=0)
+    assert "broke off" in refused(hub, model_folder)
+
+
+def test_asked_too_often(hub: HubServer, model_folder: Path) -> None:
+    hub.add(ME, {"a": b"1"})
+    hub.faults["commit"] = Fault(status=429, headers={"Retry-After": "7"})
+    assert refused(hub, model_folder).endswith("was asked too often (429). Try again in 7 seconds.")
+
+
+def test_only_whole_model_folders_are_pushed(hub: HubServer, model_folder: Path, tmp_path: Path) -> None:
+    damaged = tmp_path / "damaged"
+    damaged.mkdir()
+    for name, data in content(model_folder).items():
+        (damaged / name).write_bytes(data[:-1] + b"?" if name == "facts.json" else data)
+    with pytest.raises(ModelFolderError, match=r"facts\.json' is damaged"):
+        push(damaged, ME, quiet=True)
+    with pytest.raises(UsageError, match="is no model folder on this machine"):
+        push("hf-hub:you/model", ME, quiet=True)
+    with pytest.raises(UnknownModel, match="names no repository"):
+        push(model_folder, "tiny", quiet=True)
+    assert hub.requests == []
+
+
+@pytest.mark.parametrize("name", ["config.json", "model.safetensors"])
+def test_wrong_bytes_are_never_loaded(hub: HubServer, model_folder: Path, tmp_path: Path, name: str) -> None:
+    push(model_folder, ME, quiet=True)
+    hub.faults[name] = Fault(changed=True)
+    with pytest.raises(HubError, match="removed from the cache|has been removed"):
+        pull(ME, tmp_path / "back", quiet=True)
+    assert not (tmp_path / "back").exists()
+    hub.faults.clear()
+    assert content(pull(ME, tmp_path / "back", quiet=True).output) == content(model_folder)
+
+
+def test_a_file_that_is_not_what_its_sums_say(hub: HubServer, model_folder: Path, tmp_path: Path) -> None:
+    hub.add(ME, content(model_folder) | {"projector.safetensors": b"other"})
+    with pytest.raises(HubError, match=r"but its SHA256SUMS says"):
+        pull(ME, tmp_path / "back", quiet=True)
+    assert list(tmp_path.glob("*back*")) == []
