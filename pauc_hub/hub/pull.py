@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from pauc_hub.errors import HubError
+from pauc_hub.errors import HubError, PaucError
 from pauc_hub.files.atomic import copy_directory
 from pauc_hub.files.checksums import SUMS, file_sum, read_sums
 from pauc_hub.models.catalog import HUB, Repository, locate
@@ -37,6 +37,7 @@ def pull(repository: str, output: str | Path | None = None, *, overwrite: bool =
         OutputExists: something stands there that may not be replaced.
         HubError: it cannot be fetched, or holds other bytes than its sums say.
         ModelFolderError: what it holds is no model folder.
+        PaucError: it cannot be written, as on a full disk.
     """
     asked = locate(HUB + repository.removeprefix(HUB)).place
     assert isinstance(asked, Repository)
@@ -52,7 +53,11 @@ def pull(repository: str, output: str | Path | None = None, *, overwrite: bool =
         _compare(file, expected, asked)
         files.append(file)
     open_folder(sums.parent)
-    copy_directory(place, files)
+    try:
+        copy_directory(place, files)
+    except OSError as error:
+        reason = error.strerror or error
+        raise PaucError(f"'{place}' could not be written ({reason}), and was left as it was.") from error
     sizes = {file.name: file.stat().st_size for file in files}
     return Pulled(place, asked.id, pinned.revision or "", sizes)
 

@@ -143,14 +143,8 @@ def _explain(error: Exception, repository: Repository) -> str:
             return f"there is no model '{name}' on {hub}, or it is private. Check the name; if it is private, {LOGIN}."
         case RevisionNotFoundError():
             return f"'{name}' has no revision '{repository.revision}'. Leave it out for the main branch."
-        case HfHubHTTPError() if error.response.status_code == 401:
-            return f"{hub} refused the token for '{name}'. Log in again with `hf auth login`, or set HF_TOKEN anew."
-        case HfHubHTTPError() if error.response.status_code == 429:
-            wait = error.response.headers.get("Retry-After", "")
-            when = f"in {wait} seconds" if wait.isdigit() else "in a few minutes"
-            return f"{hub} was asked too often (429). Try again {when}."
         case HfHubHTTPError():
-            return f"{hub} answered {error.response.status_code} when asked for '{name}'. Try again later."
+            return _explain_status(error, name)
         case OfflineModeIsEnabled():
             return f"'{name}' is not in the cache '{cache}', and HF_HUB_OFFLINE forbids fetching it. Unset it once."
         case httpx2.ConnectError() | httpx2.TimeoutException():
@@ -163,6 +157,17 @@ def _explain(error: Exception, repository: Repository) -> str:
         case ValueError():
             return f"'{name}' is no name of a repository ({_reason(error)}). Write hf-hub:owner/name."
     return f"the download of '{name}' broke off ({_reason(error)}). Try again."
+
+
+def _explain_status(error: HfHubHTTPError, name: str) -> str:
+    hub, status = constants.ENDPOINT, error.response.status_code
+    if status == 401:
+        return f"{hub} refused the token for '{name}'. Log in again with `hf auth login`, or set HF_TOKEN anew."
+    if status == 429:
+        wait = error.response.headers.get("Retry-After", "")
+        when = f"in {wait} seconds" if wait.isdigit() else "in a few minutes"
+        return f"{hub} was asked too often (429). Try again {when}."
+    return f"{hub} answered {status} when asked for '{name}'. Try again later."
 
 
 def _reason(error: Exception) -> str:

@@ -1,4 +1,4 @@
-"""A Hub on this machine: as much of the Hugging Face Hub's protocol as huggingface_hub asks for to fetch and push models.
+"""A Hub on this machine: as much of the Hugging Face Hub's protocol as fetching and pushing models takes.
 
     with HubServer() as hub:
         hub.add("me/model", {"config.json": b"{}"})

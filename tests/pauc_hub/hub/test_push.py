@@ -1,5 +1,6 @@
 """Push to a Hub on this machine and pull back: one commit or nothing, the same bytes, one line for each failure."""
 
+import errno
 import time
 from pathlib import Path
 
@@ -7,7 +8,7 @@ import pytest
 from hub_server import TOKEN, WEAK_TOKEN, Fault, HubServer
 from huggingface_hub import constants
 
-from pauc_hub.errors import HubError, ModelFolderError, OutputExists, UnknownModel, UsageError
+from pauc_hub.errors import HubError, ModelFolderError, OutputExists, PaucError, UnknownModel, UsageError
 from pauc_hub.hub.pull import pull
 from pauc_hub.hub.push import push
 from pauc_hub.models.registration import bundled_folders
@@ -197,7 +198,7 @@ def test_only_whole_model_folders_are_pushed(hub: HubServer, model_folder: Path,
 def test_wrong_bytes_are_never_loaded(hub: HubServer, model_folder: Path, tmp_path: Path, name: str) -> None:
     push(model_folder, ME, quiet=True)
     hub.faults[name] = Fault(changed=True)
-    with pytest.raises(HubError, match="removed from the cache|has been removed"):
+    with pytest.raises(HubError, match=r"removed from the cache|has been removed"):
         pull(ME, tmp_path / "back", quiet=True)
     assert not (tmp_path / "back").exists()
     hub.faults.clear()
@@ -207,5 +208,20 @@ def test_wrong_bytes_are_never_loaded(hub: HubServer, model_folder: Path, tmp_pa
 def test_a_file_that_is_not_what_its_sums_say(hub: HubServer, model_folder: Path, tmp_path: Path) -> None:
     hub.add(ME, content(model_folder) | {"projector.safetensors": b"other"})
     with pytest.raises(HubError, match=r"but its SHA256SUMS says"):
+        pull(ME, tmp_path / "back", quiet=True)
+    assert list(tmp_path.glob("*back*")) == []
+
+
+def test_a_full_disk_leaves_nothing(
+    hub: HubServer, model_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hub.add(ME, content(model_folder))
+
+    def full(source: Path, target: Path) -> None:
+        target.touch()
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("pauc_hub.files.atomic.shutil.copyfile", full)
+    with pytest.raises(PaucError, match=r"could not be written \(No space left on device\)"):
         pull(ME, tmp_path / "back", quiet=True)
     assert list(tmp_path.glob("*back*")) == []
