@@ -175,7 +175,7 @@ def train(
     plan = None if resume or export else _plan(source, where, given, config, recipe)
     announce = partial(_announce, plan, len(source), silent)
     if dry_run and plan:
-        announce(plan.settings, open_watched(plan.settings, wandb))
+        announce(plan.settings, open_watched(plan.settings, wandb, source.reading))
         estimate = rehearse(source, plan.settings, where, workers, quiet=quiet)
         show_estimate(estimate, plan.settings, plan.choices, as_json=as_json)
         return

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 
 from pauc_hub.errors import ClusteringFailed, Interrupted, TrainingFailed, UsageError
+from pauc_hub.images.reading import Reading
 from pauc_hub.processes import Ranks
 from pauc_hub.progress import progress_bar
 from pauc_hub.training.config import Config, refuse
@@ -104,12 +105,12 @@ def train(
     with StopRequest() as stop, join(ranks, where) as world, ExitStack() as held:
         watched: Labelled | None = None  # by the first process alone
 
-        def opened() -> tuple[Config, Place | None]:
+        def opened() -> tuple[Config, Place | None, Reading]:
             nonlocal watched
             asked = run_folder.saved_config(run) if goes_on else read_settings(config, given, source, where, recipe)
             settled = asked.resolve(len(source))
             refuse(sharing_problems(settled, ranks.count))
-            watched = open_watched(settled, wandb)
+            watched = open_watched(settled, wandb, source.reading)
             shown = source.fingerprint()
             again = ranks.restarts > 0 or checkpoint.written_under(run, ranks.launch)
             folder = run_folder.open_run(
@@ -118,10 +119,12 @@ def train(
             place = held.enter_context(folder)
             if goes_on and epochs is not None:
                 settled = run_folder.lay_schedule_anew(run, settled, epochs, place)
-            return settled, place
+            return settled, place, run_folder.keep_reading(run, source.reading, goes_on=place is not None)
 
-        settled, place = world.decided_by_first(opened)
+        settled, place, source.reading = world.decided_by_first(opened)
         if world.first:
+            for split in (watched.bank, watched.queries) if watched else ():
+                split.source.reading = source.reading
             announce(settled, watched)
         with limits_explained(settled):
             silent, threads = quiet or not world.first, workers or ranks.workers()

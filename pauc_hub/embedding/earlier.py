@@ -9,7 +9,7 @@ from pauc_hub.embedding.plan import Form, Plan, differences
 from pauc_hub.embedding.update import Row
 from pauc_hub.embedding.workspace import check_start, read_begun, settle
 from pauc_hub.errors import OutputExists
-from pauc_hub.images.reading import Reading
+from pauc_hub.images.reading import PLAIN, Reading
 from pauc_hub.sources import Source
 from pauc_hub.sources.value_ranges import with_measured_range
 from pauc_hub.tables.outputs import read_batches, read_names, read_receipt
@@ -46,19 +46,22 @@ def check_place(output: Path, *, overwrite: bool) -> None:
     check_start(output, overwrite or finished)
 
 
-def choose_reading(output: Path, source: Source, given: Reading, *, overwrite: bool, restart: bool) -> Reading:
+def choose_reading(
+    output: Path, source: Source, given: Reading, *, overwrite: bool, restart: bool, learnt: Reading = PLAIN
+) -> Reading:
     """How to read the images: as the stopped run did, or the table that stands there; else as the source needs it.
 
     Args:
         source: the whole, not the share of one process.
         given: goes before all that.
         overwrite, restart: as for embed_files().
+        learnt: that the model was trained with, which goes before what would be measured.
     """
     begun = None if restart else read_begun(output)
     if begun is None and not overwrite and output.exists():
         begun = (read_receipt(output) or {}).get("preprocessing")
     if begun is None:
-        return with_measured_range(source, given)
+        return with_measured_range(source, given, learnt=learnt)
     then = Reading.from_config(begun)
     return Reading(given.value_range or then.value_range, given.bands or then.bands)
 

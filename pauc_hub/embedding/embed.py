@@ -11,7 +11,7 @@ from pauc_hub.embedding.hints import about_images, about_input
 from pauc_hub.embedding.like import Manner, manner_of, require_made_by
 from pauc_hub.embedding.parts import part_of, share
 from pauc_hub.errors import Note
-from pauc_hub.images.reading import Ranges, as_reading
+from pauc_hub.images.reading import Ranges, Reading, as_reading
 from pauc_hub.models.catalog import DEFAULT_MODEL, locate
 from pauc_hub.processes import Ranks
 from pauc_hub.sources import open_source, passed_over
@@ -100,9 +100,6 @@ def embed(
     source = share(whole, ranks)
     table = part_of(table_of(place, Path(output) if output else None), ranks)
     check_place(table, overwrite=overwrite or update)
-    reading = manner.reading
-    if example is None:
-        reading = choose_reading(table, whole, reading, overwrite=overwrite, restart=restart)
 
     # What follows takes seconds to import.
     from pauc_hub.device import BATCH_SIZES, side_by_side
@@ -117,6 +114,10 @@ def embed(
         image_size=image_size or manner.image_size,
         quiet=quiet or ranks.rank > 0,
     )
+    reading = manner.reading
+    if example is None:
+        learnt = Reading.from_config(loaded.folder.facts.get("data") or {})
+        reading = choose_reading(table, whole, reading, overwrite=overwrite, restart=restart, learnt=learnt)
     if example:
         require_made_by(example, loaded.weights_sha256, loaded.preprocessing.to_config())
     side = loaded.preprocessing.size

@@ -3,7 +3,7 @@
 import heapq
 import zlib
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from itertools import islice
@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from pauc_hub.images.decoding import UnreadableImage, read_numbers
 from pauc_hub.images.formats import NEVER_DEEP
-from pauc_hub.images.reading import Range, Reading, measured
+from pauc_hub.images.reading import PLAIN, Range, Reading, measured
 from pauc_hub.processes import default_workers
 from pauc_hub.sources.contract import Entry, Source
 from pauc_hub.sources.folders import ImageFile
@@ -29,14 +29,17 @@ Sample = tuple[str, npt.NDArray[np.float64]]
 """Storage type, and finite numbers (n,), of one image."""
 
 
-def with_measured_range(source: Source, reading: Reading, workers: int | None = None) -> Reading:
+def with_measured_range(
+    source: Source | Sequence[Entry], reading: Reading, workers: int | None = None, learnt: Reading = PLAIN
+) -> Reading:
     """The reading for a source: where it gives no value range, with those that the images need and no file tells.
 
     Of each suffix under which deep images are found, some are looked at, chosen by a hash of their names; of archives
     and Parquet files the first ones. Photographs cost a look at a few heads, and change nothing.
 
     Args:
-        source: the whole, so that all processes that share it find the same.
+        source: the whole, so that all processes that share it find the same; or a list of images.
+        learnt: that a model was trained with, which goes before what is measured.
     """
     if reading.value_range is not None:
         return reading
@@ -45,12 +48,14 @@ def with_measured_range(source: Source, reading: Reading, workers: int | None = 
         for group in _groups(source):
             _measure(pool, group, reading.bands, found)
     ranges: dict[str, Range] = {storage: measured(storage, values) for storage, values in found.items()}
+    if isinstance(learnt.value_range, Mapping):
+        ranges |= {storage: limits for storage, limits in learnt.value_range.items() if storage in ranges}
     return replace(reading, value_range=ranges or None)
 
 
-def _groups(source: Source) -> Iterator[Iterable[Entry]]:
+def _groups(source: Source | Sequence[Entry]) -> Iterator[Iterable[Entry]]:
     """Images of the same suffix, in the order in which to look at them."""
-    if not isinstance(source, Walked):
+    if not isinstance(source, Walked | Sequence):
         yield islice(source.entries(), LOOKED_AT)
         return
     chosen: dict[str, list[tuple[int, str, Entry]]] = defaultdict(list)
@@ -65,7 +70,11 @@ def _groups(source: Source) -> Iterator[Iterable[Entry]]:
         elif rank > heap[0][0]:
             heapq.heapreplace(heap, (rank, entry.name, entry))
 
-    source.listing(choose)  # the run does not walk the folders again
+    if isinstance(source, Walked):
+        source.listing(choose)  # the run does not walk the folders again
+    else:
+        for entry in source:
+            choose(entry)
     for _, heap in sorted(chosen.items()):
         yield [entry for _, _, entry in sorted(heap, reverse=True)]
 

@@ -16,6 +16,7 @@ from pauc_hub.errors import NoImages, TrainingFailed, UsageError
 from pauc_hub.images.decoding import UnreadableImage, read_with
 from pauc_hub.images.jpeg import Pixels, decode
 from pauc_hub.images.preprocessing import Preprocessing
+from pauc_hub.images.reading import PLAIN, Reading
 from pauc_hub.inference.streaming import decode_ahead
 from pauc_hub.progress import progress_bar
 from pauc_hub.sources import Entry, Source
@@ -23,6 +24,7 @@ from pauc_hub.sources.folders import ImageFile
 from pauc_hub.sources.rows import Rows
 from pauc_hub.sources.stored import Unreadable, public
 from pauc_hub.sources.tars import Archives, Member
+from pauc_hub.sources.value_ranges import with_measured_range
 from pauc_hub.training.data.spool import Spool
 from pauc_hub.training.data.views import Batch, ViewDraws
 
@@ -36,11 +38,6 @@ def size_of(picture: Picture) -> tuple[int, int]:
     return picture.size if isinstance(picture, Image.Image) else (picture.shape[1], picture.shape[0])
 
 
-def read_file(entry: Entry) -> Picture:
-    """An image that is stored somewhere."""
-    return read_with(decode, entry.open())
-
-
 @dataclass
 class ImageSource:
     """All images of a run, by index, in the source's own order.
@@ -49,15 +46,17 @@ class ImageSource:
         root: the place as it was given, without credentials.
         images: each can be opened at any time, in any thread.
         unreadable: indices that could not be decoded so far, and why.
-        read_entry: makes an upright RGB picture of one of the images, in any thread.
+        read_entry: makes an upright RGB picture of one of the images, in any thread; None for images that are stored.
+        reading: how stored images are read: value range and bands (docs/images.md).
         has_place: whether `root` is a place that `pauc train` takes; lists and datasets of a program have none.
     """
 
     root: str
     images: Sequence[Entry]
     unreadable: dict[int, str] = field(default_factory=dict)
-    read_entry: Callable[[Entry], Picture] = read_file
+    read_entry: Callable[[Entry], Picture] | None = None
     has_place: bool = True
+    reading: Reading = PLAIN
 
     def __len__(self) -> int:
         return len(self.images)
@@ -69,8 +68,9 @@ class ImageSource:
 
     def read(self, index: int) -> Picture | None:
         """The image, upright RGB; None where it cannot be read, which is remembered."""
+        entry = self.images[index]
         try:
-            return self.read_entry(self.images[index])
+            return self.read_entry(entry) if self.read_entry else read_with(decode, entry.open(), self.reading)
         except (UnreadableImage, OSError) as error:
             self.unreadable[index] = str(error)
             return None
@@ -121,7 +121,7 @@ def open_source(place: str | Path, *, quiet: bool = False) -> ImageSource:
         raise UsageError(
             f"'{root}' is one file, and no tar, Parquet file or list. Training needs many images (docs/sources.md)."
         )
-    return ImageSource(root, images)
+    return ImageSource(root, images, reading=with_measured_range(images, PLAIN))
 
 
 def _at_random(source: Source) -> Iterator[Entry]:

@@ -9,7 +9,9 @@ from PIL import Image
 
 from pauc_hub.errors import NoImages, UsageError
 from pauc_hub.images.decoding import UnreadableImage, readable, to_rgb
+from pauc_hub.images.reading import PLAIN
 from pauc_hub.sources.folders import ImageFile
+from pauc_hub.sources.value_ranges import with_measured_range
 from pauc_hub.training.data import ImageSource, Picture, open_source
 
 
@@ -70,7 +72,9 @@ def open_images(
 def _files(paths: list[str]) -> ImageSource:
     if missing := [path for path in paths if not Path(path).is_file()]:
         raise UsageError(f"{len(missing)} of {len(paths)} images are no files, such as '{readable(missing[0])}'.")
-    return ImageSource(f"{len(paths)} files", [ImageFile(readable(path), path) for path in paths], has_place=False)
+    files = [ImageFile(readable(path), path) for path in paths]
+    reading = with_measured_range(files, PLAIN)
+    return ImageSource(f"{len(paths)} files", files, has_place=False, reading=reading)
 
 
 def _check(item: Any) -> None:

@@ -14,6 +14,7 @@ from pauc_hub.device import autocast
 from pauc_hub.errors import UsageError
 from pauc_hub.evaluation.knn import knn_predict
 from pauc_hub.images.decoding import readable
+from pauc_hub.images.reading import PLAIN, Reading
 from pauc_hub.progress import progress_bar
 from pauc_hub.sources.folders import ImageFile
 from pauc_hub.sources.labelled_folders import IMAGES, Classes, find_splits, read_classes
@@ -119,10 +120,13 @@ class Labelled:
         return epoch % every == 0 or epoch == epochs
 
 
-def open_labelled(folder: Path) -> Labelled:
+def open_labelled(folder: Path, reading: Reading = PLAIN) -> Labelled:
     """One subfolder a class; or such folders for training and validation (else test), of which the first is the bank.
 
     Without splits, every fifth image of a class, in the order of names, is a query. Larger sets are thinned evenly.
+
+    Args:
+        reading: of the images that are trained on; these are read alike.
 
     Raises:
         UsageError: there is nothing there that kNN could be measured on.
@@ -141,8 +145,8 @@ def open_labelled(folder: Path) -> Labelled:
         return Labelled(
             folder,
             tuple(numbers),
-            _split(names[0], folder, bank, numbers, LARGEST_BANK),
-            _split(names[1], folder, queries, numbers, MOST_QUERIES),
+            _split(names[0], folder, bank, numbers, LARGEST_BANK, reading),
+            _split(names[1], folder, queries, numbers, MOST_QUERIES, reading),
         )
     except UsageError as error:
         raise UsageError(f"labelled images: {error}") from error
@@ -165,10 +169,11 @@ def _every_fifth(classes: Classes, folder: Path) -> tuple[Classes, Classes]:
     return {name: [image for image in images if image.place not in asked] for name, images in classes.items()}, queries
 
 
-def _split(name: str, folder: Path, classes: Classes, numbers: dict[str, int], most: int) -> Split:
+def _split(name: str, folder: Path, classes: Classes, numbers: dict[str, int], most: int, reading: Reading) -> Split:
     rows = [(image.path, numbers[name]) for name, images in classes.items() for image in images]
     rows = rows[:: ceil(len(rows) / most)]  # class by class, so every class is thinned alike
-    source = ImageSource(str(folder), [ImageFile(readable(path.relative_to(folder)), str(path)) for path, _ in rows])
+    files = [ImageFile(readable(path.relative_to(folder)), str(path)) for path, _ in rows]
+    source = ImageSource(str(folder), files, reading=reading)
     tried = range(0, len(rows), ceil(len(rows) / TRIED))
     if all(source.read(index) is None for index in tried):
         reason = source.unreadable[0]

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from pauc_hub.errors import TrainingFailed
+from pauc_hub.images.reading import Reading
 from pauc_hub.training.config import Config
 from pauc_hub.training.monitoring.boards import BoardLost, open_boards, refuse_absent_wandb
 from pauc_hub.training.monitoring.checks import findings
@@ -124,14 +125,14 @@ def watching(state: Training, wandb: str | None, labelled: Labelled | None) -> I
         log.close()
 
 
-def open_watched(config: Config, wandb: str | None) -> Labelled | None:
+def open_watched(config: Config, wandb: str | None, reading: Reading) -> Labelled | None:
     """The labelled images, where there are any.
 
     Raises:
         UsageError: these, or wandb, are asked for and cannot be had.
     """
     refuse_absent_wandb(wandb)
-    return open_labelled(Path(config.labelled)) if config.labelled else None
+    return open_labelled(Path(config.labelled), reading) if config.labelled else None
 
 
 def peak_memory(device: torch.device) -> dict[str, float]:

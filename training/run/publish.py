@@ -137,6 +137,7 @@ def _facts(finished: Finished, name: str) -> dict[str, Any]:
             "images": len(finished.source),
             "unreadable": len(finished.source.unreadable),
             "list_sha256": finished.source.fingerprint(),
+            **finished.source.reading.to_config(),
         },
         "hardware": receipts.hardware(finished.sample.device),
         "versions": receipts.versions(),

@@ -11,6 +11,7 @@ from pauc_hub.errors import OutputExists, TrainingFailed, UsageError
 from pauc_hub.files.atomic import leftovers, remove, replacing, sync
 from pauc_hub.files.locks import locked
 from pauc_hub.files.ownership import require_own
+from pauc_hub.images.reading import PLAIN, Reading
 from pauc_hub.training.config import Config
 from pauc_hub.training.run import checkpoint, checkpoint_files
 from pauc_hub.training.run.checkpoint import Place
@@ -20,7 +21,8 @@ from pauc_hub.training.settings import read_saved
 CONFIG, METRICS, UNREADABLE, MODEL = "config.json", "metrics.jsonl", "unreadable.txt", "model"
 CURVES, WANDB = "curves.png", "wandb_id.txt"
 TENSORBOARD, EVENTS = "tensorboard", "events.out.tfevents.*"  # a folder, and what in it is ours
-OWN = (CONFIG, METRICS, UNREADABLE, CURVES, WANDB, MODEL)
+READING = "reading.json"  # of the images, where they needed one
+OWN = (CONFIG, METRICS, UNREADABLE, CURVES, WANDB, MODEL, READING)
 FIXED = (*OWN, TENSORBOARD, checkpoint_files.FOLDER)
 FAILED = "failed"  # in the last line of metrics.jsonl, where a run ended with an error
 
@@ -98,6 +100,21 @@ def lay_schedule_anew(run: Path, config: Config, epochs: int, place: Place | Non
 def _write_config(run: Path, config: Config) -> None:
     with replacing(run / CONFIG) as file:
         file.write((json.dumps(config.to_json(), indent=2) + "\n").encode())
+
+
+def keep_reading(run: Path, measured: Reading, *, goes_on: bool) -> Reading:
+    """How the images of a run are read: as when it began.
+
+    Args:
+        measured: on the images at hand; kept where the run begins.
+    """
+    path = run / READING
+    if goes_on:
+        return Reading.from_config(json.loads(path.read_bytes())) if path.exists() else PLAIN
+    if config := measured.to_config():
+        with _refused(run), replacing(path) as file:
+            file.write((json.dumps(config, indent=2) + "\n").encode())
+    return measured
 
 
 def _make(run: Path) -> None:

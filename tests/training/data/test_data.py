@@ -164,7 +164,7 @@ def test_after_the_last_image_comes_the_first(twelve: ImageSource) -> None:
 def test_an_unreadable_image_is_tried_once(twelve: ImageSource, monkeypatch: pytest.MonkeyPatch) -> None:
     tried: list[object] = []
 
-    def read(_: object, path: Path) -> Image.Image:
+    def read(_: object, path: Path, *__: object) -> Image.Image:
         tried.append(path)
         return Image.new("RGB", (1, 1))
 
