@@ -9,7 +9,21 @@ from typing import Annotated
 
 import typer
 
-from pauc_hub.cli import assign, cluster, convert, doctor, embed, models, predict, probe, pull, push, search, train
+from pauc_hub.cli import (
+    assign,
+    cluster,
+    convert,
+    dedupe,
+    doctor,
+    embed,
+    models,
+    predict,
+    probe,
+    pull,
+    push,
+    search,
+    train,
+)
 from pauc_hub.cli.failures import INTERRUPTED, explain, notes_printed, say
 from pauc_hub.cli.flags import flags_of, with_flags
 
@@ -27,6 +41,7 @@ app.command(rich_help_panel=EMBED)(embed.embed)
 app.command(rich_help_panel=EMBED)(search.search)
 app.command(rich_help_panel=UNDERSTAND)(cluster.cluster)
 app.command(rich_help_panel=UNDERSTAND)(assign.assign)
+app.command(rich_help_panel=UNDERSTAND)(dedupe.dedupe)
 app.command(rich_help_panel=EVALUATE)(probe.probe)
 app.command(rich_help_panel=EVALUATE)(predict.predict)
 app.command(rich_help_panel=TRAIN)(train.train)

@@ -34,6 +34,7 @@ from pauc_hub.models.registration import register_when_timm_is_imported
 if TYPE_CHECKING:
     from pauc_hub.answers.assign import assign
     from pauc_hub.answers.cluster import cluster
+    from pauc_hub.answers.dedupe import dedupe
     from pauc_hub.answers.predict import predict
     from pauc_hub.answers.probe import probe
     from pauc_hub.embedding.embed import embed
@@ -70,6 +71,7 @@ __all__ = [
     "__version__",
     "assign",
     "cluster",
+    "dedupe",
     "embed",
     "load",
     "predict",
@@ -81,6 +83,7 @@ __all__ = [
 
 # Module and name there; all take time to import.
 _LAZY = {
+    "dedupe": ("pauc_hub.answers.dedupe", "dedupe"),
     "Embedder": ("pauc_hub.embedding.embedder", "Embedder"),
     "Model": ("pauc_hub.inference.model", "Model"),
     "TrainConfig": ("pauc_hub.training.config", "Config"),

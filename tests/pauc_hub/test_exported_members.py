@@ -31,6 +31,7 @@ PUBLIC = [
     "__version__",
     "assign",
     "cluster",
+    "dedupe",
     "embed",
     "load",
     "predict",

@@ -1,0 +1,134 @@
+"""From which similarity on two images are copies: measured on copies made of a sample of the same images."""
+
+import io
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from PIL import Image
+
+from pauc_hub.answers.inputs import Given
+from pauc_hub.errors import PaucError
+from pauc_hub.images.decoding import UnreadableImage, read_image
+from pauc_hub.retrieval.duplicates import count_pairs_above
+from pauc_hub.retrieval.queries import image_file
+
+SAMPLE = 100
+"""Images that copies are made of, three of each."""
+ROWS_ASKED = 500
+"""Rows that are compared with all others, for the number of false pairs."""
+RECALL = 0.95
+UNCALIBRATED = 0.97
+"""Where no image can be reached, so that no copy can be made."""
+
+
+@dataclass(frozen=True)
+class Threshold:
+    """Least cosine similarity of a copy, and how it was found."""
+
+    value: float
+    recall: float | None = None
+    """Share of the made copies, of images that did not choose the value, that reach it."""
+    copies: int = 0
+    """How many copies the recall is of."""
+    false_pairs: float | None = None
+    """Pairs of the whole table that reach it and are not equal in all numbers: an upper bound for false ones."""
+    given: bool = False
+    """Whether the user chose it."""
+
+
+def re_encoded(image: Image.Image) -> Image.Image:
+    """As a JPEG of quality 75."""
+    buffer = io.BytesIO()
+    image.save(buffer, "JPEG", quality=75)
+    return Image.open(buffer).convert("RGB")
+
+
+def resized(image: Image.Image) -> Image.Image:
+    """To 70 % of its sides."""
+    width, height = image.size
+    return image.resize((max(1, round(0.7 * width)), max(1, round(0.7 * height))), Image.Resampling.BICUBIC)
+
+
+def cropped(image: Image.Image) -> Image.Image:
+    """Without a margin of 3 % on each side."""
+    width, height = image.size
+    return image.crop((round(0.03 * width), round(0.03 * height), round(0.97 * width), round(0.97 * height)))
+
+
+COPIES: tuple[Callable[[Image.Image], Image.Image], ...] = (re_encoded, resized, cropped)
+
+
+def calibrate(
+    given: Given, vectors: npt.NDArray[np.float32], paths: list[str], model: str | Path | None, device: str
+) -> Threshold:
+    """Choose the threshold that 95 % of made copies reach, on half of the sample; the recall is that of the other half.
+
+    Args:
+        given: the table.
+        vectors: (N, D) its rows.
+        paths: (N,) their names.
+        model: what made the table, where its name there does not lead to it.
+
+    Returns:
+        UNCALIBRATED without a recall where fewer than ten images can be reached, or their model cannot.
+    """
+    rng = np.random.default_rng(0)
+    rows = _reachable(given, paths, rng.permutation(len(paths)))
+    if len(rows) < 10 or given.origin.pca:
+        return Threshold(UNCALIBRATED)
+    try:
+        similarity = _similarities(given, vectors, paths, rows, model, device)
+    except PaucError:
+        return Threshold(UNCALIBRATED)
+    chosen_on, told_of = similarity[: len(similarity) // 2].ravel(), similarity[len(similarity) // 2 :].ravel()
+    value = float(np.quantile(chosen_on, 1 - RECALL))
+    asked = np.sort(rng.permutation(len(paths))[:ROWS_ASKED])
+    above, equal = count_pairs_above(vectors, asked, (value, 1 - 1e-6), device=torch.device("cpu"))
+    return Threshold(
+        value=value,
+        recall=float((told_of >= value).mean()),
+        copies=len(told_of),
+        false_pairs=float(max(0, above - equal)) * len(paths) / (2 * len(asked)),
+    )
+
+
+def _reachable(given: Given, paths: list[str], order: npt.NDArray[np.int64]) -> list[int]:
+    root = given.table.provenance.root
+    found: list[int] = []
+    # Not all of a large table are looked for where the folder is gone.
+    for row in order[: 20 * SAMPLE]:
+        if image_file(root, paths[int(row)]).is_file():
+            found.append(int(row))
+            if len(found) == SAMPLE:
+                break
+    return found
+
+
+def _similarities(
+    given: Given,
+    vectors: npt.NDArray[np.float32],
+    paths: list[str],
+    rows: list[int],
+    name: str | Path | None,
+    device: str,
+) -> npt.NDArray[np.float32]:
+    """(n, 3): of each readable image and its copies."""
+    from pauc_hub.inference.model import load
+
+    about = given.table.provenance
+    model = load(name or about.model, device=device, precision=about.precision)
+    if model.weights_sha256 != about.weights_sha256:
+        raise PaucError("the model of that name is another one.")
+    found = []
+    for row in rows:
+        try:
+            image = read_image(image_file(about.root, paths[row]), about.reading)
+        except UnreadableImage:
+            continue
+        copies = model.embed([make(image) for make in COPIES], space=about.space)
+        found.append(copies @ vectors[row] / (np.linalg.norm(copies, axis=1) * np.linalg.norm(vectors[row]) + 1e-30))
+    return np.array(found, np.float32).reshape(-1, len(COPIES))
