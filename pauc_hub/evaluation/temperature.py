@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from pauc_hub.evaluation.calibration import BINS, expected_calibration_error
 
 LOWEST, HIGHEST = 0.05, 20.0
-"""Temperatures beyond these mean that the rows do not determine one: all are right, or all at chance."""
+"""Temperatures beyond these mean that the rows do not determine one, as where all are at chance."""
 HALVINGS = 60
 MOST_ROWS = 20_000
 """More determine one number no better."""
@@ -20,32 +20,33 @@ MOST_ROWS = 20_000
 def fit_temperature(logits: Tensor, targets: Tensor) -> float:
     """The T that minimises the log loss of logits / T on rows that the classifier was not fitted on.
 
+    Targets are softened by 1 / (N + 2), as if one more row had gone wrong: where all N are right, any smaller T would
+    do better on them, and would claim certainty of whatever comes.
+
     Args:
         logits: (N, C), N > 0.
         targets: (N,) int64, or (N, C) of 0 and 1.
 
-    Source: Guo et al. 2017, section 4.2. The loss is convex in 1 / T, so its slope is bisected.
+    Source: Guo et al. 2017, section 4.2; Platt 1999, section 2.2.
     """
     step = -(-len(logits) // MOST_ROWS)
     logits = logits[::step].double()
     targets = targets[::step]
+    soft = 1 / (len(logits) + 2)
+    several = targets.ndim == 2
+    hot = targets.double() if several else F.one_hot(targets, logits.shape[1]).double()
+    wanted = (1 - soft) * hot + soft / (2 if several else logits.shape[1])
+    # The loss is convex in 1 / T, so its slope is bisected.
     low, high = 1 / HIGHEST, 1 / LOWEST
     for _ in range(HALVINGS):
         middle = (low + high) / 2
-        if _slope(logits, targets, middle) > 0:
+        found = (middle * logits).sigmoid() if several else (middle * logits).softmax(dim=1)
+        # the slope of the summed log loss by the inverse temperature
+        if float(((found - wanted) * logits).sum()) > 0:
             high = middle
         else:
             low = middle
     return 2 / (low + high)
-
-
-def _slope(logits: Tensor, targets: Tensor, inverse: float) -> float:
-    """Of the summed log loss by the inverse temperature."""
-    if targets.ndim == 2:
-        errors = (inverse * logits).sigmoid() - targets
-    else:
-        errors = (inverse * logits).softmax(dim=1) - F.one_hot(targets, logits.shape[1])
-    return float((errors * logits).sum())
 
 
 @dataclass(frozen=True)

@@ -107,9 +107,10 @@ def test_the_temperature_undoes_what_was_done_to_the_logits() -> None:
     assert fit_temperature(logits / 2, several) == pytest.approx(1 / 2, rel=0.05)
 
 
-def test_the_temperature_has_bounds_where_all_are_right() -> None:
+def test_the_temperature_claims_no_certainty_where_all_are_right() -> None:
     logits = torch.tensor([[log(9), 0.0], [0.0, log(9)]])
-    assert fit_temperature(logits, torch.tensor([0, 1])) == pytest.approx(0.05)
+    # Two rows, so targets of 1 - 1/4 + 1/8 = 7/8.
+    assert fit_temperature(logits, torch.tensor([0, 1])) == pytest.approx(log(9) / log(7))
     assert fit_temperature(logits, torch.tensor([1, 0])) == pytest.approx(20)
 
 
