@@ -127,4 +127,5 @@ def count_pairs_above(
             counts[n] += int((similarity >= threshold).sum())
     # Each row was found with itself, where it is no zero.
     own = asked.norm(dim=1).cpu().numpy() > 0.5
-    return counts - np.array([int(own.sum()) if threshold <= 1 else 0 for threshold in thresholds])
+    counts -= int(own.sum())
+    return counts

@@ -5,17 +5,18 @@ import pytest
 import torch
 
 from pauc_hub.retrieval import duplicates
-from pauc_hub.retrieval.duplicates import count_pairs_above, find_copies
+from pauc_hub.retrieval.duplicates import Vectors, count_pairs_above, find_copies
 
 CPU = torch.device("cpu")
 D = 16
 
 
-def unit(vectors: np.ndarray) -> np.ndarray:
-    return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+def unit(vectors: Vectors) -> Vectors:
+    lengths: Vectors = np.linalg.norm(vectors, axis=1, keepdims=True)
+    return vectors / lengths
 
 
-def naive(vectors: np.ndarray, order: list[int], threshold: float) -> tuple[list[int], list[float]]:
+def naive(vectors: Vectors, order: list[int], threshold: float) -> tuple[list[int], list[float]]:
     """One row after the other, in float64."""
     units = unit(vectors.astype(np.float64))
     kept: list[int] = []
