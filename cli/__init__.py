@@ -16,6 +16,7 @@ from pauc_hub.cli import (
     dedupe,
     doctor,
     embed,
+    info,
     models,
     predict,
     probe,
@@ -23,6 +24,7 @@ from pauc_hub.cli import (
     push,
     search,
     train,
+    verify,
 )
 from pauc_hub.cli.failures import INTERRUPTED, explain, notes_printed, say
 from pauc_hub.cli.flags import flags_of, with_flags
@@ -50,6 +52,8 @@ app.command(rich_help_panel=SHARE)(models.models)
 app.command(rich_help_panel=SHARE)(convert.convert)
 app.command(rich_help_panel=SHARE)(push.push)
 app.command(rich_help_panel=SHARE)(pull.pull)
+app.command(rich_help_panel=SHARE)(verify.verify)
+app.command(rich_help_panel=SHARE)(info.info)
 
 
 @app.callback(invoke_without_command=True)

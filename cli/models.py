@@ -8,17 +8,32 @@ from typing import Annotated
 import typer
 
 from pauc_hub.cli import options
+from pauc_hub.errors import UsageError
 
 
 def models(
+    query: Annotated[
+        str | None, typer.Argument(metavar="[QUERY]", help="With --hub: a word that their names hold.")
+    ] = None,
     timm: Annotated[
         str | None, typer.Option(metavar="PATTERN", help="List timm's pretrained models of such names: 'vit*dinov2*'.")
     ] = None,
+    hub: Annotated[
+        bool, typer.Option("--hub", help="List the models on the Hugging Face Hub tagged pauc-hub.")
+    ] = False,
     as_json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
-    """List the models that -m takes by name: the bundled ones, or timm's."""
-    if timm is None:
+    """List the models that -m takes by name: the bundled ones, timm's, or those on the Hugging Face Hub."""
+    if query is not None and not hub:
+        raise UsageError(f"'{query}' is searched for on the Hub alone: `pauc models --hub {query}`.")
+    if hub and timm is not None:
+        raise UsageError("--hub and --timm are two lists. Give one.")
+    if hub:
+        from pauc_hub.hub.listing import list_hub  # imports huggingface_hub, which takes time
+
+        entries = list_hub(query)
+    elif timm is None:
         from pauc_hub.models.catalog import available_models
 
         entries = available_models()
@@ -32,5 +47,5 @@ def models(
     widest = max(len(entry.name) for entry in entries)
     for entry in entries:
         print(f"{entry.name:{widest}}  {entry.description}")
-    if timm is None and not quiet:
+    if timm is None and not hub and not quiet:
         print("note: -m takes timm's as well: `pauc models --timm 'vit*dinov2*'` lists those", file=sys.stderr)

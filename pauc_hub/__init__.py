@@ -39,6 +39,10 @@ if TYPE_CHECKING:
     from pauc_hub.answers.probe import probe
     from pauc_hub.embedding.embed import embed
     from pauc_hub.embedding.embedder import Embedder
+    from pauc_hub.hub.info import info
+    from pauc_hub.hub.pull import pull
+    from pauc_hub.hub.push import push
+    from pauc_hub.hub.verify import verify
     from pauc_hub.inference.model import Model, load
     from pauc_hub.retrieval.search import search
     from pauc_hub.tables.outputs import read_table
@@ -73,12 +77,16 @@ __all__ = [
     "cluster",
     "dedupe",
     "embed",
+    "info",
     "load",
     "predict",
     "probe",
+    "pull",
+    "push",
     "read_table",
     "search",
     "train",
+    "verify",
 ]
 
 # Module and name there; all take time to import.
@@ -90,12 +98,16 @@ _LAZY = {
     "assign": ("pauc_hub.answers.assign", "assign"),
     "cluster": ("pauc_hub.answers.cluster", "cluster"),
     "embed": ("pauc_hub.embedding.embed", "embed"),
+    "info": ("pauc_hub.hub.info", "info"),
     "load": ("pauc_hub.inference.model", "load"),
     "predict": ("pauc_hub.answers.predict", "predict"),
     "probe": ("pauc_hub.answers.probe", "probe"),
+    "pull": ("pauc_hub.hub.pull", "pull"),
+    "push": ("pauc_hub.hub.push", "push"),
     "read_table": ("pauc_hub.tables.outputs", "read_table"),
     "search": ("pauc_hub.retrieval.search", "search"),
     "train": ("pauc_hub.training.loop", "train"),
+    "verify": ("pauc_hub.hub.verify", "verify"),
 }
 
 register_when_timm_is_imported()

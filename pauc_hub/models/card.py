@@ -99,13 +99,18 @@ def _scores(facts: Facts) -> str:
             *(COMPARED if any("random" in score for score in scores) else ()),
             "| protocol | metric | this model | random network | space | resolution | bank | queries | seed |",
             "| --- | --- | --- | --- | --- | --- | --- | --- | --- |",
-            *(f"| {' | '.join(str(score.get(column, UNKNOWN)) for column in COLUMNS)} |" for score in scores),
+            *map(score_row, scores),
             "",
             "To reproduce:",
             "",
             *(f"    {command}" for command in commands),
         ]
     )
+
+
+def score_row(score: Mapping[str, Any]) -> str:
+    """A score's line in the table of the card."""
+    return f"| {' | '.join(str(score.get(column, UNKNOWN)) for column in COLUMNS)} |"
 
 
 def _usage(facts: Facts) -> str:

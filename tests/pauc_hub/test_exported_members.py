@@ -33,12 +33,16 @@ PUBLIC = [
     "cluster",
     "dedupe",
     "embed",
+    "info",
     "load",
     "predict",
     "probe",
+    "pull",
+    "push",
     "read_table",
     "search",
     "train",
+    "verify",
 ]
 
 

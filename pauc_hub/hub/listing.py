@@ -1,0 +1,27 @@
+"""Models on the Hugging Face Hub that pauc-hub wrote."""
+
+from huggingface_hub import HfApi, constants
+
+from pauc_hub.errors import HubError
+from pauc_hub.models.catalog import HUB, Entry, Repository
+from pauc_hub.models.download import explaining
+
+TAG = "pauc-hub"
+MOST = 100
+
+
+def list_hub(query: str | None = None) -> list[Entry]:
+    """Those tagged `pauc-hub`, the most downloaded first, at most MOST.
+
+    Args:
+        query: a word that their names hold.
+
+    Raises:
+        HubError: the Hub cannot be asked, or has none.
+    """
+    with explaining(Repository("the list of models")):
+        found = list(HfApi().list_models(filter=TAG, search=query, sort="downloads", limit=MOST))
+    if not found:
+        named = f" whose name holds '{query}'" if query else ""
+        raise HubError(f"{constants.ENDPOINT} has no model tagged {TAG}{named}.")
+    return [Entry(f"{HUB}{model.id}", True, f"{model.downloads or 0:,} downloads") for model in found]
