@@ -51,7 +51,7 @@ def train(
     ] = None,
     recipe: Annotated[
         str | None,
-        typer.Option(show_default="own_images", help="Named settings; docs/training.md lists the recipes."),
+        typer.Option(show_default="own_images", help="Named settings; docs/settings.md lists the recipes."),
     ] = None,
     config: Annotated[
         Path | None,

@@ -71,7 +71,7 @@ def train(
         run: folder for config, metrics, checkpoint and, at the end, `model/`.
         config: a TrainConfig, whose `None`s are chosen from the number of images; or a TOML file of settings. A resumed
             run keeps its own.
-        recipe: named settings (docs/training.md), beside which others hold; of a TrainConfig nothing is left open.
+        recipe: named settings (docs/settings.md), beside which others hold; of a TrainConfig nothing is left open.
         workers: threads that decode; one for each core unless given, which the processes of a machine share.
         resume: go on from the run's checkpoint.
         epochs: passes over all images. Those that a resumed run, also a finished one, shall have, under a schedule that

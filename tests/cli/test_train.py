@@ -129,7 +129,7 @@ def test_metrics_tell_of_every_epoch(finished: Path) -> None:
 
 
 def test_every_metric_is_documented(finished: Path) -> None:
-    page = (Path(__file__).resolve().parents[2] / "docs" / "training.md").read_text()
+    page = (Path(__file__).resolve().parents[2] / "docs" / "monitoring.md").read_text()
     table = page.partition("| field | lines | |\n")[2].partition("\n\n")[0]
     documented = {name for row in table.splitlines() for name in re.findall(r"`(\w+)`", row.split(" | ")[0])}
     seen = {name for line in metrics(finished) for name in line}

@@ -1,7 +1,8 @@
-"""docs/training.md tells of every setting what training/config.py says of it, and names the files of a run."""
+"""docs/settings.md describes every setting as training/config.py does; docs/monitoring.md names the files of a run."""
 
 import dataclasses
 import json
+import re
 import tomllib
 from pathlib import Path
 
@@ -9,7 +10,8 @@ from pauc_hub.training.config import Config
 from pauc_hub.training.run import checkpoint_files, run_folder
 from pauc_hub.training.settings import DERIVED, Setting, all_settings, from_mapping
 
-PAGE = (Path(__file__).resolve().parents[2] / "docs" / "training.md").read_text()
+DOCS = Path(__file__).resolve().parents[2] / "docs"
+PAGE = (DOCS / "settings.md").read_text()
 
 
 def row(setting: Setting, default: object) -> str:
@@ -40,7 +42,28 @@ def test_the_example_of_a_settings_file_is_one() -> None:
 
 
 def test_every_file_of_a_run_is_named() -> None:
+    page = (DOCS / "monitoring.md").read_text()
     folders = (f"{run_folder.MODEL}/", f"{run_folder.TENSORBOARD}/", f"{checkpoint_files.FOLDER}/")
     shown = (run_folder.CURVES, run_folder.WANDB)
     for name in (run_folder.CONFIG, run_folder.METRICS, run_folder.UNREADABLE, *shown, *folders):
-        assert f"| `{name}` |" in PAGE
+        assert f"| `{name}` |" in page
+
+
+def test_every_link_between_the_pages_leads_somewhere() -> None:
+    pages = [DOCS.parent / "README.md", DOCS.parent / "CONTRIBUTING.md", *sorted(DOCS.glob("*.md"))]
+    links = [(page, link) for page in pages for link in re.findall(r"\]\(([^)\s]+)\)", page.read_text())]
+    local = [(page, *link.partition("#")[::2]) for page, link in links if "://" not in link]
+    broken = [
+        f"{page.name}: {file}#{anchor}"
+        for page, file, anchor in local
+        if not (target := page.parent / file if file else page).exists()
+        or (anchor and anchor not in _anchors(target.read_text()))
+    ]
+    assert local
+    assert broken == []
+
+
+def _anchors(page: str) -> set[str]:
+    """Of the headings, as GitHub makes them."""
+    headings = re.findall(r"^#+ (.+)$", page, flags=re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}

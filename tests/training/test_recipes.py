@@ -13,7 +13,7 @@ from pauc_hub.training.data import ImageSource, open_source
 from pauc_hub.training.recipes import OWN_IMAGES, read_recipe, recipe_names, settle
 from pauc_hub.training.settings import from_mapping
 
-PAGE = (Path(__file__).resolve().parents[2] / "docs" / "training.md").read_text()
+PAGE = (Path(__file__).resolve().parents[2] / "docs" / "settings.md").read_text()
 CPU = torch.device("cpu")
 IMAGES = {
     "cifar10_infonce": 50_000,

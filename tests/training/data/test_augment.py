@@ -187,7 +187,7 @@ def test_a_part_of_a_batch_becomes_what_it_is_in_the_whole() -> None:
 
 
 def test_the_turn_of_the_hue_is_near_torchvisions(picture: Callable[[int, int], Image.Image]) -> None:
-    """About as far and about that way, but luma stays, which HSV's does not (docs/training.md)."""
+    """About as far and about that way, but luma stays, which HSV's does not (docs/settings.md)."""
     shown = np.stack([np.asarray(picture(40 + i, 40)).transpose(2, 0, 1)[:, :40, :40] for i in range(20)])
     images = torch.from_numpy(shown).float() / 255
     for turns in (-0.1, -0.05, 0.05, 0.1):
