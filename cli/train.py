@@ -65,6 +65,17 @@ def train(
         str | None,
         typer.Option(show_default=BY_RECIPE, help="timm's name of the backbone."),
     ] = None,
+    weights_from: Annotated[
+        str | None,
+        typer.Option("--from", metavar="MODEL", help="Start from the weights of this model, as embed -m takes it."),
+    ] = None,
+    freeze: Annotated[
+        int | None,
+        typer.Option(
+            show_default="all but the last quarter",
+            help="With --from: how many stages or blocks, from the first, keep their weights.",
+        ),
+    ] = None,
     size: Annotated[
         int | None,
         typer.Option(show_default=BY_RECIPE, help="Side of the square views, in pixels."),
@@ -134,6 +145,8 @@ def train(
     typed: dict[str, object] = {
         "objective": objective,
         "architecture": architecture,
+        "weights_from": weights_from,
+        "freeze": freeze,
         "size": size,
         "epochs": epochs,
         "batch_size": batch_size,
@@ -284,6 +297,7 @@ def show_result(model: Path, run: Path, ranks: "Ranks", *, as_json: bool, quiet:
     if ranks.rank > 0:
         return
     from pauc_hub.models.folder import open_folder
+    from pauc_hub.training.monitoring.before_after import made_worse, told
     from pauc_hub.training.monitoring.doctor import judge
     from pauc_hub.training.monitoring.history import read_history
     from pauc_hub.training.run.run_folder import UNREADABLE
@@ -297,16 +311,19 @@ def show_result(model: Path, run: Path, ranks: "Ranks", *, as_json: bool, quiet:
     if not quiet:
         for finding in findings:
             print(f"warning: {finding.name}: {with_flags(finding.change, flags_of(train))}", file=sys.stderr)
+    compared = facts.get("before_after", {})
+    if not quiet:
+        for line in told(compared):
+            print(line, file=sys.stderr)
     if as_json:
         counts = {"images": seen["images"], "unreadable": seen["unreadable"]}
-        print(
-            json.dumps(
-                {"model": str(model), "run": str(run)} | counts | {"finished": not unfinished, "verdict": verdict}
-            )
-        )
+        shown = {"model": str(model), "run": str(run)} | counts | {"finished": not unfinished, "verdict": verdict}
+        print(json.dumps(shown | ({"before_after": compared} if compared else {})))
     elif not quiet:
         again = shlex.join(["pauc", "embed", "IMAGES", "-m", str(model)])
         done = f"made after {facts['epochs']} of {unfinished['epochs']} epochs" if unfinished else "trained"
+        if made_worse(compared):
+            done += f", and by its labels it made {compared['from']} worse"
         print(escaped(f"{model}: {done}; verdict: {verdict}. Embed with it: {again}"))
     raise typer.Exit(SOME_UNREADABLE if seen["unreadable"] and not ranks.several else 0)
 

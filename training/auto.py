@@ -5,8 +5,9 @@ import statistics
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from pauc_hub.training.config import LARGEST_QUEUE, SMALLEST_GROUP, Config
+from pauc_hub.training.config import SMALLEST_GROUP, Config
 from pauc_hub.training.data import ImageSource, size_of
+from pauc_hub.training.derived import LARGEST_QUEUE
 from pauc_hub.training.machine import Machine
 from pauc_hub.training.networks.backbone import fitting_side, has_batch_norm
 
@@ -149,7 +150,7 @@ def _batch_size(facts: Facts, settled: Mapping[str, Any]) -> Choice:
 
 def _norm_group(facts: Facts, settled: Mapping[str, Any]) -> Choice | None:
     """Two groups at least (method.md §5); with too few images for that, one, which is said."""
-    if not has_batch_norm(settled["architecture"], settled["size"]):
+    if settled.get("weights_from") or not has_batch_norm(settled["architecture"], settled["size"]):
         return None
     batch = settled["batch_size"]
     if facts.images < SMALLEST_BATCH:

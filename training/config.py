@@ -11,20 +11,20 @@ from typing import Any
 from pauc_hub.clustering.kmeans import BACKENDS, resolve_backend
 from pauc_hub.device import PRECISIONS
 from pauc_hub.errors import UsageError
+from pauc_hub.images.preprocessing import IMAGENET_MEAN, IMAGENET_STD
 from pauc_hub.models.architectures import NETWORKS
+from pauc_hub.training.derived import BLUR_AT_224, IMAGES_PER_CLUSTER, default_clusters, default_queue
 from pauc_hub.training.networks.backbone import has_batch_norm, inspect_backbone
+from pauc_hub.training.networks.pretrained import block_count, default_freeze
 
 OBJECTIVES = ("infonce", "protonce", "pauc")
 ARCHITECTURES = tuple(NETWORKS)
 PROTOTYPES_FROM = ("batch", "batch_and_queue", "bank")
 OPTIMISERS = ("sgd", "lars", "adamw")
-LARGEST_QUEUE = 16384
-BLUR_AT_224 = (0.1, 2.0)  # standard deviations, pixels; Chen et al. 2020, appendix A
 HIGHEST_ADAMW_LR = 0.02  # its steps are about lr long whatever the gradient: SGD's 0.06 would destroy the weights
 SMALLEST_GROUP = 32  # images whose mean and variance batch norm can learn from (method.md §5)
 SMALLEST_SIZE, SMALLEST_VIEW = 32, 16  # pixels, of full and of small views
 MOST_PROGRESSIVE = 0.9  # share of the epochs: what comes last must know the full size
-IMAGES_PER_CLUSTER = 10  # the fewest on average, so that a concentration means something
 
 
 @dataclass(frozen=True)
@@ -35,6 +35,20 @@ class Config:
     """infonce, protonce or pauc (method.md §2, §4)."""
     architecture: str = "resnet18"
     """timm's name of the backbone, any that pools; pauc_resnet18_cifar and the like have a stem for small images."""
+    weights_from: str = ""
+    """Model whose weights the run starts from, anything that `pauc embed -m` takes; initial ones unless given."""
+    freeze: int | None = None
+    """Stages or blocks, from the first, that keep those weights; by default all but the last quarter [blocks]."""
+    projector_share: float = 0.1
+    """With weights_from: share of the epochs at the start in which the projector alone learns [share]."""
+    backbone_rate: float = 0.1
+    """With weights_from: learning rate of the last block, as a share of lr; the projector has lr itself [share]."""
+    layer_decay: float = 0.75
+    """With weights_from: learning rate of a block as a share of that of the next one [share]."""
+    mean: tuple[float, float, float] = IMAGENET_MEAN
+    """Mean of red, green and blue, which the network's input is normalised by."""
+    std: tuple[float, float, float] = IMAGENET_STD
+    """Standard deviation of the same."""
     size: int = 224
     """Side of the square views [pixels]."""
     epochs: int = 100
@@ -136,6 +150,11 @@ class Config:
         return max(1, round(self.warmup * self.epochs))
 
     @property
+    def projector_epochs(self) -> int:
+        """Epochs in which the projector alone learns, before the weights that were given."""
+        return min(self.epochs - 1, max(1, round(self.projector_share * self.epochs))) if self.weights_from else 0
+
+    @property
     def peak_lr(self) -> float:
         """In proportion to the batch (Goyal et al. 2017), for AdamW to its square root (Malladi et al. 2022)."""
         batches = self.batch_size / 256
@@ -176,8 +195,8 @@ class Config:
 
     @property
     def has_batch_norm(self) -> bool:
-        """Whether the images of a batch share statistics in this network."""
-        return has_batch_norm(self.architecture, self.size)
+        """Whether the images of a batch share statistics in this network; with weights_from its own are kept."""
+        return not self.weights_from and has_batch_norm(self.architecture, self.size)
 
     @property
     def norm_groups(self) -> int:
@@ -198,7 +217,10 @@ class Config:
         clusters = self.clusters if self.clusters is not None else default_clusters(images)
         queue = self.queue if self.queue is not None else default_queue(images, self.keys_per_step)
         labelled = str(Path(self.labelled).absolute()) if self.labelled else ""  # a run may go on from elsewhere
-        resolved = dataclasses.replace(self, clusters=clusters, queue=queue, labelled=labelled)
+        freeze = self.freeze
+        if self.weights_from and freeze is None and not self._wrong_network():
+            freeze = default_freeze(self.architecture, self.size)
+        resolved = dataclasses.replace(self, clusters=clusters, queue=queue, labelled=labelled, freeze=freeze)
         refuse(resolved.problems(images))
         return resolved
 
@@ -231,6 +253,8 @@ class Config:
             found += [f"{n}={getattr(self, n):g} must {allowed}" for n in names if not low <= getattr(self, n) <= high]
         if not all(0 <= reach <= most for reach, most in zip(self.jitter, (1, 1, 1, 0.5), strict=True)):
             found.append(f"jitter={_words(self.jitter)} must lie in [0, 1], the fourth, hue, in [0, 0.5]")
+        if not all(0 < value <= _HUGE for value in self.std):
+            found.append(f"std={_words(self.std)} must be finite numbers above 0")
         if self.blur_sigma is not None and not 0 < self.blur_sigma[0] <= self.blur_sigma[1] <= self.size:
             found.append(
                 f"blur_sigma={_words(self.blur_sigma)} must be the least and the largest, "
@@ -259,7 +283,7 @@ class Config:
         return found
 
     def _wrong_for(self, images: int) -> list[str]:
-        found = self._wrong_network()
+        found = self._wrong_network() or self._wrong_freeze()
         if self.batch_size > images:
             found.append(f"batch_size={self.batch_size} needs as many images; there are {images}")
         found += self._wrong_groups(images)
@@ -295,6 +319,14 @@ class Config:
             for name, value in other_sides.items()
             if traits.fixed_size and getattr(self, name)
         ]
+
+    def _wrong_freeze(self) -> list[str]:
+        if not self.weights_from or self.freeze is None:
+            return []
+        count = block_count(self.architecture, self.size)
+        if 0 <= self.freeze < count:
+            return []
+        return [f"freeze={self.freeze} must be 0 to {count - 1}: {self.architecture} has {count} stages or blocks"]
 
     def _wrong_groups(self, images: int) -> list[str]:
         """Fewer than 64 images hold no two groups of 32: there a batch may be one group."""
@@ -335,7 +367,19 @@ _WEIGHTS = (
     "weight_scatter",
     "correlation_lambda",
 )
-_SHARES = ("momentum", "warmup", "ramp", "lr_warmup", "jitter_probability", "grey", "blur", "flip")
+_SHARES = (
+    "momentum",
+    "projector_share",
+    "backbone_rate",
+    "layer_decay",
+    "warmup",
+    "ramp",
+    "lr_warmup",
+    "jitter_probability",
+    "grey",
+    "blur",
+    "flip",
+)
 _TINY, _HUGE = math.ulp(0.0), sys.float_info.max  # of floats; NaN lies in no range
 _RANGES = (
     (("lr", "temperature"), _TINY, _HUGE, "be a finite number above 0"),
@@ -344,18 +388,6 @@ _RANGES = (
     (("progressive_share",), 0.0, MOST_PROGRESSIVE, f"lie in [0, {MOST_PROGRESSIVE}]"),
     (("crop_min",), _TINY, 1.0, "lie above 0 and at most at 1"),
 )
-
-
-def default_clusters(images: int) -> tuple[int, ...]:
-    """PCL's proportions (method.md §3), fewer where a cluster would have under 10 members on average."""
-    most = max(2, images // IMAGES_PER_CLUSTER)
-    return tuple(sorted({min(most, max(2, round(images / members))) for members in (50, 25, 12.5)}))
-
-
-def default_queue(images: int, keys_per_step: int) -> int:
-    """Whole steps, 16384 keys at most, and half of the images, so that few are of the same image."""
-    step = max(1, keys_per_step)
-    return max(1, min(LARGEST_QUEUE, images // 2) // step) * step
 
 
 def refuse(problems: list[str]) -> None:

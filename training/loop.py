@@ -24,12 +24,15 @@ from pauc_hub.training.distributed import join, sharing_problems
 from pauc_hub.training.estep import Expectation, all_features, expect, reason_and_remedy, shuffled
 from pauc_hub.training.interruption import StopRequest
 from pauc_hub.training.machine import device_to_train_on, limits_explained
+from pauc_hub.training.monitoring import before_after
 from pauc_hub.training.monitoring.diagnostics import diagnose
 from pauc_hub.training.monitoring.labelled import Labelled
 from pauc_hub.training.monitoring.log import Log, open_watched, watching
 from pauc_hub.training.mstep import learn
 from pauc_hub.training.networks.encoder import Encoder
 from pauc_hub.training.networks.norms import BATCHES_MEASURED, measure_statistics
+from pauc_hub.training.networks.pretrained import load_weights
+from pauc_hub.training.optimiser import let_learn
 from pauc_hub.training.recipes import OWN_IMAGES, read_settings
 from pauc_hub.training.run import checkpoint, checkpoint_files, run_folder
 from pauc_hub.training.run.checkpoint import Place
@@ -129,12 +132,23 @@ def train(
         with limits_explained(settled):
             silent, threads = quiet or not world.first, workers or ranks.workers()
             state = new_training(run, settled, source, where, threads, stop, silent, command, world)
-            if place is not None:
-                state.resume_from(place)
-            else:
-                state.save()  # a disk without room for it is told of now, not after the first epoch
+            _begin(state, place, watched)
             with watching(state, wandb, watched) as log:
                 return _export(state, log) if export else _run(state, log)
+
+
+def _begin(state: Training, place: Place | None, watched: Labelled | None) -> None:
+    """Stand where the run's checkpoint does, or at the start with the weights that were asked for."""
+    if place is not None:
+        state.resume_from(place)
+    elif state.config.weights_from:
+        load_weights(state.pair.query.backbone, state.config.weights_from, state.config.size)
+        load_weights(state.pair.key.backbone, state.config.weights_from, state.config.size)
+    if state.world.first and before_after.is_due(state):
+        before_after.measure_before(state, watched)
+    if place is None:
+        # a disk without room for it is told of now, not after the first epoch
+        state.save()
 
 
 def _run(state: Training, log: Log) -> Path:
@@ -197,6 +211,8 @@ def _maximisation_step(state: Training, log: Log) -> dict[str, float]:
     """Learn from all batches of the epoch that are left; returns how fast it went."""
     config, began, waited = state.config, time.monotonic(), 0.0
     state.forget_keys_of_another_side()
+    if config.weights_from:
+        let_learn(state.pair.query, config, state.epoch)
     left = state.steps - state.step
     images, own = left * config.batch_size, state.world.stretch(config.batch_size)
     batches = (batch[own] for batch in epoch_batches(config, len(state.source), state.epoch, state.step))
@@ -259,6 +275,9 @@ def _finish(state: Training, log: Log) -> Path:
     """
     if state.config.progressive_sizes:
         _measure_statistics(state)
+    found = state.world.decided_by_first(lambda: before_after.compare(state, log.labelled))
+    if found and found.get("knn", {}).get("kept") == "before":
+        load_weights(state.pair.exported.backbone, state.config.weights_from, state.config.size)
     try:
         _expectation_step(state, state.pair.exported, state.config.size)
     except ClusteringFailed as failure:
@@ -269,7 +288,7 @@ def _finish(state: Training, log: Log) -> Path:
             reason, _ = reason_and_remedy(failure, state.loader)
             sys.stderr.write(f"warning: the model has no prototypes: {reason}\n")
     if state.world.first:
-        _publish(state, log.scores())
+        _publish(state, log.scores(), found)
     state.world.wait()
     return state.run / run_folder.MODEL
 
@@ -284,7 +303,7 @@ def _measure_statistics(state: Training) -> None:
         measure_statistics(state.pair.exported, images, state.dtype, state.world)
 
 
-def _publish(state: Training, scores: list[dict[str, Any]]) -> None:
+def _publish(state: Training, scores: list[dict[str, Any]], found: dict[str, Any]) -> None:
     assert state.expectation is not None, "the E-step sets it"
     sample = [index for index in range(len(state.source)) if index not in state.source.unreadable][:SAMPLE]
     pixels = torch.cat([squares for squares, _ in state.loader.squares([sample])])
@@ -299,6 +318,7 @@ def _publish(state: Training, scores: list[dict[str, Any]]) -> None:
         command=state.command,
         scores=scores,
         schedules=state.schedules,
+        before_after=found,
         done=(state.epoch, state.step),
     )
     path = state.run / run_folder.MODEL

@@ -33,7 +33,7 @@ def learn(state: Training, batch: Views) -> dict[str, Tensor]:
     config, pair = state.config, state.pair
     done, steps = state.epoch * state.steps + state.step, config.epochs * state.steps
     for group in state.optimiser.param_groups:
-        group["lr"] = learning_rate(config, done, steps)
+        group["lr"] = group.get("scale", 1.0) * learning_rate(config, done, steps)
     crops = (batch.first, batch.second, *batch.small)
     first, second, *small_views = map(state.augment, crops, batch.draws)
     index = state.world.gather(batch.index, config.batch_size)

@@ -12,6 +12,7 @@ from pauc_hub.errors import UsageError
 from pauc_hub.training.auto import Choice, Facts, choose, choose_optimiser, consequences, usual_side
 from pauc_hub.training.config import Config
 from pauc_hub.training.data import ImageSource
+from pauc_hub.training.from_weights import choose_from_weights
 from pauc_hub.training.machine import machine_of
 from pauc_hub.training.networks.backbone import has_batch_norm
 from pauc_hub.training.settings import from_mapping, read_config
@@ -44,12 +45,15 @@ def settle(
     given: Mapping[str, Any],
     recipe: str = OWN_IMAGES,
     named: str = "the settings",
+    *,
+    quiet: bool = False,
 ) -> tuple[Config, list[Choice]]:
     """The settings of a run: what is given, else the recipe's, else what is chosen, else the defaults; all checked.
 
     Args:
         given: settings by name.
         named: where they come from, for complaints.
+        quiet: no progress bar while weights are fetched.
 
     Returns:
         the settings, resolved, and those that nobody wrote down, each with its reason.
@@ -57,14 +61,19 @@ def settle(
     Raises:
         UsageError: unknown names, wrong values, no such recipe.
     """
-    written = _suiting_the_network(read_recipe(recipe), given) | dict(given)
-    asked = from_mapping(written, named)  # complains of all that is given before any image is looked at
+    from_mapping(dict(given), named)  # complains of all that is given before any image is looked at
+    choices, stands = [], dict(given)
+    if given.get("weights_from"):
+        choices = choose_from_weights(given, len(source), quiet=quiet)
+        stands |= {choice.name: choice.value for choice in choices}
+    written = _suiting_the_network(read_recipe(recipe), stands) | stands
+    asked = from_mapping(written, named)
     if recipe == OWN_IMAGES:
-        choices = choose(Facts(len(source), usual_side(source), machine_of(device)), written)
+        choices += choose(Facts(len(source), usual_side(source), machine_of(device)), written)
     else:
-        choices = choose_optimiser(asked.architecture, asked.size, written)
+        choices += choose_optimiser(asked.architecture, asked.size, written)
     chosen = {choice.name: choice.value for choice in choices}
-    config = from_mapping(chosen | written, named).resolve(len(source))
+    config = from_mapping(written | chosen, named).resolve(len(source))
     # the rate is told with what the batch makes of it
     told = [choice for choice in choices if choice.name != "lr"]
     return config, told + consequences(config, written)

@@ -201,7 +201,7 @@ def without_effect(config: Config, given: Collection[str]) -> list[str]:
     Args:
         given: names of the settings that were written down.
     """
-    reasons = _idle_in_the_objective(config) | _idle_in_the_views(config)
+    reasons = _idle_in_the_objective(config) | _idle_in_the_views(config) | _idle_in_the_network(config)
     return [
         f"{name}={as_text(getattr(config, name))} has no effect {reasons[name]}"
         for name in KINDS
@@ -223,6 +223,15 @@ def _idle_in_the_objective(config: Config) -> dict[str, str]:
         idle["correlation_lambda"] = "with weight_corr=0"
     if not any(getattr(config, name) for name in WEIGHTS):
         idle["ramp"] = f"with {', '.join(f'{name}=0' for name in WEIGHTS)}"
+    return idle
+
+
+def _idle_in_the_network(config: Config) -> dict[str, str]:
+    if config.weights_from:
+        return {"norm_group": "with weights_from, whose statistics are kept"}
+    idle = dict.fromkeys(("freeze", "projector_share", "backbone_rate", "layer_decay"), "without weights_from")
+    if not config.has_batch_norm:
+        idle["norm_group"] = f"with architecture={config.architecture}, which has no batch norm"
     return idle
 
 

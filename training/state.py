@@ -20,7 +20,7 @@ from pauc_hub.training.distributed import ALONE, World
 from pauc_hub.training.estep import Expectation
 from pauc_hub.training.interruption import StopRequest
 from pauc_hub.training.networks.encoder import MomentumPair
-from pauc_hub.training.optimiser import new_optimiser
+from pauc_hub.training.optimiser import let_learn, new_optimiser
 from pauc_hub.training.rng import Purpose, seed_for
 from pauc_hub.training.run import checkpoint, run_folder
 from pauc_hub.training.run.checkpoint import Place
@@ -196,11 +196,19 @@ def new_training(
             config.norm_group,
             config.accumulate,
             size=config.size,
+            steady=bool(config.weights_from),
             compiled=config.compile,
             world=world,
         )
     pair.to(device).to(memory_format=torch.channels_last)
-    preprocessing = Preprocessing(size=config.size, crop_pct=1.0 if config.size < PHOTOGRAPH else 0.875)
+    if config.weights_from:
+        let_learn(pair.query, config, config.epochs)
+    preprocessing = Preprocessing(
+        size=config.size,
+        crop_pct=1.0 if config.size < PHOTOGRAPH else 0.875,
+        mean=config.mean,
+        std=config.std,
+    )
     return Training(
         run=run,
         config=config,

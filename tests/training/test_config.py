@@ -8,7 +8,8 @@ import pytest
 
 from pauc_hub.errors import UsageError
 from pauc_hub.training import config as module
-from pauc_hub.training.config import Config, default_clusters, default_queue
+from pauc_hub.training.config import Config
+from pauc_hub.training.derived import default_clusters, default_queue
 
 IMAGES = 100_000
 

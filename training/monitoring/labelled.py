@@ -182,38 +182,45 @@ def _split(name: str, folder: Path, classes: Classes, numbers: dict[str, int], m
 
 
 def knn_accuracy(labelled: Labelled, state: Training) -> float | None:
-    """Share of the queries that kNN finds the class of, by the backbone that would be exported (method.md §7).
+    """Share of the queries that kNN finds the class of, in [0, 1]; None where knn_right() gives none."""
+    right = knn_right(labelled, state)
+    return None if right is None else right.double().mean().item()
+
+
+def knn_right(labelled: Labelled, state: Training) -> Tensor | None:
+    """Of which queries kNN finds the class, by the backbone that would be exported (method.md §7).
 
     Returns:
-        in [0, 1]; None where a stop was asked for, which this must not delay, or where nothing can be read.
+        (n,) bool, of the queries that can be read; None where a stop was asked for, which this must not delay, or
+        where nothing can be read.
     """
     images = len(labelled.bank) + len(labelled.queries)
     with progress_bar(images, f"epoch {state.epoch + 1}: kNN", quiet=state.quiet) as bar:
-        bank, queries = (_features(split, state, bar.advance) for split in (labelled.bank, labelled.queries))
+        bank, queries = (backbone_features(split, state, bar.advance) for split in (labelled.bank, labelled.queries))
     if bank is None or queries is None:
         return None
     (rows, labels), (asked, truth) = bank, queries
     predicted = knn_predict(rows, labels, asked, k=min(K, len(rows)), temperature=TEMPERATURE)
-    return (predicted == truth).double().mean().item()
+    return predicted == truth
 
 
 @torch.no_grad()
-def _features(split: Split, state: Training, seen: Callable[[int], None]) -> tuple[Tensor, Tensor] | None:
+def backbone_features(split: Split, state: Training, seen: Callable[[int], None]) -> tuple[Tensor, Tensor] | None:
     """(n, D) of the images that can be read, and their classes; None where there are none, or to stop was asked."""
-    backbone, shown = state.pair.exported.backbone, state.loader.at(state.side).preprocessing
+    encoder, shown = state.pair.exported, state.loader.at(state.side).preprocessing
     loader = Streamed(split.source, shown, state.loader.workers, state.device)
     size, everything, found, legible = 2 * state.config.batch_size, range(len(split)), [], []
-    backbone.eval()
+    encoder.eval()
     try:
         with closing(loader.squares([everything[i : i + size] for i in everything[::size]])) as squares:
             for pixels, decoded in squares:
                 if state.stop.requested:
                     return None
                 with autocast(state.device, state.dtype):
-                    found.append(backbone(shown.normalise(pixels)).float())
+                    found.append(encoder.backbone(shown.normalise(pixels)).float())
                 legible.append(decoded)
                 seen(len(pixels))
     finally:
-        backbone.train()
+        encoder.train()
     rows = torch.cat(legible)
     return (torch.cat(found)[rows.to(state.device)], split.labels[rows].to(state.device)) if bool(rows.any()) else None

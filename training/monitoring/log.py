@@ -43,6 +43,11 @@ class Log:
         self._labelled = labelled if first else None
         self._known = set(self._findings())
 
+    @property
+    def labelled(self) -> Labelled | None:
+        """The images that kNN is measured on, on the first process."""
+        return self._labelled
+
     def write_step(self, epoch: int, step: int, values: dict[str, float]) -> None:
         """`step` steps of epoch `epoch` are done."""
         self._metrics.write_step(epoch, step, values)

@@ -59,7 +59,7 @@ def inspect_backbone(architecture: str, size: int) -> Traits:
     kept = dict[int, int]()
     try:
         with torch.device("meta"):
-            backbone = _create(architecture, size).train()
+            backbone = create_backbone(architecture, size).train()
             weights = {parameter.untyped_storage()._cdata for parameter in backbone.parameters()}  # noqa: SLF001
 
             def keep(tensor: Tensor) -> Tensor:
@@ -110,10 +110,11 @@ def build_backbone(architecture: str, size: int) -> nn.Module:
         UsageError: as inspect_backbone().
     """
     inspect_backbone(architecture, size)
-    return _create(architecture, size)
+    return create_backbone(architecture, size)
 
 
-def _create(architecture: str, size: int) -> nn.Module:
+def create_backbone(architecture: str, size: int) -> nn.Module:
+    """The same without trying it; on whatever device is the default."""
     timm = import_timm()
     if not timm.is_model(architecture):
         near = get_close_matches(architecture, timm.list_models(), 1)

@@ -5,11 +5,12 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from itertools import pairwise
-from typing import Literal
+from typing import Literal, Self
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.nn.modules.batchnorm import _BatchNorm
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 from torch.utils.checkpoint import checkpoint
 
@@ -44,6 +45,20 @@ class Encoder(nn.Module):
         self.backbone = quickened(group_batch_norms(build_backbone(architecture, size), group))
         self.width = inspect_backbone(architecture, size).width
         self.projector = Projector(self.width, dim)
+        self.steady = False
+
+    def hold_statistics(self) -> None:
+        """Batch norm keeps the running statistics that it has, and normalises by them, also while it learns."""
+        self.steady = True
+        self.train(self.training)
+
+    def train(self, mode: bool = True) -> Self:
+        super().train(mode)
+        if self.steady:
+            for layer in self.backbone.modules():
+                if isinstance(layer, _BatchNorm):
+                    layer.eval()
+        return self
 
     def forward(self, images: Tensor) -> Tensor:
         projected: Tensor = self.projector(self.backbone(images))
@@ -109,6 +124,7 @@ class MomentumPair(nn.Module):
         parts: int = 1,
         *,
         size: int = 224,
+        steady: bool = False,
         compiled: bool = False,
         world: World = ALONE,
     ) -> None:
@@ -118,14 +134,17 @@ class MomentumPair(nn.Module):
             group: images that share batch statistics, see `keys`; without batch norm each image is by itself.
             parts: in which a batch's gradient is worked out, see `queries`.
             size: side of the views, pixels.
+            steady: batch norm keeps its statistics, see hold_statistics(), and groups mean nothing.
             compiled: let torch.compile make faster code of the encoders, in the first step.
             world: the processes that share each batch.
         """
         super().__init__()
         self.query = Encoder(architecture, dim, group, size)
+        if steady:
+            self.query.hold_statistics()
         self.key = copy.deepcopy(self.query).requires_grad_(False)
         self.queue = Queue(queue, dim)
-        self.has_batch_norm = any(True for _ in _norms(self.query))
+        self.has_batch_norm = not steady and any(True for _ in _norms(self.query))
         self.group = group if self.has_batch_norm else 1
         self.parts, self.world = parts, world
         self.encode: Callable[[Encoder, Tensor], Tensor] = torch.compile(_encode) if compiled else _encode

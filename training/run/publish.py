@@ -3,7 +3,7 @@
 import copy
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
 
@@ -35,6 +35,7 @@ class Finished:
         done: epochs, and steps of the next one, that are over.
         scores: measured on the way, as the card shows them (models/card.py).
         schedules: laid anew on the way, see Training.
+        before_after: what became of the weights that it started from (monitoring/before_after.py).
     """
 
     encoder: Encoder
@@ -48,6 +49,7 @@ class Finished:
     done: tuple[int, int]
     scores: Sequence[Mapping[str, Any]] = ()
     schedules: Sequence[Mapping[str, Any]] = ()
+    before_after: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def unfinished(self) -> bool:
@@ -147,6 +149,8 @@ def _facts(finished: Finished, name: str) -> dict[str, Any]:
         "schedules": list(finished.schedules),
         "scores": list(finished.scores),
     }
+    if finished.before_after:
+        facts["before_after"] = dict(finished.before_after)
     if finished.unfinished:
         facts["unfinished"] = {"epoch": epoch, "step": step, "epochs": finished.config.epochs}
     return facts

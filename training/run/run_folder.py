@@ -22,7 +22,8 @@ CONFIG, METRICS, UNREADABLE, MODEL = "config.json", "metrics.jsonl", "unreadable
 CURVES, WANDB = "curves.png", "wandb_id.txt"
 TENSORBOARD, EVENTS = "tensorboard", "events.out.tfevents.*"  # a folder, and what in it is ours
 READING = "reading.json"  # of the images, where they needed one
-OWN = (CONFIG, METRICS, UNREADABLE, CURVES, WANDB, MODEL, READING)
+BEFORE = "before.safetensors"  # what the weights that it started from were like
+OWN = (CONFIG, METRICS, UNREADABLE, CURVES, WANDB, MODEL, READING, BEFORE)
 FIXED = (*OWN, TENSORBOARD, checkpoint_files.FOLDER)
 FAILED = "failed"  # in the last line of metrics.jsonl, where a run ended with an error
 
