@@ -55,13 +55,15 @@ def main() -> None:
     parser.add_argument("name", help="architecture.tag")
     parser.add_argument("--score", type=Path, action="append", default=[], help="what tiny_imagenet_knn.py wrote")
     parser.add_argument("--data", required=True, help="the data set's name")
+    parser.add_argument("--dataset", action="append", default=[], help="the data set's id on the Hugging Face Hub")
     parser.add_argument("--terms", required=True, help="under which terms the data may be used")
     parser.add_argument("--command", help="what trains it anew, where the run's own receipts tell something else")
     parser.add_argument("--note", action="append", default=[], help="a sentence for the card")
     arguments = parser.parse_args()
     folder = open_folder(arguments.folder)
+    listed = {"datasets": arguments.dataset} if arguments.dataset else {}
     changes = {
-        "data": {"name": arguments.data, "terms": arguments.terms},
+        "data": {"name": arguments.data, "terms": arguments.terms, **listed},
         "notes": arguments.note,
         "command": arguments.command or folder.facts["command"],
     }

@@ -1,8 +1,9 @@
 """The model card: facts.json in plain words, for people and for the Hub. It claims nothing that is not in the facts."""
 
-import json
 from collections.abc import Mapping
 from typing import Any
+
+from pauc_hub.models.front_matter import front_matter
 
 Facts = Mapping[str, Any]
 
@@ -31,26 +32,16 @@ def render(facts: Facts) -> str:
 
     Args:
         facts: as facts.json has them: name, architecture, command, commit, config, data, hardware, versions, seconds,
-            epochs, scores, and where known license, notes and prototypes (the number of each clustering); schedules
-            that were laid anew; unfinished where it was made of a checkpoint on the way.
+            epochs, scores, and where known license, license_link, data.datasets (ids on the Hub), notes and prototypes
+            (the number of each clustering); schedules that were laid anew; unfinished where it was made of a
+            checkpoint on the way.
     """
     parts = (_front_matter, _summary, _scores, _usage, _limits, _receipts)
     return "\n\n".join(part(facts) for part in parts) + "\n"
 
 
 def _front_matter(facts: Facts) -> str:
-    tags = ("timm", "image-feature-extraction", "self-supervised-learning", "contrastive-learning", _objective(facts))
-    return "\n".join(
-        [
-            "---",
-            "library_name: timm",
-            "pipeline_tag: image-feature-extraction",
-            f"license: {json.dumps(facts.get('license', 'other'))}",  # a string of JSON is one of YAML
-            "tags:",
-            *(f"- {tag}" for tag in tags),
-            "---",
-        ]
-    )
+    return front_matter(facts, ["contrastive-learning", _objective(facts)])
 
 
 def _summary(facts: Facts) -> str:
@@ -142,6 +133,8 @@ embeddings = pauc_hub.load("{name}").embed(["cat.jpg", "dog.jpg"])  # with the r
 backbone = timm.create_model("local-dir:path/to/this/folder", pretrained=True).eval()
 transform = timm.data.create_transform(**timm.data.resolve_model_data_config(backbone), is_training=False)
 ```
+
+From the Hugging Face Hub it is loaded as `hf-hub:owner/name`, by timm and by pauc-hub alike.
 
 The features are pooled from the last stage; compare them by their cosine. {_projection(facts)}"""
 

@@ -75,6 +75,8 @@ class HubServer:
         """Method, path, and Range or an empty string; of every request so far."""
         self.uploaded: dict[str, bytes] = {}
         """Large files by their sha256."""
+        self.xet: Path | None = None
+        """The folder that xet writes to, which never sends the bytes here."""
         self.before_commit: Callable[[], object] | None = None
         """Called when a commit comes in, before it is looked at."""
 
@@ -296,6 +298,13 @@ def lfs_batch(hub: HubServer, request: Any, name: str) -> None:
     request.send(200, {"objects": answers})
 
 
+def xet_token(hub: HubServer, request: Any, name: str, revision: str) -> None:
+    check_writer(hub, request, "xet")
+    if hub.xet is None:
+        raise Refusal(404)
+    request.send(200, {"casUrl": f"local://{hub.xet}", "accessToken": "xet", "exp": 4_000_000_000})
+
+
 def lfs_put(hub: HubServer, request: Any, oid: str) -> None:
     fault = hub.faults.get("lfs", Fault(times=0))
     if fault.times:
@@ -330,7 +339,7 @@ def commit(hub: HubServer, request: Any, name: str, revision: str) -> None:
             case "file":
                 files[value["path"]] = base64.b64decode(value["content"])
             case "lfsFile":
-                files[value["path"]] = hub.uploaded[value["oid"]]
+                files[value["path"]] = b"" if hub.xet else hub.uploaded[value["oid"]]
             case "deletedFile":
                 del files[value["path"]]
     request_number = "create_pr=1" in request.path
@@ -365,6 +374,7 @@ ROUTES: list[tuple[tuple[str, ...], str, Callable[..., None]]] = [
     (("POST",), "/api/validate-yaml", validate),
     (("POST",), rf"/api/models/{NAME}/branch/{REVISION}", branch),
     (("POST",), rf"/api/models/{NAME}/preupload/{REVISION}", preupload),
+    (("GET",), rf"/api/models/{NAME}/xet-write-token/{REVISION}", xet_token),
     (("POST",), rf"/{NAME}\.git/info/lfs/objects/batch", lfs_batch),
     (("PUT",), r"/lfs/(?P<oid>[0-9a-f]{64})", lfs_put),
     (("POST",), rf"/api/models/{NAME}/commit/{REVISION}", commit),

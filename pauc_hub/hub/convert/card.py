@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from huggingface_hub import ModelCardData
+from pauc_hub.models.front_matter import front_matter
 
 USAGE = """```python
 import timm
@@ -20,13 +20,6 @@ def render_converted(facts: Mapping[str, Any], *, projector: bool, prototypes: b
         facts: as facts.json has them.
         projector, prototypes: whether the folder holds them.
     """
-    about = ModelCardData(
-        library_name="timm",
-        pipeline_tag="image-feature-extraction",
-        license="other",
-        license_name=facts["license"],
-        tags=["timm", "image-feature-extraction", "self-supervised-learning", "pauc-hub"],
-    )
     source = facts["converted"]
     besides = [name for name, there in (("projection head", projector), ("prototypes", prototypes)) if there]
     held = f", with its {' and '.join(besides)}" if besides else ""
@@ -34,9 +27,7 @@ def render_converted(facts: Mapping[str, Any], *, projector: bool, prototypes: b
     if source["strangers"]:
         left_out += f", and {len(source['strangers'])} of unknown purpose: {', '.join(source['strangers'][:5])}"
     terms = f" {facts['terms']}" if facts["terms"] else ""
-    return f"""---
-{about.to_yaml()}
----
+    return f"""{front_matter(facts)}
 
 # {facts["name"]}
 

@@ -5,12 +5,16 @@ import time
 from pathlib import Path
 
 import pytest
+import timm
+import torch
 from hub_server import TOKEN, WEAK_TOKEN, Fault, HubServer
 from huggingface_hub import constants
 
+from pauc_hub.cli import run
 from pauc_hub.errors import HubError, ModelFolderError, OutputExists, PaucError, UnknownModel, UsageError
 from pauc_hub.hub.pull import pull
 from pauc_hub.hub.push import push
+from pauc_hub.inference.model import load
 from pauc_hub.models.registration import bundled_folders
 
 ME = "me/tiny"
@@ -61,6 +65,62 @@ def test_the_bundled_model_survives_the_journey(hub: HubServer, tmp_path: Path) 
     folder = bundled_folders()[0]
     push(folder.name, ME, quiet=True)
     assert content(pull(ME, tmp_path / "back", quiet=True).output) == content(folder)
+
+
+def test_timm_and_pauc_load_what_was_pushed(hub: HubServer, model_folder: Path) -> None:
+    push(model_folder, ME, quiet=True)
+    theirs = timm.create_model(f"hf-hub:{ME}", pretrained=True).eval()
+    ours = load(f"hf-hub:{ME}", device="cpu", precision="fp32", quiet=True)
+    squares = torch.randint(0, 256, (2, 64, 64, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    pixels = ours.preprocessing.normalise(squares)
+    with torch.inference_mode():
+        torch.testing.assert_close(theirs(pixels), ours.encode(squares), atol=1e-4, rtol=1e-4)
+    assert torch.equal(ours.encode(squares), load(model_folder, device="cpu", precision="fp32").encode(squares))
+
+
+def test_the_command_line_tells_what_it_did(
+    hub: HubServer, model_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(["push", str(model_folder), ME, "--dry-run"]) == 0
+    size = (model_folder / "facts.json").stat().st_size
+    assert ["facts.json", f"{size:,}", "bytes"] in [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert run(["push", str(model_folder), ME, "--quiet"]) == 0
+    assert run(["push", str(model_folder), ME]) == 0
+    commit = hub.repositories[ME].commits[-1].sha[:12]
+    assert f"/{ME}: nothing to do, all 7 files are there (commit {commit})\n" in capsys.readouterr().out
+    assert run(["pull", ME, "-o", str(tmp_path / "back")]) == 0
+    assert f"of commit {commit}, every sha256 compared\n" in capsys.readouterr().out
+    assert run(["push", str(model_folder), ME, "--private"]) == 1
+    assert (
+        capsys.readouterr().err == f"error: '{ME}' exists and is public, and --private is for new ones. Leave it out.\n"
+    )
+
+
+def test_ctrl_c_leaves_no_commit(
+    hub: HubServer, model_folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    hub.add(ME, {"a": b"1"})
+
+    def interrupt(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("huggingface_hub._commit_api.lfs_upload", interrupt)
+    assert run(["push", str(model_folder), ME, "--quiet"]) == 130
+    assert capsys.readouterr().err == "error: interrupted\n"
+    assert commits(hub) == 1
+
+
+def test_by_xet_too(hub: HubServer, model_folder: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """The way that users take; the bytes go to a folder here, in place of xet's own server."""
+    monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", False)
+    hub.add(ME, {"a": b"1"})
+    hub.xet = tmp_path / "xet"
+    hub.xet.mkdir()
+    push(model_folder, ME, quiet=True)
+    assert set(content(model_folder)) <= hub.repositories[ME].commits[-1].files.keys()
+    assert not hub.uploaded
+    stored = sum(path.stat().st_size for path in hub.xet.rglob("*") if path.is_file())
+    assert stored > (model_folder / "model.safetensors").stat().st_size / 2
 
 
 def test_a_second_push_does_nothing(hub: HubServer, model_folder: Path) -> None:

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from huggingface_hub import ModelCard, ModelCardData
 
 from pauc_hub.models.card import OWN_READING, PATENT, render
 from pauc_hub.models.folder import open_folder
@@ -47,13 +48,43 @@ def trained_by(objective: str) -> str:
     return card(config={**FACTS["config"], "objective": objective})
 
 
+def about(**changed: Any) -> ModelCardData:
+    """What the Hub reads."""
+    return ModelCard(card(**changed)).data
+
+
 def test_the_front_matter_is_what_the_hub_reads() -> None:
-    assert card().split("\n# ")[0] == (
-        "---\nlibrary_name: timm\npipeline_tag: image-feature-extraction\n"
-        'license: "other"\ntags:\n- timm\n- image-feature-extraction\n- self-supervised-learning\n'
-        "- contrastive-learning\n- pauc\n---\n"
-    )
-    assert 'license: "apache-2.0"\n' in card(license="apache-2.0")
+    found = about()
+    assert (found.library_name, found.pipeline_tag) == ("timm", "image-feature-extraction")
+    tags = ["timm", "image-feature-extraction", "self-supervised-learning", "pauc-hub", "contrastive-learning", "pauc"]
+    assert found.tags == tags
+
+
+@pytest.mark.parametrize(
+    ("given", "read"),
+    [
+        ({}, ("other", None, None)),
+        ({"license": "Apache-2.0"}, ("apache-2.0", None, None)),
+        (
+            {"license": "Research only", "license_link": "https://example.org/terms"},
+            ("other", "research-only", "https://example.org/terms"),
+        ),
+    ],
+)
+def test_licences_that_the_hub_does_not_know_have_a_name_and_a_link(
+    given: dict[str, str], read: tuple[str, str | None, str | None]
+) -> None:
+    found = about(**given)
+    assert (found.license, found.get("license_name"), found.get("license_link")) == read
+
+
+def test_scores_are_in_the_model_index() -> None:
+    found = about(data=FACTS["data"] | {"datasets": ["me/photos"]})
+    assert (found.model_name, found.datasets) == (FACTS["name"], ["me/photos"])
+    (result,) = found.eval_results
+    assert (result.metric_value, result.metric_type, result.dataset_name) == (18.1, "accuracy", "val, 10000")
+    assert result.metric_name == "top-1 %, weighted kNN, k = 200, T = 0.1, cosine, backbone space"
+    assert "model-index" not in card(scores=[])
 
 
 def test_it_leads_to_prototypes_where_there_are_some() -> None:
