@@ -190,8 +190,10 @@ def _without_pillow(file: BinaryIO, bands: tuple[int, ...], error: UnidentifiedI
     _require_size(layout.width, layout.height)
     _silence_libtiff()
     deep = look_at_tiff(file, tags, layout, bands)
-    if deep is None:
+    if deep is None and layout.is_of_other_colours:
         raise Unsupported(f"{layout.describe()}, which has no known way to RGB")
+    if deep is None:
+        raise _unidentified(file) from error
     return Opened(None, deep, more_pages(tags, file))
 
 
@@ -211,7 +213,9 @@ def _unidentified(file: BinaryIO) -> UnreadableImage:
     if is_heif(start) and has_heif():
         return UnreadableImage("damaged", "it begins as HEIC, but is broken")
     if is_heif(start):
-        return UnreadableImage("unsupported", f"a HEIC image, which needs a package that is not installed: {HEIF_HINT}")
+        return UnreadableImage(
+            "not_an_image", f"a HEIC image, which needs a package that is not installed: {HEIF_HINT}"
+        )
     if told := foreign(start):
         return UnreadableImage("not_an_image", told)
     return UnreadableImage("not_an_image", f"not an image of a known format ({', '.join(FORMATS)})")

@@ -159,7 +159,7 @@ def _some_rows(values: Array) -> Iterator[slice]:
 
 def _has_lost_levels(scaled: npt.NDArray[np.uint8], values: Array) -> bool:
     levels = np.count_nonzero(np.bincount(scaled.ravel(), minlength=256))
-    return bool(levels < FEW_LEVELS and levels < len(np.unique(values)))
+    return bool(levels < FEW_LEVELS and levels < len(np.unique(values[np.isfinite(values)])))
 
 
 def _over_white(image: Image.Image, opacity: npt.NDArray[np.uint8], *, premultiplied: bool) -> Image.Image:

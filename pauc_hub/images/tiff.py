@@ -74,6 +74,11 @@ class Layout:
         plain = self.photometric in (WHITE_IS_ZERO, BLACK_IS_ZERO, RGB)
         return plain and self.dtype is not None and self.compression in STREAMS
 
+    @property
+    def is_of_other_colours(self) -> bool:
+        """Whether all about it is known but how its numbers show colours."""
+        return self.photometric not in COLOURS and self.dtype is not None and self.compression in STREAMS
+
     def describe(self) -> str:
         bands = f"{self.samples} band{'s' * (self.samples != 1)} of {self.bits} bits"
         return f"a TIFF of {bands}, photometric kind {self.photometric}, compression {self.compression}"

@@ -88,7 +88,7 @@ FOREIGN: Corpus = {
     "archive.jpg": ("not_an_image", content(b"PK\x03\x04" + bytes(60))),
     "postscript.jpg": ("not_an_image", content(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n")),
     "heic.jpg": ("not_an_image", content(b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(60))),
-    "jpeg2000.jpg": ("not_an_image", picture("JPEG2000")),
+    "jpeg2000.jpg": (READ, picture("JPEG2000")),
     "sparse.jpg": ("not_an_image", sparse(b"", 1 << 40)),
     "png.jpg": (READ, picture("PNG")),
     "jpeg.png": (READ, picture("JPEG")),

@@ -103,7 +103,7 @@ def test_heic_without_its_package_names_the_extra(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(decoding, "has_heif", lambda: False)
     with pytest.raises(UnreadableImage, match=r"HEIC image.*pip install 'pauc-hub\[heif\]'") as refusal:
         read_image(io.BytesIO(HEIC + bytes(600)))
-    assert refusal.value.kind == "unsupported"
+    assert refusal.value.kind == "not_an_image"
 
 
 class Toy(ImageFile.ImageFile):
