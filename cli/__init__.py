@@ -33,7 +33,7 @@ __all__ = ["app", "main"]
 
 app = typer.Typer(
     name="pauc",
-    help="Train image backbones without labels, and turn folders of images into embeddings.",
+    help="Train image backbones without labels, and embed, search, group and classify images.",
     epilog="Exit codes: 0 done; 1 failed; 2 wrong usage; 3 done, but some images were unreadable; 130 interrupted.",
     add_completion=False,
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -60,7 +60,7 @@ app.command(rich_help_panel=SHARE)(info.info)
 def pauc(
     context: typer.Context,
     version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
-    _debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks; may stand anywhere.")] = False,
+    _debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks; accepted anywhere on the line.")] = False,
 ) -> None:
     if version:
         import pauc_hub

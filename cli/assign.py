@@ -23,7 +23,7 @@ def assign(
     model: options.InputModel = None,
     output: Annotated[
         Path | None,
-        typer.Option("-o", "--output", help=".parquet or .csv; NAME.assignments.parquet unless given."),
+        typer.Option("-o", "--output", help=".parquet or .csv (default: NAME.assignments.parquet)."),
     ] = None,
     names: options.Names = None,
     exemplars: Annotated[
@@ -38,9 +38,9 @@ def assign(
     as_json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
-    """Say which prototypes images belong to, how confidently, and which images are like none of them.
+    """Assign images to prototypes, with confidences, and flag outliers.
 
-    Without --prototypes, the model's own are taken.
+    Without --prototypes, uses the model's own.
     """
     from pauc_hub.answers.assign import assign as assign_images
 

@@ -25,11 +25,11 @@ def cluster(
     ] = "auto",
     output: Annotated[
         Path | None,
-        typer.Option("-o", "--output", help="NAME.prototypes.safetensors; beside the table unless given."),
+        typer.Option("-o", "--output", help="NAME.prototypes.safetensors (default: beside the table)."),
     ] = None,
     names: options.Names = None,
     exemplars: Annotated[
-        int, typer.Option(min=1, help="Central images, and as many borderline ones, to list for each prototype.")
+        int, typer.Option(min=1, help="Central images, and as many borderline ones, to show for each prototype.")
     ] = 9,
     model: options.InputModel = None,
     table: options.InputTable = None,
@@ -39,9 +39,9 @@ def cluster(
     as_json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
-    """Find prototypes: groups of like images at several granularities, with a page of images to look at.
+    """Group similar images at several granularities, and write a page of examples.
 
-    Given a prototypes file and --names, it names the prototypes in that file.
+    With a prototypes file and --names, names the prototypes in that file.
     """
     if images.endswith(".prototypes.safetensors"):
         _name(Path(images), names, output, overwrite, as_json, quiet)

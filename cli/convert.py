@@ -24,10 +24,10 @@ def convert(
         typer.Option(help="auto, moco (PCL, HCSC too), moco-v3, swav, dino, solo-learn, lightly, torchvision, timm."),
     ] = "auto",
     architecture: Annotated[
-        str | None, typer.Option(help="timm's name of the network (default: recognised, for ResNets and ViTs).")
+        str | None, typer.Option(help="timm's name of the network (default: detected, for ResNets and ViTs).")
     ] = None,
     licence: Annotated[str | None, typer.Option(help="Licence of the weights, such as MIT.")] = None,
-    image_size: Annotated[int, typer.Option(min=16, help="Side of the images it was trained for, pixels.")] = 224,
+    image_size: Annotated[int, typer.Option(min=16, help="Side of the images it was trained on, in pixels.")] = 224,
     mean: Annotated[str, typer.Option(help="Mean of each channel.")] = "0.485,0.456,0.406",
     std: Annotated[str, typer.Option(help="Standard deviation of each channel.")] = "0.229,0.224,0.225",
     overwrite: options.Overwrite = False,

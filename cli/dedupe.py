@@ -23,15 +23,15 @@ def dedupe(
     images: options.Input,
     other: Annotated[
         str | None,
-        typer.Argument(metavar="[OTHER]", help="A second table or images: find those that have a copy in the first."),
+        typer.Argument(metavar="[OTHER]", help="Second table or images: find those with a copy in the first."),
     ] = None,
     output: Annotated[
         Path | None,
-        typer.Option("-o", "--output", help=".parquet or .csv; NAME.duplicates.parquet unless given."),
+        typer.Option("-o", "--output", help=".parquet or .csv (default: NAME.duplicates.parquet)."),
     ] = None,
     threshold: Annotated[
         float | None,
-        typer.Option(help="Least cosine similarity of a copy (default: chosen on copies made of a sample)."),
+        typer.Option(help="Minimum cosine similarity of a copy (default: chosen on copies made from a sample)."),
     ] = None,
     model: options.InputModel = None,
     move: Annotated[Path | None, typer.Option("--move", help="Move the copies into this folder.")] = None,
@@ -42,7 +42,7 @@ def dedupe(
     as_json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
-    """Find copies of images, exact and near, and say which one to keep; nothing is ever deleted."""
+    """Find exact and near copies of images, and say which to keep. Never deletes anything."""
     from pauc_hub.answers.dedupe import dedupe as find_duplicates
 
     found = find_duplicates(

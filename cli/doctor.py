@@ -18,11 +18,11 @@ if TYPE_CHECKING:  # it takes seconds to import
 
 
 def doctor(
-    run: Annotated[Path, typer.Argument(help="Folder of a run, also one that goes on or was stopped.")],
+    run: Annotated[Path, typer.Argument(help="Folder of a run; it may be training, stopped or finished.")],
     as_json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
-    """Say whether a training run collapsed, coagulated, diverged or wastes its time, and what to change."""
+    """Diagnose a training run: collapse, coagulation, divergence, wasted time; say what to change."""
     from pauc_hub.training.monitoring.doctor import examine
 
     found = examine(run)

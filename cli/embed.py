@@ -21,13 +21,13 @@ FEW_LEVELS = 32  # as pauc_hub.images.deep has it, which takes time to import
 
 
 def embed(
-    images: Annotated[str, typer.Argument(help="Folder of images, image, tar or Parquet files; or a URL of such.")],
+    images: Annotated[
+        str, typer.Argument(help="Folder, image, tar or Parquet file, list or pattern of these, or URL.")
+    ],
     model: options.EmbeddingModel = None,
     output: Annotated[
         Path | None,
-        typer.Option(
-            "-o", "--output", help="File to write: .parquet (IMAGES.parquet unless given), .npy, .safetensors."
-        ),
+        typer.Option("-o", "--output", help="File to write: .parquet, .npy or .safetensors (default: IMAGES.parquet)."),
     ] = None,
     batch_size: options.BatchSize = None,
     device: options.Device = "auto",
@@ -50,7 +50,7 @@ def embed(
     as_json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
-    """Turn images into a table of embeddings; given again, a stopped run goes on, and a finished one is left alone."""
+    """Turn images into a table of embeddings. The same command resumes a stopped run."""
     from pauc_hub.embedding.embed import embed as embed_source
     from pauc_hub.processes import Ranks
 

@@ -15,7 +15,7 @@ def info(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="Model folder, run, table, prototypes file or probe.")],
     as_json: options.Json = False,
 ) -> None:
-    """Tell what made a file, from what, and whether it can be made again here."""
+    """Show what made a file, from what, and whether it can be reproduced here."""
     from pauc_hub.hub.info import info as read_info
 
     found = read_info(file)

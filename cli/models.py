@@ -13,10 +13,11 @@ from pauc_hub.errors import UsageError
 
 def models(
     query: Annotated[
-        str | None, typer.Argument(metavar="[QUERY]", help="With --hub: a word that their names hold.")
+        str | None, typer.Argument(metavar="[QUERY]", help="With --hub: word to search for in the names.")
     ] = None,
     timm: Annotated[
-        str | None, typer.Option(metavar="PATTERN", help="List timm's pretrained models of such names: 'vit*dinov2*'.")
+        str | None,
+        typer.Option(metavar="PATTERN", help="List timm's pretrained models whose names match, such as 'vit*dinov2*'."),
     ] = None,
     hub: Annotated[
         bool, typer.Option("--hub", help="List the models on the Hugging Face Hub tagged pauc-hub.")

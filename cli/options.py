@@ -26,50 +26,52 @@ Precision = Annotated[
 ]
 ImageSize = Annotated[
     int | None,
-    typer.Option(min=1, show_default="the model's", help="Side of the square that the network sees, pixels."),
+    typer.Option(min=1, show_default="the model's", help="Side of the network's square input, in pixels."),
 ]
 Decoding = Annotated[
     Literal["exact", "scaled"] | None,
-    typer.Option(show_default="exact", help="scaled: large JPEGs at a fraction of their sides, quicker, less exact."),
+    typer.Option(show_default="exact", help="scaled decodes large JPEGs at reduced size: faster, less exact."),
 ]
 ValueRange = Annotated[
     str | None,
     typer.Option(
         "--range",
         metavar="LOW,HIGH",
-        help="Numbers that are black and white, where images hold no bytes; `image`: each one's own extremes.",
-        show_default="what the files declare, else measured on all",
+        help="Values shown as black and white in images of more than 8 bits; `image`: each image's extremes.",
+        show_default="declared by the files, else measured",
     ),
 ]
 Bands = Annotated[
-    str | None, typer.Option(metavar="R,G,B", help="Bands of TIFF files that are red, green and blue, from 1.")
+    str | None, typer.Option(metavar="R,G,B", help="Bands of TIFF files to use as red, green and blue, counted from 1.")
 ]
 ImageColumn = Annotated[
-    str | None, typer.Option(help="Column of images in Parquet files (default: found by its type and name).")
+    str | None, typer.Option(help="Image column of Parquet files (default: found by type and name).")
 ]
 Dtype = Annotated[Literal["float32", "float16"], typer.Option(help="Data type of the embeddings in the file.")]
 Space = Annotated[
     Literal["backbone", "projection"] | None,
-    typer.Option(show_default="backbone", help="projection: unit vectors, where the prototypes live."),
+    typer.Option(
+        show_default="backbone", help="backbone features, or the projection in which the prototypes are (unit vectors)."
+    ),
 ]
 Table = Annotated[
     Path | None,
-    typer.Option("-o", "--output", help="File to write: .parquet (IMAGES.parquet unless given), .npy, .safetensors."),
+    typer.Option("-o", "--output", help="File to write: .parquet, .npy or .safetensors (default: IMAGES.parquet)."),
 ]
 Input = Annotated[
-    str, typer.Argument(metavar="IMAGES|TABLE", help="A table that `pauc embed` wrote, or images, embedded first.")
+    str,
+    typer.Argument(metavar="IMAGES|TABLE", help="Table written by `pauc embed`, or images, which are embedded first."),
 ]
-InputModel = Annotated[str | None, typer.Option("-m", "--model", help="The model that embeds images.")]
-InputTable = Annotated[
-    Path | None, typer.Option("--table", help="Where the table of images is kept; beside them unless given.")
-]
-Prototypes = Annotated[Path | None, typer.Option("--prototypes", help="File that `pauc cluster` wrote.")]
+InputModel = Annotated[str | None, typer.Option("-m", "--model", help="Model that embeds the images.")]
+InputTable = Annotated[Path | None, typer.Option("--table", help="Table of the images (default: beside them).")]
+Prototypes = Annotated[Path | None, typer.Option("--prototypes", help="File written by `pauc cluster`.")]
 Names = Annotated[
-    Path | None, typer.Option("--names", help="CSV file: prototype, name and, but for the finest, granularity.")
+    Path | None,
+    typer.Option("--names", help="CSV file with the columns prototype, name and, except for the finest, granularity."),
 ]
-Update = Annotated[bool, typer.Option("--update", help="Embed only what is new or changed since.")]
-Restart = Annotated[bool, typer.Option("--restart", help="Drop what a stopped run has done.")]
-Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace an output that is there.")]
+Update = Annotated[bool, typer.Option("--update", help="Embed only new or changed images.")]
+Restart = Annotated[bool, typer.Option("--restart", help="Discard the work of a stopped run.")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace existing output.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of prose.")]
 Quiet = Annotated[bool, typer.Option("--quiet", help="Print errors only.")]
 

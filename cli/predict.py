@@ -17,13 +17,13 @@ if TYPE_CHECKING:  # takes seconds to import
 
 def predict(
     images: options.Input,
-    probe: Annotated[Path, typer.Option("--probe", help="Probe that `pauc probe` wrote.")],
+    probe: Annotated[Path, typer.Option("--probe", help="Probe written by `pauc probe`.")],
     output: Annotated[
-        Path | None, typer.Option("-o", "--output", help="File to write, .parquet or .csv (default: to stdout).")
+        Path | None, typer.Option("-o", "--output", help="File to write, .parquet or .csv (default: stdout).")
     ] = None,
     model: Annotated[
         str | None,
-        typer.Option("-m", "--model", help="Folder of the probe's model, where its name does not lead there."),
+        typer.Option("-m", "--model", help="Folder of the probe's model, if it is not found by name."),
     ] = None,
     table: options.InputTable = None,
     device: options.Device = "auto",
@@ -31,7 +31,7 @@ def predict(
     as_json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
-    """Tell the class of each image, how likely it is, and which comes second."""
+    """Predict the class of each image, its probability, and the second choice."""
     from pauc_hub.answers.predict import predict as predict_images
 
     found = predict_images(

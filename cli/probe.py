@@ -22,26 +22,28 @@ NAMES = {"top1": "top-1", "top5": "top-5", "mean_per_class": "mean per class", "
 
 
 def probe(
-    train: Annotated[str, typer.Argument(help="Training images: a table, or images, which are embedded first.")],
-    test: Annotated[str | None, typer.Argument(help="Test images; without them, five folds of TRAIN.")] = None,
+    train: Annotated[str, typer.Argument(help="Training images: table, or images, which are embedded first.")],
+    test: Annotated[
+        str | None, typer.Argument(help="Test images (default: five-fold cross-validation on TRAIN).")
+    ] = None,
     output: Annotated[
         Path | None, typer.Option("-o", "--output", help="Probe to write, NAME.probe.safetensors.")
     ] = None,
     plot: Annotated[
-        Path | None, typer.Option("--plot", help="Picture to draw, .png or .svg: confusion, reliability, draws.")
+        Path | None, typer.Option("--plot", help="Plot of confusion, reliability and draws, .png or .svg.")
     ] = None,
     protocol: Annotated[
-        Literal["linear", "knn", "lowshot", "pcl-voc07", "semi"], typer.Option(help="How labels are read off.")
+        Literal["linear", "knn", "lowshot", "pcl-voc07", "semi"], typer.Option(help="Evaluation protocol.")
     ] = "linear",
     labels: Annotated[
         Path | None,
-        typer.Option(help="CSV or Parquet file with the columns path and label; folders are labels unless given."),
+        typer.Option(help="CSV or Parquet file with the columns path and label (default: folders are labels)."),
     ] = None,
     label_column: Annotated[str | None, typer.Option(help="Column of labels (default: label).")] = None,
     group: Annotated[
-        str | None, typer.Option(help="Column of what must stay together, such as videos or patients.")
+        str | None, typer.Option(help="Column of groups that are never split, such as videos or patients.")
     ] = None,
-    difficult: Annotated[str | None, typer.Option(help="Column of lists of difficult classes, for pcl-voc07.")] = None,
+    difficult: Annotated[str | None, typer.Option(help="Column that lists difficult classes, for pcl-voc07.")] = None,
     model: options.InputModel = None,
     space: options.Space = None,
     seed: Annotated[int, typer.Option(help="Random seed of folds, draws and resamples.")] = 0,
@@ -50,7 +52,7 @@ def probe(
     as_json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
-    """Fit a classifier on labelled embeddings and score it, with intervals, on images that it has not seen."""
+    """Fit a classifier on labelled embeddings and score it on unseen images, with intervals."""
     from pauc_hub.answers.probe import probe as fit_and_score
 
     report = fit_and_score(

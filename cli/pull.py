@@ -11,7 +11,7 @@ from pauc_hub.cli import options
 
 
 def pull(
-    repository: Annotated[str, typer.Argument(metavar="OWNER/NAME[@REVISION]", help="What to fetch.")],
+    repository: Annotated[str, typer.Argument(metavar="OWNER/NAME[@REVISION]", help="Repository to fetch.")],
     output: Annotated[
         Path | None, typer.Option("-o", "--output", help="Folder to write (default: NAME).", show_default=False)
     ] = None,

@@ -14,11 +14,11 @@ if TYPE_CHECKING:  # takes seconds to import
 
 def push(
     model: Annotated[str, typer.Argument(metavar="RUN|MODEL", help="A run, a model folder, or a bundled model.")],
-    repository: Annotated[str, typer.Argument(metavar="OWNER/NAME", help="Where; made if it is not there.")],
+    repository: Annotated[str, typer.Argument(metavar="OWNER/NAME", help="Repository; created if missing.")],
     private: Annotated[bool, typer.Option("--private", help="Make a new repository private.")] = False,
-    revision: Annotated[str | None, typer.Option(help="Branch, made if it is not there (default: main).")] = None,
+    revision: Annotated[str | None, typer.Option(help="Branch; created if missing (default: main).")] = None,
     create_pr: Annotated[bool, typer.Option("--create-pr", help="Open a pull request instead.")] = False,
-    message: Annotated[str | None, typer.Option(help="Message of the commit.")] = None,
+    message: Annotated[str | None, typer.Option(help="Commit message.")] = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="List the files, their sizes and the card; push nothing.")
     ] = False,

@@ -15,19 +15,19 @@ if TYPE_CHECKING:  # takes time to import
 
 
 def search(
-    images: Annotated[list[str], typer.Argument(help="Image files, or paths that stand in the table.")],
-    table: Annotated[Path, typer.Option("--in", exists=True, help="Table that `pauc embed` wrote.")],
+    images: Annotated[list[str], typer.Argument(help="Image files, or paths in the table.")],
+    table: Annotated[Path, typer.Option("--in", exists=True, help="Table written by `pauc embed`.")],
     k: Annotated[
         int | None,
-        typer.Option("-k", min=1, help="Neighbours of each image (default: 10, fewer in a smaller table)."),
+        typer.Option("-k", min=1, help="Number of neighbours (default: 10, fewer in a smaller table)."),
     ] = None,
     model: Annotated[
         str | None,
-        typer.Option("-m", "--model", help="The model that made the table, if its name there does not lead to it."),
+        typer.Option("-m", "--model", help="Model that made the table, if it is not found by name."),
     ] = None,
     prototypes: Annotated[
         Path | None,
-        typer.Option("--prototypes", help="File that `pauc cluster` wrote; say the prototype of each."),
+        typer.Option("--prototypes", help="File written by `pauc cluster`; adds each image's prototype."),
     ] = None,
     page: Annotated[Path | None, typer.Option("--html", help="Write a page of thumbnails here.")] = None,
     exact: Annotated[
@@ -38,7 +38,7 @@ def search(
     as_json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
-    """Find the images of a table that are most like a given one, by cosine similarity."""
+    """Find the images of a table most similar to given ones (cosine similarity)."""
     from pauc_hub.retrieval.search import search as search_table
     from pauc_hub.retrieval.search import write_page
     from pauc_hub.retrieval.strip import check_page

@@ -44,7 +44,7 @@ def list_settings(wanted: bool) -> None:
 
 @said_once_a_machine
 def train(
-    images: Annotated[str, typer.Argument(help="Folder of images, tar or Parquet files, a list; or a URL of these.")],
+    images: Annotated[str, typer.Argument(help="Folder, tar or Parquet file, list or pattern of these, or URL.")],
     output: Annotated[
         Path | None,
         typer.Option("-o", "--output", help="Folder of the run; not needed with --dry-run."),
@@ -63,7 +63,7 @@ def train(
     ] = None,
     architecture: Annotated[
         str | None,
-        typer.Option(show_default=BY_RECIPE, help="timm's name of the backbone."),
+        typer.Option(show_default=BY_RECIPE, help="Backbone: any timm network that pools."),
     ] = None,
     weights_from: Annotated[
         str | None,
@@ -132,7 +132,7 @@ def train(
     ] = False,
     export: Annotated[
         bool,
-        typer.Option("--export", help="Make a model folder of an unfinished run's last checkpoint; train no further."),
+        typer.Option("--export", help="Write the model of an unfinished run from its last checkpoint; do not train."),
     ] = False,
     overwrite: options.Overwrite = False,
     as_json: options.Json = False,

@@ -14,7 +14,7 @@ def verify(
     as_json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
-    """Check a model: sums, format, weights, and that card and facts agree."""
+    """Check a model: checksums, format, weights, and that card and facts agree."""
     from pauc_hub.hub.verify import verify as verify_model
 
     verified = verify_model(model, quiet=quiet)

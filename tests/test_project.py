@@ -11,6 +11,8 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
+from pauc_hub.cli import app
+
 ROOT = Path(__file__).resolve().parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 PINS = [line for line in (ROOT / "requirements.txt").read_text().splitlines() if not line.startswith("#")]
@@ -63,3 +65,9 @@ def test_samples_are_small_and_each_has_a_source() -> None:
     assert samples.keys() == entries
     assert 10 <= len(samples) <= 20
     assert sum(path.stat().st_size for path in samples.values()) < 3_000_000
+
+
+def test_the_readme_names_every_command() -> None:
+    readme = (ROOT / "README.md").read_text()
+    names = [each.name or each.callback.__name__ for each in app.registered_commands if each.callback]
+    assert [name for name in names if f"| `pauc {name}`" not in readme and f", `pauc {name}` |" not in readme] == []
