@@ -38,5 +38,6 @@ def test_flags_are_those_of_the_command_the_long_one_of_two() -> None:
     assert flags_of(embed.embed)["output"] == "--output"
     assert "images" not in flags_of(train.train)
     assert flags_of(train.train)["batch_size"] == "--batch-size"
-    options = ["objective", "architecture", "size", "epochs", "batch_size", "lr", "clusters", "precision", "seed"]
-    assert [name for name in flags_of(train.train) if hasattr(Config, name)] == [*options, "labelled"]
+    options = ["objective", "architecture", "weights_from", "freeze", "size", "epochs", "batch_size", "lr", "clusters"]
+    options += ["precision", "seed", "labelled"]
+    assert [name for name in flags_of(train.train) if hasattr(Config, name)] == options

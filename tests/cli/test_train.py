@@ -192,7 +192,8 @@ def test_help_says_who_sets_what_is_not_given() -> None:
         for name, parameter in inspect.signature(train).parameters.items()
         if hasattr(Config, name)
     }
-    assert told.pop("labelled") is True  # typer's own: there is none to show
+    assert (told.pop("labelled"), told.pop("weights_from")) == (True, True)  # typer's own: there is none to show
+    assert told.pop("freeze") == "all but the last quarter"
     by_recipe = ("objective", "architecture", "size", "epochs", "batch_size", "lr", "clusters")
     assert told == dict.fromkeys(by_recipe, "the recipe's") | {"precision": Config.precision, "seed": str(Config.seed)}
 
