@@ -1,6 +1,7 @@
 """Push to a Hub on this machine and pull back: one commit or nothing, the same bytes, one line for each failure."""
 
 import errno
+import shutil
 import time
 from pathlib import Path
 
@@ -214,7 +215,7 @@ def test_without_a_network_it_is_quick(hub: HubServer, model_folder: Path) -> No
     assert time.monotonic() - start < 10
 
 
-@pytest.mark.parametrize("step", ["lfs", "commit"])
+@pytest.mark.parametrize("step", ["preupload", "lfs-batch", "lfs", "commit"])
 def test_an_upload_that_breaks_goes_on_next_time(hub: HubServer, model_folder: Path, step: str) -> None:
     hub.add(ME, {"a": b"1"})
     hub.faults[step] = Fault(status=500)
@@ -226,6 +227,30 @@ def test_an_upload_that_breaks_goes_on_next_time(hub: HubServer, model_folder: P
     sent = {path.rpartition("/")[2] for method, path, _ in hub.requests if method == "PUT"}
     assert not sent & stored
     assert set(content(model_folder)) <= hub.repositories[ME].commits[-1].files.keys()
+
+
+def test_a_token_that_expires_half_way(hub: HubServer, model_folder: Path) -> None:
+    hub.add(ME, {"a": b"1"})
+    hub.faults["commit"] = Fault(status=401)
+    assert f"does not let this token write to '{ME}' (401)" in refused(hub, model_folder)
+    assert hub.uploaded
+
+
+def test_one_refusal_in_passing_is_tried_again(hub: HubServer, model_folder: Path) -> None:
+    hub.add(ME, {"a": b"1"})
+    hub.faults["lfs"] = Fault(status=503, times=1)
+    push(model_folder, ME, quiet=True)
+    assert commits(hub) == 2
+
+
+def test_of_a_run_its_model_is_pushed(hub: HubServer, model_folder: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    shutil.copytree(model_folder, folder / "model")
+    for name in ("metrics.jsonl", "config.json"):
+        (folder / name).write_text("{}\n")
+    push(folder, ME, quiet=True)
+    pushed = hub.repositories[ME].commits[-1].files
+    assert {name: pushed[name] for name in content(model_folder)} == content(model_folder)
 
 
 def test_cut_connections_are_one_line(hub: HubServer, model_folder: Path) -> None:

@@ -50,7 +50,9 @@ def trained_by(objective: str) -> str:
 
 def about(**changed: Any) -> ModelCardData:
     """What the Hub reads."""
-    return ModelCard(card(**changed)).data
+    data = ModelCard(card(**changed)).data
+    assert isinstance(data, ModelCardData)
+    return data
 
 
 def test_the_front_matter_is_what_the_hub_reads() -> None:
@@ -81,7 +83,7 @@ def test_licences_that_the_hub_does_not_know_have_a_name_and_a_link(
 def test_scores_are_in_the_model_index() -> None:
     found = about(data=FACTS["data"] | {"datasets": ["me/photos"]})
     assert (found.model_name, found.datasets) == (FACTS["name"], ["me/photos"])
-    (result,) = found.eval_results
+    (result,) = found.eval_results or ()
     assert (result.metric_value, result.metric_type, result.dataset_name) == (18.1, "accuracy", "val, 10000")
     assert result.metric_name == "top-1 %, weighted kNN, k = 200, T = 0.1, cosine, backbone space"
     assert "model-index" not in card(scores=[])
