@@ -63,6 +63,18 @@ def file_sum(path: Path) -> str:
         raise ModelFolderError(f"'{path}' cannot be read ({error.strerror}).") from error
 
 
+def git_sum(path: Path) -> str:
+    """What git names the content of a file: sha1 with the size before it, in hexadecimal digits."""
+    try:
+        with path.open("rb") as file:
+            found = hashlib.sha1(b"blob %d\0" % path.stat().st_size)
+            while block := file.read(1 << 20):
+                found.update(block)
+    except OSError as error:
+        raise ModelFolderError(f"'{path}' cannot be read ({error.strerror}).") from error
+    return found.hexdigest()
+
+
 def read_bytes(path: Path) -> bytes:
     try:
         return path.read_bytes()

@@ -44,6 +44,7 @@ def pull(repository: str, output: str | Path | None = None, *, overwrite: bool =
     place = Path(output or asked.id.partition("/")[2]).expanduser().resolve()
     refuse_to_replace(place, overwrite)
     sums = fetch_file(asked, [SUMS], quiet=quiet)
+    check_blob(sums)
     # All files of one commit, also while somebody pushes another.
     pinned = Repository(asked.id, sums.parent.name)
     files = [sums]

@@ -1,6 +1,5 @@
 """The function behind `pauc push`: a model folder to the Hugging Face Hub, in one commit or not at all."""
 
-import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -12,7 +11,7 @@ from huggingface_hub.errors import HfHubHTTPError, RepositoryNotFoundError, Revi
 from huggingface_hub.utils.tqdm import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
 
 from pauc_hub.errors import HubError, ModelFolderError, PaucError, UsageError
-from pauc_hub.files.checksums import SUMS, file_sum, read_bytes
+from pauc_hub.files.checksums import SUMS, file_sum, git_sum, read_bytes
 from pauc_hub.models.catalog import HUB, Repository, locate
 from pauc_hub.models.download import LOGIN, explaining
 from pauc_hub.models.folder import CARD, FACTS, PROJECTOR, PROTOTYPES, WEIGHT_FILES, open_folder
@@ -162,11 +161,7 @@ def _stored_sum(sibling: object) -> str | None:
 
 def _sums(file: Path) -> tuple[str, str]:
     """How the Hub names the content of a file: sha256 where it is large, git's own sum elsewhere."""
-    with file.open("rb") as opened:
-        git = hashlib.sha1(b"blob %d\0" % file.stat().st_size)
-        while block := opened.read(1 << 20):
-            git.update(block)
-    return file_sum(file), git.hexdigest()
+    return file_sum(file), git_sum(file)
 
 
 @contextmanager

@@ -24,7 +24,7 @@ from huggingface_hub.errors import (
 from huggingface_hub.utils.tqdm import are_progress_bars_disabled
 
 from pauc_hub.errors import HubError, PaucError
-from pauc_hub.files.checksums import file_sum
+from pauc_hub.files.checksums import file_sum, git_sum
 from pauc_hub.models.catalog import Repository
 from pauc_hub.progress import DownloadBar, SilentDownloadBar
 
@@ -94,7 +94,9 @@ def check_blob(file: Path) -> str:
     """
     found = file_sum(file)
     blob = file.resolve()
-    if SHA256.fullmatch(blob.name) and blob.name != found:
+    # Large files are named by their sha256, others by git's own sum.
+    large, small = SHA256.fullmatch(blob.name), COMMIT.fullmatch(blob.name)
+    if (large and blob.name != found) or (small and blob.name != git_sum(blob)):
         blob.unlink(missing_ok=True)
         file.unlink(missing_ok=True)
         raise HubError(f"'{file}' was damaged, and has been removed. The same command fetches it again.")

@@ -75,6 +75,7 @@ def _open_repository(repository: Repository, quiet: bool) -> ModelFolder:
     from pauc_hub.models.download import check_blob, fetch_file
 
     config = fetch_file(repository, [CONFIG], quiet=quiet)
+    check_blob(config)
     # All files of one commit, also while somebody pushes another.
     pinned = Repository(repository.id, config.parent.name)
     ours = _is_ours(config, repository)
@@ -82,6 +83,7 @@ def _open_repository(repository: Repository, quiet: bool) -> ModelFolder:
     check_blob(weights)
     if ours:
         sums = fetch_file(pinned, [SUMS], quiet=quiet)
+        check_blob(sums)
         listed = read_sums(sums.parent)
         for name in (PROJECTOR, PROTOTYPES, FACTS, CARD):
             if name in listed:

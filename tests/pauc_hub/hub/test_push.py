@@ -16,6 +16,7 @@ from pauc_hub.errors import HubError, ModelFolderError, OutputExists, PaucError,
 from pauc_hub.hub.pull import pull
 from pauc_hub.hub.push import push
 from pauc_hub.inference.model import load
+from pauc_hub.models.opening import open_model
 from pauc_hub.models.registration import bundled_folders
 
 ME = "me/tiny"
@@ -279,10 +280,12 @@ def test_only_whole_model_folders_are_pushed(hub: HubServer, model_folder: Path,
     assert hub.requests == []
 
 
-@pytest.mark.parametrize("name", ["config.json", "model.safetensors"])
+@pytest.mark.parametrize("name", ["SHA256SUMS", "config.json", "model.safetensors"])
 def test_wrong_bytes_are_never_loaded(hub: HubServer, model_folder: Path, tmp_path: Path, name: str) -> None:
     push(model_folder, ME, quiet=True)
     hub.faults[name] = Fault(changed=True)
+    with pytest.raises(HubError, match="has been removed"):
+        open_model(f"hf-hub:{ME}", quiet=True)
     with pytest.raises(HubError, match=r"removed from the cache|has been removed"):
         pull(ME, tmp_path / "back", quiet=True)
     assert not (tmp_path / "back").exists()
