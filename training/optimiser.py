@@ -55,5 +55,5 @@ def _scaled(encoder: nn.Module, config: Config) -> list[tuple[float, list[nn.Par
     blocks, scaled = blocks_of(encoder.backbone), defaultdict[float, list[nn.Parameter]](list)
     for name, parameter in encoder.backbone.named_parameters():
         if _learns(depth := blocks.of[name], config):
-            scaled[config.backbone_rate * config.layer_decay ** (blocks.count - depth)].append(parameter)
+            scaled[config.backbone_rate * config.layer_decay ** (blocks.total - depth)].append(parameter)
     return [*scaled.items(), (1.0, list(encoder.projector.parameters()))]

@@ -110,7 +110,7 @@ def told(found: Mapping[str, Any]) -> list[str]:
 def made_worse(found: Mapping[str, Any]) -> bool:
     """By the labels, on either half."""
     knn = found.get("knn")
-    return bool(knn) and (knn["kept"] == "before" or knn["after"] < knn["before"])
+    return knn is not None and (knn["kept"] == "before" or knn["after"] < knn["before"])
 
 
 def _look(state: Training, labelled: Labelled | None) -> dict[str, Tensor] | None:

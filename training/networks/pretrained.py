@@ -22,12 +22,12 @@ class Blocks(NamedTuple):
     """The stages of a convolutional network, or the blocks of a transformer, as timm divides them.
 
     Attributes:
-        of: a parameter's name to its block, from 1 to `count`; 0 is what stands before the first, and what follows the
+        of: a parameter's name to its block, from 1 to `total`; 0 is what stands before the first, and what follows the
             last belongs to it.
     """
 
     of: dict[str, int]
-    count: int
+    total: int
 
 
 def blocks_of(backbone: nn.Module) -> Blocks:
@@ -49,7 +49,7 @@ def blocks_of(backbone: nn.Module) -> Blocks:
 def block_count(architecture: str, size: int) -> int:
     """Stages or blocks of a network."""
     with torch.device("meta"):
-        return blocks_of(create_backbone(architecture, size)).count
+        return blocks_of(create_backbone(architecture, size)).total
 
 
 def default_freeze(architecture: str, size: int) -> int:
