@@ -2,14 +2,15 @@
 
 import math
 import statistics
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
+from pauc_hub.errors import UsageError
 from pauc_hub.training.config import SMALLEST_GROUP, Config
 from pauc_hub.training.data import ImageSource, size_of
 from pauc_hub.training.derived import LARGEST_QUEUE
 from pauc_hub.training.machine import Machine
-from pauc_hub.training.networks.backbone import fitting_side, has_batch_norm
+from pauc_hub.training.networks.backbone import fitting_side, has_batch_norm, inspect_backbone
 
 DEEP = 200_000  # images from which on a ResNet-50 is worth its cost, on a GPU
 STEP = 32  # pixels that the sides of views are multiples of: a ResNet halves its input five times
@@ -17,17 +18,9 @@ LARGEST_VIEWS = {True: 224, False: 64}  # pixels, with a GPU and without
 SMALL_VIEWS = 32  # pixels, of which the usual stem leaves 8 x 8, and the last stage 1 x 1
 LARGEST_BATCH, SMALLEST_BATCH = 256, 2 * SMALLEST_GROUP
 BATCHES = 16  # an epoch, at least
-SEEN = {True: 20_000_000, False: 2_000_000}  # images over all epochs, with a GPU and without: hours on either
+HOURS = 3  # that a run takes, within the bounds below
 FEWEST_EPOCHS, MOST_EPOCHS = {True: 100, False: 10}, {True: 800, False: 200}
-MIB_AN_IMAGE = {  # kept for the gradient: 224 px, bf16
-    "resnet18": 15,
-    "resnet34": 22,
-    "resnet50": 49,
-    "resnet101": 73,
-    "pauc_resnet18_cifar": 146,
-    "pauc_resnet18_cifar_pool": 59,
-    "pauc_resnet50_cifar": 700,
-}
+BEYOND_THE_NETWORK = 1.4  # what a step keeps over what timm's network does, counted on ResNets (docs/LOG.md)
 FOR_A_BATCH = 0.5  # of the memory; images that lie there (a quarter: resident.py), keys, weights and the rest share it
 LR_WITHOUT_BATCH_NORM = 5e-4  # of AdamW for a batch of 256; Caron et al. 2021 (DINO), section 3.2
 DECAY_WITHOUT_BATCH_NORM = 0.1  # Chen, Xie & He 2021 (MoCo v3), section 4
@@ -48,11 +41,13 @@ class Facts(NamedTuple):
     Attributes:
         images: how many there are.
         side: usual length of their shorter sides, pixels.
+        images_per_second: of a network, by its name, that learns from views of so many pixels.
     """
 
     images: int
     side: int
     machine: Machine
+    images_per_second: Callable[[str, int], float]
 
 
 def choose(facts: Facts, given: Mapping[str, Any]) -> list[Choice]:
@@ -62,10 +57,17 @@ def choose(facts: Facts, given: Mapping[str, Any]) -> list[Choice]:
         given: settings by name that stand, and that the choices agree with.
     """
     settled, choices = dict(given), []
-    for rule in (_size, _architecture, _batch_size, _norm_group, _epochs):
-        choice = rule(facts, settled)
-        if choice is not None and choice.name not in settled:
-            settled[choice.name] = choice.value
+    rules = {
+        "size": _size,
+        "architecture": _architecture,
+        "batch_size": _batch_size,
+        "norm_group": _norm_group,
+        "epochs": _epochs,
+    }
+    for name, rule in rules.items():
+        choice = None if name in settled else rule(facts, settled)
+        if choice is not None:
+            settled[name] = choice.value
             choices.append(choice)
     return [*choices, *choose_optimiser(settled["architecture"], settled["size"], settled)]
 
@@ -137,15 +139,23 @@ def _size(facts: Facts, settled: Mapping[str, Any]) -> Choice:
 
 
 def _batch_size(facts: Facts, settled: Mapping[str, Any]) -> Choice:
-    an_image = MIB_AN_IMAGE.get(settled["architecture"], max(MIB_AN_IMAGE.values())) * 2**20
     small_views = settled.get("small_views", 0)
-    a_batch = an_image * (1 + facts.machine.wide) * (settled["size"] / 224) ** 2 * (1 + small_views / 4)
+    halved = 1 if facts.machine.wide else 2
+    a_batch = _kept(settled) * BEYOND_THE_NETWORK / halved * (1 + small_views / 4)
     fitting = int(facts.machine.memory * FOR_A_BATCH / max(a_batch, 1)) // SMALLEST_GROUP * SMALLEST_GROUP
     wanted = min(LARGEST_BATCH, facts.images // BATCHES // SMALLEST_GROUP * SMALLEST_GROUP)
     reason = f"{BATCHES} batches an epoch or more, of {SMALLEST_BATCH} to {LARGEST_BATCH} images"
     if fitting < wanted:
         reason = f"what the {facts.machine.memory / 2**30:.0f} GiB of {_place(facts)} hold; {SMALLEST_BATCH} at least"
     return Choice("batch_size", max(2, min(facts.images, max(SMALLEST_BATCH, min(wanted, fitting)))), reason)
+
+
+def _kept(settled: Mapping[str, Any]) -> int:
+    """Bytes for the gradient of an image, in fp32; 0 where the network cannot be built, which others refuse."""
+    try:
+        return inspect_backbone(settled["architecture"], settled["size"]).kept
+    except UsageError:
+        return 0
 
 
 def _norm_group(facts: Facts, settled: Mapping[str, Any]) -> Choice | None:
@@ -166,11 +176,19 @@ def _norm_group(facts: Facts, settled: Mapping[str, Any]) -> Choice | None:
     return Choice("norm_group", group, f"images that share batch statistics, at least: a batch of {batch} is {divided}")
 
 
-def _epochs(facts: Facts, _: Mapping[str, Any]) -> Choice:
+def _epochs(facts: Facts, settled: Mapping[str, Any]) -> Choice | None:
+    """By what the network takes here, to one digit, so that the same machine mostly chooses the same."""
     gpu = facts.machine.gpu
-    epochs = min(MOST_EPOCHS[gpu], max(FEWEST_EPOCHS[gpu], round(SEEN[gpu] / facts.images)))
+    try:
+        rate = facts.images_per_second(settled["architecture"], settled["size"])
+    except UsageError:
+        # which others refuse
+        return None
+    seen = float(f"{rate * HOURS * 3600:.1g}")
+    epochs = min(MOST_EPOCHS[gpu], max(FEWEST_EPOCHS[gpu], round(seen / facts.images)))
     bounds = f"{FEWEST_EPOCHS[gpu]} to {MOST_EPOCHS[gpu]}"
-    return Choice("epochs", epochs, f"{bounds}, to see about {SEEN[gpu]:,} images in all: hours with {_place(facts)}")
+    measured = f"about {seen:,.0f} images in all, {HOURS} hours at the rate measured on this {_place(facts)[2:]}"
+    return Choice("epochs", epochs, f"{bounds}, to see {measured}")
 
 
 def _place(facts: Facts) -> str:

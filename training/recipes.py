@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from pauc_hub.device import PRECISIONS, choose_precision
 from pauc_hub.errors import UsageError
 from pauc_hub.training.auto import Choice, Facts, choose, choose_optimiser, consequences, usual_side
 from pauc_hub.training.config import Config
@@ -15,6 +16,7 @@ from pauc_hub.training.data import ImageSource
 from pauc_hub.training.from_weights import choose_from_weights
 from pauc_hub.training.machine import machine_of
 from pauc_hub.training.networks.backbone import has_batch_norm
+from pauc_hub.training.networks.pace import images_per_second
 from pauc_hub.training.settings import from_mapping, read_config
 
 FOLDER = Path(__file__).parent / "recipes"
@@ -69,7 +71,15 @@ def settle(
     written = _suiting_the_network(read_recipe(recipe), stands) | stands
     asked = from_mapping(written, named)
     if recipe == OWN_IMAGES:
-        choices += choose(Facts(len(source), usual_side(source), machine_of(device)), written)
+        # a wrong one is refused with all other problems, below
+        dtype = choose_precision(asked.precision if asked.precision in PRECISIONS else "auto", device)
+        facts = Facts(
+            len(source),
+            usual_side(source),
+            machine_of(device),
+            lambda architecture, size: images_per_second(architecture, size, device, dtype),
+        )
+        choices += choose(facts, written)
     else:
         choices += choose_optimiser(asked.architecture, asked.size, written)
     chosen = {choice.name: choice.value for choice in choices}

@@ -14,6 +14,7 @@ from pauc_hub.training.config import Config
 from pauc_hub.training.data import open_source
 from pauc_hub.training.machine import Machine, machine_of
 from pauc_hub.training.networks.norms import group_count
+from pauc_hub.training.networks.pace import images_per_second
 
 ROOT = Path(__file__).resolve().parents[2]
 GIB = 2**30
@@ -22,8 +23,14 @@ LARGE_GPU = Machine(gpu=True, memory=80 * GIB, wide=False)
 SMALL_GPU = Machine(gpu=True, memory=8 * GIB, wide=False)
 
 
+def facts(images: int, side: int, machine: Machine) -> Facts:
+    """Of a machine that sees so many images in three hours, whatever the network."""
+    seen = 20_000_000 if machine.gpu else 2_000_000
+    return Facts(images, side, machine, lambda architecture, size: seen / (3 * 3600))
+
+
 def chosen(images: int, side: int, machine: Machine, **given: Any) -> dict[str, Any]:
-    return {choice.name: choice.value for choice in choose(Facts(images, side, machine), given)}
+    return {choice.name: choice.value for choice in choose(facts(images, side, machine), given)}
 
 
 NAMES = ("architecture", "size", "batch_size", "norm_group", "epochs")
@@ -42,11 +49,11 @@ RULES: list[tuple[int, int, Machine, tuple[str, int, int, int, int]]] = [
     (199_999, 96, LARGE_GPU, ("resnet18", 96, 256, 64, 100)),
     (200_000, 127, LARGE_GPU, ("resnet50", 96, 256, 64, 100)),
     (1_300_000, 500, LARGE_GPU, ("resnet50", 224, 256, 64, 100)),
-    (1_300_000, 500, SMALL_GPU, ("resnet50", 224, 64, 32, 100)),  # 4 GiB for 49 MiB an image: 83
-    (1_300_000, 500, SMALL_GPU._replace(wide=True), ("resnet50", 224, 64, 32, 100)),  # 41, but 64 at least
-    (1_300_000, 160, SMALL_GPU, ("resnet50", 160, 160, 64, 100)),  # 163
+    (1_300_000, 500, SMALL_GPU, ("resnet50", 224, 64, 32, 100)),  # 4 GiB for 57 MiB an image: 71
+    (1_300_000, 500, SMALL_GPU._replace(wide=True), ("resnet50", 224, 64, 32, 100)),  # 35, but 64 at least
+    (1_300_000, 160, SMALL_GPU, ("resnet50", 160, 128, 64, 100)),  # 4 GiB for 30 MiB an image: 137
     (500_000, 40, LARGE_GPU, ("pauc_resnet50_cifar", 32, 256, 64, 100)),
-    (500_000, 40, SMALL_GPU, ("pauc_resnet50_cifar", 32, 256, 64, 100)),  # 4 GiB for 700 / 7² MiB an image: 286
+    (500_000, 40, SMALL_GPU, ("pauc_resnet50_cifar", 32, 224, 64, 100)),  # 4 GiB for 17 MiB an image: 240
     (50_000, 500, SMALL_GPU._replace(wide=True), ("resnet18", 224, 128, 64, 400)),  # 4 GiB for 30 MiB an image: 136
 ]
 
@@ -72,7 +79,7 @@ def test_what_is_given_is_not_chosen_and_the_rest_agrees_with_it() -> None:
     assert chosen(1000, 500, LARGE_GPU, size=32)["architecture"] == "pauc_resnet18_cifar"  # views decide, not images
     smaller = chosen(1_300_000, 500, SMALL_GPU, architecture="resnet18", size=128)
     assert smaller.keys() == {"batch_size", "norm_group", "epochs"}
-    assert smaller["batch_size"] == 256  # 4 GiB for 15 / (224 / 128)² MiB an image: 836
+    assert smaller["batch_size"] == 256  # 4 GiB for 5 MiB an image
     assert chosen(10_000, 32, CPU, batch_size=96)["norm_group"] == 32
     assert chosen(10_000, 32, CPU, batch_size=512)["norm_group"] == 64
 
@@ -82,17 +89,17 @@ def test_values_that_the_config_will_refuse_pass() -> None:
 
 
 def test_every_choice_says_why() -> None:
-    told = {choice.name: choice.reason for choice in choose(Facts(1_300_000, 375, SMALL_GPU), {})}
+    told = {choice.name: choice.reason for choice in choose(facts(1_300_000, 375, SMALL_GPU), {})}
     assert told == {
         "architecture": "a resnet50 pays off with a GPU and 200,000 images or more; here are a GPU and 1,300,000",
         "size": "pixels; the images' shorter sides have about 375, and 224 is the most",
         "batch_size": "what the 8 GiB of a GPU hold; 64 at least",
         "norm_group": "images that share batch statistics, at least: a batch of 64 is 2 groups of 32",
-        "epochs": "100 to 800, to see about 20,000,000 images in all: hours with a GPU",
+        "epochs": "100 to 800, to see about 20,000,000 images in all, 3 hours at the rate measured on this GPU",
     }
-    told = {choice.name: choice.reason for choice in choose(Facts(120, 40, LARGE_GPU), {})}
+    told = {choice.name: choice.reason for choice in choose(facts(120, 40, LARGE_GPU), {})}
     assert told["architecture"].endswith("a GPU and 120; the usual stem leaves too little of views so small")
-    told = {choice.name: choice.reason for choice in choose(Facts(120, 375, CPU), {})}
+    told = {choice.name: choice.reason for choice in choose(facts(120, 375, CPU), {})}
     assert told["size"].endswith("a CPU takes too long over more than 64")
     assert told["batch_size"] == "16 batches an epoch or more, of 64 to 256 images"
 
@@ -100,12 +107,12 @@ def test_every_choice_says_why() -> None:
 def test_what_is_said_of_batch_norm_is_what_is_done() -> None:
     """The groups that are told are those of the network, and too few images for two are told to have one."""
     for batch_size, told in ((100, "3 groups of 33 or 34"), (128, "2 groups of 64"), (200, "3 groups of 66 or 67")):
-        choices = {c.name: c for c in choose(Facts(5000, 64, CPU), {"batch_size": batch_size})}
+        choices = {c.name: c for c in choose(facts(5000, 64, CPU), {"batch_size": batch_size})}
         assert choices["norm_group"].reason.endswith(f"a batch of {batch_size} is {told}")
         count = group_count(batch_size, choices["norm_group"].value)
         sizes = sorted({len(part) for part in torch.arange(batch_size).tensor_split(count)})
         assert f"{count} groups of {' or '.join(map(str, sizes))}" == told
-    few = {c.name: c for c in choose(Facts(40, 64, CPU), {})}["norm_group"]
+    few = {c.name: c for c in choose(facts(40, 64, CPU), {})}["norm_group"]
     assert (few.value, group_count(40, few.value)) == (40, 1)
     assert few.reason == (
         "images that share batch statistics: all of a batch, since two groups of 32 need 64 images; "
@@ -159,3 +166,28 @@ def test_the_bundled_models_command_still_gives_its_settings(machine: Machine) -
         given[option] = config[option]
     again = Config(**given | chosen(100_000, 64, machine, **given)).resolve(100_000)
     assert json.loads(json.dumps({name: getattr(again, name) for name in config})) == config
+
+
+def test_epochs_follow_from_the_pace_of_the_network_and_those_that_are_given_ask_for_no_measurement() -> None:
+    paces = {"test_resnet": 400.0, "test_vit": 40.0}
+    slow, quick = (
+        {c.name: c.value for c in choose(Facts(10_000, 64, CPU, lambda name, _: paces[name]), {"architecture": name})}
+        for name in ("test_vit", "test_resnet")
+    )
+    assert (slow["epochs"], quick["epochs"]) == (40, 200)
+    assert "epochs" not in {c.name for c in choose(Facts(10_000, 64, CPU, unasked), {"epochs": 3})}
+
+
+def unasked(architecture: str, size: int) -> float:
+    raise AssertionError(f"{architecture} at {size} was measured")
+
+
+def test_memory_decides_by_the_network_at_hand() -> None:
+    tiny = CPU._replace(memory=GIB)
+    sizes = {name: chosen(10_000, 64, tiny, architecture=name)["batch_size"] for name in ("test_vit", "resnet101")}
+    assert sizes == {"test_vit": 256, "resnet101": 64}
+
+
+def test_the_pace_is_measured() -> None:
+    quick, slow = (images_per_second("test_resnet", size, torch.device("cpu"), torch.float32) for size in (32, 160))
+    assert quick > 2 * slow > 0
