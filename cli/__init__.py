@@ -12,10 +12,12 @@ import typer
 from pauc_hub.cli import (
     assign,
     cluster,
+    compare,
     convert,
     dedupe,
     doctor,
     embed,
+    evaluate,
     info,
     models,
     predict,
@@ -46,6 +48,8 @@ app.command(rich_help_panel=UNDERSTAND)(assign.assign)
 app.command(rich_help_panel=UNDERSTAND)(dedupe.dedupe)
 app.command(rich_help_panel=EVALUATE)(probe.probe)
 app.command(rich_help_panel=EVALUATE)(predict.predict)
+app.command("eval", rich_help_panel=EVALUATE)(evaluate.evaluate)
+app.command(rich_help_panel=EVALUATE)(compare.compare)
 app.command(rich_help_panel=TRAIN)(train.train)
 app.command(rich_help_panel=TRAIN)(doctor.doctor)
 app.command(rich_help_panel=SHARE)(models.models)
@@ -113,5 +117,5 @@ def _run(arguments: Sequence[str], debug: bool) -> tuple[int, str]:
 def _flags(arguments: Sequence[str]) -> dict[str, str]:
     """Of the command that was called."""
     called = next((word for word in arguments if not word.startswith("-")), "")
-    commands = {each.callback.__name__: each.callback for each in app.registered_commands if each.callback}
+    commands = {each.name or each.callback.__name__: each.callback for each in app.registered_commands if each.callback}
     return flags_of(commands[called]) if called in commands else {}

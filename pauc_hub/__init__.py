@@ -34,7 +34,9 @@ from pauc_hub.models.registration import register_when_timm_is_imported
 if TYPE_CHECKING:
     from pauc_hub.answers.assign import assign
     from pauc_hub.answers.cluster import cluster
+    from pauc_hub.answers.compare import compare
     from pauc_hub.answers.dedupe import dedupe
+    from pauc_hub.answers.evaluate import evaluate
     from pauc_hub.answers.predict import predict
     from pauc_hub.answers.probe import probe
     from pauc_hub.embedding.embed import embed
@@ -75,8 +77,10 @@ __all__ = [
     "__version__",
     "assign",
     "cluster",
+    "compare",
     "dedupe",
     "embed",
+    "evaluate",
     "info",
     "load",
     "predict",
@@ -97,7 +101,9 @@ _LAZY = {
     "TrainConfig": ("pauc_hub.training.config", "Config"),
     "assign": ("pauc_hub.answers.assign", "assign"),
     "cluster": ("pauc_hub.answers.cluster", "cluster"),
+    "compare": ("pauc_hub.answers.compare", "compare"),
     "embed": ("pauc_hub.embedding.embed", "embed"),
+    "evaluate": ("pauc_hub.answers.evaluate", "evaluate"),
     "info": ("pauc_hub.hub.info", "info"),
     "load": ("pauc_hub.inference.model", "load"),
     "predict": ("pauc_hub.answers.predict", "predict"),

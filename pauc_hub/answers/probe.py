@@ -4,40 +4,21 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
-
 from pauc_hub.answers import protocols
 from pauc_hub.answers.assignments import check_place
-from pauc_hub.answers.inputs import Given, open_input
-from pauc_hub.answers.labelled import (
-    LabelledTable,
-    check_folder,
-    class_names,
-    group_numbers,
-    label_table,
-    load_features,
-    require_classes,
-    require_known,
-    to_targets,
-)
+from pauc_hub.answers.labelled import class_names
 from pauc_hub.answers.probe_file import SUFFIX, ProbeFile, write_probe
 from pauc_hub.answers.probe_plot import SUFFIXES as PICTURES
 from pauc_hub.answers.probe_plot import check_plots, write_plot
 from pauc_hub.answers.probe_report import Findings, Report
-from pauc_hub.answers.protocols import Question, Tested
-from pauc_hub.device import choose_device, choose_precision
-from pauc_hub.errors import TableError, UsageError
-from pauc_hub.evaluation.linear_probe import Labelled, Probe, Resources
-from pauc_hub.memory import free_memory
-from pauc_hub.origin import require_same_origin
+from pauc_hub.answers.protocols import Question
+from pauc_hub.answers.questions import notes_of, open_labelled, pose_question
+from pauc_hub.errors import UsageError
+from pauc_hub.evaluation.linear_probe import Probe
 from pauc_hub.progress import progress_bar
-from pauc_hub.retrieval.leakage import copied_rows
 from pauc_hub.sources.annotations import Wanted, read_labels_file
-from pauc_hub.tables.outputs import is_table
 
 PROTOCOLS = ("linear", "knn", "lowshot", "pcl-voc07", "semi")
-MEMORY_SHARE = 3
-"""Standardised copies of the rows may take this part of the free memory."""
 
 
 def probe(
@@ -96,31 +77,18 @@ def probe(
     wanted = Wanted(label_column, group, difficult)
     file = read_labels_file(Path(labels), wanted) if labels else None
 
-    if Path(train).is_dir() and not is_table(Path(train)):
-        check_folder(train, file, wanted)
-    first = open_input(train, model=model, space=space or "backbone", device=device, quiet=quiet)
-    learned = label_table(first, file, wanted)
-    asked: LabelledTable | None = None
-    if test:
-        like = None if is_table(Path(test)) else first.origin
-        second = open_input(test, model=model, like=like, device=device, quiet=quiet)
-        _require_alike(first, second)
-        asked = label_table(second, file, wanted)
-    elif learned.splits:
-        learned, asked = _by_split(learned)
+    learned, asked = open_labelled(
+        train, test, file, wanted, model=model, space=space or "backbone", device=device, quiet=quiet
+    )
     classes = class_names(learned.labels)
-    require_classes(learned.name, learned.labels, learned.groups, classes)
-    if asked:
-        require_known(asked, learned, classes)
-
-    question, copies = _question(learned, asked, classes, device, seed, quiet)
+    question, copies = pose_question(learned, asked, classes, device, seed, quiet)
     with progress_bar(protocols.fits(protocol, asked is not None), "fitting", "fits", quiet) as bar:
         resources = replace(question.resources, advance=bar.advance)
         findings, found = _answer(protocol, replace(question, resources=resources))
     report = Report(
         protocol=protocol,
-        model=first.origin.model,
-        space=first.origin.space,
+        model=learned.given.origin.model,
+        space=learned.given.origin.space,
         train=learned.name,
         train_images=len(learned),
         test=None if asked is None else asked.name,
@@ -131,11 +99,11 @@ def probe(
         copies=copies,
         seed=seed,
         output=Path(output) if output else None,
-        notes=_notes(learned, asked),
+        notes=notes_of(learned, asked),
         seconds=time.monotonic() - started,
     )
     if output and found:
-        write_probe(Path(output), ProbeFile(found.model, classes, first.origin, report.to_dict()))
+        write_probe(Path(output), ProbeFile(found.model, classes, learned.given.origin, report.to_dict()))
     if plot:
         write_plot(report, Path(plot))
     return report
@@ -164,56 +132,3 @@ def _answer(protocol: str, question: Question) -> tuple[Findings, Probe | None]:
         case "pcl-voc07":
             return protocols.voc07(question), None
     return protocols.semi(question), None
-
-
-def _question(
-    learned: LabelledTable, asked: LabelledTable | None, classes: list[str], device: str, seed: int, quiet: bool
-) -> tuple[Question, list[tuple[str, str]]]:
-    """The labelled features, and the test images of which a copy is among the training images."""
-    place = choose_device(device)
-    features = load_features(learned)
-    groups = None if learned.groups is None else group_numbers(learned.groups)
-    data = Labelled(features, to_targets(learned.labels, classes), len(classes), groups)
-    resources = Resources(place, free_memory() // MEMORY_SHARE, choose_precision("auto", place))
-    if asked is None:
-        return Question(data, classes, None, resources, seed), []
-    others = load_features(asked)
-    with progress_bar(len(learned), "looking for copies", quiet=quiet) as bar:
-        copied = copied_rows(features, others, device=place, advance=bar.advance)
-    names = (learned.paths(), asked.paths())
-    copies = [(names[1][row], names[0][copied[row]]) for row in np.flatnonzero(copied >= 0)]
-    test_groups = None if asked.groups is None else group_numbers(asked.groups)
-    test = Tested(others, to_targets(asked.labels, classes), test_groups, copied >= 0)
-    difficult = None
-    if learned.difficult is not None and asked.difficult is not None:
-        known = {*classes}
-        kept = [
-            [tuple(name for name in each if name in known) for each in side]
-            for side in (learned.difficult, asked.difficult)
-        ]
-        difficult = (to_targets(kept[0], classes), to_targets(kept[1], classes))
-    return Question(data, classes, test, resources, seed, difficult), copies
-
-
-def _by_split(table: LabelledTable) -> tuple[LabelledTable, LabelledTable]:
-    """Training and test images of a table whose folders are splits; without a test split, val is asked about."""
-    assert table.splits is not None
-    asked = "test" if "test" in table.splits else "val"
-    return table.only("train"), table.only(asked)
-
-
-def _require_alike(train: Given, test: Given) -> None:
-    require_same_origin(train.origin, train.path, test.origin, test.path)
-    if train.width != test.width:
-        raise TableError(
-            f"'{train.path}' has {train.width} numbers an image and '{test.path}' {test.width}. Embed both alike."
-        )
-
-
-def _notes(learned: LabelledTable, asked: LabelledTable | None) -> list[str]:
-    notes = list(dict.fromkeys([*learned.notes, *(asked.notes if asked else ())]))
-    if asked and learned.groups is not None and asked.groups is not None:
-        shared = {*learned.groups} & {*asked.groups}
-        if shared:
-            notes.append(f"{len(shared)} groups have images in both training and test, such as '{min(shared)}'")
-    return notes

@@ -5,6 +5,9 @@ from math import isnan
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
+
 from pauc_hub.evaluation.classification import ClassScore, Score, Scores
 from pauc_hub.evaluation.low_shot import LowShot
 from pauc_hub.evaluation.temperature import Reliability
@@ -37,6 +40,8 @@ class Findings:
     """Expected calibration error before the temperature."""
     draws: dict[str, Draws] = field(default_factory=dict)
     """By convention."""
+    probabilities: npt.NDArray[np.float32] | None = None
+    """(M, C) of the classes, for each image that was asked about."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -196,7 +196,15 @@ def _findings(question: Question, probabilities: Tensor, settings: dict[str, obj
         true = targets > 0 if several else values.argmax(axis=1) == targets
         calibrated = reliability(claims(probabilities, several).numpy().ravel(), true.ravel())
         uncalibrated = reliability(plain.numpy().ravel(), true.ravel()).error
-    return Findings(settings, _over_images(scores, test is not None), scores, without, calibrated, uncalibrated)
+    return Findings(
+        settings,
+        _over_images(scores, test is not None),
+        scores,
+        without,
+        calibrated,
+        uncalibrated,
+        probabilities=values,
+    )
 
 
 def _over_images(scores: Scores, tested: bool) -> str:

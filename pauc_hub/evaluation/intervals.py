@@ -1,6 +1,6 @@
 """95 % intervals: of a share, of a score over images or groups, and of a mean over draws."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from math import sqrt
 
 import numpy as np
@@ -58,13 +58,19 @@ def bootstrap(
     Returns:
         (S, 2) low and high.
     """
+    drawn = [statistic(times) for times in resampled(rows, groups, resamples=resamples, seed=seed)]
+    return np.nanpercentile(np.stack(drawn), [2.5, 97.5], axis=0).T
+
+
+def resampled(
+    rows: int, groups: npt.NDArray[np.int64] | None = None, *, resamples: int = RESAMPLES, seed: int = 0
+) -> Iterator[Weights]:
+    """(N,) how often each row was drawn, for each resample; arguments as for bootstrap()."""
     rng = np.random.default_rng(seed)
     units, members = (rows, None) if groups is None else _units(groups)
-    drawn = []
     for _ in range(resamples):
         times = np.bincount(rng.integers(0, units, units), minlength=units).astype(np.float64)
-        drawn.append(statistic(times if members is None else times[members]))
-    return np.nanpercentile(np.stack(drawn), [2.5, 97.5], axis=0).T
+        yield times if members is None else times[members]
 
 
 def _units(groups: npt.NDArray[np.int64]) -> tuple[int, npt.NDArray[np.int64]]:

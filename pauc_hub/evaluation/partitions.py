@@ -1,5 +1,7 @@
 """How good a partition is, and how alike two are, as functions of arrays. N points, D width."""
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -27,6 +29,30 @@ def adjusted_rand(first: Tensor, second: Tensor) -> float:
     expected = in_first * in_second / everything if everything else 0.0
     largest = (in_first + in_second) / 2
     return 1.0 if largest == expected else (together - expected) / (largest - expected)
+
+
+def nmi_of_counts(counts: npt.NDArray[np.float64]) -> float:
+    """metrics.nmi() of (C, K) weights of points by class and cluster; quick enough for resamples."""
+    share = counts / counts.sum()
+    first, second, joint = (_entropy(each) for each in (share.sum(axis=1), share.sum(axis=0), share.ravel()))
+    if first + second == 0:
+        return 1.0
+    return max(0.0, 2 * (first + second - joint) / (first + second))
+
+
+def adjusted_rand_of_counts(counts: npt.NDArray[np.float64]) -> float:
+    """adjusted_rand() of (C, K) numbers of points by class and cluster."""
+    n = counts.sum()
+    sums = (counts, counts.sum(axis=1), counts.sum(axis=0))
+    together, first, second = (float((each * (each - 1) / 2).sum()) for each in sums)
+    expected = first * second / (n * (n - 1) / 2) if n > 1 else 0.0
+    largest = (first + second) / 2
+    return 1.0 if largest == expected else (together - expected) / (largest - expected)
+
+
+def _entropy(share: npt.NDArray[np.float64]) -> float:
+    known = share[share > 0]
+    return float(-(known * np.log(known)).sum())
 
 
 def silhouette(points: Tensor, labels: Tensor) -> float:

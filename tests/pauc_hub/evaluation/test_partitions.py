@@ -2,13 +2,15 @@
 
 from math import isnan
 
+import numpy as np
 import pytest
 import torch
 from sklearn.metrics import adjusted_rand_score, silhouette_score
 from torch import Tensor
 
 from pauc_hub.evaluation import partitions
-from pauc_hub.evaluation.partitions import adjusted_rand, silhouette
+from pauc_hub.evaluation.metrics import nmi
+from pauc_hub.evaluation.partitions import adjusted_rand, adjusted_rand_of_counts, nmi_of_counts, silhouette
 
 
 def labels(count: int, k: int, seed: int) -> Tensor:
@@ -43,3 +45,15 @@ def test_silhouette_without_a_meaning_is_not_a_number() -> None:
     assert isnan(silhouette(torch.eye(3), torch.zeros(3, dtype=torch.int64)))
     assert isnan(silhouette(torch.eye(3), torch.arange(3)))
     assert silhouette(torch.ones(4, 2), torch.tensor([0, 0, 1, 1])) == 0
+
+
+def test_measures_of_counts_are_those_of_labels() -> None:
+    rng = np.random.default_rng(0)
+    first, second = rng.integers(0, 4, 60), rng.integers(0, 3, 60)
+    second = np.where(rng.random(60) < 0.5, first % 3, second)
+    counts = np.zeros((4, 5))
+    np.add.at(counts, (first, second), 1)
+    tensors = torch.from_numpy(first), torch.from_numpy(second)
+    assert nmi_of_counts(counts) == pytest.approx(nmi(*tensors))
+    assert adjusted_rand_of_counts(counts) == pytest.approx(adjusted_rand(*tensors))
+    assert nmi_of_counts(np.array([[7.0]])) == adjusted_rand_of_counts(np.array([[7.0]])) == 1.0

@@ -1,0 +1,234 @@
+"""The function behind `pauc eval`: all measures of one or several models on labelled images."""
+
+import importlib.util
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from pauc_hub.answers import protocols
+from pauc_hub.answers.assignments import check_place
+from pauc_hub.answers.labelled import LabelledTable, class_names
+from pauc_hub.answers.probe_report import Findings
+from pauc_hub.answers.protocols import Question
+from pauc_hub.answers.questions import notes_of, open_labelled, pose_question
+from pauc_hub.answers.scores_file import SUFFIX, ScoresFile, digest, write_scores
+from pauc_hub.answers.separation import measure_clusters, measure_geometry
+from pauc_hub.errors import PaucError, UsageError
+from pauc_hub.evaluation.linear_probe import FOLDS
+from pauc_hub.models.catalog import DEFAULT_MODEL, locate
+from pauc_hub.progress import progress_bar
+from pauc_hub.sources.annotations import Wanted, read_labels_file
+from pauc_hub.tables.outputs import is_table
+from pauc_hub.tables.table import companion
+
+DIGITS = 6
+"""Of probabilities in a scores file."""
+NEEDS_EVAL = "needs the extra eval: `pip install 'pauc-hub[eval]'`"
+
+
+@dataclass(frozen=True, eq=False)
+class Evaluation:
+    """What evaluate() found of one model."""
+
+    file: ScoresFile
+    output: Path
+    notes: list[str] = field(default_factory=list)
+
+
+def evaluate(
+    models: str | Path | Sequence[str | Path],
+    data: str | Path,
+    *,
+    test: str | Path | None = None,
+    output: str | Path | None = None,
+    space: str | None = None,
+    labels: str | Path | None = None,
+    label_column: str | None = None,
+    group: str | None = None,
+    seed: int = 0,
+    device: str = "auto",
+    overwrite: bool = False,
+    quiet: bool = False,
+) -> list[Evaluation]:
+    """Measure models on labelled images: linear probe, kNN, low shots, clusterings, and the geometry of features.
+
+        >>> first, second = evaluate(["pauc_resnet18", "run/"], "photos/")
+        >>> first.file.scores["linear"]["top1"]
+        {'value': 0.623, 'low': 0.602, 'high': 0.644}
+
+    Images are embedded once for each model, and each gets a scores file, which compare() takes.
+
+    Args:
+        models: what `pauc embed` takes as a model; none where `data` is a table.
+        data: labelled images, or a table of them. Below folders named train and val or test, these are the training
+            and the test images; otherwise, without `test`, they are cross-validated in five folds.
+        test: test images.
+        output: the scores file, .scores.json, or a folder for those of several models; beside the images unless given.
+        space: to embed images in; `backbone` unless given.
+        labels, label_column, group: as for probe().
+        seed: of folds, draws, clusterings and resamples.
+        device: where images are embedded and classifiers fitted.
+        overwrite: replace scores files that are there.
+        quiet: neither progress bars nor a word on stderr.
+
+    Raises:
+        UsageError: labels are missing, do not match, or are too few; a table and models are given.
+        PaucError: as embed() does.
+    """
+    chosen = [str(models)] if isinstance(models, str | Path) else [str(each) for each in models]
+    if is_table(Path(data)) and chosen:
+        raise UsageError(f"'{data}' is a table, which a model made already. Leave '{chosen[0]}' out, or give images.")
+    if not is_table(Path(data)):
+        chosen = chosen or [DEFAULT_MODEL]
+    for model in chosen:
+        locate(model)
+    outputs = _outputs(chosen, data, output, overwrite)
+    wanted = Wanted(label_column, group)
+    file = read_labels_file(Path(labels), wanted) if labels else None
+    found = []
+    for model, place in zip(chosen or [None], outputs, strict=True):
+        learned, asked = open_labelled(
+            data, test, file, wanted, model=model, space=space or "backbone", device=device, quiet=quiet
+        )
+        scores = _evaluate(learned, asked, seed, device, quiet)
+        write_scores(place, scores)
+        found.append(Evaluation(scores, place, notes_of(learned, asked)))
+    return found
+
+
+def _outputs(models: list[str], data: str | Path, output: str | Path | None, overwrite: bool) -> list[Path]:
+    """Where each scores file goes, once it is known that it can."""
+    names = [Path(model).name for model in models]
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice:
+        raise UsageError(f"two models are named '{twice}', and so would their scores be. Evaluate one after the other.")
+    if output and len(names) < 2 and not Path(output).is_dir():
+        places = [Path(output)]
+    elif output and not Path(output).is_dir():
+        raise UsageError(f"output='{output}' must be a folder that exists, for the scores of {len(names)} models.")
+    else:
+        beside = Path(data).absolute() if Path(data).name in ("", "..") else Path(data)
+        if not output and not beside.exists():
+            raise UsageError(f"the scores of '{data}' need a place: give output=PLACE{SUFFIX}.")
+        named = [companion(beside, f".{name}{SUFFIX}") for name in names] or [companion(beside, SUFFIX)]
+        places = [Path(output) / each.name for each in named] if output else named
+    for place in places:
+        check_place(place, (SUFFIX,), overwrite)
+    return places
+
+
+def _evaluate(learned: LabelledTable, asked: LabelledTable | None, seed: int, device: str, quiet: bool) -> ScoresFile:
+    classes = class_names(learned.labels)
+    question, copies = pose_question(learned, asked, classes, device, seed, quiet)
+    tested = asked or learned
+    scores: dict[str, dict[str, Any]] = {}
+    settings: dict[str, Any] = {}
+    intervals: dict[str, str] = {}
+    left_out = {"alignment": "needs two views of each image"}
+    predictions: dict[str, Any] = {"path": tested.paths(), "label": tested.labels, "group": tested.groups}
+    with progress_bar(_fits(asked is not None), "evaluating", "fits", quiet) as bar:
+        question = replace(question, resources=replace(question.resources, advance=bar.advance))
+        for name, findings in _found(question, left_out):
+            scores[name] = _numbers(findings)
+            settings[name] = findings.settings
+            intervals[name] = findings.covers
+            if findings.probabilities is not None:
+                predictions[name] = _answers(findings, question, tested.several)
+        features = question.data.features if question.test is None else question.test.features
+        targets = question.data.targets if question.test is None else question.test.targets
+        groups = question.data.groups if question.test is None else question.test.groups
+        points = torch.nn.functional.normalize(torch.from_numpy(np.asarray(features, np.float32)), dim=1)
+        clusters = measure_clusters(points, targets, len(classes), seed, bar.advance)
+        scores["clustering"] = clusters.scores
+        intervals["clustering"] = clusters.covers
+        left_out |= clusters.left_out
+        predictions["cluster"] = clusters.assignment.tolist()
+        scores["geometry"] = measure_geometry(points, clusters.assignment, groups, seed)
+        intervals["geometry"] = "Student's t over a jackknife of ten parts of the images"
+        bar.advance(1)
+    return ScoresFile(
+        learned.given.origin,
+        _data(learned, asked, classes, copies),
+        _protocol(learned, asked, seed),
+        settings,
+        scores,
+        intervals,
+        left_out,
+        predictions,
+        learned.given.unreadable + (asked.given.unreadable if asked and asked.given is not learned.given else 0),
+    )
+
+
+def _found(question: Question, left_out: dict[str, str]) -> list[tuple[str, Findings]]:
+    """What the protocols say that apply; `left_out` is told of the others."""
+    found = [("linear", protocols.linear(question)[0])]
+    if question.data.targets.ndim == 2:
+        left_out |= dict.fromkeys(("knn", "lowshot"), "needs one label an image")
+        return found
+    found.append(("knn", protocols.knn(question)))
+    if importlib.util.find_spec("sklearn") is None:
+        left_out["lowshot"] = NEEDS_EVAL
+        return found
+    try:
+        found.append(("lowshot", protocols.lowshot(question)))
+    except PaucError as error:
+        left_out["lowshot"] = str(error)
+    question.resources.advance(1)
+    return found
+
+
+def _fits(has_test: bool) -> int:
+    return sum(protocols.fits(name, has_test) for name in ("linear", "knn", "lowshot")) + 6
+
+
+def _numbers(findings: Findings) -> dict[str, Any]:
+    """Scores by measure, and by the number of images a class."""
+    totals = findings.scores.totals if findings.scores else {}
+    found: dict[str, Any] = {name: asdict(score) for name, score in totals.items()}
+    if findings.without_copies:
+        found |= {f"{name}_without_copies": asdict(each) for name, each in findings.without_copies.totals.items()}
+    for draws in findings.draws.values():
+        for name, point in draws.points:
+            low, high = point.interval
+            found[name] = {"value": point.mean, "low": low, "high": high, "draws": point.draws}
+    return found
+
+
+def _answers(findings: Findings, question: Question, several: bool) -> dict[str, Any]:
+    """What is said of each image: of one label the class and how likely the right one is, else all probabilities."""
+    assert findings.probabilities is not None
+    if several:
+        return {"probabilities": np.round(findings.probabilities.astype(float), DIGITS).tolist()}
+    targets = question.data.targets if question.test is None else question.test.targets
+    own = findings.probabilities[np.arange(len(targets)), targets]
+    predicted = [question.names[c] for c in findings.probabilities.argmax(axis=1)]
+    return {"predicted": predicted, "likelihood": np.round(own.astype(float), DIGITS).tolist()}
+
+
+def _data(
+    learned: LabelledTable, asked: LabelledTable | None, classes: list[str], copies: list[tuple[str, str]]
+) -> dict[str, Any]:
+    tested = asked or learned
+    return {
+        "test": tested.name,
+        "images": len(tested),
+        "train": learned.name,
+        "train_images": len(learned),
+        "classes": classes,
+        "copies": len(copies),
+        "test_sha256": digest(tested.paths(), tested.labels, tested.groups),
+        "train_sha256": digest(learned.paths(), learned.labels, learned.groups),
+    }
+
+
+def _protocol(learned: LabelledTable, asked: LabelledTable | None, seed: int) -> dict[str, Any]:
+    return {
+        "tested_on": "test images" if asked else f"{FOLDS} folds",
+        "grouped": learned.groups is not None,
+        "several_labels": learned.several,
+        "seed": seed,
+    }
