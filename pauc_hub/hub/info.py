@@ -66,6 +66,8 @@ def _folder(place: Path) -> Info:
         return _run(place)
     if (place / CONFIG).is_file():
         return _model(open_folder(place))
+    if not any(place.glob("part-*.parquet")):
+        raise UsageError(f"'{place}' is no model folder, no run, and no folder of a table's parts.")
     return _table(place)
 
 

@@ -160,6 +160,8 @@ def test_info_of_a_table(model_folder: Path, tmp_path: Path, capsys: pytest.Capt
 def test_info_of_something_else(model_folder: Path, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="give the folder"):
         info(model_folder / "README.md")
+    with pytest.raises(UsageError, match="is no model folder, no run, and no folder of a table's parts"):
+        info(tmp_path)
     with pytest.raises(UsageError, match="there is no file or folder"):
         info(tmp_path / "gone.parquet")
 

@@ -83,7 +83,8 @@ def test_licences_that_the_hub_does_not_know_have_a_name_and_a_link(
 def test_scores_are_in_the_model_index() -> None:
     found = about(data=FACTS["data"] | {"datasets": ["me/photos"]})
     assert (found.model_name, found.datasets) == (FACTS["name"], ["me/photos"])
-    (result,) = found.eval_results or ()
+    assert found.eval_results
+    (result,) = found.eval_results
     assert (result.metric_value, result.metric_type, result.dataset_name) == (18.1, "accuracy", "val, 10000")
     assert result.metric_name == "top-1 %, weighted kNN, k = 200, T = 0.1, cosine, backbone space"
     assert "model-index" not in card(scores=[])
