@@ -7,6 +7,7 @@ from pauc_hub.errors import UsageError
 from pauc_hub.images.preprocessing import Preprocessing
 from pauc_hub.models.folder import ModelFolder
 from pauc_hub.models.opening import open_model
+from pauc_hub.models.registration import bundled_folder
 from pauc_hub.training.auto import Choice
 from pauc_hub.training.config import Config
 from pauc_hub.training.networks.backbone import fitting_side
@@ -38,8 +39,7 @@ def choose_from_weights(given: Mapping[str, Any], images: int, *, quiet: bool = 
     shown = Preprocessing.from_config(folder.preprocessing_config)
     size = given.get("size", fitting_side(architecture, min(folder.image_size, LARGEST_SIZE)))
     choices = [
-        # its folder, wherever the run goes on from
-        Choice("weights_from", folder.given_name or str(folder.path.absolute()), "as asked for"),
+        Choice("weights_from", _lasting_name(folder), "as asked for"),
         Choice("architecture", architecture, f"that of {folder.name}"),
         Choice("size", size, f"pixels; what it was trained with, {LARGEST_SIZE} at most"),
         Choice("mean", list(shown.mean), "what its input is normalised by"),
@@ -49,6 +49,14 @@ def choose_from_weights(given: Mapping[str, Any], images: int, *, quiet: bool = 
         *_rates(architecture, size, folder, given),
     ]
     return [choice for choice in choices if choice.name not in given or choice.name == "weights_from"]
+
+
+def _lasting_name(folder: ModelFolder) -> str:
+    """That of the model wherever the run goes on from."""
+    if folder.given_name:
+        return folder.given_name
+    bundled = bundled_folder(folder.path.name)
+    return folder.path.name if bundled == folder.path else str(folder.path.absolute())
 
 
 def _objective(images: int) -> list[Choice]:

@@ -89,6 +89,16 @@ def test_the_model_decides_network_and_input_and_every_choice_has_its_reason(ima
         settle(source, CPU, {"weights_from": str(model), "freeze": 4})
 
 
+def test_a_run_remembers_a_bundled_model_by_its_name_and_a_folder_by_its_whole_path(
+    images: Path, model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(model.parent)
+    source = open_source(images, quiet=True)
+    for given, kept in (("pauc_resnet18", "pauc_resnet18.tiny_imagenet"), ("./given", str(model))):
+        config, _ = settle(source, CPU, {"weights_from": given, "batch_size": 8, "clusters": [2]})
+        assert config.weights_from == kept
+
+
 @pytest.mark.parametrize(
     ("architecture", "count"),
     [("test_resnet", 4), ("test_convnext", 4), ("test_vit", 6), ("test_swin", 2), ("test_efficientnet", 5)],
@@ -185,7 +195,7 @@ def test_only_labels_judge() -> None:
     knn = {"before": 0.75, "after": 0.5, "questions": 4, "kept": "before"}
     assert told(plain | {"knn": knn})[1] == (
         "kNN before and after, on 4 labelled images: 75.0 % and 50.0 %; "
-        "better on the other half were the weights from before, which the model has"
+        "on the other half the weights from before were better: the model has them"
     )
     assert made_worse(plain | {"knn": knn})
     assert not made_worse(plain | {"knn": knn | {"kept": "after", "after": 0.75}})

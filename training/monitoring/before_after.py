@@ -99,10 +99,12 @@ def told(found: Mapping[str, Any]) -> list[str]:
     same = f"{100 * found['neighbours']:.0f} % of each image's nearest {NEIGHBOURS} are the same"
     lines = [f"before and after, on {found['images']} images: {ranks}; {same}"]
     if knn := found.get("knn"):
-        best = f"better on the other half were the weights {'from before' if knn['kept'] == 'before' else 'trained'}"
+        best = "on the other half the trained weights were as good or better"
+        if knn["kept"] == "before":
+            best = "on the other half the weights from before were better"
         lines.append(
             f"kNN before and after, on {knn['questions']} labelled images: {100 * knn['before']:.1f} % and "
-            f"{100 * knn['after']:.1f} %; {best}, which the model has"
+            f"{100 * knn['after']:.1f} %; {best}: the model has them"
         )
     return lines
 
