@@ -244,7 +244,7 @@ def _clusterings(pair: _Pair) -> list[Compared]:
         ) -> float:
             width = int(clusters.max()) + 1
             cells = np.bincount(targets * width + clusters, weights=times, minlength=classes * width)
-            return measure(cells.reshape(classes, width))
+            return measure(cells.reshape(classes, width).astype(np.float64))
 
         # the numbers of clusters mean something within one clustering, so that networks cannot be exchanged by group
         found.append(_resampled(pair, "clustering", name, agreement, pair.column("cluster"), exchangeable=False))

@@ -84,13 +84,14 @@ def evaluate(
         raise UsageError(f"'{data}' is a table, which a model made already. Leave '{chosen[0]}' out, or give images.")
     if not is_table(Path(data)):
         chosen = chosen or [DEFAULT_MODEL]
-    for model in chosen:
-        locate(model)
+    for name in chosen:
+        locate(name)
     outputs = _outputs(chosen, data, output, overwrite)
     wanted = Wanted(label_column, group)
     file = read_labels_file(Path(labels), wanted) if labels else None
     found = []
-    for model, place in zip(chosen or [None], outputs, strict=True):
+    each_model: list[str | None] = [*chosen] or [None]
+    for model, place in zip(each_model, outputs, strict=True):
         learned, asked = open_labelled(
             data, test, file, wanted, model=model, space=space or "backbone", device=device, quiet=quiet
         )

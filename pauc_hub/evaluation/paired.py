@@ -23,6 +23,8 @@ MOST_EXACT = 13
 """Groups up to which all sign flips are tried."""
 T_95, T_90 = 2.7764451051977987, 2.13184678133629
 """97.5 % and 95 % quantiles of Student's t with DRAWS - 1 degrees of freedom."""
+LEVEL = 0.05
+"""Largest p value of a network that is called better."""
 POWER = 0.8
 """With which a difference of the margin should be told."""
 
@@ -125,21 +127,30 @@ def bootstrap_difference(
     """BCa intervals of any difference, over resampled images, or over whole groups of them.
 
     Args:
-        statistic: the difference by how often each image was drawn.
+        statistic: the difference of two scores in [0, 1] by how often each image was drawn.
 
     Source: Efron 1987; the acceleration by a jackknife of at most BLOCKS parts.
     """
     value = statistic(np.ones(rows))
     drawn = np.array([statistic(times) for times in resampled(rows, groups, resamples=resamples, seed=seed)])
     drawn = np.sort(drawn[np.isfinite(drawn)])
+    what = "images" if groups is None else "groups"
+    method = f"BCa bootstrap over {what}, {resamples} resamples"
     if not len(drawn) or drawn[0] == drawn[-1]:
-        return Difference(value, (value, value), (value, value), "BCa bootstrap")
+        units = rows if groups is None else len(np.unique(groups))
+        return Difference(value, _unseen(value, units, 0.95), _unseen(value, units, 0.90), method)
     below = ((drawn < value).sum() + (drawn == value).sum() / 2) / len(drawn)
     bias = NORMAL.inv_cdf(float(np.clip(below, 0.5 / len(drawn), 1 - 0.5 / len(drawn))))
     acceleration = _acceleration(statistic, rows, groups, seed)
     interval, inner = (_bca(drawn, bias, acceleration, level) for level in (0.95, 0.90))
-    what = "images" if groups is None else "groups"
-    return Difference(value, interval, inner, f"BCa bootstrap over {what}, {resamples} resamples")
+    return Difference(value, interval, inner, method)
+
+
+def _unseen(value: float, units: int, level: float) -> Interval:
+    """Where all resamples agree, few units may be why: as wide as Tango's interval without a flip."""
+    squared = NORMAL.inv_cdf((1 + level) / 2) ** 2
+    slack = squared / (units + squared)
+    return value - slack, value + slack
 
 
 def _bca(drawn: npt.NDArray[np.float64], bias: float, acceleration: float, level: float) -> Interval:
@@ -173,7 +184,8 @@ def sign_flip_p(swapped: Callable[[npt.NDArray[np.bool_]], float], groups: Numbe
     observed = abs(swapped(np.zeros(len(groups), np.bool_))) - 1e-12
     if count <= MOST_EXACT:
         flips = (np.arange(2**count)[:, None] >> np.arange(count)) & 1 > 0
-        return sum(abs(swapped(flip[members])) >= observed for flip in flips) / len(flips)
+        hits = sum(abs(swapped(flip[members])) >= observed for flip in flips)
+        return float(hits / len(flips))
     rng = np.random.default_rng(seed)
     hits = sum(abs(swapped((rng.random(count) < 0.5)[members])) >= observed for _ in range(SIGN_FLIPS))
     return (1 + hits) / (1 + SIGN_FLIPS)
@@ -197,13 +209,14 @@ def draws_difference(first: Sequence[float], second: Sequence[float]) -> Differe
 def verdict(difference: Difference, margin: float) -> str:
     """What follows: `better_beyond_margin`, `better_within_margin`, `equivalent` or `not_told_apart`.
 
-    Better, either way, needs the 95 % interval on one side of 0, and beyond the margin needs it beyond that. Equivalent
-    needs the 90 % interval inside ±margin.
+    Better, either way, needs the 95 % interval on one side of 0 and, where there is one, a p value of 0.05 at most;
+    beyond the margin needs the interval beyond that. Equivalent needs the 90 % interval inside ±margin.
     """
     low, high = difference.interval
-    if low > margin or high < -margin:
+    told = difference.p_value is None or difference.p_value <= LEVEL
+    if told and (low > margin or high < -margin):
         return "better_beyond_margin"
-    if low > 0 or high < 0:
+    if told and (low > 0 or high < 0):
         return "better_within_margin"
     if -margin < difference.inner[0] and difference.inner[1] < margin:
         return "equivalent"

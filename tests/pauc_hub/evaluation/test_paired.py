@@ -98,6 +98,14 @@ def test_groups_are_resampled_as_wholes() -> None:
     assert np.diff(whole.interval)[0] > 4 * np.diff(alone.interval)[0]
 
 
+@pytest.mark.parametrize("units", [1, 8])
+def test_resamples_that_agree_leave_the_width_of_tangos_interval(units: int) -> None:
+    groups = np.arange(24) % units
+    found = bootstrap_difference(lambda _times: 0.0, 24, groups, resamples=20)
+    assert found.interval == pytest.approx(tango_interval(0, 0, units), abs=1e-6)
+    assert found.inner == pytest.approx(tango_interval(0, 0, units, 0.90), abs=1e-6)
+
+
 def test_sign_flips_try_all_exchanges_of_few_groups() -> None:
     gains = np.array([3.0, 2.0, 1.0, -0.5])
     groups = np.array([0, 0, 1, 2, 3])
@@ -142,6 +150,11 @@ def difference(low: float, high: float, inner: tuple[float, float] | None = None
 )
 def test_verdicts(found: Difference, wanted: str) -> None:
     assert verdict(found, 0.01) == wanted
+
+
+def test_a_p_value_above_five_percent_calls_nobody_better() -> None:
+    assert verdict(Difference(0.05, (0.02, 0.08), (0.03, 0.07), "", 0.0625), 0.01) == "not_told_apart"
+    assert verdict(Difference(0.05, (0.02, 0.08), (0.03, 0.07), "", 0.03), 0.01) == "better_beyond_margin"
 
 
 def test_images_needed_fall_with_the_square_of_the_margin() -> None:
