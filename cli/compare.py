@@ -17,8 +17,8 @@ PLAIN = frozenset({"nmi", "ari"})
 
 
 def compare(
-    first: Annotated[Path, typer.Argument(metavar="SCORES_A", help="Scores file that `pauc eval` wrote.")],
-    second: Annotated[Path, typer.Argument(metavar="SCORES_B", help="The same, of the other network.")],
+    first: Annotated[Path, typer.Argument(metavar="SCORES_A", help="Scores file written by `pauc eval`.")],
+    second: Annotated[Path, typer.Argument(metavar="SCORES_B", help="Scores file of the other model.")],
     margin: Annotated[
         float, typer.Option(min=0.01, max=99.0, help="Difference that matters, in points (hundredths).")
     ] = 1.0,
@@ -26,7 +26,7 @@ def compare(
     as_json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
-    """Tell whether two networks differ on the same images, by more than chance and by more than a margin."""
+    """Say whether two models differ on the same images by more than chance, and by more than a margin."""
     from pauc_hub.answers.compare import compare as compare_scores
 
     found = compare_scores(first, second, margin=margin / 100, seed=seed)

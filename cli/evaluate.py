@@ -39,9 +39,9 @@ PLAIN = frozenset({"uniformity", "correlation", "effective_rank", "intra_share",
 def evaluate(
     places: Annotated[
         list[str],
-        typer.Argument(metavar="[MODEL]… DATA", help="Models, then labelled images; or one table of such images."),
+        typer.Argument(metavar="[MODEL]… DATA", help="Models, then labelled images; or one table of embeddings."),
     ],
-    test: Annotated[str | None, typer.Option(help="Test images; without them, five folds of DATA.")] = None,
+    test: Annotated[str | None, typer.Option(help="Test images (default: five-fold cross-validation on DATA).")] = None,
     output: Annotated[
         Path | None,
         typer.Option(
@@ -52,11 +52,11 @@ def evaluate(
     ] = None,
     labels: Annotated[
         Path | None,
-        typer.Option(help="CSV or Parquet file with the columns path and label; folders are labels unless given."),
+        typer.Option(help="CSV or Parquet file with the columns path and label (default: folders are labels)."),
     ] = None,
     label_column: Annotated[str | None, typer.Option(help="Column of labels (default: label).")] = None,
     group: Annotated[
-        str | None, typer.Option(help="Column of what must stay together, such as videos or patients.")
+        str | None, typer.Option(help="Column of groups that are never split, such as videos or patients.")
     ] = None,
     space: options.Space = None,
     seed: Annotated[int, typer.Option(help="Random seed of folds, draws, clusterings and resamples.")] = 0,
