@@ -3,9 +3,10 @@
 PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
+RUNS ?= $(HOME)/.cache/pauc-recipes
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test gpu clean
+.PHONY: help demo test scores gpu clean
 .NOTPARALLEL:
 
 help:  ## this list
@@ -20,8 +21,11 @@ test: $(STAMP)  ## lint, types, tests, and a trial of the wheel
 	$(BIN)/mypy
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder
 
-# The two that want images are left out where none are named.
-gpu: $(STAMP)  ## what a GPU is needed for: its tests and benchmarks; CIFAR=train.parquet PHOTOS=folder for all of them
+scores: $(STAMP)  ## repeat the scores on the cards of bundled models: TINY=tiny-imagenet-200 CIFAR=train.parquet
+	$(BIN)/python benchmarks/scores.py $(if $(TINY),--tiny $(TINY)) $(if $(CIFAR),--cifar $(CIFAR))
+
+# The two that want images are left out where none are named, and so are the recipes without MINUTES.
+gpu: $(STAMP)  ## what a GPU is needed for: tests, benchmarks, and recipes for MINUTES=; CIFAR=train.parquet TINY=folder PHOTOS=folder for all
 	$(BIN)/pytest -m gpu
 	$(BIN)/python benchmarks/kmeans.py --device cuda
 	$(BIN)/python benchmarks/augmentation.py --device cuda
@@ -29,6 +33,7 @@ gpu: $(STAMP)  ## what a GPU is needed for: its tests and benchmarks; CIFAR=trai
 	$(if $(CIFAR),$(BIN)/python benchmarks/train_against_lightly.py $(CIFAR) --device cuda --steps 97 --epochs 4 --peers-venv ~/.cache/pauc-peers)
 	$(if $(PHOTOS),$(BIN)/python benchmarks/embed_photos.py $(PHOTOS) --device cuda)
 	$(BIN)/python benchmarks/speed_page.py
+	$(if $(MINUTES),$(BIN)/python benchmarks/timed_training.py --minutes $(MINUTES) -o $(RUNS) --device cuda $(if $(CIFAR),--cifar $(CIFAR)) $(if $(TINY),--tiny $(TINY)))
 
 clean:  ## remove all that make and the checks left, .venv too
 	rm -rf .venv build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis

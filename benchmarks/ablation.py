@@ -148,6 +148,8 @@ def about(splits: tuple[Split, Split], names: tuple[str, str], images: int, give
     bank, queries = splits
     common = config_of(Run(ROWS[0], 0), images, given).to_json()
     own = {name for row in ROWS for name in row.settings} | {"seed"}
+    # a place on this machine, which decides nothing
+    common.pop("labelled")
     return {
         "training split": {"name": names[0], "images": len(bank.images)},
         "test split": {"name": names[1], "images": len(queries.images)},

@@ -1,6 +1,6 @@
 """Bundle a trained model: its folder, renamed, with scores and the data's terms, into pauc_hub/weights and model_cards.
 
-python benchmarks/bundle.py run/model pauc_resnet18.tiny_imagenet --score benchmarks/results/tiny-imagenet-knn.json
+python benchmarks/bundle.py run/model pauc_resnet18.tiny_imagenet --score scores.json
     --data "Tiny ImageNet, training split" --terms "research only"
 """
 
@@ -29,7 +29,9 @@ def bundle(folder: ModelFolder, name: str, scores: list[Path], changes: dict[str
     for path, result in zip(scores, results, strict=True):
         if result["weights_sha256"] != folder.weights_sha256:
             raise SystemExit(f"{path} is a score of other weights than {folder.path}'s.")
-    facts = folder.facts | changes | {"name": name, "scores": [result["score"] for result in results]}
+    facts = (
+        folder.facts | changes | {"name": name, "scores": [score for result in results for score in _scores(result)]}
+    )
     facts["data"] = folder.facts["data"] | changes["data"]
     bundled = write_folder(
         ROOT / "pauc_hub" / "weights" / name,
@@ -49,11 +51,16 @@ def bundle(folder: ModelFolder, name: str, scores: list[Path], changes: dict[str
     return bundled
 
 
+def _scores(result: dict[str, Any]) -> list[dict[str, Any]]:
+    """Of scores.py several, of tiny_imagenet_knn.py one."""
+    return result["scores"] if "scores" in result else [result["score"]]
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path, help="what `pauc train` wrote")
     parser.add_argument("name", help="architecture.tag")
-    parser.add_argument("--score", type=Path, action="append", default=[], help="what tiny_imagenet_knn.py wrote")
+    parser.add_argument("--score", type=Path, action="append", default=[], help="what scores.py wrote")
     parser.add_argument("--data", required=True, help="the data set's name")
     parser.add_argument("--dataset", action="append", default=[], help="the data set's id on the Hugging Face Hub")
     parser.add_argument("--terms", required=True, help="under which terms the data may be used")

@@ -156,8 +156,8 @@ An interval that holds 0 shows no difference.
     else:
         text += "Not enough seeds to compare methods.\n\n"
     if over_images:
-        text += f"""Two networks, one of each method (the first seed), on the same {images:,} test images: kNN in points,
-with 95 % intervals over images. This compares two networks; another seed gives another network.
+        text += f"""Two networks, one of each method (the first seed), on the same {images:,} test images:
+kNN in points, with 95 % intervals over images. This compares two networks; another seed gives another network.
 
 {table(("difference", "kNN"), over_images)}"""
     return text
