@@ -117,7 +117,7 @@ def as_lines(found: list["Evaluation"]) -> list[str]:
     for name, covers in _first_said(found, "intervals").items():
         lines.append(f"  {NAMES[name]}: 95 % intervals, {covers}.")
     for name, reason in _first_said(found, "left_out").items():
-        lines.append(f"  Left out: {name}, which {reason}.")
+        lines.append(f"  Left out: {NAMES.get(name, name)}: {reason}.")
     lines += [f"{each.output}: written" for each in found]
     if len(found) == 2:
         lines.append(f"`pauc compare {found[0].output} {found[1].output}` tells whether they differ.")

@@ -18,6 +18,7 @@ from pauc_hub.evaluation.classification import AveragePrecisions
 from pauc_hub.evaluation.folds import Numbers
 from pauc_hub.evaluation.intervals import Weights
 from pauc_hub.evaluation.paired import (
+    SIGN_FLIPS,
     Difference,
     accuracy_difference,
     bootstrap_difference,
@@ -29,6 +30,8 @@ from pauc_hub.evaluation.paired import (
 from pauc_hub.evaluation.partitions import adjusted_rand_of_counts, nmi_of_counts
 
 MARGIN = 0.01
+FEWER_FLIPS = 1000
+"""Of several labels an image, where each takes a sort."""
 ANSWERED = ("linear", "knn")
 """Evaluations that have an answer for each image."""
 
@@ -224,11 +227,15 @@ def _precision(pair: _Pair, name: str) -> Compared:
     labels = [pair.first.predictions["label"][row] for row in pair.orders[0]]
     targets = np.array([[each in label for each in classes] for label in labels], np.int64)
 
-    def mean(probabilities: Answers, times: Weights) -> float:
-        each = AveragePrecisions(probabilities, targets)(times)
-        return float(np.nanmean(each))
+    answers = pair.column(name, "probabilities")
+    # sorted once for all resamples; exchanges of the two are sorted anew
+    known = {id(each): AveragePrecisions(each, targets) for each in answers}
 
-    return _resampled(pair, name, "map", mean, pair.column(name, "probabilities"))
+    def mean(probabilities: Answers, times: Weights) -> float:
+        precisions = known.get(id(probabilities)) or AveragePrecisions(probabilities, targets)
+        return float(np.nanmean(precisions(times)))
+
+    return _resampled(pair, name, "map", mean, answers)
 
 
 def _clusterings(pair: _Pair) -> list[Compared]:
@@ -281,7 +288,8 @@ def _resampled(
             where = flip.reshape(-1, *[1] * (first.ndim - 1))
             return score(np.where(where, first, second), every) - score(np.where(where, second, first), every)
 
-        p_value = sign_flip_p(swapped, pair.groups, pair.seed)
+        flips = SIGN_FLIPS if first.ndim == 1 else FEWER_FLIPS
+        p_value = sign_flip_p(swapped, pair.groups, flips=flips, seed=pair.seed)
         difference = Difference(
             difference.value,
             difference.interval,

@@ -21,6 +21,7 @@ from pauc_hub.errors import PaucError, UsageError
 from pauc_hub.evaluation.linear_probe import FOLDS
 from pauc_hub.models.catalog import DEFAULT_MODEL, locate
 from pauc_hub.progress import progress_bar
+from pauc_hub.sources import open_source
 from pauc_hub.sources.annotations import Wanted, read_labels_file
 from pauc_hub.tables.outputs import is_table
 from pauc_hub.tables.table import companion
@@ -114,6 +115,8 @@ def _outputs(models: list[str], data: str | Path, output: str | Path | None, ove
     else:
         beside = Path(data).absolute() if Path(data).name in ("", "..") else Path(data)
         if not output and not beside.exists():
+            # which says if there is nothing at all
+            open_source(data)
             raise UsageError(f"the scores of '{data}' need a place: give output=PLACE{SUFFIX}.")
         named = [companion(beside, f".{name}{SUFFIX}") for name in names] or [companion(beside, SUFFIX)]
         places = [Path(output) / each.name for each in named] if output else named
@@ -144,8 +147,9 @@ def _evaluate(learned: LabelledTable, asked: LabelledTable | None, seed: int, de
         groups = question.data.groups if question.test is None else question.test.groups
         points = torch.nn.functional.normalize(torch.from_numpy(np.asarray(features, np.float32)), dim=1)
         clusters = measure_clusters(points, targets, len(classes), seed, bar.advance)
-        scores["clustering"] = clusters.scores
-        intervals["clustering"] = clusters.covers
+        if clusters.scores:
+            scores["clustering"] = clusters.scores
+            intervals["clustering"] = clusters.covers
         left_out |= clusters.left_out
         predictions["cluster"] = clusters.assignment.tolist()
         scores["geometry"] = measure_geometry(points, clusters.assignment, groups, seed)

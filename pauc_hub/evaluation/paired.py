@@ -172,23 +172,24 @@ def _acceleration(statistic: Statistic, rows: int, groups: Numbers | None, seed:
     return float((spread**3).sum() / (6 * scale)) if scale > 0 else 0.0
 
 
-def sign_flip_p(swapped: Callable[[npt.NDArray[np.bool_]], float], groups: Numbers, seed: int = 0) -> float:
+def sign_flip_p(
+    swapped: Callable[[npt.NDArray[np.bool_]], float], groups: Numbers, *, flips: int = SIGN_FLIPS, seed: int = 0
+) -> float:
     """Two-sided p value that it does not matter which network is which, from exchanging them in whole groups.
 
     Args:
         swapped: the difference after the two have been exchanged where (N,) is true.
-        groups: (N,). Up to MOST_EXACT of them all exchanges are tried, else SIGN_FLIPS at random.
+        groups: (N,). Up to MOST_EXACT of them all exchanges are tried, else `flips` at random.
     """
     names, members = np.unique(groups, return_inverse=True)
     count = len(names)
     observed = abs(swapped(np.zeros(len(groups), np.bool_))) - 1e-12
     if count <= MOST_EXACT:
-        flips = (np.arange(2**count)[:, None] >> np.arange(count)) & 1 > 0
-        hits = sum(abs(swapped(flip[members])) >= observed for flip in flips)
-        return float(hits / len(flips))
+        exchanges = (np.arange(2**count)[:, None] >> np.arange(count)) & 1 > 0
+        return float(np.mean([abs(swapped(flip[members])) >= observed for flip in exchanges]))
     rng = np.random.default_rng(seed)
-    hits = sum(abs(swapped((rng.random(count) < 0.5)[members])) >= observed for _ in range(SIGN_FLIPS))
-    return (1 + hits) / (1 + SIGN_FLIPS)
+    hits = sum(int(abs(swapped((rng.random(count) < 0.5)[members])) >= observed) for _ in range(flips))
+    return (1 + hits) / (1 + flips)
 
 
 def draws_difference(first: Sequence[float], second: Sequence[float]) -> Difference:
@@ -245,5 +246,5 @@ def images_needed(difference: Difference, n: int, margin: float) -> int | None:
 def _half_to_the(n: int, k: int) -> float:
     """Probability of k successes in n even trials."""
     if n < 1000:
-        return comb(n, k) / 2**n
+        return comb(n, k) / (1 << n)
     return exp(lgamma(n + 1) - lgamma(k + 1) - lgamma(n - k + 1) - n * log(2))

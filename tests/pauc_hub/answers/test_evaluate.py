@@ -6,6 +6,8 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from scipy.stats import binomtest
 
@@ -177,6 +179,31 @@ def test_groups_count_and_not_their_images(tmp_path: Path) -> None:
     assert "over groups" in top1.difference.method
 
 
+def test_lists_of_labels_are_compared_by_precision(write_table: WriteTable, tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    there = rng.random((80, 3)) < 0.4
+    there[:3] = np.eye(3)
+    names = [f"{i}.jpg" for i in range(80)]
+    lists = [[name for name, known in zip(CLASSES, row, strict=True) if known] for row in there]
+    columns = {"path": names, "label": lists, "video": [str(i // 10) for i in range(80)]}
+    pq.write_table(pa.table(columns), tmp_path / "labels.parquet")
+    outputs = []
+    for name, spread in (("bad", 2.0), ("good", 0.4)):
+        vectors = 2 * there @ np.eye(3, 6) + spread * rng.normal(size=(80, 6))
+        table = write_table(tmp_path / f"{name}.parquet", vectors.astype(np.float32), names, weights_sha256=name)
+        (found,) = pauc_hub.evaluate([], table, labels=tmp_path / "labels.parquet", group="video", quiet=True)
+        assert {"knn", "lowshot", "clustering"} <= set(found.file.left_out)
+        outputs.append(found)
+    compared = pauc_hub.compare(outputs[0].output, outputs[1].output)
+    (score,) = compared.scores
+    assert (score.evaluation, score.measure) == ("linear", "map")
+    for value, each in ((score.first, outputs[0]), (score.second, outputs[1])):
+        assert value == pytest.approx(each.file.scores["linear"]["map"]["value"], abs=1e-4)
+    assert score.verdict == "better_beyond_margin"
+    # the two of 256 exchanges that are as extreme
+    assert score.difference.p_value == 2 / 256
+
+
 def test_refusals(tmp_path: Path) -> None:
     right = hits(30, slice(0, 5))
     first = answered(tmp_path / "a.json", right)
@@ -203,7 +230,7 @@ def test_the_commands(write_table: WriteTable, tmp_path: Path, capfd: pytest.Cap
     assert "60 images, 3 classes, 5 folds" in printed
     assert "linear probe" in printed
     assert "\n    top-1" in printed
-    assert "Left out: alignment, which needs two views of each image." in printed
+    assert "Left out: alignment: needs two views of each image." in printed
     assert run(["eval", str(bad), "--json"]) == 0
     value = json.loads(capfd.readouterr().out)
     assert value[0]["scores"]["geometry"].keys() >= {"effective_rank"}
