@@ -27,8 +27,8 @@ from measuring import machine, result_path, rounded
 import pauc_hub
 from pauc_hub.device import choose_device, keep_freed_memory
 from pauc_hub.errors import Interrupted, PaucError
-from pauc_hub.training.config import default_clusters
 from pauc_hub.training.data import open_source
+from pauc_hub.training.derived import default_clusters
 from pauc_hub.training.loop import train
 from pauc_hub.training.monitoring.history import read_history
 from pauc_hub.training.run import run_folder

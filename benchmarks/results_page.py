@@ -17,7 +17,7 @@ from ablation_plan import ROWS
 from measuring import RESULTS
 from speed_sections import table
 
-from pauc_hub.evaluation.intervals import Z
+from pauc_hub.evaluation.paired import Difference, accuracy_difference
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
 PAGE, FIGURE = "results.md", "ablation.svg"
@@ -77,15 +77,9 @@ def paired(first: Sequence[Found], second: Sequence[Found], name: str) -> tuple[
     return statistics.mean(differences), half, count
 
 
-def by_images(first: Found, second: Found, images: int) -> tuple[float, float]:
-    """Difference in kNN accuracy of two networks on the same images, and half of its 95 % interval, in points.
-
-    Source: the variance of a difference of paired shares, as in McNemar's test (1947).
-    """
-    gained, lost = (int((_right(a, images) & ~_right(b, images)).sum()) for a, b in ((first, second), (second, first)))
-    difference = (gained - lost) / images
-    half = Z * sqrt(max(gained + lost - images * difference**2, 0)) / images
-    return 100 * difference, 100 * half
+def by_images(first: Found, second: Found, images: int) -> Difference:
+    """How much better `first` is in kNN accuracy, in [-1, 1]: two networks on the same images."""
+    return accuracy_difference(_right(second, images), _right(first, images))
 
 
 def _right(run: Found, images: int) -> np.ndarray[Any, np.dtype[np.bool_]]:
@@ -143,8 +137,10 @@ def _comparisons(result: Found) -> str:
         if found[0]:
             told = [f"{each[0]:+.2f} ± {each[1]:.2f}" if each else "–" for each in found]
             over_seeds.append((f"{a} − {b}", str(found[0][2]), *told))
-        difference, half = by_images(rows[a][0], rows[b][0], images)
-        over_images.append((f"{a} − {b}", f"{difference:+.2f} ± {half:.2f}"))
+        difference = by_images(rows[a][0], rows[b][0], images)
+        low, high = (100 * end for end in difference.interval)
+        told = [f"{100 * difference.value:+.2f}", f"{low:+.2f} to {high:+.2f}", f"{difference.p_value:.3f}"]
+        over_images.append((f"{a} − {b}", *told))
     titles = [title for key, title, _ in COLUMNS if key in SCORES]
     text = "## Method against method\n\n"
     if over_seeds:
@@ -157,9 +153,10 @@ An interval that holds 0 shows no difference.
         text += "Not enough seeds to compare methods.\n\n"
     if over_images:
         text += f"""Two networks, one of each method (the first seed), on the same {images:,} test images:
-kNN in points, with 95 % intervals over images. This compares two networks; another seed gives another network.
+kNN in points, with Tango's intervals and McNemar's mid-p. This compares two networks;
+another seed gives another network.
 
-{table(("difference", "kNN"), over_images)}"""
+{table(("difference", "kNN", "95 %", "p"), over_images)}"""
     return text
 
 

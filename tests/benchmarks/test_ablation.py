@@ -12,6 +12,8 @@ import results_page
 from ablation_plan import ROWS, Row, Run, config_of, runs
 from labelled_splits import Split
 
+import pauc_hub
+
 CIFAR = 50_000
 
 
@@ -47,7 +49,7 @@ def test_what_is_done_is_neither_trained_nor_scored_again(tmp_path: Path, monkey
     trained: list[str] = []
     monkeypatch.setattr(ablation, "read_rows", lambda _: splits)
     monkeypatch.setattr(ablation, "learn", lambda run, *_: trained.append(run.key))
-    monkeypatch.setattr(ablation.pauc_hub, "load", lambda *_, **__: None)
+    monkeypatch.setattr(pauc_hub, "load", lambda *_, **__: None)
     monkeypatch.setattr(ablation, "receipts", lambda run, *_: {"row": run.row.name, "seed": run.seed})
     monkeypatch.setattr(ablation, "scores", lambda *_: {"knn": 51.2345, "linear": 60.0})
     arguments = argparse.Namespace(
@@ -118,9 +120,9 @@ def test_methods_are_compared_by_seed() -> None:
 def test_networks_are_compared_by_images() -> None:
     rows = results_page.of_rows(RESULT)
     # 3 images gained, 1 lost, of 10
-    difference, half = results_page.by_images(rows["pauc"][0], rows["protonce"][0], 10)
-    assert difference == pytest.approx(20)
-    assert half == pytest.approx(100 * 1.959964 * (4 - 10 * 0.2**2) ** 0.5 / 10, rel=1e-6)
+    found = results_page.by_images(rows["pauc"][0], rows["protonce"][0], 10)
+    assert found.value == pytest.approx(0.2)
+    assert found.interval[0] < 0 < found.interval[1]
 
 
 def test_the_page_says_what_the_runs_say() -> None:
@@ -129,6 +131,7 @@ def test_the_page_says_what_the_runs_say() -> None:
     assert "| `pauc`: about pauc | 2 | 52.5 ± 0.7 | 57.5 ± 0.7 |" in text
     assert "| `scatter`: about scatter | 1 | 50.0 | 55.0 |" in text
     assert "| pauc − protonce | 2 | +1.50 ± 6.35 |" in text
+    assert "| pauc − protonce | +20.00 | " in text
     assert "This compares two networks" in text
     assert "infonce" not in text
 

@@ -42,10 +42,13 @@ def test_recipes_one_after_the_other(
     codes: tuple[int, ...], expected: int, asked: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     given: list[str] = []
+
+    def ended(_: float, command: list[str]) -> int:
+        given.append(command[-1])
+        return codes[len(given) - 1]
+
     monkeypatch.setattr(timed_training, "training_images", str)
-    monkeypatch.setattr(
-        timed_training, "until", lambda _, command: (given.append(command[-1]), codes[len(given) - 1])[1]
-    )
+    monkeypatch.setattr(timed_training, "until", ended)
     monkeypatch.setattr(timed_training, "command_for", lambda recipe, *_: [recipe])
     assert train_all({"cifar": tmp_path}, tmp_path, 1, "cpu", []) == expected
     assert given == ["cifar10_infonce", "cifar10_protonce", "cifar10_pauc"][:asked]
