@@ -282,7 +282,7 @@ def test_a_table_larger_than_its_share_of_the_memory_is_read_from_disk(
     train: Path, test: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     plain = pauc_hub.probe(train, test, quiet=True)
-    for module in ("labelled", "probe"):
+    for module in ("labelled", "questions"):
         monkeypatch.setattr(f"pauc_hub.answers.{module}.free_memory", lambda: 0)
     mapped = pauc_hub.probe(train, test, quiet=True)
     assert plain.findings.scores is not None
