@@ -18,7 +18,6 @@ from pauc_hub.training.networks.backbone import has_batch_norm, inspect_backbone
 from pauc_hub.training.networks.pretrained import block_count, default_freeze
 
 OBJECTIVES = ("infonce", "protonce", "pauc")
-ARCHITECTURES = tuple(NETWORKS)
 PROTOTYPES_FROM = ("batch", "batch_and_queue", "bank")
 OPTIMISERS = ("sgd", "lars", "adamw")
 HIGHEST_ADAMW_LR = 0.02  # its steps are about lr long whatever the gradient: SGD's 0.06 would destroy the weights

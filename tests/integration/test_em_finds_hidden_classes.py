@@ -10,7 +10,6 @@ from PIL import Image
 
 import pauc_hub
 from pauc_hub.evaluation.metrics import nmi
-from pauc_hub.training import config as config_module
 from pauc_hub.training.config import Config
 from pauc_hub.training.data import open_source
 from pauc_hub.training.estep import all_features, expect
@@ -83,9 +82,8 @@ def untrained_agreement(images: Path, labels: torch.Tensor, run: Path) -> float:
 
 
 def test_prototypes_find_hidden_classes_that_an_untrained_network_does_not(
-    textures: tuple[Path, torch.Tensor], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    textures: tuple[Path, torch.Tensor], tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(config_module, "ARCHITECTURES", ("test_resnet",))
     images, labels = textures
     before = untrained_agreement(images, labels, tmp_path / "untrained")
     model = pauc_hub.load(train(images, tmp_path / "run", CONFIG, quiet=True), precision="fp32")

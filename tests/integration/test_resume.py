@@ -17,7 +17,6 @@ from PIL import Image
 
 from pauc_hub.errors import Interrupted, TrainingFailed, UsageError
 from pauc_hub.models.folder import open_folder
-from pauc_hub.training import config as config_module
 from pauc_hub.training import estep, loop, mstep, state
 from pauc_hub.training.config import Config
 from pauc_hub.training.run import checkpoint_files, run_folder
@@ -43,7 +42,6 @@ CLOCKS = ("images_per_second", "data_wait", "mstep_seconds", "estep_seconds", "e
 
 @pytest.fixture(autouse=True)
 def tiny_networks(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(config_module, "ARCHITECTURES", ("test_resnet",))
     monkeypatch.setattr(loop, "STEPS_BETWEEN_LINES", 1)
 
 
@@ -75,7 +73,6 @@ def same(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
 def undisturbed(images: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     run = tmp_path_factory.mktemp("runs") / "undisturbed"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(config_module, "ARCHITECTURES", ("test_resnet",))
         patch.setattr(loop, "STEPS_BETWEEN_LINES", 1)
         loop.train(images, run, CONFIG, quiet=True)
     return run

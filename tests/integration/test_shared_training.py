@@ -17,15 +17,12 @@ from PIL import Image
 
 from pauc_hub.cli import run
 from pauc_hub.models.folder import open_folder
-from pauc_hub.training import config
 from pauc_hub.training.data import open_source
 from pauc_hub.training.run.checkpoint import read_place
 from pauc_hub.training.run.checkpoint_files import standing
 
-# As `pauc`, and with timm's smallest network, which is for tests alone.
+# As `pauc`, which torchrun starts by a file.
 PROGRAM = """\
-from pauc_hub.training import config
-config.ARCHITECTURES = ("test_resnet",)
 from pauc_hub.cli import main
 main()
 """
@@ -64,7 +61,6 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "pauc.py").write_text(PROGRAM)
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
-        patch.setattr(config, "ARCHITECTURES", ("test_resnet",))
         assert run([*TRAIN, "one", "--config", "parts.toml", "--epochs", str(EPOCHS), "--quiet"]) == 3
     return folder
 
@@ -72,7 +68,6 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(autouse=True)
 def here(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(place)
-    monkeypatch.setattr(config, "ARCHITECTURES", ("test_resnet",))
 
 
 def torchrun(*arguments: str, restarts: int = 0) -> Torchrun:

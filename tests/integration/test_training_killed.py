@@ -25,12 +25,11 @@ import time
 import matplotlib.figure, timm, torch, torch.utils.tensorboard
 from PIL import Image
 from pauc_hub.cli import run
-from pauc_hub.training import config, loop, state
+from pauc_hub.training import loop, state
 from pauc_hub.training.run import run_folder
 from pauc_hub.training.run import checkpoint_files
 
 Image.init()
-config.ARCHITECTURES = ("test_resnet",)
 state.SECONDS_BETWEEN_CHECKPOINTS = 0  # one a step
 loop.STEPS_BETWEEN_LINES = 1
 diary, doing = os.open(DIARY, os.O_WRONLY | os.O_APPEND), ["anything"]

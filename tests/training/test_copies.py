@@ -11,7 +11,6 @@ from PIL import Image
 
 from pauc_hub.errors import TrainingFailed
 from pauc_hub.models.folder import open_folder
-from pauc_hub.training import config as config_module
 from pauc_hub.training import loop
 from pauc_hub.training.config import Config
 
@@ -25,11 +24,6 @@ CONFIG = Config(
     dim=16,
     precision="fp32",
 )
-
-
-@pytest.fixture(autouse=True)
-def tiny_networks(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(config_module, "ARCHITECTURES", ("test_resnet",))
 
 
 def write_images(folder: Path, seeds: Sequence[int]) -> Path:

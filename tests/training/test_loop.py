@@ -12,7 +12,6 @@ from PIL import Image
 from torch import Tensor
 
 from pauc_hub.models.folder import open_folder
-from pauc_hub.training import config as config_module
 from pauc_hub.training import loop
 from pauc_hub.training.config import Config
 from pauc_hub.training.data import Loader, Views, open_source
@@ -74,7 +73,6 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Tensor, Cen
         return learn(state, batch)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(config_module, "ARCHITECTURES", ("test_resnet",))
         patch.setattr(loop, "learn", noted)
         loop.train(folder / "images", folder / "run", CONFIG, quiet=True)
     return folder, learnt_with[0], given
@@ -137,7 +135,6 @@ def test_as_a_control_shuffled_assignments_are_learnt_with_and_the_real_ones_wat
         seen.setdefault("watched", given[2].assignments[0])
         return diagnose(*given)
 
-    monkeypatch.setattr(config_module, "ARCHITECTURES", ("test_resnet",))
     monkeypatch.setattr(loop, "learn", noted)
     monkeypatch.setattr(loop, "diagnose", watched)
     write_images(tmp_path / "images")
@@ -174,7 +171,6 @@ def test_with_progressive_resolution_each_step_has_its_side(tmp_path: Path, monk
         state_of.append(new_training(*given, **options))
         return state_of[0]
 
-    monkeypatch.setattr(config_module, "ARCHITECTURES", ("test_resnet",))
     for name, stand_in in (("learn", noted), ("all_features", watched), ("measure_statistics", measured)):
         monkeypatch.setattr(loop, name, stand_in)
     monkeypatch.setattr(loop, "new_training", made)

@@ -13,7 +13,6 @@ import torch
 from PIL import Image
 
 from pauc_hub.errors import TrainingFailed, UsageError
-from pauc_hub.training import config as config_module
 from pauc_hub.training import loop
 from pauc_hub.training.config import Config
 from pauc_hub.training.data import ImageSource, Picture, Views, open_source, resident
@@ -38,11 +37,6 @@ CONFIG = Config(
     kmeans="torch",
     precision="fp32",
 )
-
-
-@pytest.fixture(autouse=True)
-def tiny_networks(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(config_module, "ARCHITECTURES", ("test_resnet",))
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from pauc_hub.training.config import ARCHITECTURES
+from pauc_hub.models.architectures import NETWORKS
 from pauc_hub.training.networks.encoder import Encoder, MomentumPair, Queue
 from pauc_hub.training.networks.norms import GroupedBatchNorm
 
@@ -77,7 +77,7 @@ def test_small_views_leave_the_running_statistics_alone(pair: MomentumPair) -> N
     assert not all(mine.equal(other) for mine, other in zip(statistics(), before, strict=True))
 
 
-@pytest.mark.parametrize("architecture", ARCHITECTURES)
+@pytest.mark.parametrize("architecture", NETWORKS)
 def test_every_norm_of_every_architecture_is_grouped(architecture: str) -> None:
     norms = [layer for layer in Encoder(architecture, DIM, 32).modules() if isinstance(layer, nn.BatchNorm2d)]
     assert len(norms) > 15
