@@ -115,7 +115,7 @@ def test_two_processes_train_what_one_does() -> None:
     agent = torchrun(*TRAIN, "two", "--epochs", str(EPOCHS))
     said, complained = agent.communicate(timeout=240)
     assert agent.returncode == 0, complained  # torchrun would take a 3 for a crash
-    assert said.startswith("two/model: trained.")
+    assert said.startswith("two/model: trained; verdict: ")
     assert said.count("\n") == 1
     assert complained.count("epoch 1/8: ") == 1
     assert "warning: 1 of 131 images could not be read; listed in two/unreadable.txt\n" in complained
