@@ -43,12 +43,12 @@ BANK, QUERIES, RUN = "bank.parquet", "queries.parquet", "run"
 CPU = torch.device("cpu")
 
 
-def divide(rows: Path, folder: Path) -> None:
-    """bank.parquet and queries.parquet in the folder, unless they are there."""
+def divide(rows: Path, folder: Path, count: int | None) -> None:
+    """bank.parquet and queries.parquet in the folder, unless they are there; of the first `count` rows, or of all."""
     if (folder / BANK).exists() and (folder / QUERIES).exists():
         return
     folder.mkdir(parents=True, exist_ok=True)
-    table = pq.read_table(rows)
+    table = pq.read_table(rows).slice(0, count)
     bank = len(table) - len(table) // HELD_OUT
     pq.write_table(table.slice(0, bank), folder / BANK, row_group_size=1000)
     pq.write_table(table.slice(bank), folder / QUERIES, row_group_size=1000)
@@ -142,11 +142,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("rows", type=Path, help="Parquet file with columns image and label, such as CIFAR-10's")
     parser.add_argument("-o", "--output", type=Path, required=True, help="folder of the run and of the divided images")
+    parser.add_argument("--images", type=int, help="rows to use, the first ones; all unless given")
     parser.add_argument("--epochs", type=int, default=10)
     parser.add_argument("--as-it-stands", action="store_true", help="measure the newest checkpoint, and train no more")
     arguments = parser.parse_args()
     keep_freed_memory()
-    divide(arguments.rows, arguments.output)
+    divide(arguments.rows, arguments.output, arguments.images)
     if not arguments.as_it_stands:
         learn(arguments.output, arguments.epochs)
     result = measure(arguments.output)
