@@ -278,7 +278,8 @@ REFUSED: list[tuple[tuple[str, ...], int, str]] = [
         1,
         (
             "no images in 'HERE/empty': no file there ends in "
-            ".bmp, .gif, .jfif, .jpe, .jpeg, .jpg, .png, .tif, .tiff, .webp, .tar, .tar.gz, .tgz, .parquet."
+            ".avif, .bmp, .gif, .j2c, .j2k, .jfif, .jp2, .jpc, .jpe, .jpeg, .jpf, .jpg, .jpx, .pbm, .pgm, .png, .pnm, "
+            ".ppm, .tga, .tif, .tiff, .webp, .tar, .tar.gz, .tgz, .parquet."
         ),
     ),
 ]

@@ -140,7 +140,7 @@ def cluster_means(points: Tensor, assignment: Tensor, k: int, group: Collective 
 
 
 def _parts(length: int, at_once: dict[str, int], device: torch.device, width: int = 1) -> list[slice]:
-    rows = max(1, at_once[device.type] // width)
+    rows = max(1, at_once.get(device.type, at_once["cuda"]) // width)
     return [slice(start, stop) for start, stop in pairwise([*range(0, length, rows), length])]
 
 
