@@ -140,7 +140,8 @@ def cluster_means(points: Tensor, assignment: Tensor, k: int, group: Collective 
 
 
 def _parts(length: int, at_once: dict[str, int], device: torch.device, width: int = 1) -> list[slice]:
-    rows = max(1, at_once.get(device.type, at_once["cuda"]) // width)
+    most = at_once[device.type if device.type in at_once else "cuda"]
+    rows = max(1, most // width)
     return [slice(start, stop) for start, stop in pairwise([*range(0, length, rows), length])]
 
 
