@@ -115,6 +115,9 @@ def _artefact(place: Path, about: dict[str, Any]) -> Info:
     except (KeyError, TypeError) as error:
         raise ArtefactError(f"'{place}' is damaged: it does not say what it was made from. Make it anew.") from error
     own = {key: value for key, value in about.items() if key not in ("kind", "origin", "format_version")}
+    if about["kind"] == "prototypes":
+        names = [name for level in own.get("names", []) for name in level]
+        own["names"] = f"{sum(name is not None for name in names)} of {len(names)} prototypes"
     return Info(place, str(about["kind"]), _short(own) | _made_from(origin), _again(origin))
 
 
