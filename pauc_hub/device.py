@@ -27,8 +27,12 @@ def choose_device(name: str = "auto") -> torch.device:
         device = torch.device(name)
         torch.zeros(1, device=device).item()
     except (RuntimeError, AssertionError) as error:
-        reason = str(error).splitlines()[0].split(". ")[0].rstrip(".")  # further sentences address programmers
-        raise UsageError(f"--device {name} cannot be used here ({reason}). Use `auto` or `cpu`.") from error
+        # further sentences address programmers
+        reason = str(error).splitlines()[0].split(". ")[0].rstrip(".")
+        if reason.startswith("Expected one of"):
+            # a list of 25 kinds of hardware follows
+            reason = "there is no such kind of device; GPUs are cuda, cuda:1, …"
+        raise UsageError(f"device={name} cannot be used here ({reason}). Use `auto` or `cpu`.") from error
     return device
 
 

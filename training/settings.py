@@ -53,7 +53,11 @@ def read_config(path: Path) -> dict[str, Any]:
     """
     try:
         return tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+    except tomllib.TOMLDecodeError as error:
+        raise UsageError(
+            f"config='{path}' is not TOML ({error}). Write a setting a line, such as lr = 0.03; JSON is not read."
+        ) from error
+    except (OSError, UnicodeDecodeError) as error:
         raise UsageError(f"config='{path}' cannot be read: {error}.") from error
 
 

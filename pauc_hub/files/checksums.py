@@ -8,6 +8,7 @@ from pathlib import Path
 from pauc_hub.errors import ModelFolderError
 
 SUMS = "SHA256SUMS"
+EDITED = (".json", ".md")  # that people change by hand
 SUM_LINE = re.compile(r"([0-9a-f]{64}) [ *]([^/\\]+)")  # no separator: a list speaks of its own folder alone
 
 
@@ -37,8 +38,10 @@ def read_checked(path: Path, sums: Mapping[str, str]) -> bytes:
     """
     data, expected = read_bytes(path), expected_sum(path, sums)
     if (found := hashlib.sha256(data).hexdigest()) != expected:
+        edited = f", or if you edited it, put its new sum into {SUMS}" if path.suffix in EDITED else ""
         raise ModelFolderError(
-            f"'{path}' is damaged: its sha256 is {found[:12]}…, {SUMS} says {expected[:12]}…. Fetch the folder again."
+            f"'{path}' is damaged: its sha256 is {found[:12]}…, {SUMS} says {expected[:12]}…. "
+            f"Fetch the folder again{edited}."
         )
     return data
 

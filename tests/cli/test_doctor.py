@@ -114,3 +114,12 @@ def test_what_is_no_run_is_one_line(begun: Path, capsys: pytest.CaptureFixture[s
         assert capsys.readouterr().err == (
             f"error: '{name}' holds no run: there is no config.json. Give the folder that `pauc train` got with -o.\n"
         )
+
+
+def test_the_model_of_a_run_leads_to_the_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    model = tmp_path / "run" / "model"
+    model.mkdir(parents=True)
+    for name in ("config.json", "model.safetensors"):
+        (model / name).write_text("{}")
+    assert run(["doctor", str(model)]) == 2
+    assert capsys.readouterr().err == f"error: '{model}' is the model of a run, not the run. Give '{model.parent}'.\n"

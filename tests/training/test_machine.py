@@ -18,5 +18,5 @@ def test_devices_without_float64_are_refused_before_anything_starts(monkeypatch:
 
 
 def test_what_is_not_there_is_refused_as_elsewhere() -> None:
-    with pytest.raises(UsageError, match="--device cuda:99 cannot be used here"):
+    with pytest.raises(UsageError, match="device=cuda:99 cannot be used here"):
         machine.device_to_train_on("cuda:99")

@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from pauc_hub.errors import UsageError
+from pauc_hub.models.folder import WEIGHTS
 from pauc_hub.training.config import Config
-from pauc_hub.training.run.run_folder import CONFIG, FAILED, METRICS
+from pauc_hub.training.run.run_folder import CONFIG, FAILED, METRICS, MODEL
 from pauc_hub.training.settings import read_saved
 
 Line = Mapping[str, Any]  # of metrics.jsonl: numbers, but for `failed`
@@ -64,6 +65,8 @@ def read_history(run: Path) -> History:
     """
     if not (run / CONFIG).is_file():
         raise UsageError(f"'{run}' holds no run: there is no {CONFIG}. Give the folder that `pauc train` got with -o.")
+    if run.resolve().name == MODEL and (run / WEIGHTS).is_file():
+        raise UsageError(f"'{run}' is the model of a run, not the run. Give '{run.parent}'.")
     config, lines = read_saved(run / CONFIG), read_lines(run)
     steps = [line for line in lines if line["step"] and FAILED not in line]
     return History(
