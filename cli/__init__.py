@@ -3,7 +3,7 @@
 import signal
 import sys
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from io import TextIOWrapper
 from typing import Annotated
 
@@ -79,11 +79,15 @@ def main() -> None:
     if isinstance(sys.stdout, TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # names of files may be any bytes; stderr does so by itself
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # leave nothing half done behind, as after Ctrl-C
-    status, message = _outcome(sys.argv[1:])
-    for number in (signal.SIGINT, signal.SIGTERM):  # it ends anyway; torchrun asks all to, once one has failed
-        signal.signal(number, signal.SIG_IGN)
+    status, message = _outcome(sys.argv[1:], _heed_no_more_signals)
     say(message)
     sys.exit(status)
+
+
+def _heed_no_more_signals() -> None:
+    """The command has ended anyway; torchrun asks all processes to end once one has failed."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -93,21 +97,26 @@ def run(arguments: Sequence[str]) -> int:
     return status
 
 
-def _outcome(arguments: Sequence[str]) -> tuple[int, str]:
-    """Of one command: the exit code, and what went wrong, if anything did."""
+def _outcome(arguments: Sequence[str], ended: Callable[[], None] = lambda: None) -> tuple[int, str]:
+    """Of one command: the exit code, and what went wrong, if anything did.
+
+    Args:
+        ended: called as soon as the command is over, before anything is made of how it ended.
+    """
     debug = "--debug" in arguments
     with notes_printed(quiet="--quiet" in arguments, others=debug, flags=lambda: _flags(arguments)):
-        return _run(arguments, debug)
+        return _run(arguments, debug, ended)
 
 
-def _run(arguments: Sequence[str], debug: bool) -> tuple[int, str]:
+def _run(arguments: Sequence[str], debug: bool, ended: Callable[[], None]) -> tuple[int, str]:
     try:
         words = [word for word in arguments if word != "--debug"]
         status: int = app(words, prog_name="pauc", standalone_mode=False) or 0
-        if status != INTERRUPTED:  # typer's own answer to Ctrl-C
-            return status, ""
-        return status, "interrupted"
+        ended()
+        # typer's own answer to Ctrl-C
+        return status, "interrupted" if status == INTERRUPTED else ""
     except (Exception, KeyboardInterrupt) as error:
+        ended()
         if debug:
             traceback.print_exc()
         message, status = explain(error)

@@ -192,13 +192,14 @@ def test_a_system_error_names_its_file(monkeypatch: pytest.MonkeyPatch, capsys: 
     assert capsys.readouterr() == ("", "error: Permission denied: 'photos/secret'\n")
 
 
-def test_a_signal_does_not_cut_off_the_last_words() -> None:
+@pytest.mark.parametrize("place", ["say", "explain", "with_flags"])
+def test_a_signal_does_not_cut_off_the_last_words(place: str) -> None:
     """As torchrun sends one to all processes once one has failed."""
     program = (
         "import os, signal\n"
         "from pauc_hub import cli\n"
-        "say = cli.say\n"
-        "cli.say = lambda message: (os.kill(os.getpid(), signal.SIGTERM), say(message))\n"
+        f"inner = cli.{place}\n"
+        f"cli.{place} = lambda *given: (os.kill(os.getpid(), signal.SIGTERM), inner(*given))[1]\n"
         "cli.main()\n"
     )
     ended = subprocess.run(

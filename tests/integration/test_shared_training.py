@@ -43,6 +43,7 @@ TRAIN = ("train", "photos", "--config", "tiny.toml", "--device", "cpu", "--worke
 EPOCHS = 8  # so many that no kill comes too late
 COMPARED = 4  # of them; later, roundings have grown
 LOST = "error: another process of this run ended ("
+STOPPED = "error: interrupted"
 Torchrun = subprocess.Popen[str]
 
 
@@ -147,7 +148,9 @@ def test_deaths_lose_nothing_that_was_saved() -> None:
     os.kill(worker(agent, 0), signal.SIGKILL)  # no restart is left
     complained = agent.communicate(timeout=60)[1]
     assert agent.returncode == 1
-    assert complained.count(LOST) == 2, complained  # said by the one that was left, each time
+    # Said by the one that was left, each time; or torchrun's signal reached it before it noticed.
+    assert complained.count(LOST) >= 1, complained
+    assert complained.count(LOST) + complained.count(STOPPED) == 2, complained
     assert "Traceback" not in complained.split(LOST)[1].splitlines()[0]
     assert saved <= saved_epoch(folder) < EPOCHS
 
