@@ -59,9 +59,13 @@ def learn(folder: Path, epochs: int) -> None:
     images, run = open_source(folder / BANK), folder / RUN
     if (run / run_folder.MODEL).exists():
         return
+    command = " ".join(sys.argv)
+    if standing(run):
+        train(images, run, device="cpu", resume=True, command=command)
+        return
     given = {"architecture": "resnet18", "size": 32, "batch_size": 256, "epochs": epochs, "precision": "fp32"}
     config, _ = settle(images, CPU, given)
-    train(images, run, config, device="cpu", resume=bool(standing(run)), command=" ".join(sys.argv))
+    train(images, run, config, device="cpu", command=command)
 
 
 def restored(folder: Path) -> Training:
