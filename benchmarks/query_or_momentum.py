@@ -101,7 +101,9 @@ def measured_anew(encoder: Encoder, source: ImageSource, state: Training) -> Enc
             layer.reset_running_stats()
             layer.momentum = None
     for images in images_of(source, state):
-        copy(images)
+        # The last batch may be of one image, which has no variance.
+        if len(images) == BATCH:
+            copy(images)
     return copy
 
 
@@ -130,7 +132,8 @@ def measure(folder: Path) -> dict[str, Any]:
             found[f"{name}, statistics {statistics}"] = 100 * right.double().mean().item()
     return {
         "question": QUESTION,
-        "command": f"python benchmarks/query_or_momentum.py cifar10-train.parquet -o {folder.name}",
+        "command": f"python benchmarks/query_or_momentum.py cifar10-train.parquet -o {folder.name} "
+        f"--images {len(votes) + len(truth)}",
         "protocol": f"weighted kNN, k = {K}, T = {TEMPERATURE}, cosine, backbone; top-1 %",
         "bank": len(votes),
         "queries": len(truth),
