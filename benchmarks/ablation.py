@@ -27,7 +27,7 @@ from measuring import machine, result_path, rounded
 import pauc_hub
 from pauc_hub.device import choose_device, keep_freed_memory
 from pauc_hub.errors import Interrupted, PaucError
-from pauc_hub.training.data import open_source
+from pauc_hub.sources.by_index import open_by_index
 from pauc_hub.training.derived import default_clusters
 from pauc_hub.training.loop import train
 from pauc_hub.training.monitoring.history import read_history
@@ -87,7 +87,7 @@ def learn(run: Run, images: Path, folder: Path, given: Mapping[str, Any], device
         UsageError: the run that stands there has other settings.
         Interrupted: with everything saved.
     """
-    source = open_source(images, quiet=True)
+    source = open_by_index(images, quiet=True)
     config = config_of(run, len(source), given)
     begun = bool(standing(folder))
     if begun or (folder / run_folder.MODEL).exists():

@@ -27,7 +27,8 @@ from per_image import BATCH, Settings, in_workers, on_pil, on_tensors
 from PIL import Image
 
 from pauc_hub.device import keep_freed_memory
-from pauc_hub.training.data import Views, open_source
+from pauc_hub.sources.by_index import open_by_index
+from pauc_hub.training.data import Views
 from pauc_hub.training.data.augment import Augmentation
 from pauc_hub.training.data.resident import Resident, choose_loader
 from pauc_hub.training.data.views import epoch_batches
@@ -54,7 +55,7 @@ class Ours:
         with tempfile.TemporaryDirectory() as name:
             for i, pixels in enumerate(images):
                 Image.fromarray(pixels).save(Path(name) / f"{i:06d}.png")
-            source, workers = open_source(Path(name)), os.cpu_count() or 1
+            source, workers = open_by_index(Path(name)), os.cpu_count() or 1
             loader = choose_loader(source, settings.preprocessing, workers, device, StopRequest(), quiet=True)
         if not isinstance(loader, Resident):
             raise SystemExit(f"{len(images)} images of {images[0].shape[0]} pixels do not fit {device}'s memory")

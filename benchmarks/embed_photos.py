@@ -29,9 +29,9 @@ import pauc_hub
 from pauc_hub.device import autocast, keep_freed_memory
 from pauc_hub.images.decoding import read_image, read_with
 from pauc_hub.images.jpeg import decode
-from pauc_hub.inference.streaming import decode_ahead
 from pauc_hub.processes import default_workers
 from pauc_hub.sources.folders import find_images
+from pauc_hub.threads import decode_ahead
 
 BATCH = 32  # the default on a CPU
 NVJPEG_BATCH = 256  # files that the GPU's decoder is given at once

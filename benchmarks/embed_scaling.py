@@ -26,10 +26,11 @@ from PIL import Image
 import pauc_hub
 from pauc_hub.device import keep_freed_memory
 from pauc_hub.images.decoding import read_with
-from pauc_hub.inference.streaming import BATCHES_AHEAD, choose_decoder, decode_ahead, square
+from pauc_hub.inference.streaming import BATCHES_AHEAD, choose_decoder, square
 from pauc_hub.sources import Entry, open_source
 from pauc_hub.tables.outputs import open_output
 from pauc_hub.tables.table import Provenance
+from pauc_hub.threads import decode_ahead
 
 ARCHITECTURE, SIZE, WIDTH, BATCH = "resnet18", 32, 512, 256
 SIDE, DIFFERENT, IN_FOLDER = 64, 4000, 1000

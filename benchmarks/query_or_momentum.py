@@ -25,7 +25,7 @@ from torch import Tensor, nn
 from pauc_hub.device import keep_freed_memory
 from pauc_hub.errors import UsageError
 from pauc_hub.evaluation.knn import knn_predict
-from pauc_hub.training.data import ImageSource, open_source
+from pauc_hub.sources.by_index import ImageSource, open_by_index
 from pauc_hub.training.data.streamed import Streamed
 from pauc_hub.training.interruption import StopRequest
 from pauc_hub.training.loop import train
@@ -56,7 +56,7 @@ def divide(rows: Path, folder: Path, count: int | None) -> None:
 
 def learn(folder: Path, epochs: int) -> None:
     """A run in the folder, from its newest checkpoint if there is one."""
-    images, run = open_source(folder / BANK), folder / RUN
+    images, run = open_by_index(folder / BANK), folder / RUN
     if (run / run_folder.MODEL).exists():
         return
     command = " ".join(sys.argv)
@@ -70,7 +70,7 @@ def learn(folder: Path, epochs: int) -> None:
 
 def restored(folder: Path) -> Training:
     """The run as its newest checkpoint has it."""
-    source, run = open_source(folder / BANK, quiet=True), folder / RUN
+    source, run = open_by_index(folder / BANK, quiet=True), folder / RUN
     config = run_folder.saved_config(run)
     state = new_training(run, config, source, CPU, torch.get_num_threads(), StopRequest(), quiet=True)
     place = checkpoint.read_place(run, source.fingerprint())
@@ -121,7 +121,7 @@ def labels(rows: Path) -> Tensor:
 def measure(folder: Path) -> dict[str, Any]:
     """Top-1 in %, of each encoder with its own statistics and with new ones."""
     state = restored(folder)
-    bank, queries = (open_source(folder / name, quiet=True) for name in (BANK, QUERIES))
+    bank, queries = (open_by_index(folder / name, quiet=True) for name in (BANK, QUERIES))
     votes, truth = labels(folder / BANK), labels(folder / QUERIES)
     found: dict[str, Any] = {}
     for name, encoder in (("query", state.pair.query), ("momentum", state.pair.key)):

@@ -26,8 +26,8 @@ from measuring import Journal, machine, medians, result_path, seconds_of, watch,
 from network_alone import network_alone
 
 from pauc_hub.device import keep_freed_memory
+from pauc_hub.sources.by_index import open_by_index
 from pauc_hub.training.config import Config
-from pauc_hub.training.data import open_source
 from pauc_hub.training.data.resident import Resident
 from pauc_hub.training.data.views import epoch_batches
 from pauc_hub.training.estep import all_features, expect
@@ -45,7 +45,7 @@ def one_run(folder: Path, device: torch.device, steps: int) -> dict[str, float]:
     config = Config(architecture=ARCHITECTURE, size=32, batch_size=BATCH, clusters=CLUSTERS)
     times = [time.monotonic()]
     with tempfile.TemporaryDirectory() as name:
-        source = open_source(folder)
+        source = open_by_index(folder)
         config = config.resolve(len(source))
         times.append(time.monotonic())
         state = new_training(Path(name), config, source, device, os.cpu_count() or 1, StopRequest(), quiet=True)

@@ -20,9 +20,9 @@ if TYPE_CHECKING:  # they take seconds to import
     import torch
 
     from pauc_hub.processes import Ranks
+    from pauc_hub.sources.by_index import ImageSource
     from pauc_hub.training.auto import Choice
     from pauc_hub.training.config import Config
-    from pauc_hub.training.data import ImageSource
     from pauc_hub.training.monitoring.labelled import Labelled
     from pauc_hub.training.rehearsal import Estimate
 
@@ -170,7 +170,7 @@ def train(
     # What follows takes seconds to import.
     from pauc_hub.device import keep_freed_memory
     from pauc_hub.processes import Ranks
-    from pauc_hub.training.data import open_source
+    from pauc_hub.sources.by_index import open_by_index
     from pauc_hub.training.loop import train as run_training
     from pauc_hub.training.machine import device_to_train_on
     from pauc_hub.training.monitoring.log import open_watched
@@ -183,7 +183,7 @@ def train(
     if not (resume or export or dry_run or overwrite or ranks.several):
         refuse_standing(run)
     silent = quiet or ranks.rank > 0
-    source = open_source(images, quiet=silent)
+    source = open_by_index(images, quiet=silent)
     where = device_to_train_on(ranks.device(device))
     plan = None if resume or export else _plan(source, where, given, config, recipe)
     announce = partial(_announce, plan, len(source), silent)

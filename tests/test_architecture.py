@@ -12,6 +12,7 @@ ROOMS = {"pauc_hub": "pauc_hub", "training": "pauc_hub.training", "cli": "pauc_h
 FLOORS = (
     {"errors"},
     {"progress", "device", "processes", "origin", "memory", "terminal"},
+    {"threads"},
     {"files"},
     {"images"},
     {"sources", "tables", "clustering", "evaluation"},

@@ -16,9 +16,9 @@ from pauc_hub.errors import ClusteringFailed, Interrupted, TrainingFailed, Usage
 from pauc_hub.images.reading import Reading
 from pauc_hub.processes import Ranks
 from pauc_hub.progress import progress_bar
+from pauc_hub.sources.by_index import ImageSource
+from pauc_hub.sources.datasets import Dataset, open_images
 from pauc_hub.training.config import Config, refuse
-from pauc_hub.training.data import ImageSource
-from pauc_hub.training.data.given import Dataset, open_images
 from pauc_hub.training.data.views import epoch_batches
 from pauc_hub.training.distributed import join, sharing_problems
 from pauc_hub.training.estep import Expectation, all_features, expect, reason_and_remedy, shuffled

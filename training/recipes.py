@@ -10,9 +10,9 @@ import torch
 
 from pauc_hub.device import PRECISIONS, choose_precision
 from pauc_hub.errors import UsageError
+from pauc_hub.sources.by_index import ImageSource
 from pauc_hub.training.auto import Choice, Facts, choose, choose_optimiser, consequences, usual_side
 from pauc_hub.training.config import Config
-from pauc_hub.training.data import ImageSource
 from pauc_hub.training.from_weights import choose_from_weights
 from pauc_hub.training.machine import machine_of
 from pauc_hub.training.networks.backbone import has_batch_norm

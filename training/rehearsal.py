@@ -20,8 +20,9 @@ from pauc_hub.errors import UsageError
 from pauc_hub.evaluation.metrics import nmi
 from pauc_hub.processes import Ranks, default_workers
 from pauc_hub.progress import Bar, progress_bar
+from pauc_hub.sources.by_index import ImageSource
 from pauc_hub.training.config import Config
-from pauc_hub.training.data import ImageSource, Views
+from pauc_hub.training.data import Views
 from pauc_hub.training.data.resident import Resident
 from pauc_hub.training.data.views import epoch_batches
 from pauc_hub.training.estep import Expectation, all_features

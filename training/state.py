@@ -12,8 +12,9 @@ import torch
 from pauc_hub.device import choose_precision
 from pauc_hub.errors import Interrupted, TrainingFailed
 from pauc_hub.images.preprocessing import Preprocessing
+from pauc_hub.sources.by_index import ImageSource
 from pauc_hub.training.config import Config
-from pauc_hub.training.data import ImageSource, Loader
+from pauc_hub.training.data import Loader
 from pauc_hub.training.data.augment import Augmentation
 from pauc_hub.training.data.resident import choose_loader
 from pauc_hub.training.distributed import ALONE, World

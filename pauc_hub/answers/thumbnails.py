@@ -13,9 +13,9 @@ from PIL import Image
 from pauc_hub.errors import PaucError
 from pauc_hub.images.decoding import UnreadableImage, read_image
 from pauc_hub.images.reading import PLAIN, Reading
-from pauc_hub.inference.streaming import decode_ahead
 from pauc_hub.progress import progress_bar
 from pauc_hub.sources import Entry, open_source
+from pauc_hub.threads import decode_ahead
 
 # of the longer side, in pixels
 SIDE = 128

@@ -25,7 +25,6 @@ from pauc_hub.inference.streaming import (
     Decoded,
     Encoder,
     choose_decoder,
-    decode_ahead,
     finish_in_order,
     launch,
     square,
@@ -33,6 +32,7 @@ from pauc_hub.inference.streaming import (
 from pauc_hub.progress import progress_bar
 from pauc_hub.sources import Entry, Source
 from pauc_hub.tables.table import Provenance, Unreadable, errors_path
+from pauc_hub.threads import decode_ahead
 
 AS_GIVEN = Form()
 SIDES_KEPT = 1000

@@ -116,7 +116,8 @@ class Embedder:
         return self._loaded
 
     def _embed(self, images: Sequence[Any]) -> tuple[npt.NDArray[np.float32], list[str | None]]:
-        from pauc_hub.inference.streaming import choose_decoder, decode_ahead, encode, open_image, square
+        from pauc_hub.inference.streaming import choose_decoder, encode, open_image, square
+        from pauc_hub.threads import decode_ahead
 
         model = self._open()
         decoder = choose_decoder(model)

@@ -38,6 +38,10 @@ class Additions:
     def root(self) -> str:
         return self.source.root
 
+    @property
+    def size(self) -> int | None:
+        return self.source.size
+
     def listing(self) -> Listing:
         digest, count = hashlib.sha256(b"additions"), 0
         for entry in self.entries():

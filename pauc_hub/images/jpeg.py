@@ -13,6 +13,7 @@ from pauc_hub.images.decoding import ORIENTATION, is_upright, to_rgb
 
 LONGEST_HEAD, LONGEST_PIXEL = 1 << 24, 8  # bytes of an ordinary JPEG: what is not the picture, and a pixel of noise
 Pixels = npt.NDArray[np.uint8]  # (H, W, 3)
+Picture = Image.Image | Pixels  # ordinary JPEGs are arrays
 REDUCTIONS = (8, 4, 2)  # of both sides; the decoder has others, which take longer than no reduction
 SPARE = 2  # what a reduced side has to be, at least, over what it will be resized to
 FIRST_ON_ITS_SIDE = 5  # of the EXIF orientations: from here on width and height change places
@@ -25,7 +26,12 @@ class Reduced(NamedTuple):
     size: tuple[int, int]  # width, height of the whole, as seen
 
 
-def decode(image: Image.Image) -> Image.Image | Pixels:
+def size_of(picture: Picture) -> tuple[int, int]:
+    """Width, height."""
+    return picture.size if isinstance(picture, Image.Image) else (picture.shape[1], picture.shape[0])
+
+
+def decode(image: Image.Image) -> Picture:
     """to_rgb(), for an image that is open and not read yet; ordinary JPEGs become arrays of the very same numbers.
 
     Raises:
@@ -36,8 +42,8 @@ def decode(image: Image.Image) -> Image.Image | Pixels:
 
 
 def decode_reduced(
-    image: Image.Image, short_side: int, otherwise: Callable[[Image.Image], Image.Image | Pixels]
-) -> Image.Image | Pixels | Reduced:
+    image: Image.Image, short_side: int, otherwise: Callable[[Image.Image], Picture]
+) -> Picture | Reduced:
     """A large JPEG at a half, a quarter or an eighth of its sides, which spares most of the work; others `otherwise`.
 
     Args:

@@ -19,7 +19,7 @@ from pauc_hub.images.preprocessing import Preprocessing
 from pauc_hub.images.reading import Ranges, as_reading
 from pauc_hub.inference.cuda_graph import CapturedNetwork
 from pauc_hub.inference.folded_resnet import FoldedResNet, build_network
-from pauc_hub.inference.streaming import ImageSource, embed_images
+from pauc_hub.inference.streaming import ImageLike, embed_images
 from pauc_hub.models.architectures import NETWORKS
 from pauc_hub.models.catalog import Located
 from pauc_hub.models.folder import ModelFolder
@@ -128,7 +128,7 @@ class Model:
 
     def embed(
         self,
-        images: ImageSource | Iterable[ImageSource],
+        images: ImageLike | Iterable[ImageLike],
         *,
         batch_size: int = 64,
         workers: int | None = None,
@@ -154,7 +154,7 @@ class Model:
         Raises:
             PaucError: an image cannot be read, or nothing tells its range; the line says which.
         """
-        several = cast(Iterable[ImageSource], [images] if _is_one(images) else images)
+        several = cast(Iterable[ImageLike], [images] if _is_one(images) else images)
         reading = as_reading(value_range, bands)
         return embed_images(
             self, several, space=space, batch_size=batch_size, workers=workers, decoding=decoding, reading=reading

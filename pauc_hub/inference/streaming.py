@@ -2,9 +2,7 @@
 
 import io
 import warnings
-from collections import deque
 from collections.abc import Callable, Generator, Iterable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from functools import partial
 from itertools import islice
@@ -18,17 +16,16 @@ from PIL import Image
 
 from pauc_hub.errors import PaucError, UsageError
 from pauc_hub.images.decoding import FEW_LEVELS, UnreadableImage, from_array, read_with, readable, remarks_on, to_rgb
-from pauc_hub.images.jpeg import Pixels, Reduced, decode, decode_reduced
+from pauc_hub.images.jpeg import Picture, Reduced, decode, decode_reduced
 from pauc_hub.images.preprocessing import Preprocessing
 from pauc_hub.images.reading import PLAIN, Reading
-from pauc_hub.processes import default_workers
+from pauc_hub.threads import decode_ahead
 
 BATCHES_AHEAD = 2  # decoded squares that wait for the network: enough to keep it busy, little memory
 DECODINGS = ("exact", "scaled")
 
-ImageSource = str | Path | bytes | Image.Image | npt.NDArray[np.generic]
-Picture = Image.Image | Pixels | Reduced
-Decoder = Callable[[Image.Image], Picture]
+ImageLike = str | Path | bytes | Image.Image | npt.NDArray[np.generic]
+Decoder = Callable[[Image.Image], Picture | Reduced]
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
@@ -63,7 +60,7 @@ class Decoded(NamedTuple):
 
 def embed_images(
     encoder: Encoder,
-    images: Iterable[ImageSource],
+    images: Iterable[ImageLike],
     *,
     space: str = "backbone",
     batch_size: int = 64,
@@ -86,7 +83,7 @@ def embed_images(
     """
     decoder = choose_decoder(encoder, decoding)
 
-    def read(numbered: tuple[int, ImageSource]) -> Decoded:
+    def read(numbered: tuple[int, ImageLike]) -> Decoded:
         index, source = numbered
         name = f"image {index}" + (f" ('{readable(source)}')" if isinstance(source, str | Path) else "")
         decoded = square(name, open_image(name, source, decoder, reading), encoder.preprocessing)
@@ -99,26 +96,6 @@ def embed_images(
         groups = iter(lambda: list(islice(results, batch_size)), [])
         parts += finish_in_order(lambda group: launch(encoder, group, space), groups)
     return np.concatenate(parts)
-
-
-def decode_ahead(
-    read: Callable[[Item], Result], items: Iterable[Item], workers: int | None, ahead: int
-) -> Generator[Result]:
-    """Results of `read` in order, worked out by threads that are never more than `ahead` items further.
-
-    Threads suffice: the decoders and the resizing let other threads run meanwhile.
-    """
-    pool = ThreadPoolExecutor(workers or default_workers(), thread_name_prefix="decode")
-    waiting: deque[Future[Result]] = deque()
-    try:
-        for item in items:
-            waiting.append(pool.submit(read, item))
-            if len(waiting) >= ahead:
-                yield waiting.popleft().result()
-        while waiting:
-            yield waiting.popleft().result()
-    finally:
-        pool.shutdown(wait=False, cancel_futures=True)
 
 
 def finish_in_order(
@@ -151,7 +128,7 @@ def choose_decoder(encoder: Encoder, decoding: str = "exact") -> Decoder:
     return partial(decode_reduced, short_side=encoder.preprocessing.short_side, otherwise=exact)
 
 
-def square(name: str, image: Picture, preprocessing: Preprocessing) -> Decoded:
+def square(name: str, image: Picture | Reduced, preprocessing: Preprocessing) -> Decoded:
     """Make a picture ready for the network."""
     match image:
         case Image.Image():
@@ -188,7 +165,7 @@ def launch(encoder: Encoder, images: Sequence[Decoded], space: str) -> Callable[
     return finish
 
 
-def open_image(name: str, source: ImageSource, decoder: Decoder, reading: Reading = PLAIN) -> Picture:
+def open_image(name: str, source: ImageLike, decoder: Decoder, reading: Reading = PLAIN) -> Picture | Reduced:
     """The picture at a path, in encoded bytes, or in memory already.
 
     Args:

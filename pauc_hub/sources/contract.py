@@ -13,12 +13,19 @@ class Entry(Protocol):
     def name(self) -> str:
         """As it stands in the table: relative to the root, `/` between its parts, readable() as all of it."""
 
+    @property
+    def reopenable(self) -> bool:
+        """Whether it can be opened again and again, at little cost, and takes no memory meanwhile."""
+
     def open(self) -> Path | BinaryIO:
         """For read_with(); made to be called in a decoding thread.
 
         Raises:
             OSError, UnreadableImage: it cannot be had; nothing else is raised.
         """
+
+    def read_bytes(self) -> bytes:
+        """All of the encoded image; raises what open() raises."""
 
     def modified(self) -> float | None:
         """Seconds since 1970, of a local file; None for everything else.
@@ -42,6 +49,10 @@ class Source(Protocol):
     @property
     def root(self) -> str:
         """For provenance: an absolute path, or a URL without credentials."""
+
+    @property
+    def size(self) -> int | None:
+        """Bytes of the files that hold the images; None where that is not told, or where each image is a file."""
 
     def listing(self) -> Listing:
         """Look once at all that can be told without reading images."""

@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 from pauc_hub.errors import NoImages, UsageError
 from pauc_hub.images.decoding import readable
@@ -14,6 +14,7 @@ from pauc_hub.images.formats import SUFFIXES
 
 @dataclass(frozen=True, order=True)
 class ImageFile:
+    reopenable: ClassVar[bool] = True
     name: str
     """Path below the root with `/` between its parts; bytes that are not UTF-8 as `\\xNN`."""
     place: str
@@ -26,6 +27,9 @@ class ImageFile:
     def open(self) -> Path:
         """For read_with(), which looks at the file before it opens it."""
         return self.path
+
+    def read_bytes(self) -> bytes:
+        return self.path.read_bytes()
 
     def modified(self) -> float:
         """Seconds since 1970.

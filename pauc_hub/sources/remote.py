@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from io import BytesIO
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, ClassVar
 
 from pauc_hub.errors import PaucError, UsageError
 from pauc_hub.images.decoding import UnreadableImage, readable
@@ -16,7 +16,7 @@ from pauc_hub.sources.contract import Source
 from pauc_hub.sources.folders import suffix_of
 from pauc_hub.sources.kinds import of_one_file, recognise
 from pauc_hub.sources.patterns import above, is_pattern, matches_files, write_out
-from pauc_hub.sources.stored import File, opened, public, why
+from pauc_hub.sources.stored import File, filled, opened, public, why
 
 ASKED_TOGETHER = 16  # sizes of files: it is waiting, not work
 STREAMED = ("http", "https", "hf")  # these give a file from front to back when no blocks are asked for
@@ -26,6 +26,7 @@ STREAMED = ("http", "https", "hf")  # these give a file from front to back when 
 class RemoteFile:
     """A file behind a URL; fetched whole, when it is decoded."""
 
+    reopenable: ClassVar[bool] = False
     name: str
     system: Any
     """The file system of fsspec that has it."""
@@ -35,8 +36,11 @@ class RemoteFile:
     """Where a listing told."""
 
     def open(self) -> BinaryIO:
+        return opened(self.read_bytes())
+
+    def read_bytes(self) -> bytes:
         try:
-            return opened(self.system.cat_file(self.path))
+            return filled(self.system.cat_file(self.path))
         except UnreadableImage:
             raise
         except Exception as error:  # each protocol has its own

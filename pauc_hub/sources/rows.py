@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from pauc_hub.errors import NoImages, PaucError, UsageError
 from pauc_hub.sources.contract import Entry, Listing, fingerprint
-from pauc_hub.sources.stored import File, Held, Unreadable, portion, why
+from pauc_hub.sources.stored import File, Held, Unreadable, portion, total_size, why
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -50,6 +50,10 @@ class Rows:
     parts: tuple[Groups, ...]
     column: str | None = None
     """Of images, where it was named."""
+
+    @property
+    def size(self) -> int | None:
+        return total_size(part.file for part in self.parts)
 
     def listing(self) -> Listing:
         marks = [f"{part.file.mark}\0{part.first}\0{part.last}" for part in self.parts]

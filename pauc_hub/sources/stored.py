@@ -4,11 +4,11 @@ import re
 import tarfile
 import zlib
 from bisect import bisect_left, bisect_right
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from io import BytesIO
 from itertools import accumulate, pairwise
-from typing import BinaryIO
+from typing import BinaryIO, ClassVar
 
 from pauc_hub.images.decoding import SYSTEM_KINDS, UnreadableImage
 
@@ -39,11 +39,15 @@ class File:
 class Held:
     """An image whose bytes were read on the way."""
 
+    reopenable: ClassVar[bool] = False
     name: str
     data: bytes
 
     def open(self) -> BinaryIO:
         return opened(self.data)
+
+    def read_bytes(self) -> bytes:
+        return filled(self.data)
 
     def modified(self) -> None:
         return None
@@ -53,6 +57,7 @@ class Held:
 class Unreadable:
     """What stands in the place of images that cannot be had."""
 
+    reopenable: ClassVar[bool] = True
     name: str
     kind: str
     message: str
@@ -60,15 +65,29 @@ class Unreadable:
     def open(self) -> BinaryIO:
         raise UnreadableImage(self.kind, self.message)
 
+    def read_bytes(self) -> bytes:
+        raise UnreadableImage(self.kind, self.message)
+
     def modified(self) -> None:
         return None
 
 
-def opened(data: bytes) -> BinaryIO:
-    """For Pillow, which would not call nothing empty."""
+def filled(data: bytes) -> bytes:
+    """The same, unless there are none."""
     if not data:
         raise UnreadableImage("empty", "the file has no bytes")
-    return BytesIO(data)
+    return data
+
+
+def opened(data: bytes) -> BinaryIO:
+    """For Pillow, which would not call nothing empty."""
+    return BytesIO(filled(data))
+
+
+def total_size(files: Iterable[File]) -> int | None:
+    """Bytes of all files; None where a server does not tell."""
+    sizes = [file.size for file in files]
+    return None if None in sizes else sum(size or 0 for size in sizes)
 
 
 def why(error: Exception) -> tuple[str, str]:

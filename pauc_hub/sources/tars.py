@@ -8,13 +8,13 @@ from contextlib import closing
 from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import chain, islice
-from typing import BinaryIO
+from typing import BinaryIO, ClassVar
 
 from pauc_hub.images.decoding import UnreadableImage, readable
 from pauc_hub.images.formats import PICTURES, SUFFIXES
 from pauc_hub.sources.contract import Entry, Listing, fingerprint
 from pauc_hub.sources.folders import suffix_of
-from pauc_hub.sources.stored import LARGEST, File, Held, Unreadable, opened, portion, why
+from pauc_hub.sources.stored import LARGEST, File, Held, Unreadable, filled, opened, portion, total_size, why
 
 SUFFIXES_OF_TARS = (".tar", ".tar.gz", ".tgz")
 ENDINGS = tuple(SUFFIXES)
@@ -28,6 +28,10 @@ class Archives:
     files: tuple[File, ...]
     passed_over: Counter[str] = field(default_factory=Counter, compare=False)
     """Members that are pictures or films of other kinds, by suffix; counted in the last pass."""
+
+    @property
+    def size(self) -> int | None:
+        return total_size(self.files)
 
     def listing(self) -> Listing:
         return Listing(None, fingerprint(file.mark for file in self.files))
@@ -47,18 +51,22 @@ class Archives:
 class Member:
     """An image in an archive on disk, read from there when it is decoded."""
 
+    reopenable: ClassVar[bool] = True
     name: str
     archive: File
     offset: int
     size: int
 
     def open(self) -> BinaryIO:
+        return opened(self.read_bytes())
+
+    def read_bytes(self) -> bytes:
         with self.archive.open() as file:
             file.seek(self.offset)
             data = file.read(self.size)
         if len(data) < self.size:
             raise UnreadableImage("damaged", "the archive has become shorter")
-        return opened(data)
+        return filled(data)
 
     def modified(self) -> None:
         return None

@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from itertools import islice
+from typing import ClassVar
 
 from pauc_hub.sources.contract import Entry, Listing
 from pauc_hub.sources.kept import Kept
@@ -19,6 +20,7 @@ def watched(entries: Iterator[Entry], watch: Callable[[Entry], object]) -> Itera
 class Walked:
     """The files from `first` up to before `last`; what listing() found stays, lest what vanishes go unnoticed."""
 
+    size: ClassVar[None] = None
     root: str
     walk: Callable[[Counter[str]], Iterator[Entry]]
     """Counts in its argument the files, by suffix, that it passes over."""

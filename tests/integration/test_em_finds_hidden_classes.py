@@ -10,8 +10,8 @@ from PIL import Image
 
 import pauc_hub
 from pauc_hub.evaluation.metrics import nmi
+from pauc_hub.sources.by_index import open_by_index
 from pauc_hub.training.config import Config
-from pauc_hub.training.data import open_source
 from pauc_hub.training.estep import all_features, expect
 from pauc_hub.training.interruption import StopRequest
 from pauc_hub.training.loop import train
@@ -75,7 +75,7 @@ def textures(tmp_path: Path) -> tuple[Path, torch.Tensor]:
 
 def untrained_agreement(images: Path, labels: torch.Tensor, run: Path) -> float:
     """NMI of the hidden classes with an E-step on the network that the training starts from."""
-    config, source = CONFIG.resolve(IMAGES), open_source(images)
+    config, source = CONFIG.resolve(IMAGES), open_by_index(images)
     state = new_training(run, config, source, torch.device("cpu"), 2, StopRequest(), quiet=True)
     features, readable = all_features(state.pair.key, state.loader, state.device, state.dtype, 120, lambda _: None)
     return nmi(expect(features, readable, config, 0).assignments[0], labels)

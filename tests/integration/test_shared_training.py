@@ -17,7 +17,7 @@ from PIL import Image
 
 from pauc_hub.cli import run
 from pauc_hub.models.folder import open_folder
-from pauc_hub.training.data import open_source
+from pauc_hub.sources.by_index import open_by_index
 from pauc_hub.training.run.checkpoint import read_place
 from pauc_hub.training.run.checkpoint_files import standing
 
@@ -107,7 +107,7 @@ def wait_for(condition: Callable[[], bool], agent: Torchrun) -> None:
 
 def saved_epoch(folder: Path) -> int:
     """Of the checkpoint, which is there and whole."""
-    place = read_place(folder, open_source(Path("photos")).fingerprint(), quiet=True)
+    place = read_place(folder, open_by_index(Path("photos")).fingerprint(), quiet=True)
     assert place
     return place.epoch
 

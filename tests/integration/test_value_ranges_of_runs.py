@@ -11,9 +11,9 @@ from PIL import Image
 import pauc_hub
 from pauc_hub.images.reading import PLAIN, Reading
 from pauc_hub.models.folder import open_folder
+from pauc_hub.sources.by_index import open_by_index
 from pauc_hub.training import loop
 from pauc_hub.training.config import Config
-from pauc_hub.training.data import open_source
 from pauc_hub.training.run import run_folder
 
 CONFIG = Config(
@@ -38,7 +38,7 @@ def write(folder: Path, count: int, low: float, high: float) -> Path:
 
 
 def test_a_run_reads_its_images_by_the_range_of_all(tmp_path: Path) -> None:
-    source = open_source(write(tmp_path / "kelvin", 6, 270, 310), quiet=True)
+    source = open_by_index(write(tmp_path / "kelvin", 6, 270, 310), quiet=True)
     assert isinstance(source.reading.value_range, dict)
     low, high = source.reading.value_range["float32"]
     assert 270 < low < 275

@@ -15,8 +15,8 @@ from torch import Tensor
 
 from pauc_hub.errors import PaucError, UsageError
 from pauc_hub.processes import Ranks
+from pauc_hub.sources.by_index import open_by_index
 from pauc_hub.training.config import Config
-from pauc_hub.training.data import open_source
 from pauc_hub.training.data.streamed import Streamed
 from pauc_hub.training.data.views import Batch, epoch_batches
 from pauc_hub.training.distributed import World, join
@@ -85,7 +85,7 @@ def collectives(world: World) -> dict[str, Any]:
 
 
 def begun(config: Config, world: World, images: Path) -> Training:
-    return new_training(Path(), config, open_source(images), CPU, 1, StopRequest(), True, world=world)
+    return new_training(Path(), config, open_by_index(images), CPU, 1, StopRequest(), True, world=world)
 
 
 def expected(state: Training, results: dict[str, Any]) -> Expectation:

@@ -14,8 +14,8 @@ from PIL import Image
 
 import pauc_hub
 from pauc_hub.errors import Interrupted
+from pauc_hub.sources.by_index import open_by_index
 from pauc_hub.training import loop
-from pauc_hub.training.data import open_source
 from pauc_hub.training.mstep import learn
 from pauc_hub.training.recipes import settle
 from pauc_hub.training.settings import from_mapping
@@ -62,7 +62,7 @@ def weights(model: Path) -> dict[str, torch.Tensor]:
 def test_a_family_learns_resumes_exactly_and_is_loaded_by_plain_timm(
     architecture: str, images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    config, _ = settle(open_source(images, quiet=True), CPU, settings(architecture))
+    config, _ = settle(open_by_index(images, quiet=True), CPU, settings(architecture))
     whole = loop.train(images, tmp_path / "whole", config, quiet=True)
     steps = 0
 
@@ -92,7 +92,7 @@ def test_a_family_learns_resumes_exactly_and_is_loaded_by_plain_timm(
 
 
 def test_networks_without_batch_norm_default_to_adamw(images: Path) -> None:
-    source = open_source(images, quiet=True)
+    source = open_by_index(images, quiet=True)
     config, choices = settle(source, CPU, settings("test_vit"))
     assert (config.optimiser, config.lr, config.weight_decay) == ("adamw", 5e-4, 0.1)
     assert [choice.name for choice in choices] == ["optimiser", "weight_decay", "queue", "lr"]

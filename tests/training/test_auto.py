@@ -9,9 +9,9 @@ import pytest
 import torch
 from PIL import Image
 
+from pauc_hub.sources.by_index import open_by_index
 from pauc_hub.training.auto import Choice, Facts, choose, consequences, scaling, usual_side
 from pauc_hub.training.config import Config
-from pauc_hub.training.data import open_source
 from pauc_hub.training.machine import Machine, machine_of
 from pauc_hub.training.networks.norms import group_count
 from pauc_hub.training.networks.pace import images_per_second
@@ -135,17 +135,17 @@ def test_the_usual_side_is_the_median_of_the_shorter_ones(tmp_path: Path) -> Non
     for i, size in enumerate([(40, 90), (90, 50), (70, 60), (400, 300)]):
         Image.fromarray(np.zeros((*size, 3), np.uint8)).save(tmp_path / f"{i}.png")
     (tmp_path / "5.png").write_bytes(b"")
-    assert usual_side(open_source(tmp_path)) == 55
+    assert usual_side(open_by_index(tmp_path)) == 55
     for path in tmp_path.glob("[0-3].png"):
         path.unlink()
-    assert usual_side(open_source(tmp_path)) == 224
+    assert usual_side(open_by_index(tmp_path)) == 224
 
 
 def test_many_images_are_sampled(tmp_path: Path) -> None:
     Image.fromarray(np.zeros((24, 30, 3), np.uint8)).save(tmp_path / "000.png")
     for i in range(1, 130):
         (tmp_path / f"{i:03}.png").write_bytes(b"")
-    source = open_source(tmp_path)
+    source = open_by_index(tmp_path)
     assert usual_side(source) == 24
     assert list(source.unreadable) == list(range(3, 130, 3))
 

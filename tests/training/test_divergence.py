@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 
 from pauc_hub.errors import TrainingFailed
+from pauc_hub.sources.by_index import from_entries
 from pauc_hub.sources.folders import ImageFile
 from pauc_hub.training.config import Config
-from pauc_hub.training.data import ImageSource
 from pauc_hub.training.interruption import StopRequest
 from pauc_hub.training.run import checkpoint_files
 from pauc_hub.training.state import Training, new_training
@@ -32,7 +32,7 @@ def saved(tmp_path: Path) -> Training:
         lr=0.001,
         precision="fp32",
     )
-    source = ImageSource("photos", [ImageFile(str(i), f"/nowhere/{i}") for i in range(64)])  # never read
+    source = from_entries("photos", [ImageFile(str(i), f"/nowhere/{i}") for i in range(64)])  # never read
     state = new_training(tmp_path, config, source, torch.device("cpu"), 1, StopRequest(), quiet=True)
     for parameter in state.pair.query.parameters():
         parameter.grad = torch.ones_like(parameter)

@@ -11,8 +11,8 @@ from torch.nn import functional as F
 
 from pauc_hub.errors import ClusteringFailed, PaucError, TooFewDistinct, TrainingFailed
 from pauc_hub.images.preprocessing import Preprocessing
+from pauc_hub.sources.by_index import ImageSource, open_by_index
 from pauc_hub.training.config import Config
-from pauc_hub.training.data import ImageSource, open_source
 from pauc_hub.training.data.streamed import Streamed
 from pauc_hub.training.estep import (
     Expectation,
@@ -47,7 +47,7 @@ def test_every_image_is_seen_exactly_once_and_in_order(tmp_path: Path, workers: 
     (tmp_path / "05.png").write_bytes(b"no image")
     torch.manual_seed(0)
     encoder = Encoder("test_resnet", 8)
-    loader = Streamed(open_source(tmp_path), Preprocessing(size=32, crop_pct=1.0), workers, CPU)
+    loader = Streamed(open_by_index(tmp_path), Preprocessing(size=32, crop_pct=1.0), workers, CPU)
     sizes: list[int] = []
     features, readable = all_features(encoder, loader, CPU, torch.float32, 4, sizes.append)
     assert sizes == [4, 4, 3]
@@ -63,7 +63,7 @@ def test_the_encoder_is_back_in_training_mode_even_when_stopped(tmp_path: Path) 
     for i in range(3):
         Image.new("RGB", (32, 32)).save(tmp_path / f"{i}.png")
     encoder = Encoder("test_resnet", 8)
-    loader = Streamed(open_source(tmp_path), Preprocessing(size=32), 1, CPU)
+    loader = Streamed(open_by_index(tmp_path), Preprocessing(size=32), 1, CPU)
 
     def stop(_: int) -> None:
         raise KeyboardInterrupt
@@ -139,7 +139,7 @@ def test_copies_are_told_from_collapse_by_the_images(
 ) -> None:
     for i in range(12):
         Image.new("RGB", (40, 32), (20 * (i % differing), 0, 0)).save(tmp_path / f"{i:02}.png")
-    loader = Streamed(open_source(tmp_path), Preprocessing(size=32, crop_pct=1.0), 1, CPU)
+    loader = Streamed(open_by_index(tmp_path), Preprocessing(size=32, crop_pct=1.0), 1, CPU)
     told = reason_and_remedy(TooFewDistinct(distinct, 12, 5), loader)
     assert reason in told[0]
     assert remedy in told[1]

@@ -15,9 +15,9 @@ from PIL import Image
 import pauc_hub
 from pauc_hub.errors import Interrupted, UsageError
 from pauc_hub.models.folder import open_folder
+from pauc_hub.sources.by_index import open_by_index
 from pauc_hub.training import loop
 from pauc_hub.training.config import Config
-from pauc_hub.training.data import open_source
 from pauc_hub.training.monitoring.before_after import judged, made_worse, neighbour_agreement, told
 from pauc_hub.training.mstep import learn
 from pauc_hub.training.networks.encoder import Encoder
@@ -75,7 +75,7 @@ def backbone(path: Path) -> dict[str, torch.Tensor]:
 
 
 def test_the_model_decides_network_and_input_and_every_choice_has_its_reason(images: Path, model: Path) -> None:
-    source = open_source(images, quiet=True)
+    source = open_by_index(images, quiet=True)
     config, choices = settle(source, CPU, {"weights_from": str(model), "batch_size": 8, "clusters": [2]})
     assert (config.architecture, config.size, config.objective) == ("test_resnet", 160, "infonce")
     assert (config.freeze, config.projector_epochs, config.has_batch_norm) == (3, 2, False)
@@ -93,7 +93,7 @@ def test_a_run_remembers_a_bundled_model_by_its_name_and_a_folder_by_its_whole_p
     images: Path, model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(model.parent)
-    source = open_source(images, quiet=True)
+    source = open_by_index(images, quiet=True)
     for given, kept in (("pauc_resnet18", "pauc_resnet18.tiny_imagenet"), ("./given", str(model))):
         config, _ = settle(source, CPU, {"weights_from": given, "batch_size": 8, "clusters": [2]})
         assert config.weights_from == kept

@@ -12,9 +12,10 @@ from PIL import Image
 from torch import Tensor
 
 from pauc_hub.models.folder import open_folder
+from pauc_hub.sources.by_index import open_by_index
 from pauc_hub.training import loop
 from pauc_hub.training.config import Config
-from pauc_hub.training.data import Loader, Views, open_source
+from pauc_hub.training.data import Loader, Views
 from pauc_hub.training.estep import Expectation, all_features, expect, shuffled
 from pauc_hub.training.interruption import StopRequest
 from pauc_hub.training.monitoring.diagnostics import diagnose
@@ -82,7 +83,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Tensor, Cen
 def last(trained: tuple[Path, Tensor, Centroids]) -> Training:
     """Where the run stood before its last E-step."""
     folder, _, _ = trained
-    source, run = open_source(folder / "images", quiet=True), folder / "run"
+    source, run = open_by_index(folder / "images", quiet=True), folder / "run"
     state = new_training(run, CONFIG, source, torch.device("cpu"), 1, StopRequest(), quiet=True)
     place = checkpoint.read_place(run, source.fingerprint())
     assert place is not None
@@ -182,6 +183,6 @@ def test_with_progressive_resolution_each_step_has_its_side(tmp_path: Path, monk
     # a queue of 12 keys, of which none counts at the change of side, and then those of 8 images more each step
     assert counted == [12] * 6 + [0, 8, 12]
     assert open_folder(path).facts["config"]["size"] == 40
-    place = checkpoint.read_place(tmp_path / "run", open_source(tmp_path / "images", quiet=True).fingerprint())
+    place = checkpoint.read_place(tmp_path / "run", open_by_index(tmp_path / "images", quiet=True).fingerprint())
     assert place is not None
     assert place.queue_side == 40

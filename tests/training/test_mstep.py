@@ -11,10 +11,11 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from pauc_hub.clustering.prototypes import Prototypes
+from pauc_hub.sources.by_index import from_entries
 from pauc_hub.sources.folders import ImageFile
 from pauc_hub.training import objectives
 from pauc_hub.training.config import PROTOTYPES_FROM, Config
-from pauc_hub.training.data import ImageSource, Views
+from pauc_hub.training.data import Views
 from pauc_hub.training.data.views import draw_views
 from pauc_hub.training.estep import Expectation
 from pauc_hub.training.interruption import StopRequest
@@ -182,7 +183,7 @@ def state(run: Path, device: str = "cpu", **settings: Any) -> Training:
         precision="fp32",
         **settings,
     )
-    source = ImageSource("photos", [ImageFile(str(i), f"/nowhere/{i}") for i in range(64)])  # never read
+    source = from_entries("photos", [ImageFile(str(i), f"/nowhere/{i}") for i in range(64)])  # never read
     made = new_training(run, config, source, torch.device(device), 1, StopRequest(), quiet=True)
     made.augment = lambda crops, *_: crops / 255  # type: ignore[assignment]
     made.expectation, made.epoch = _pretended(64, (3, 6), 8, torch.device(device)), 1

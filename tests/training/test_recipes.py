@@ -8,8 +8,8 @@ import torch
 from PIL import Image
 
 from pauc_hub.errors import UsageError
+from pauc_hub.sources.by_index import ImageSource, open_by_index
 from pauc_hub.training.config import Config
-from pauc_hub.training.data import ImageSource, open_source
 from pauc_hub.training.recipes import OWN_IMAGES, read_recipe, recipe_names, settle
 from pauc_hub.training.settings import from_mapping
 
@@ -31,7 +31,7 @@ def source(tmp_path: Path) -> ImageSource:
     """70 images of 48 x 40 pixels."""
     for i in range(70):
         Image.fromarray(np.full((48, 40, 3), i, np.uint8)).save(tmp_path / f"{i}.png")
-    return open_source(tmp_path)
+    return open_by_index(tmp_path)
 
 
 def test_the_recipes_are_those_of_the_manual() -> None:
@@ -127,7 +127,7 @@ def test_wrong_values_are_refused_before_any_image_is_read(source: ImageSource) 
 
 
 def test_too_few_images_are_one_clear_problem(source: ImageSource) -> None:
-    few = ImageSource(source.root, source.images[:12])
+    few = source.subset(range(12))
     with pytest.raises(UsageError) as refused:
         settle(few, CPU, {})
     assert str(refused.value) == (

@@ -12,9 +12,10 @@ from PIL import Image
 
 from pauc_hub.clustering.kmeans import kmeans
 from pauc_hub.errors import TrainingFailed
+from pauc_hub.sources.by_index import ImageSource, open_by_index
 from pauc_hub.training import machine, rehearsal
 from pauc_hub.training.config import Config
-from pauc_hub.training.data import ImageSource, Views, open_source
+from pauc_hub.training.data import Views
 from pauc_hub.training.loop import train
 from pauc_hub.training.mstep import learn
 from pauc_hub.training.rehearsal import rehearse
@@ -32,7 +33,7 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> ImageSource:
     for i in range(IMAGES):
         coarse = np.random.default_rng(i).integers(0, 256, (4, 4, 3), dtype=np.uint8)
         Image.fromarray(coarse).resize((40, 40)).save(folder / f"{i:03}.png")
-    return open_source(folder)
+    return open_by_index(folder)
 
 
 @pytest.fixture(autouse=True)

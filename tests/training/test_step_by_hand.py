@@ -11,9 +11,10 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from pauc_hub.clustering.prototypes import Prototypes
+from pauc_hub.sources.by_index import from_entries
 from pauc_hub.sources.folders import ImageFile
 from pauc_hub.training.config import Config
-from pauc_hub.training.data import ImageSource, Views
+from pauc_hub.training.data import Views
 from pauc_hub.training.data.views import draw_views
 from pauc_hub.training.estep import Expectation
 from pauc_hub.training.interruption import StopRequest
@@ -191,7 +192,7 @@ def begun(run: Path, **settings: Any) -> tuple[Training, ByHand]:
     """The same, to be learnt with in both ways; its second epoch begins."""
     config = Config(**CONFIG.__dict__ | settings)
     # never read
-    source = ImageSource("photos", [ImageFile(str(i), f"/nowhere/{i}") for i in range(IMAGES)])
+    source = from_entries("photos", [ImageFile(str(i), f"/nowhere/{i}") for i in range(IMAGES)])
     state = new_training(run, config, source, torch.device("cpu"), 1, StopRequest(), quiet=True)
     draws = torch.Generator().manual_seed(1)
     prototypes, assignments = [], []

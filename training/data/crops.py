@@ -10,8 +10,7 @@ from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 
-from pauc_hub.images.jpeg import Pixels
-from pauc_hub.training.data import Picture, size_of
+from pauc_hub.images.jpeg import Picture, Pixels, size_of
 from pauc_hub.training.data.views import HIGHEST_ASPECT, ViewDraws
 
 EVERY = slice(None)

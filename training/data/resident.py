@@ -12,9 +12,11 @@ from torch import Tensor
 
 from pauc_hub.device import send
 from pauc_hub.errors import Interrupted
+from pauc_hub.images.jpeg import size_of
 from pauc_hub.images.preprocessing import LONGEST_ASPECT, Preprocessing
 from pauc_hub.progress import progress_bar
-from pauc_hub.training.data import ImageSource, Loader, Views, size_of
+from pauc_hub.sources.by_index import ImageSource
+from pauc_hub.training.data import Loader, Views, read_or_next
 from pauc_hub.training.data.ahead import fill_ahead
 from pauc_hub.training.data.crops import boxes, cut_batch
 from pauc_hub.training.data.streamed import Streamed
@@ -157,5 +159,5 @@ def _read(
                 raise Interrupted("stopped while the images were read into memory; nothing was learnt meanwhile.")
     stand_ins = torch.arange(count)
     for index in (~readable).nonzero().flatten().tolist():
-        stand_ins[index] = source.read_or_next(index)[0] % count
+        stand_ins[index] = read_or_next(source, index)[0] % count
     return Resident(source, preprocessing, workers, images, stand_ins, readable, time.monotonic() - began)

@@ -9,7 +9,8 @@ from PIL import Image
 from torch import Tensor
 
 from pauc_hub.images.preprocessing import Preprocessing
-from pauc_hub.training.data import ImageSource, Views
+from pauc_hub.sources.by_index import ImageSource
+from pauc_hub.training.data import Views, read_or_next
 from pauc_hub.training.data.ahead import empty, fill_ahead, send_ahead
 from pauc_hub.training.data.crops import cut
 from pauc_hub.training.data.views import Batch
@@ -37,7 +38,7 @@ class Streamed:
                 yield batch, (empty((len(batch),), torch.int64, self.device), *crops)
 
         def fill(batch: Batch, room: Tensors, row: int) -> None:
-            at, picture = self.source.read_or_next(int(batch.index[row]))
+            at, picture = read_or_next(self.source, int(batch.index[row]))
             room[0][row] = at
             for crops, draws in zip(room[1:], batch.draws, strict=True):
                 crops.numpy()[row] = cut(picture, draws, row)

@@ -1,6 +1,5 @@
 """What training made of the weights that it started from (method.md §5). n images of a sample, D width."""
 
-import dataclasses
 import math
 from collections.abc import Mapping
 from typing import Any
@@ -118,9 +117,8 @@ def made_worse(found: Mapping[str, Any]) -> bool:
 def _look(state: Training, labelled: Labelled | None) -> dict[str, Tensor] | None:
     count = len(state.source)
     chosen = range(0, count, math.ceil(count / SAMPLE))
-    images = [state.source.images[index] for index in chosen]
-    source = dataclasses.replace(state.source, images=images, unreadable={})
-    sample = backbone_features(Split("", source, torch.zeros(len(images))), state, lambda _: None)
+    split = Split("", state.source.subset(chosen), torch.zeros(len(chosen)))
+    sample = backbone_features(split, state, lambda _: None)
     if sample is None or len(sample[0]) < 2:
         return None
     seen = {FEATURES: sample[0].half().float().cpu()}

@@ -16,10 +16,10 @@ from pauc_hub.evaluation.knn import knn_predict
 from pauc_hub.images.decoding import readable
 from pauc_hub.images.reading import PLAIN, Reading
 from pauc_hub.progress import progress_bar
+from pauc_hub.sources.by_index import ImageSource, from_entries
 from pauc_hub.sources.folders import ImageFile
 from pauc_hub.sources.labelled_folders import IMAGES, Classes, find_splits, read_classes
 from pauc_hub.training.config import Config
-from pauc_hub.training.data import ImageSource
 from pauc_hub.training.data.streamed import Streamed
 from pauc_hub.training.state import Training
 
@@ -173,7 +173,7 @@ def _split(name: str, folder: Path, classes: Classes, numbers: dict[str, int], m
     rows = [(image.path, numbers[name]) for name, images in classes.items() for image in images]
     rows = rows[:: ceil(len(rows) / most)]  # class by class, so every class is thinned alike
     files = [ImageFile(readable(path.relative_to(folder)), str(path)) for path, _ in rows]
-    source = ImageSource(str(folder), files, reading=reading)
+    source = from_entries(str(folder), files, reading=reading)
     tried = range(0, len(rows), ceil(len(rows) / TRIED))
     if all(source.read(index) is None for index in tried):
         reason = source.unreadable[0]

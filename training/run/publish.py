@@ -14,8 +14,8 @@ from torch.nn import functional as F
 from pauc_hub.images.preprocessing import Preprocessing
 from pauc_hub.models.card import render
 from pauc_hub.models.folder import fits_half, write_folder
+from pauc_hub.sources.by_index import ImageSource
 from pauc_hub.training.config import Config
-from pauc_hub.training.data import ImageSource
 from pauc_hub.training.estep import Expectation
 from pauc_hub.training.networks.backbone import build_options
 from pauc_hub.training.networks.encoder import EXPORTED, Encoder

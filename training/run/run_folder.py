@@ -3,7 +3,7 @@
 import contextlib
 import json
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -247,7 +247,7 @@ def _place(line: str) -> tuple[int, int]:
         return (2**62, 0)
 
 
-def list_unreadable(run: Path, unreadable: dict[int, str], names: list[str]) -> None:
+def list_unreadable(run: Path, unreadable: dict[int, str], names: Sequence[str]) -> None:
     """Names and reasons of the images that could not be read, one a line; no file where there are none."""
     path = run / UNREADABLE
     if not unreadable:

@@ -49,6 +49,10 @@ class Vanishing:
     def root(self) -> str:
         return self.source.root
 
+    @property
+    def size(self) -> int | None:
+        return self.source.size
+
     def listing(self) -> Listing:
         return self.source.listing()
 

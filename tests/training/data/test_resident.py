@@ -11,7 +11,8 @@ from PIL import Image
 
 from pauc_hub.errors import Interrupted, TrainingFailed
 from pauc_hub.images.preprocessing import Preprocessing
-from pauc_hub.training.data import ImageSource, Loader, Views, open_source, resident
+from pauc_hub.sources.by_index import ImageSource, open_by_index
+from pauc_hub.training.data import Loader, Views, resident
 from pauc_hub.training.data.resident import Resident, choose_loader
 from pauc_hub.training.data.streamed import Streamed
 from pauc_hub.training.data.views import Batch
@@ -52,7 +53,7 @@ def folder(root: Path, sizes: Sequence[tuple[int, int]]) -> ImageSource:
     root.mkdir()
     for i, size in enumerate(sizes):
         Image.new("RGB", size, (i, 0, 0)).save(root / f"{i:03}.png")
-    return open_source(root, quiet=True)
+    return open_by_index(root, quiet=True)
 
 
 def test_images_of_one_small_size_lie_in_memory(tmp_path: Path) -> None:
@@ -84,7 +85,7 @@ def test_what_does_not_fit_the_memory_is_streamed(tmp_path: Path, monkeypatch: p
 
 
 def test_where_none_of_those_looked_at_can_be_read_they_are_streamed(tmp_path: Path, write_files: Write) -> None:
-    source = open_source(write_files(tmp_path / "x", {f"{i}.png": b"" for i in range(3)}), quiet=True)
+    source = open_by_index(write_files(tmp_path / "x", {f"{i}.png": b"" for i in range(3)}), quiet=True)
     assert isinstance(chosen(source), Streamed)
 
 
@@ -142,7 +143,7 @@ def test_both_show_the_same_squares_but_for_rounding(tmp_path: Path, kind: str, 
     for i in range(5):
         coarse = np.random.default_rng(i).integers(0, 256, (6, 6, 3), dtype=np.uint8)
         Image.fromarray(coarse).resize((50, 40)).save(tmp_path / f"{i}.{kind.lower()}", kind)
-    source = open_source(tmp_path, quiet=True)
+    source = open_by_index(tmp_path, quiet=True)
     held = chosen(source, preprocessing)
     assert isinstance(held, Resident)
     [(mine, _)], [(other, _)] = (
@@ -178,7 +179,7 @@ def test_an_unreadable_image_gives_way_to_the_next(twelve: ImageSource, drawn: D
 def test_training_fails_where_nothing_can_be_read(
     tmp_path: Path, drawn: Draw, make: Loaders, write_files: Write
 ) -> None:
-    source = open_source(write_files(tmp_path / "images", {f"{i}.png": b"" for i in range(3)}), quiet=True)
+    source = open_by_index(write_files(tmp_path / "images", {f"{i}.png": b"" for i in range(3)}), quiet=True)
     with pytest.raises(TrainingFailed) as failed:
         one(make(source), drawn([1, 0]))
     assert str(failed.value) == (
@@ -217,7 +218,7 @@ def test_a_photograph_is_streamed_as_pillow_decodes_it(tmp_path: Path, drawn: Dr
     Image.fromarray(coarse).resize((90, 70)).save(file, "JPEG")
     (tmp_path / "a.jpg").write_bytes(file.getvalue())
     Image.open(file).convert("RGB").save(tmp_path / "b.png")
-    source = open_source(tmp_path, quiet=True)
+    source = open_by_index(tmp_path, quiet=True)
     found = one(streamed(source), drawn([0, 1]))
     again = one(streamed(source), drawn([1, 0]))
     assert differences(found.first, again.first) <= 1

@@ -9,8 +9,8 @@ import torch
 from PIL import Image
 
 from pauc_hub.errors import UsageError
+from pauc_hub.sources.by_index import from_entries, open_by_index
 from pauc_hub.training.config import Config
-from pauc_hub.training.data import ImageSource, open_source
 from pauc_hub.training.interruption import StopRequest
 from pauc_hub.training.monitoring import labelled
 from pauc_hub.training.monitoring.labelled import Labelled, Split, knn_accuracy, open_labelled
@@ -148,7 +148,7 @@ def test_images_none_of_which_can_be_read_are_refused(tmp_path: Path) -> None:
     ],
 )
 def test_it_is_asked_so_often_that_it_costs_little(bank: int, queries: int, images: int, due: list[int]) -> None:
-    parts = [Split("x", ImageSource("x", []), torch.zeros(count)) for count in (bank, queries)]
+    parts = [Split("x", from_entries("x", []), torch.zeros(count)) for count in (bank, queries)]
     assert [epoch for epoch in range(1, 8) if Labelled(Path("x"), ("a",), *parts).is_due(epoch, 7, images)] == due
 
 
@@ -159,7 +159,7 @@ def coloured(tmp_path: Path) -> tuple[Labelled, Training]:
         write(tmp_path / "labelled" / split / "red", count, (200, 30, 30))
         write(tmp_path / "labelled" / split / "green", count, (30, 200, 30))
     (tmp_path / "labelled" / "train" / "red" / "bad.png").write_bytes(b"")
-    source = open_source(tmp_path / "labelled" / "train")
+    source = open_by_index(tmp_path / "labelled" / "train")
     config = Config(architecture="test_resnet", size=32, batch_size=4, queue=4, clusters=(2,), precision="fp32", dim=8)
     state = new_training(tmp_path, config, source, torch.device("cpu"), 1, StopRequest(), quiet=True)
     return open_labelled(tmp_path / "labelled"), state

@@ -13,9 +13,11 @@ import torch
 from PIL import Image
 
 from pauc_hub.errors import TrainingFailed, UsageError
+from pauc_hub.images.jpeg import Picture
+from pauc_hub.sources.by_index import ImageSource, open_by_index
 from pauc_hub.training import loop
 from pauc_hub.training.config import Config
-from pauc_hub.training.data import ImageSource, Picture, Views, open_source, resident
+from pauc_hub.training.data import Views, resident
 from pauc_hub.training.data.views import draw_views
 from pauc_hub.training.interruption import StopRequest
 from pauc_hub.training.monitoring import boards, checks, curves, learning, pace
@@ -91,7 +93,7 @@ def test_a_watched_run_tells_all_it_should_and_asks_nobody(
 
 def test_alignment_is_the_mean_squared_distance_of_a_query_and_its_key(images: Path, tmp_path: Path) -> None:
     config = dataclasses.replace(CONFIG, batch_size=2, queue=4).resolve(40)
-    state = new_training(tmp_path, config, open_source(images), torch.device("cpu"), 1, StopRequest(), quiet=True)
+    state = new_training(tmp_path, config, open_by_index(images), torch.device("cpu"), 1, StopRequest(), quiet=True)
     q, k = torch.eye(16)[:2].requires_grad_(), torch.eye(16)[[0, 0]]  # squared distances 0 and 2
     views, draws = torch.zeros(2, 3, 32, 32, dtype=torch.uint8), draw_views(config, 2, torch.Generator())
     with pytest.MonkeyPatch.context() as patch:

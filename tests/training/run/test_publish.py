@@ -9,9 +9,9 @@ import torch
 
 from pauc_hub.images.preprocessing import Preprocessing
 from pauc_hub.models.folder import open_folder
+from pauc_hub.sources.by_index import from_entries
 from pauc_hub.sources.folders import ImageFile
 from pauc_hub.training.config import Config
-from pauc_hub.training.data import ImageSource
 from pauc_hub.training.estep import Expectation
 from pauc_hub.training.networks.encoder import Encoder
 from pauc_hub.training.rehearsal import _pretended
@@ -27,7 +27,7 @@ def finished() -> Finished:
         encoder=Encoder("test_resnet", 8),
         expectation=_pretended(4, (2, 3), 8, CPU),
         sample=torch.randint(256, (4, 32, 32, 3), dtype=torch.uint8),
-        source=ImageSource("photos", [ImageFile(str(i), f"/nowhere/{i}") for i in range(4)]),
+        source=from_entries("photos", [ImageFile(str(i), f"/nowhere/{i}") for i in range(4)]),
         preprocessing=Preprocessing(size=32),
         config=Config(architecture="test_resnet", size=32, dim=8, clusters=(2, 3)),
         seconds=1.0,

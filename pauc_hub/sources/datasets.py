@@ -1,7 +1,6 @@
 """Images that a program hands over: paths, or a map-style dataset of pictures, such as torchvision's."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, cast
 
@@ -9,10 +8,11 @@ from PIL import Image
 
 from pauc_hub.errors import NoImages, UsageError
 from pauc_hub.images.decoding import UnreadableImage, readable, to_rgb
+from pauc_hub.images.jpeg import Picture
 from pauc_hub.images.reading import PLAIN
+from pauc_hub.sources.by_index import ImageSource, from_entries, open_by_index
 from pauc_hub.sources.folders import ImageFile
 from pauc_hub.sources.value_ranges import with_measured_range
-from pauc_hub.training.data import ImageSource, Picture, open_source
 
 
 class Dataset(Protocol):
@@ -22,28 +22,13 @@ class Dataset(Protocol):
     def __getitem__(self, index: int, /) -> Any: ...
 
 
-@dataclass(frozen=True, slots=True)
-class Item:
-    """One image of a dataset; it is made anew each time."""
-
-    name: str
-    dataset: Dataset
-    index: int
-
-    def open(self) -> Path:
-        raise NotImplementedError("a dataset gives pictures, not files: read_item()")
-
-    def modified(self) -> None:
-        return None
-
-
 def open_images(
     images: "str | Path | ImageSource | Sequence[str | Path] | Dataset", *, quiet: bool = False
 ) -> ImageSource:
     """Whatever train() takes, by index.
 
     Args:
-        images: a place as open_source() takes it; or a list of paths; or a dataset, whose images are known by their
+        images: a place as open_by_index() takes it; or a list of paths; or a dataset, whose images are known by their
             numbers.
 
     Raises:
@@ -52,7 +37,7 @@ def open_images(
     if isinstance(images, ImageSource):
         return images
     if isinstance(images, str | Path):
-        return open_source(images, quiet=quiet)
+        return open_by_index(images, quiet=quiet)
     if not (hasattr(images, "__len__") and hasattr(images, "__getitem__")):
         raise UsageError(
             f"images is a {type(images).__name__}, which cannot be read by index: "
@@ -65,8 +50,9 @@ def open_images(
         return _files([str(path) for path in cast(Sequence[str | Path], images)])
     _check(images[0])
     digits = len(str(count - 1))
-    items = [Item(f"{index:0{digits}}", images, index) for index in range(count)]
-    return ImageSource(type(images).__name__, items, read_entry=read_item, has_place=False)
+    names = [f"{index:0{digits}}" for index in range(count)]
+    # pictures are of bytes already: there is no range to read them with
+    return ImageSource(type(images).__name__, names, lambda index, _: read_item(images, index), has_place=False)
 
 
 def _files(paths: list[str]) -> ImageSource:
@@ -74,7 +60,7 @@ def _files(paths: list[str]) -> ImageSource:
         raise UsageError(f"{len(missing)} of {len(paths)} images are no files, such as '{readable(missing[0])}'.")
     files = [ImageFile(readable(path), path) for path in paths]
     reading = with_measured_range(files, PLAIN)
-    return ImageSource(f"{len(paths)} files", files, has_place=False, reading=reading)
+    return from_entries(f"{len(paths)} files", files, has_place=False, reading=reading)
 
 
 def _check(item: Any) -> None:
@@ -87,14 +73,14 @@ def _check(item: Any) -> None:
         )
 
 
-def read_item(item: Any) -> Picture:
+def read_item(dataset: Dataset, index: int) -> Picture:
     """The picture, upright RGB.
 
     Raises:
         UnreadableImage: the dataset fails there, whatever it raises, or gives something else.
     """
     try:
-        picture = _picture(item.dataset[item.index])
+        picture = _picture(dataset[index])
         if picture is not None:
             return to_rgb(picture)
     except Exception as error:

@@ -1,4 +1,4 @@
-"""All images of a run: the sources of embed by index, what becomes of unreadable ones, and of a scratch file."""
+"""Images by index: what is found, what is copied to a scratch file, and what becomes of unreadable ones."""
 
 import errno
 import os
@@ -17,12 +17,13 @@ from fsspec.implementations.memory import MemoryFileSystem  # type: ignore[impor
 from PIL import Image
 
 from pauc_hub import sources
-from pauc_hub.errors import NoImages, PaucError, TrainingFailed, UsageError
+from pauc_hub.errors import NoImages, PaucError, UsageError
+from pauc_hub.images.jpeg import size_of
+from pauc_hub.sources import spool
+from pauc_hub.sources.by_index import ImageSource, from_entries, open_by_index, reopenable
 from pauc_hub.sources.folders import ImageFile
+from pauc_hub.sources.spool import Spool, Spooled
 from pauc_hub.sources.tars import Member
-from pauc_hub.training import data
-from pauc_hub.training.data import ImageSource, open_source, size_of, spool
-from pauc_hub.training.data.spool import Spool, Spooled
 
 Make = Callable[..., bytes]
 Write = Callable[..., Path]
@@ -48,31 +49,32 @@ def expected(noise: Callable[..., Image.Image], *indices: int) -> list[bytes]:
 def test_a_folder_in_the_order_of_names(
     tmp_path: Path, png: Make, noise: Callable[..., Image.Image], write_files: Write
 ) -> None:
-    source = open_source(write_files(tmp_path / "photos", files(png)))
+    source = open_by_index(write_files(tmp_path / "photos", files(png)))
     assert source.names == ["b.png", "c.png", "sub/a.PNG"]
     assert pixels(source) == expected(noise, 0, 2, 1)
-    assert all(isinstance(image, ImageFile) for image in source.images)
+    assert all(isinstance(image, ImageFile) for image in reopenable(sources.open_source(tmp_path / "photos")))
     assert source.root == str(tmp_path / "photos")
 
 
 def test_a_plain_tar_is_read_in_place_in_its_own_order(
     tmp_path: Path, png: Make, noise: Callable[..., Image.Image], write_tar: Write
 ) -> None:
-    source = open_source(write_tar(tmp_path / "x.tar", files(png)))
+    source = open_by_index(write_tar(tmp_path / "x.tar", files(png)))
     assert source.names == [f"x.tar/{name}" for name in NAMES]
     assert pixels(source) == expected(noise, 0, 1, 2)
-    assert all(isinstance(image, Member) for image in source.images)
+    assert all(isinstance(image, Member) for image in reopenable(sources.open_source(tmp_path / "x.tar")))
 
 
 @pytest.mark.parametrize("name", ["x.tar.gz", "x.tgz"])
 def test_a_compressed_tar_goes_through_the_scratch_file(
     tmp_path: Path, png: Make, noise: Callable[..., Image.Image], write_tar: Write, name: str
 ) -> None:
-    source = open_source(write_tar(tmp_path / name, files(png) | {"empty.png": b""}, "w:gz"))
+    source = open_by_index(write_tar(tmp_path / name, files(png) | {"empty.png": b""}, "w:gz"))
     assert source.names == [f"{name}/{each}" for each in (*NAMES, "empty.png")]
     for index in (2, 0, 1, 2):  # in any order, and again
         assert np.asarray(source.read(index)).tobytes() == noise(index).tobytes()
-    assert all(isinstance(image, Spooled) for image in source.images[:3])
+    kept = list(reopenable(sources.open_source(tmp_path / name)))
+    assert all(isinstance(image, Spooled) for image in kept[:3])
     assert source.read(3) is None
     assert source.unreadable == {3: "the file has no bytes"}
 
@@ -82,14 +84,14 @@ def test_rows_of_parquet_and_images_behind_urls(
 ) -> None:
     rows = [{"bytes": png(5), "path": "e.png"}, {"bytes": None, "path": "gone.png"}, {"bytes": png(7), "path": None}]
     pq.write_table(pa.table({"image": rows}), tmp_path / "t.parquet")
-    table = open_source(tmp_path / "t.parquet")
+    table = open_by_index(tmp_path / "t.parquet")
     assert table.names == ["t.parquet/000000000/e.png", "t.parquet/000000001/gone.png", "t.parquet/000000002"]
     assert table.read(1) is None
     assert [np.asarray(table.read(index)).tobytes() for index in (2, 0)] == expected(noise, 7, 5)
     system = MemoryFileSystem()
     system.pipe_file("/train/a.png", png(1))
     write_files(tmp_path, {"b.png": png(2), "list.txt": b"memory://train/a.png\nb.png\nmemory://train/c.png\n"})
-    mixed = open_source(str(tmp_path / "list.txt"))
+    mixed = open_by_index(str(tmp_path / "list.txt"))
     system.rm("/train", recursive=True)  # nothing is fetched twice
     assert mixed.names == ["memory://train/a.png", "b.png", "memory://train/c.png"]
     assert [np.asarray(mixed.read(index)).tobytes() for index in (0, 1)] == expected(noise, 1, 2)
@@ -100,7 +102,7 @@ def test_rows_of_parquet_and_images_behind_urls(
 def test_a_cut_tar_gives_what_lies_before_the_break(tmp_path: Path, png: Make, write_tar: Write) -> None:
     path = write_tar(tmp_path / "cut.tar", {f"{i}.png": png(i) for i in range(4)})
     path.write_bytes(path.read_bytes()[:2500])
-    source = open_source(path)
+    source = open_by_index(path)
     readable = [source.read(index) is not None for index in range(len(source))]
     assert readable == [True] * (len(source) - 1) + [False]
     assert source.names[-1] == "cut.tar"
@@ -122,19 +124,19 @@ def test_nothing_to_train_on_is_one_line(
     if content is not None:
         (tmp_path / name).write_bytes(content)
     with pytest.raises(kind) as refused:
-        open_source(tmp_path / name)
+        open_by_index(tmp_path / name)
     assert str(refused.value).startswith(message.format(tmp_path / name))
     assert "\n" not in str(refused.value)
 
 
 def test_a_tar_without_images_is_refused(tmp_path: Path, write_tar: Write) -> None:
     with pytest.raises(NoImages, match="no member of its archives is named like one"):
-        open_source(write_tar(tmp_path / "x.tar", {"notes.txt": b"text"}))
+        open_by_index(write_tar(tmp_path / "x.tar", {"notes.txt": b"text"}))
 
 
 def test_the_fingerprint_is_of_the_names_and_their_order() -> None:
     def fingerprint(*names: str) -> str:
-        return ImageSource("photos", [ImageFile(name, name) for name in names]).fingerprint()
+        return from_entries("photos", [ImageFile(name, name) for name in names]).fingerprint()
 
     assert fingerprint("a", "b") == fingerprint("a", "b") != fingerprint("b", "a")
     assert fingerprint("a", "b") != fingerprint("a", "c")
@@ -143,45 +145,21 @@ def test_the_fingerprint_is_of_the_names_and_their_order() -> None:
 def test_passwords_are_not_kept(twelve: ImageSource, monkeypatch: pytest.MonkeyPatch) -> None:
     opened = sources.open_source(twelve.root)
     monkeypatch.setattr(sources, "open_source", lambda _: opened)
-    assert open_source("s3://user:hunter2@bucket/photos?key=hunter2").root == "s3://bucket/photos"
+    assert open_by_index("s3://user:hunter2@bucket/photos?key=hunter2").root == "s3://bucket/photos"
 
 
-# --- unreadable images
+# --- some of them
 
 
-def test_an_unreadable_image_gives_way_to_the_next(twelve: ImageSource, noise: Callable[..., Image.Image]) -> None:
-    at, image = twelve.read_or_next(3)
-    assert at == 5
-    assert np.asarray(image).tobytes() == noise(5).tobytes()
-    assert twelve.unreadable == {3: NOT_AN_IMAGE, 4: NOT_AN_IMAGE}
-
-
-def test_after_the_last_image_comes_the_first(twelve: ImageSource) -> None:
-    twelve.images = [*twelve.images[:11], twelve.images[3]]
-    assert twelve.read_or_next(11)[0] == 0
-
-
-def test_an_unreadable_image_is_tried_once(twelve: ImageSource, monkeypatch: pytest.MonkeyPatch) -> None:
-    tried: list[object] = []
-
-    def read(_: object, path: Path, *__: object) -> Image.Image:
-        tried.append(path)
-        return Image.new("RGB", (1, 1))
-
-    monkeypatch.setattr(data, "read_with", read)
-    twelve.unreadable[3] = "known"
-    assert twelve.read_or_next(3)[0] == 4
-    assert tried == [twelve.images[4].open()]
-
-
-def test_at_most_a_hundred_neighbours_are_tried() -> None:
-    many = ImageSource("photos", [ImageFile(str(i), f"/nowhere/{i}") for i in range(500)])
-    with pytest.raises(TrainingFailed) as failed:
-        many.read_or_next(7)
-    assert str(failed.value) == (
-        "none of 100 images from '7' on can be read (No such file or directory). Is 'photos' intact?"
-    )
-    assert sorted(many.unreadable) == list(range(7, 107))
+def test_a_subset_is_numbered_anew_and_knows_nothing_unreadable(
+    twelve: ImageSource, noise: Callable[..., Image.Image]
+) -> None:
+    assert twelve.read(3) is None
+    few = twelve.subset([11, 3, 0])
+    assert (few.names, few.unreadable) == (["11.png", "03.png", "00.png"], {})
+    assert np.asarray(few.read(2)).tobytes() == noise(0).tobytes()
+    assert few.read(1) is None
+    assert few.unreadable == {1: NOT_AN_IMAGE}
 
 
 def test_the_size_of_a_picture_is_its_width_and_height() -> None:
@@ -210,10 +188,10 @@ def test_too_little_room_is_one_line_before_anything_is_read(
     free = path.stat().st_size + spool.ROOM_LEFT
     usage = type("Usage", (), {"free": free})
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage)
-    assert len(open_source(path)) == 4
+    assert len(open_by_index(path)) == 4
     usage.free -= 1  # type: ignore[attr-defined]
     with pytest.raises(PaucError, match=r"^these images can only be read from front to back, .* Set TMPDIR to a "):
-        open_source(path)
+        open_by_index(path)
 
 
 def test_a_disk_that_fills_up_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:

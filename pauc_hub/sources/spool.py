@@ -5,7 +5,7 @@ import os
 import shutil
 import tempfile
 from dataclasses import dataclass
-from typing import BinaryIO
+from typing import BinaryIO, ClassVar
 from weakref import finalize
 
 from pauc_hub.errors import PaucError
@@ -18,13 +18,17 @@ ROOM_LEFT = 1 << 28  # bytes that are not touched, for others
 class Spooled:
     """An image in the scratch file; any number of threads may read at the same time."""
 
+    reopenable: ClassVar[bool] = True
     name: str
     spool: "Spool"
     offset: int
     size: int
 
     def open(self) -> BinaryIO:
-        return opened(os.pread(self.spool.descriptor, self.size, self.offset))
+        return opened(self.read_bytes())
+
+    def read_bytes(self) -> bytes:
+        return os.pread(self.spool.descriptor, self.size, self.offset)
 
     def modified(self) -> None:
         return None
