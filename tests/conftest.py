@@ -306,7 +306,7 @@ def fork_server() -> Callable[[str], AbstractContextManager[ForkServer]]:
     @contextmanager
     def serve(program: str) -> Iterator[ForkServer]:
         command = [sys.executable, "-c", f"import json, os, sys\n{program}\n{FORKS}"]
-        environment = os.environ | {"OMP_NUM_THREADS": "1"}
+        environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
         pipe, nowhere = subprocess.PIPE, subprocess.DEVNULL
         with subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=nowhere, text=True, env=environment) as process:
             yield ForkServer(process)

@@ -1,113 +1,94 @@
-"""`pauc train`, killed with SIGKILL at seeded random moments and resumed, ends as if nothing had happened."""
+"""`pauc train`, killed with SIGKILL in each of its activities and at random moments, ends as if undisturbed."""
 
 import json
 import random
 import shutil
 import signal
-from collections import Counter
-from collections.abc import Iterator
-from itertools import pairwise
+import time
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from dying import Death, read_diary
 from PIL import Image
 
 IMAGES = 33  # four batches, and one image more
 ENDED = 3  # done, but an image was unreadable
-KILLS = {"building": 2, "learning": 6, "features": 3, "clustering": 2, "saving": 4, "publishing": 2, "anything": 2}
+# Deaths in each activity. The first of a run come first, and publishing last, as they do in a run.
+FIRST = {"beginning": 1, "building": 1}
+AMID = {"learning": 2, "features": 1, "clustering": 2, "listing": 1, "telling": 3, "saving": 4, "writing": 2}
+LAST = {"publishing": 2}
 CLOCKS = ("images_per_second", "data_wait", "mstep_seconds", "estep_seconds", "estep_share", "memory_gib")
 FILES = ["checkpoints", "config.json", "curves.png", "metrics.jsonl", "model", "tensorboard", "unreadable.txt"]
-# What the process is doing is written into a file, a line whenever that changes, with the time.
 PROGRAM = """
-import time
-import matplotlib.figure, timm, torch, torch.utils.tensorboard
+import timm, torch, torch.utils.tensorboard
+from pathlib import Path
 from PIL import Image
-from pauc_hub.cli import run
+from dying import Activities
+from pauc_hub import cli
 from pauc_hub.training import loop, state
+from pauc_hub.training.monitoring import curves
 from pauc_hub.training.run import run_folder
 from pauc_hub.training.run import checkpoint_files
 
 Image.init()
+cli.run(["train", "/nowhere"])  # imports all that parsing needs
 state.SECONDS_BETWEEN_CHECKPOINTS = 0  # one a step
 loop.STEPS_BETWEEN_LINES = 1
-diary, doing = os.open(DIARY, os.O_WRONLY | os.O_APPEND), ["anything"]
+curves.draw = lambda history, path: path.touch()  # drawing takes as long as all else
 
-def note():
-    os.write(diary, f"{doing[-1]} {time.monotonic()}\\n".encode())
+activities = Activities(Path(DIARY))
+activities.note("beginning", run_folder, "begin")
+activities.note("building", loop, "new_training")
+activities.note("learning", loop, "learn")
+activities.note("features", loop, "all_features")
+activities.note("clustering", loop, "expect")
+activities.note("listing", run_folder, "list_unreadable")
+activities.note("telling", run_folder.Metrics, "_append", written=lambda metrics, *_: metrics.path)
+activities.note("saving", checkpoint_files, "put")
+activities.note("writing", checkpoint_files, "save_file", written=lambda tensors, path, *_: path)
+activities.note("publishing", loop, "publish")
 
-def noted(name, place, function):
-    inner = getattr(place, function)
-    def call(*arguments, **named):
-        doing.append(name)
-        note()
-        result = inner(*arguments, **named)
-        doing.pop()
-        note()
-        return result
-    setattr(place, function, call)
-
-noted("beginning", run_folder, "begin")
-noted("building", loop, "new_training")
-noted("learning", loop, "learn")
-noted("features", loop, "all_features")
-noted("clustering", loop, "expect")
-noted("listing", run_folder, "list_unreadable")
-noted("telling", run_folder.Metrics, "_append")
-noted("saving", checkpoint_files, "put")
-noted("publishing", loop, "publish")
+def run(words):
+    activities.order(words[0])
+    return cli.run(words[1:])
 """
 
 
 class Run:
     """One run, started and resumed in ever new processes."""
 
-    def __init__(self, server: Any, diary: Path, folder: Path, *options: str) -> None:
+    def __init__(self, server: Any, folder: Path, *options: str) -> None:
         self.run = folder / "run"
-        self._server, self._diary = server, diary
+        self._server = server
         self._images, self._options = str(folder / "photos"), ["--config", str(folder / "tiny.toml"), *options]
-        self._seconds: dict[str, float] = {}
 
-    def _start(self) -> int:
-        self._diary.write_text("")
+    def _start(self, death: Death | None = None) -> int:
         how = ["--resume"] if (self.run / "config.json").exists() else self._options
         fixed = ["--device", "cpu", "--workers", "1", "--quiet"]
-        return int(self._server.start(["train", self._images, "-o", str(self.run), *how, *fixed]))
+        words = ["train", self._images, "-o", str(self.run), *how, *fixed]
+        return int(self._server.start([json.dumps(death), *words]))
 
-    def _noted(self) -> list[tuple[str, float]]:
-        """What the process did until now, and from when on."""
-        lines = [line.split() for line in self._diary.read_text().splitlines(keepends=True) if line.endswith("\n")]
-        return [(name, float(when)) for name, when in lines]
+    def dies(self, death: Death) -> bool:
+        """Whether it came so far."""
+        return self._killed(self._start(death))
 
-    def time(self) -> None:
-        """Let it run from the beginning to the end, and note how long it does what."""
-        assert self._server.end(self._start()) == ENDED
-        noted = self._noted()
-        spans = [(name, after - when) for (name, when), (_, after) in pairwise(noted)]
-        counts = Counter(name for name, _ in spans)
-        self._seconds = {name: sum(span for other, span in spans if other == name) / counts[name] for name in counts}
-        self._seconds["anything"] = noted[-1][1] - noted[0][1]
-
-    def kill(self, doing: str, times: int, share: float) -> str | None:
-        """Kill it so far into what it does for that many times; tell what it was doing, or None where it had ended."""
+    def is_killed(self, seconds: float) -> bool:
+        """So long after its start; whether it was still running."""
         process = self._start()
-        while not self._server.over(process, 0.002):
-            if doing == "anything" or [name for name, _ in self._noted()].count(doing) >= times:
-                if not self._server.over(process, share * self._seconds[doing]):
-                    signal.pidfd_send_signal(process, signal.SIGKILL)
-                break
-        if (code := self._server.end(process)) == -signal.SIGKILL:
-            return (self._noted() or [("anything", 0.0)])[-1][0]
-        assert code == ENDED
-        return None
+        if not self._server.over(process, seconds):
+            signal.pidfd_send_signal(process, signal.SIGKILL)
+        return self._killed(process)
+
+    def _killed(self, process: int) -> bool:
+        code = self._server.end(process)
+        assert code in (-signal.SIGKILL, ENDED)
+        return bool(code == -signal.SIGKILL)
 
     def finish(self) -> None:
         assert self._server.end(self._start()) == ENDED
-
-    def place(self) -> str:
-        """How far it is, for whoever looks at its folder."""
-        return max((path.name for path in (self.run / "checkpoints").glob("*-*")), default="")
 
     def outcome(self) -> dict[str, Any]:
         """All that matters of a finished run; nothing else may lie there."""
@@ -149,41 +130,54 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def moments(seed: int) -> list[tuple[str, int, float]]:
-    """What it is to be doing, for which time, and how far into that; publishing comes last, as it does in a run."""
-    draw = random.Random(seed)
-    drawn = [(doing, draw.randint(1, 2), draw.random()) for doing, count in KILLS.items() for _ in range(count)]
-    draw.shuffle(drawn)
-    once = ("building", "publishing")
-    drawn = [(doing, 1 if doing in once else times, share) for doing, times, share in drawn]
-    return sorted(drawn, key=lambda moment: {"building": 0, "publishing": 2}.get(moment[0], 1))
+def deaths(found: Mapping[str, Sequence[int]]) -> list[Death]:
+    """In each activity, at places that are drawn among those there are.
+
+    Args:
+        found: of each activity, the touches of every entry in a run that nothing disturbs.
+    """
+    draw = random.Random(5)
+
+    def drawn(counts: Mapping[str, int]) -> list[Death]:
+        several = []
+        for activity, count in counts.items():
+            entries = enumerate(found[activity][:2], 1)
+            places = [Death(activity, entry, touch) for entry, touches in entries for touch in range(touches + 2)]
+            several += draw.sample(places, count)
+        return several
+
+    amid = drawn(AMID)
+    draw.shuffle(amid)
+    return drawn(FIRST) + amid + drawn(LAST)
 
 
 def test_weights_prototypes_and_metrics_are_those_of_an_undisturbed_run(server: Any, diary: Path, folder: Path) -> None:
-    run = Run(server, diary, folder)
-    run.time()
+    run = Run(server, folder)
+    began = time.monotonic()
+    run.finish()
+    seconds = time.monotonic() - began
+    found = read_diary(diary)
     whole = run.outcome()
     shutil.rmtree(run.run)
-    other = Run(server, diary, folder, "--seed", "1")
+    other = Run(server, folder, "--seed", "1")
     other.finish()
     differing = {name for name, value in other.outcome().items() if value != whole[name]}
     assert differing == {*whole} - {"config.json", "unreadable"}
     shutil.rmtree(run.run)
 
-    met: list[tuple[str, str]] = []
-    for doing, times, share in moments(5):
-        for _ in range(4):  # where a kill falls is for the system to say
-            killed_at = run.kill(doing, times, share)
-            if killed_at is None:
-                assert run.outcome() == whole
-                shutil.rmtree(run.run)
-                continue
-            met.append((killed_at, run.place()))
-            if doing in (killed_at, "anything"):
-                break
+    def begin_anew() -> None:
+        assert run.outcome() == whole
+        shutil.rmtree(run.run)
+
+    for death in deaths(found):
+        if not run.dies(death):
+            begin_anew()
+            assert run.dies(death), death
+    run.finish()
+    begin_anew()
+    for share in (0.3, 0.8):
+        # where this falls is for the system to say
+        if not run.is_killed(share * seconds):
+            begin_anew()
     run.finish()
     assert run.outcome() == whole
-    doings = Counter(doing for doing, _ in met)
-    assert doings.total() >= 20
-    assert doings.keys() >= {"building", "learning", "features", "saving", "publishing"}
-    assert len({place for _, place in met}) >= 6  # so not at one place again and again
