@@ -14,7 +14,7 @@ class UnknownModel(PaucError):
 
 
 class MissingWeights(PaucError):
-    """The architecture exists, but no weights are bundled for it."""
+    """The architecture exists, but there are no weights for it."""
 
 
 class ModelFolderError(PaucError):

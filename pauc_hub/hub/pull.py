@@ -3,11 +3,11 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from pauc_hub.errors import HubError, PaucError
+from pauc_hub.errors import PaucError
 from pauc_hub.files.atomic import copy_directory
-from pauc_hub.files.checksums import SUMS, file_sum, read_sums
+from pauc_hub.files.checksums import SUMS, read_sums
 from pauc_hub.models.catalog import HUB, Repository, locate
-from pauc_hub.models.download import check_blob, fetch_file
+from pauc_hub.models.download import check_blob, check_sum, fetch_file
 from pauc_hub.models.folder import open_folder, refuse_to_replace
 
 
@@ -51,7 +51,7 @@ def pull(repository: str, output: str | Path | None = None, *, overwrite: bool =
     for name, expected in read_sums(sums.parent).items():
         file = fetch_file(pinned, [name], quiet=quiet)
         check_blob(file)
-        _compare(file, expected, asked)
+        check_sum(file, expected, f"'{asked.id}'", f"its {SUMS}")
         files.append(file)
     open_folder(sums.parent)
     try:
@@ -61,15 +61,3 @@ def pull(repository: str, output: str | Path | None = None, *, overwrite: bool =
         raise PaucError(f"'{place}' could not be written ({reason}), and was left as it was.") from error
     sizes = {file.name: file.stat().st_size for file in files}
     return Pulled(place, asked.id, pinned.revision or "", sizes)
-
-
-def _compare(file: Path, expected: str, repository: Repository) -> None:
-    found = file_sum(file)
-    if found == expected:
-        return
-    file.resolve().unlink(missing_ok=True)
-    file.unlink(missing_ok=True)
-    raise HubError(
-        f"'{repository.id}' has a '{file.name}' whose sha256 is {found[:12]}…, but its {SUMS} says {expected[:12]}…. "
-        "It was removed from the cache; try again, or ask who pushed it."
-    )

@@ -16,9 +16,11 @@ from timm.models.resnet import BasicBlock, Bottleneck, ResNet
 from torch import nn
 
 from pauc_hub.errors import MissingWeights, ModelFolderError
-from pauc_hub.models import registration
+from pauc_hub.models import hub_weights, registration
 from pauc_hub.models.architectures import CIFAR, CIFAR_POOL, NETWORKS, STOCK, Stem
-from pauc_hub.models.folder import WEIGHTS, open_folder
+from pauc_hub.models.catalog import Located
+from pauc_hub.models.folder import WEIGHTS, ModelFolder, open_folder
+from pauc_hub.models.hub_weights import HubWeights
 
 __all__ = [  # a list: timm appends to it
     "pauc_resnet18",
@@ -48,10 +50,12 @@ WITHOUT_WEIGHTS = {
 
 
 def _default_cfgs() -> dict[str, dict[str, Any] | PretrainedCfg]:
-    """For timm: one entry a bundled folder, and one for each architecture without any."""
+    """For timm: one entry a bundled folder, one for weights on the Hub, and one for each architecture without any."""
     bundled = {folder.name: _bundled_cfg(folder) for folder in registration.bundled_folders()}
-    bare = set(registration.ARCHITECTURES) - {registration.architecture_of(name) for name in bundled}
-    return {**bundled, **{name: WITHOUT_WEIGHTS | _usual_input(name) for name in sorted(bare)}}
+    listed = {entry.name: _listed_cfg(entry) for entry in hub_weights.HUB_WEIGHTS if entry.name not in bundled}
+    bare = set(registration.ARCHITECTURES) - {registration.architecture_of(name) for name in (*bundled, *listed)}
+    # The order tells timm which of several is the default.
+    return {**bundled, **listed, **{name: WITHOUT_WEIGHTS | _usual_input(name) for name in sorted(bare)}}
 
 
 def _usual_input(name: str) -> dict[str, Any]:
@@ -71,16 +75,29 @@ def _stem(name: str) -> Stem:
 
 
 def _bundled_cfg(folder: Path) -> dict[str, Any]:
-    try:
-        opened = open_folder(folder)
-        cfg = opened.preprocessing_config
-        known = {"license": opened.facts.get("license", "other"), **PAPERS}
-    except ModelFolderError:  # timm must still import; whoever wants these weights is told
-        cfg = known = WITHOUT_WEIGHTS
-    tuples = {key: tuple(value) if isinstance(value, list) else value for key, value in cfg.items()}
     architecture = registration.architecture_of(folder.name)
-    pool_size = _pool_size(architecture, tuples["input_size"][-1])
-    return {"pool_size": pool_size, **known, **tuples, "file": str(folder / WEIGHTS)}
+    try:
+        return _folder_cfg(open_folder(folder), architecture)
+    except ModelFolderError:  # timm must still import; whoever wants these weights is told
+        return WITHOUT_WEIGHTS | _usual_input(architecture) | {"file": str(folder / WEIGHTS)}
+
+
+def _listed_cfg(entry: HubWeights) -> dict[str, Any]:
+    """The usual input until the folder was fetched, which tells better."""
+    usual = _usual_input(registration.architecture_of(entry.name))
+    return WITHOUT_WEIGHTS | usual | {"license": entry.licence, "hf_hub_id": entry.hf_hub_id}
+
+
+def _folder_cfg(folder: ModelFolder, architecture: str) -> dict[str, Any]:
+    cfg = folder.preprocessing_config
+    tuples = {key: tuple(value) if isinstance(value, list) else value for key, value in cfg.items()}
+    return {
+        "pool_size": _pool_size(architecture, tuples["input_size"][-1]),
+        "license": folder.facts.get("license", "other"),
+        **PAPERS,
+        **tuples,
+        "file": str(folder.path / WEIGHTS),
+    }
 
 
 default_cfgs = generate_default_cfgs(_default_cfgs())  # the name under which timm looks for it
@@ -135,6 +152,8 @@ def _build(name: str, pretrained: bool, arguments: dict[str, Any]) -> ResNet:
     if pretrained:
         cfg = resolve_pretrained_cfg(name, arguments.get("pretrained_cfg"), arguments.get("pretrained_cfg_overlay"))
         _check_weights(name, cfg)
+        if fetched := _fetch_listed(name, cfg):
+            arguments["pretrained_cfg_overlay"] = fetched | (arguments.get("pretrained_cfg_overlay") or {})
     if (stem := _stem(name)) == STOCK:
         model: Any = build_model_with_cfg(ResNet, name, pretrained, **arguments)
         # timm's save_for_hf() writes this name, and plain timm then loads the folder.
@@ -146,10 +165,19 @@ def _build(name: str, pretrained: bool, arguments: dict[str, Any]) -> ResNet:
 def _check_weights(name: str, cfg: PretrainedCfg) -> None:
     """Refuse missing and damaged weights in our own words; weights that the caller brings are timm's affair."""
     if not (cfg.has_weights or cfg.state_dict):
-        others = ", ".join(folder.name for folder in registration.bundled_folders())
         raise MissingWeights(
-            f"no weights are bundled for {name} yet. Use pretrained=False for random ones, or a model that has some: "
-            f"{others}."
+            f"there are no weights for {name} yet. Use pretrained=False for random ones, or a model that has some: "
+            f"{', '.join(registration.weights_names())}."
         )
     if cfg.file and Path(cfg.file).parent.parent == registration.WEIGHTS:
         open_folder(Path(cfg.file).parent).verify(WEIGHTS)
+
+
+def _fetch_listed(name: str, cfg: PretrainedCfg) -> dict[str, Any]:
+    """What timm is told of weights on the Hub, once they are here: it checks no sums when it fetches them itself."""
+    entry = next((entry for entry in hub_weights.HUB_WEIGHTS if entry.hf_hub_id == cfg.hf_hub_id), None)
+    if entry is None or cfg.file or cfg.state_dict:
+        return {}
+    from pauc_hub.models.opening import open_model
+
+    return _folder_cfg(open_model(Located(entry)), name)

@@ -10,7 +10,16 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from pauc_hub.errors import MissingWeights, UnknownModel
-from pauc_hub.models.registration import ARCHITECTURES, bundled_folder, bundled_folders, model_names
+from pauc_hub.models import hub_weights
+from pauc_hub.models.hub_weights import HubWeights, find_hub_weights
+from pauc_hub.models.registration import (
+    ARCHITECTURES,
+    architecture_of,
+    bundled_folder,
+    bundled_folders,
+    model_names,
+    weights_names,
+)
 
 HUB, LOCAL, TIMM = "hf-hub:", "local-dir:", "timm/"
 TIMM_NAME = re.compile(r"[a-z0-9_]+(\.[a-z0-9_]+)?")
@@ -19,8 +28,9 @@ REPOSITORY = re.compile(r"(?P<id>[\w.-]+/[\w.-]+)(@(?P<revision>[^@\s]+))?")
 # As pauc_hub.training.run.run_folder has them, which may not be imported from here.
 RUN_METRICS, RUN_CONFIG, RUN_MODEL = "metrics.jsonl", "config.json", "model"
 
-# What embed() takes unless told otherwise: the strongest that is bundled.
-DEFAULT_MODEL = "pauc_resnet50" if bundled_folder("pauc_resnet50") else "pauc_resnet18"
+# What every command takes unless told otherwise: the bundled model with the best measured kNN score.
+# A test compares the scores in the facts.json of all bundled models, and tells when another is due.
+DEFAULT_MODEL = "pauc_resnet18"
 
 
 @dataclass(frozen=True)
@@ -50,19 +60,19 @@ class Repository(NamedTuple):
 class Located:
     """What MODEL names. Nothing was fetched or read yet."""
 
-    place: Path | TimmName | Repository
+    place: Path | HubWeights | TimmName | Repository
     note: str = ""
     """Where the name could have meant something else: what."""
 
 
 def available_models() -> list[Entry]:
-    """The bundled models, and the architectures without bundled weights, by name."""
-    bundled = [Entry(folder.name, True, _describe(folder)) for folder in bundled_folders()]
-    bare = [name for name in ARCHITECTURES if bundled_folder(name) is None]
-    return sorted(
-        [*bundled, *(Entry(name, False, f"{ARCHITECTURES[name]}; no weights are bundled yet") for name in bare)],
-        key=lambda entry: entry.name,
-    )
+    """The bundled models, those fetched from the Hub, and the architectures without weights, by name."""
+    entries = {folder.name: Entry(folder.name, True, _describe(folder)) for folder in bundled_folders()}
+    for listed in hub_weights.HUB_WEIGHTS:
+        entries.setdefault(listed.name, Entry(listed.name, True, _describe_listed(listed)))
+    for bare in ARCHITECTURES.keys() - {architecture_of(name) for name in entries}:
+        entries[bare] = Entry(bare, False, f"{ARCHITECTURES[bare]}; no weights yet")
+    return [entries[name] for name in sorted(entries)]
 
 
 def locate(model: str | Path) -> Located:
@@ -72,7 +82,7 @@ def locate(model: str | Path) -> Located:
 
     1. `hf-hub:owner/name[@revision]`, a repository on the Hugging Face Hub;
     2. `local-dir:folder`, a folder;
-    3. the name of a bundled model, with or without its tag;
+    3. the name of a bundled model or of one in HUB_WEIGHTS, with or without its tag;
     4. a name of timm's, with or without its tag and `timm/`;
     5. a model folder, or the folder of a run, whose model is meant.
 
@@ -90,9 +100,10 @@ def locate(model: str | Path) -> Located:
         return Located(_model_of(Path(model.removeprefix(LOCAL))))
     if folder := bundled_folder(model):
         return Located(folder, _note(model, "bundled model"))
+    if listed := find_hub_weights(model):
+        return Located(listed, _note(model, "model of pauc-hub"))
     if model in ARCHITECTURES:
-        have = ", ".join(entry.name for entry in available_models() if entry.has_weights)
-        raise MissingWeights(f"no weights are bundled for {model} yet. Bundled are: {have}.")
+        raise MissingWeights(f"there are no weights for {model} yet, only for: {', '.join(weights_names())}.")
     if TIMM_NAME.fullmatch(model.removeprefix(TIMM)) and (not Path(model).is_dir() or _may_be_of_timm(model)):
         from pauc_hub.models.timm_registry import find_pretrained  # imports timm, which takes seconds
 
@@ -171,6 +182,11 @@ def _describe(folder: Path) -> str:
         return f"{network}; {training}"
     except (OSError, ValueError, LookupError, TypeError) as error:
         return f"damaged ({type(error).__name__} in its description)"
+
+
+def _describe_listed(listed: HubWeights) -> str:
+    network = ARCHITECTURES.get(architecture_of(listed.name), architecture_of(listed.name))
+    return f"{network}; fetched from {HUB}{listed.repository} at first use; licence {listed.licence}"
 
 
 def _read(path: Path) -> dict[str, Any]:

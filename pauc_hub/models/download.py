@@ -103,6 +103,27 @@ def check_blob(file: Path) -> str:
     return found
 
 
+def check_sum(file: Path, expected: str, owner: str, source: str) -> None:
+    """Compare a file in the cache with a sum that somebody else than the Hub vouches for.
+
+    Args:
+        expected: sha256 in hexadecimal digits.
+        owner: whose file it is, for the message.
+        source: what names the sum, for the message.
+
+    Raises:
+        HubError: they differ; the file was removed.
+    """
+    if (found := file_sum(file)) == expected:
+        return
+    file.resolve().unlink(missing_ok=True)
+    file.unlink(missing_ok=True)
+    raise HubError(
+        f"{owner} has a '{file.name}' whose sha256 is {found[:12]}…, but {source} says {expected[:12]}…. "
+        "It was removed from the cache; try again, or ask who pushed it."
+    )
+
+
 def _cached(repository: Repository, names: Sequence[str]) -> Path | None:
     for name in names:
         found = try_to_load_from_cache(repository.id, name, revision=repository.revision)

@@ -19,6 +19,7 @@ from pauc_hub.models.folder import (
     check_foreign,
     open_folder,
 )
+from pauc_hub.models.hub_weights import HubWeights
 
 
 def open_model(model: str | Path | Located | ModelFolder, *, quiet: bool = False) -> ModelFolder:
@@ -39,6 +40,8 @@ def open_model(model: str | Path | Located | ModelFolder, *, quiet: bool = False
     if located.note:
         warnings.warn(located.note, Note, stacklevel=2)
     match located.place:
+        case HubWeights() as listed:
+            return _open_listed(listed, quiet)
         case TimmName(name=name):
             return _open_registered(name, quiet)
         case Repository() as repository:
@@ -71,8 +74,23 @@ def _open_registered(name: str, quiet: bool) -> ModelFolder:
     )
 
 
-def _open_repository(repository: Repository, quiet: bool) -> ModelFolder:
-    from pauc_hub.models.download import check_blob, fetch_file
+def _open_listed(listed: HubWeights, quiet: bool) -> ModelFolder:
+    """Its weights are compared with the sum that this package knows, whatever the Hub says of them."""
+    repository = Repository(listed.repository, listed.commit)
+    try:
+        folder = _open_repository(repository, quiet, sha256=listed.sha256)
+    except HubError as error:
+        raise HubError(f"the weights of {listed.name} are not in the package but fetched, and {error}") from error
+    return replace(folder, given_name=listed.name)
+
+
+def _open_repository(repository: Repository, quiet: bool, sha256: str | None = None) -> ModelFolder:
+    """The folder of a repository.
+
+    Args:
+        sha256: what the weights must have; the Hub's own sum is compared in any case.
+    """
+    from pauc_hub.models.download import check_blob, check_sum, fetch_file
 
     config = fetch_file(repository, [CONFIG], quiet=quiet)
     check_blob(config)
@@ -81,6 +99,8 @@ def _open_repository(repository: Repository, quiet: bool) -> ModelFolder:
     ours = _is_ours(config, repository)
     weights = fetch_file(pinned, WEIGHT_FILES, quiet=quiet)
     check_blob(weights)
+    if sha256:
+        check_sum(weights, sha256, f"'{repository.id}'", "this version of pauc-hub")
     if ours:
         sums = fetch_file(pinned, [SUMS], quiet=quiet)
         check_blob(sums)

@@ -8,6 +8,7 @@ from pathlib import Path
 from types import ModuleType
 
 from pauc_hub.errors import PaucError
+from pauc_hub.models import hub_weights
 
 WEIGHTS = Path(__file__).parents[1] / "weights"  # one model folder for each `arch.tag`, named so
 ARCHITECTURES = {  # what timm is told of: the name, and what it is
@@ -31,8 +32,18 @@ def bundled_folder(name: str) -> Path | None:
 
 
 def model_names() -> list[str]:
-    """Every name that `timm.create_model` takes: the architectures, and each of their bundled weights as `arch.tag`."""
-    return sorted([*ARCHITECTURES, *(folder.name for folder in bundled_folders())])
+    """Every name that `timm.create_model` takes: the architectures, and each of their weights as `arch.tag`."""
+    return sorted({*ARCHITECTURES, *(folder.name for folder in bundled_folders()), *_on_the_hub()})
+
+
+def weights_names() -> list[str]:
+    """`arch.tag` of all weights there are: the bundled ones, then those that are fetched from the Hub."""
+    bundled = [folder.name for folder in bundled_folders()]
+    return [*bundled, *(name for name in _on_the_hub() if name not in bundled)]
+
+
+def _on_the_hub() -> list[str]:
+    return [entry.name for entry in hub_weights.HUB_WEIGHTS]
 
 
 def architecture_of(name: str) -> str:

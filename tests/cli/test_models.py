@@ -8,7 +8,7 @@ import pytest
 
 import pauc_hub
 from pauc_hub.cli import run
-from pauc_hub.models.registration import bundled_folders
+from pauc_hub.models.registration import ARCHITECTURES, architecture_of, bundled_folders
 
 HEAVY = (
     "torch",
@@ -26,20 +26,21 @@ HEAVY = (
 def test_lists_what_is_bundled_and_what_is_not_yet(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["models"]) == 0
     lines = capsys.readouterr().out.splitlines()
-    bare = ["pauc_resnet18_cifar", "pauc_resnet18_cifar_pool", "pauc_resnet50", "pauc_resnet50_cifar"]
-    assert [line.split()[0] for line in lines] == sorted([*(path.name for path in bundled_folders()), *bare])
-    assert lines[-1].endswith("resnet50 with a CIFAR stem; no weights are bundled yet")
+    bundled = [path.name for path in bundled_folders()]
+    bare = ARCHITECTURES.keys() - {architecture_of(name) for name in bundled}
+    assert [line.split()[0] for line in lines] == sorted([*bundled, *bare])
+    assert lines[-1].endswith("resnet50 with a CIFAR stem; no weights yet")
 
 
 def test_json_is_one_object(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["models", "--json"]) == 0
     models = json.loads(capsys.readouterr().out)["models"]
     assert {
-        "name": "pauc_resnet50",
+        "name": "pauc_resnet50_cifar",
         "has_weights": False,
-        "description": "resnet50; no weights are bundled yet",
+        "description": "resnet50 with a CIFAR stem; no weights yet",
     } in models
-    assert [model["name"].startswith("pauc_resnet18.") for model in models if model["has_weights"]] == [True]
+    assert [model["name"] for model in models if model["has_weights"]] == [path.name for path in bundled_folders()]
 
 
 def test_the_bundled_come_first_and_a_note_leads_to_timms(capsys: pytest.CaptureFixture[str]) -> None:

@@ -22,6 +22,7 @@ from pauc_hub.models.folder import open_folder
 TINY = "pauc_resnet18.tiny_imagenet"
 BUNDLED = registration.WEIGHTS / TINY
 STEM = "conv1.weight"
+BARE = "pauc_resnet50_cifar"  # an architecture without weights
 
 
 def create(name: str = "pauc_resnet18", **options: Any) -> Any:
@@ -47,11 +48,12 @@ def assert_holds(model: nn.Module, weights: dict[str, Tensor], *except_for: str)
 
 def test_timm_lists_the_architectures_and_their_weights() -> None:
     assert timm.list_models("pauc*") == sorted(registration.ARCHITECTURES)
-    assert timm.list_models("pauc*", pretrained=True) == [TINY]
+    assert timm.list_models("pauc*", pretrained=True) == registration.weights_names()
+    assert TINY in registration.weights_names()
     assert timm.list_models(module="backbones") == sorted(registration.ARCHITECTURES)
-    assert timm.is_model("pauc_resnet50")
+    assert timm.is_model(BARE)
     assert timm.models.is_model_pretrained("pauc_resnet18")
-    assert not timm.models.is_model_pretrained("pauc_resnet50")
+    assert not timm.models.is_model_pretrained(BARE)
 
 
 @pytest.mark.parametrize("name", ["pauc_resnet18", TINY])
@@ -157,19 +159,19 @@ def test_the_data_config_is_that_of_the_folder() -> None:
 
 
 def test_the_caller_may_bring_other_weights(tmp_path: Path) -> None:
-    own = create("pauc_resnet50").state_dict()
+    own = create(BARE).state_dict()
     safetensors.torch.save_file(own, tmp_path / "own.safetensors")
     for source in ({"file": str(tmp_path / "own.safetensors")}, {"state_dict": own}):
-        assert_holds(create("pauc_resnet50", pretrained=True, pretrained_cfg_overlay=source), own)
+        assert_holds(create(BARE, pretrained=True, pretrained_cfg_overlay=source), own)
 
 
 @pytest.mark.parametrize("options", [{}, {"num_classes": 3}, {"features_only": True}])
 def test_an_architecture_without_weights_says_so(options: dict[str, Any]) -> None:
     with pytest.raises(MissingWeights) as error:
-        create("pauc_resnet50", pretrained=True, **options)
+        create(BARE, pretrained=True, **options)
     assert str(error.value) == (
-        "no weights are bundled for pauc_resnet50 yet. "
-        f"Use pretrained=False for random ones, or a model that has some: {TINY}."
+        f"there are no weights for {BARE} yet. Use pretrained=False for random ones, or a model that has some: "
+        f"{', '.join(registration.weights_names())}."
     )
 
 

@@ -43,14 +43,14 @@ def bundled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_lists_bundled_models_and_architectures_without_weights(bundled: Path) -> None:
     assert available_models() == [
         Entry("pauc_resnet18.pets", True, "resnet18, 512 numbers from 96 px; pauc, 7 epochs on 3680 images"),
-        Entry("pauc_resnet18_cifar", False, "resnet18 with a CIFAR stem; no weights are bundled yet"),
+        Entry("pauc_resnet18_cifar", False, "resnet18 with a CIFAR stem; no weights yet"),
         Entry(
             "pauc_resnet18_cifar_pool",
             False,
-            "resnet18 with a CIFAR stem that keeps the max-pool; no weights are bundled yet",
+            "resnet18 with a CIFAR stem that keeps the max-pool; no weights yet",
         ),
-        Entry("pauc_resnet50", False, "resnet50; no weights are bundled yet"),
-        Entry("pauc_resnet50_cifar", False, "resnet50 with a CIFAR stem; no weights are bundled yet"),
+        Entry("pauc_resnet50", False, "resnet50; no weights yet"),
+        Entry("pauc_resnet50_cifar", False, "resnet50 with a CIFAR stem; no weights yet"),
     ]
 
 
@@ -69,7 +69,7 @@ def test_a_name_is_a_bundled_folder_even_beside_a_folder_of_that_name(bundled: P
 
 
 REFUSED = [
-    ("pauc_resnet50", MissingWeights, "no weights are bundled for pauc_resnet50 yet. Bundled are: pauc_resnet18.pets."),
+    ("pauc_resnet50", MissingWeights, "there are no weights for pauc_resnet50 yet, only for: pauc_resnet18.pets."),
     (
         "pauc_resnet5",
         UnknownModel,

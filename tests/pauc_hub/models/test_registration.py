@@ -46,7 +46,7 @@ def test_timm_makes_the_pretrained_model_whatever_was_imported_first(imports: st
 {imports}
 import sys, torch
 model = timm.create_model("pauc_resnet18", pretrained=True).eval()
-print(*model(torch.zeros(2, 3, 64, 64)).shape, *timm.list_models("pauc*", pretrained=True))
+print(*model(torch.zeros(2, 3, 64, 64)).shape, *timm.list_models("pauc_resnet18*", pretrained=True))
 print([finder for finder in sys.meta_path if "pauc" in type(finder).__module__])
 """
     assert python(code).splitlines() == [f"2 512 {TINY}", "[]"]
