@@ -18,6 +18,7 @@ from pauc_hub.cli import (
     doctor,
     embed,
     evaluate,
+    export,
     info,
     models,
     predict,
@@ -54,6 +55,7 @@ app.command(rich_help_panel=TRAIN)(train.train)
 app.command(rich_help_panel=TRAIN)(doctor.doctor)
 app.command(rich_help_panel=SHARE)(models.models)
 app.command(rich_help_panel=SHARE)(convert.convert)
+app.command(rich_help_panel=SHARE)(export.export)
 app.command(rich_help_panel=SHARE)(push.push)
 app.command(rich_help_panel=SHARE)(pull.pull)
 app.command(rich_help_panel=SHARE)(verify.verify)

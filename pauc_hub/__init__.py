@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from pauc_hub.answers.probe import probe
     from pauc_hub.embedding.embed import embed
     from pauc_hub.embedding.embedder import Embedder
+    from pauc_hub.exporting.export import export
     from pauc_hub.hub.info import info
     from pauc_hub.hub.pull import pull
     from pauc_hub.hub.push import push
@@ -81,6 +82,7 @@ __all__ = [
     "dedupe",
     "embed",
     "evaluate",
+    "export",
     "info",
     "load",
     "predict",
@@ -104,6 +106,7 @@ _LAZY = {
     "compare": ("pauc_hub.answers.compare", "compare"),
     "embed": ("pauc_hub.embedding.embed", "embed"),
     "evaluate": ("pauc_hub.answers.evaluate", "evaluate"),
+    "export": ("pauc_hub.exporting.export", "export"),
     "info": ("pauc_hub.hub.info", "info"),
     "load": ("pauc_hub.inference.model", "load"),
     "predict": ("pauc_hub.answers.predict", "predict"),

@@ -20,6 +20,7 @@ FLOORS = (
     {"inference"},
     {"embedding", "retrieval", "hub"},
     {"answers"},
+    {"exporting"},
 )
 BANNED = {"base.py", "common.py", "helpers.py", "utils.py"}  # names for drawers
 

@@ -18,7 +18,7 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 PINS = [line for line in (ROOT / "requirements.txt").read_text().splitlines() if not line.startswith("#")]
 DECLARED = [Requirement(text) for text in PROJECT["dependencies"]]
 # In extras that nothing installs by itself.
-OPTIONAL = {"faiss", "matplotlib", "pillow_heif", "scipy", "sklearn", "wandb"}
+OPTIONAL = {"faiss", "matplotlib", "onnx", "onnxruntime", "pillow_heif", "scipy", "sklearn", "wandb"}
 
 
 def pinned_versions() -> dict[str, str]:

@@ -35,6 +35,7 @@ PUBLIC = [
     "dedupe",
     "embed",
     "evaluate",
+    "export",
     "info",
     "load",
     "predict",
