@@ -23,6 +23,7 @@ if TYPE_CHECKING:  # takes seconds to import
     from pauc_hub.embedding.embed_files import Summary
 
 EMBEDDINGS_SUFFIX = ".embeddings.parquet"
+ANOTHER_TABLE = "the table of another model, space or value range"
 
 
 @dataclass(frozen=True, eq=False)
@@ -129,7 +130,9 @@ def _embedded(
     options: dict[str, Any] = {"space": space, "device": device, "quiet": quiet}
     if like:
         reading = Reading.from_config(like.preprocessing)
-        options |= {"value_range": reading.value_range, "bands": reading.bands}
+        # An empty one: what these images would be measured to have is not what they are to be compared by.
+        value_range = {} if reading.value_range is None else reading.value_range
+        options |= {"value_range": value_range, "bands": reading.bands}
         options |= {"decoding": like.preprocessing.get("decoding", "exact")}
         if "input_size" in like.preprocessing:
             options |= {"image_size": like.preprocessing["input_size"][-1]}
@@ -140,15 +143,15 @@ def _embedded(
     receipt = read_receipt(first) if first.exists() else None
     made = None if receipt and receipt.get("space") != space else _embed_into(first, place, chosen, receipt, options)
     if made is None and table:
-        raise OutputExists(f"'{first}' is the table of another model or space. Name another place, table=PLACE.")
+        raise OutputExists(f"'{first}' is {ANOTHER_TABLE}. Name another place, table=PLACE.")
     if made is None:
         first = companion(first, f".{Path(chosen).name}-{space}{PARQUET}")
         receipt = read_receipt(first) if first.exists() else None
         if not quiet:
-            print(escaped(f"that is the table of another model or space; embedding into {first}"), file=sys.stderr)
+            print(escaped(f"that is {ANOTHER_TABLE}; embedding into {first}"), file=sys.stderr)
         made = _embed_into(first, place, chosen, receipt, options)
         if made is None:
-            raise OutputExists(f"'{first}' is the table of another model. Name another place, table=PLACE.")
+            raise OutputExists(f"'{first}' is {ANOTHER_TABLE}. Name another place, table=PLACE.")
     if made.unreadable and not quiet:
         count = made.images + made.unreadable
         print(

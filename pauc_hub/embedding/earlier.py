@@ -63,7 +63,8 @@ def choose_reading(
     if begun is None:
         return with_measured_range(source, given, learnt=learnt)
     then = Reading.from_config(begun)
-    return Reading(given.value_range or then.value_range, given.bands or then.bands)
+    value_range = then.value_range if given.value_range is None else given.value_range
+    return Reading(value_range, given.bands or then.bands)
 
 
 def find_complete(output: Path, plan: Plan, form: Form, update: bool) -> tuple[int, int] | None:

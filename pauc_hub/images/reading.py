@@ -35,6 +35,7 @@ class Reading:
     """
 
     value_range: Ranges = None
+    """None where nothing was measured yet; an empty mapping where nothing may be."""
     bands: tuple[int, ...] = ()
     """Of TIFF files, from 1: red, green and blue, or one alone as grey; their own colours where there are none."""
 

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import pauc_hub
 from pauc_hub.answers.inputs import open_input, rows_of
 from pauc_hub.errors import OriginMismatch, OutputExists, TableError, UnknownModel, UsageError
 from pauc_hub.tables.outputs import read_table
@@ -83,7 +84,7 @@ def test_the_table_of_another_space_is_left_alone(photos: Path, model_folder: Pa
     assert second.path == photos.with_name(f"photos.{model_folder.name}-projection.parquet")
     assert (first.origin.space, second.origin.space) == ("backbone", "projection")
     assert read_table(first.path).provenance.space == "backbone"
-    with pytest.raises(OutputExists, match="table of another model or space"):
+    with pytest.raises(OutputExists, match="table of another model, space or value range"):
         open_input(photos, model=model_folder, space="projection", table=first.path, device="cpu", quiet=True)
 
 
@@ -111,3 +112,31 @@ def test_images_are_embedded_as_those_that_they_must_be_like(photos: Path, model
     assert origin.preprocessing["input_size"] == [3, 32, 32]
     given = open_input(photos, model=model_folder, like=origin, device="cpu", quiet=True)
     assert given.origin == origin
+
+
+def test_a_deep_image_is_read_by_the_range_that_is_recorded(photos: Path, model_folder: Path, tmp_path: Path) -> None:
+    """It is not measured anew: of these numbers, no brighter than 4095, that would be another range."""
+    new = tmp_path / "new"
+    new.mkdir()
+    values = np.random.default_rng(0).integers(0, 4096, (40, 40)).astype(np.uint16)
+    Image.fromarray(values).save(new / "deep.png")
+    Image.open(photos / "20.png").save(new / "plain.png")
+    origin = open_input(photos, model=model_folder, quiet=True).origin
+    assert "value_range" not in origin.preprocessing
+    measured = open_input(new, model=model_folder, table=tmp_path / "measured.parquet", quiet=True)
+    assert "value_range" in measured.origin.preprocessing
+
+    given = open_input(new, model=model_folder, like=origin, quiet=True)
+    assert (given.origin, given.rows, given.unreadable) == (origin, 2, 0)
+    Image.fromarray((values / 257).astype(np.uint8)).save(tmp_path / "same.png")
+    same = pauc_hub.load(model_folder, precision=origin.precision).embed([tmp_path / "same.png", photos / "20.png"])
+    np.testing.assert_allclose(read_table(given.path).embeddings, same, atol=0.02 * np.abs(same).max())
+
+
+def test_a_table_of_another_range_is_left_alone(photos: Path, model_folder: Path, tmp_path: Path) -> None:
+    origin = open_input(photos, model=model_folder, quiet=True).origin
+    Image.fromarray(np.full((40, 40), 3000, np.uint16)).save(photos / "deep.png")
+    first = open_input(photos, model=model_folder, table=tmp_path / "first.parquet", quiet=True)
+    assert first.origin != origin
+    with pytest.raises(OutputExists, match="another model, space or value range"):
+        open_input(photos, model=model_folder, like=origin, table=first.path, quiet=True)
