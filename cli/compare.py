@@ -8,6 +8,7 @@ import typer
 
 from pauc_hub.cli import options
 from pauc_hub.cli.evaluate import NAMES
+from pauc_hub.cli.failures import SOME_UNREADABLE
 from pauc_hub.terminal import escaped
 
 if TYPE_CHECKING:  # takes seconds to import
@@ -17,23 +18,52 @@ PLAIN = frozenset({"nmi", "ari"})
 
 
 def compare(
-    first: Annotated[Path, typer.Argument(metavar="SCORES_A", help="Scores file written by `pauc eval`.")],
-    second: Annotated[Path, typer.Argument(metavar="SCORES_B", help="Scores file of the other model.")],
+    first: Annotated[str, typer.Argument(metavar="A", help="Scores file written by `pauc eval`, or a model.")],
+    second: Annotated[str, typer.Argument(metavar="B", help="Scores file of the other model, or that model.")],
+    data: Annotated[
+        str | None, typer.Argument(metavar="[DATA]", help="Labelled images on which two models are measured.")
+    ] = None,
+    test: Annotated[str | None, typer.Option(help="Test images (default: five-fold cross-validation on DATA).")] = None,
+    labels: Annotated[
+        Path | None,
+        typer.Option(help="CSV or Parquet file with the columns path and label (default: folders are labels)."),
+    ] = None,
+    label_column: Annotated[str | None, typer.Option(help="Column of labels (default: label).")] = None,
+    group: Annotated[
+        str | None, typer.Option(help="Column of groups that are never split, such as videos or patients.")
+    ] = None,
+    space: options.Space = None,
     margin: Annotated[
         float, typer.Option(min=0.01, max=99.0, help="Difference that matters, in points (hundredths).")
     ] = 1.0,
-    seed: Annotated[int, typer.Option(help="Random seed of resamples.")] = 0,
+    seed: Annotated[int, typer.Option(help="Random seed of folds, draws and resamples.")] = 0,
+    device: options.Device = "auto",
     as_json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
     """Say whether two models differ on the same images by more than chance, and by more than a margin."""
     from pauc_hub.answers.compare import compare as compare_scores
 
-    found = compare_scores(first, second, margin=margin / 100, seed=seed)
+    found = compare_scores(
+        first,
+        second,
+        data,
+        test=test,
+        space=space,
+        labels=labels,
+        label_column=label_column,
+        group=group,
+        margin=margin / 100,
+        seed=seed,
+        device=device,
+        quiet=quiet,
+    )
     if as_json:
         print(json.dumps(found.to_dict(), ensure_ascii=False))
     elif not quiet:
         print("\n".join(map(escaped, as_lines(found))))
+    unreadable = data is not None and (found.first.unreadable or found.second.unreadable)
+    raise typer.Exit(SOME_UNREADABLE if unreadable else 0)
 
 
 def as_lines(found: "Comparison") -> list[str]:

@@ -32,7 +32,7 @@ NAMES = {
     "effective_rank": "effective rank",
     "without_copies": "without copies",
 }
-PLAIN = frozenset({"uniformity", "correlation", "effective_rank", "intra_share", "nmi", "ami", "ari"})
+PLAIN = frozenset({"alignment", "uniformity", "correlation", "effective_rank", "intra_share", "nmi", "ami", "ari"})
 """Measures that are no shares of images."""
 
 
@@ -50,6 +50,9 @@ def evaluate(
             help="Scores file, NAME.scores.json; for several models a folder (default: beside DATA).",
         ),
     ] = None,
+    into_card: Annotated[
+        bool, typer.Option("--into-card", help="Write the scores into the model folder: facts.json and README.md.")
+    ] = False,
     labels: Annotated[
         Path | None,
         typer.Option(help="CSV or Parquet file with the columns path and label (default: folders are labels)."),
@@ -73,6 +76,7 @@ def evaluate(
         places[-1],
         test=test,
         output=output,
+        into_card=into_card,
         space=space,
         labels=labels,
         label_column=label_column,
@@ -96,7 +100,7 @@ def as_object(found: "Evaluation") -> dict[str, Any]:
     """All but what is said of each image, which the file holds."""
     value = found.file.to_dict()
     del value["predictions"]
-    return value | {"output": str(found.output)}
+    return value | {"output": str(found.output), "card": None if found.card is None else str(found.card)}
 
 
 def as_lines(found: list["Evaluation"]) -> list[str]:
@@ -119,6 +123,7 @@ def as_lines(found: list["Evaluation"]) -> list[str]:
     for name, reason in _first_said(found, "left_out").items():
         lines.append(f"  Left out: {NAMES.get(name, name)}: {reason}.")
     lines += [f"{each.output}: written" for each in found]
+    lines += [f"{each.card}: scores are in its facts.json and README.md" for each in found if each.card]
     if len(found) == 2:
         lines.append(f"`pauc compare {found[0].output} {found[1].output}` tells whether they differ.")
     return lines

@@ -3,6 +3,7 @@
 Differences are second minus first. N images.
 """
 
+import shlex
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -11,8 +12,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from pauc_hub.answers.evaluate import Asked, measure
 from pauc_hub.answers.labelled import group_numbers
-from pauc_hub.answers.scores_file import ScoresFile, read_scores
+from pauc_hub.answers.scores_file import SUFFIX, ScoresFile, read_scores
 from pauc_hub.errors import ArtefactError, UsageError
 from pauc_hub.evaluation.classification import AveragePrecisions
 from pauc_hub.evaluation.folds import Numbers
@@ -28,6 +30,8 @@ from pauc_hub.evaluation.paired import (
     verdict,
 )
 from pauc_hub.evaluation.partitions import adjusted_rand_of_counts, nmi_of_counts
+from pauc_hub.models.catalog import locate
+from pauc_hub.tables.outputs import is_table
 
 MARGIN = 0.01
 FEWER_FLIPS = 1000
@@ -115,27 +119,82 @@ class _Pair:
         return found[0], found[1]
 
 
-def compare(first: str | Path, second: str | Path, *, margin: float = MARGIN, seed: int = 0) -> Comparison:
-    """Compare two networks by what evaluate() found of them on the same images.
+def compare(
+    first: str | Path,
+    second: str | Path,
+    data: str | Path | None = None,
+    *,
+    test: str | Path | None = None,
+    space: str | None = None,
+    labels: str | Path | None = None,
+    label_column: str | None = None,
+    group: str | None = None,
+    margin: float = MARGIN,
+    seed: int = 0,
+    device: str = "auto",
+    quiet: bool = False,
+) -> Comparison:
+    """Compare two networks by what evaluate() finds of them on the same images.
 
     Two networks are compared, not two methods of training: those differ from seed to seed, so train each several times.
 
+        >>> compare("old/", "new/", "photos/").scores[0].verdict
+        'better_beyond_margin'
+
     Args:
-        first, second: scores files. Differences are second minus first.
+        first, second: scores files; or two models, which are measured on `data`. Differences are second minus first.
+        data: labelled images; these and the options that follow are those of evaluate().
         margin: a difference that matters, in (0, 1); 0.01 is one point.
-        seed: of resamples.
+        seed: of folds and draws of an evaluation, and of resamples.
+        device: where images are embedded and classifiers fitted.
+        quiet: neither progress bars nor a word on stderr.
 
     Raises:
         ArtefactError: a file is no scores file, or damaged.
-        UsageError: the files are of different images, labels, classes, or protocols.
+        UsageError: the files are of different images, labels, classes, or protocols; as evaluate() does.
+        PaucError: as embed() does.
     """
     if not 0 < margin < 1:
         raise UsageError(f"margin={margin} must lie between 0 and 1; 0.01 is one point.")
-    pair = _pair(Path(first), Path(second), margin, seed)
+    names = (str(first), str(second))
+    if data is None:
+        given = {"test": test, "space": space, "labels": labels, "label_column": label_column, "group": group}
+        if extra := [name for name, value in given.items() if value is not None]:
+            raise UsageError(
+                f"{extra[0]}={given[extra[0]]} is for two models and their images, and scores files are measured "
+                "already: leave it out."
+            )
+        _require_files(names)
+        files = (read_scores(Path(first)), read_scores(Path(second)))
+    else:
+        files = _measured(names, Asked(data, test, space, labels, label_column, group, seed, device, quiet))
+    pair = _pair(files, names, margin, seed)
     try:
         return _compared(pair)
     except (KeyError, TypeError, IndexError, ValueError) as error:
         raise ArtefactError(f"'{first}' or '{second}' is damaged. Make both again with `pauc eval`.") from error
+
+
+def _require_files(names: tuple[str, str]) -> None:
+    """Say what is missing where two models are given alone."""
+    for name in names:
+        if not Path(name).is_file() and not name.endswith(SUFFIX):
+            raise UsageError(
+                f"'{name}' is no scores file. To compare two models, give labelled images after them: "
+                f"`pauc compare {shlex.join(names)} IMAGES`."
+            )
+
+
+def _measured(models: tuple[str, str], asked: Asked) -> tuple[ScoresFile, ScoresFile]:
+    """What both are found to be, once it is certain that they are two models, and images."""
+    if is_table(Path(asked.data)):
+        raise UsageError(f"'{asked.data}' is a table, which one model made. Give the images, which both can embed.")
+    for name in models:
+        if name.endswith(SUFFIX):
+            raise UsageError(f"'{name}' is a scores file, which needs no images: leave '{asked.data}' out.")
+        locate(name)
+    first, second = (measure(model, asked, views=False)[0] for model in models)
+    return first, second
 
 
 def _compared(pair: _Pair) -> Comparison:
@@ -167,9 +226,13 @@ def _compared(pair: _Pair) -> Comparison:
     )
 
 
-def _pair(first: Path, second: Path, margin: float, seed: int) -> _Pair:
-    """Both files, once it is certain that they can be compared."""
-    files = read_scores(first), read_scores(second)
+def _pair(files: tuple[ScoresFile, ScoresFile], names: tuple[str, str], margin: float, seed: int) -> _Pair:
+    """Both, once it is certain that they can be compared.
+
+    Args:
+        names: for messages.
+    """
+    first, second = names
     data = [file.data for file in files]
     for what, key in (("test images or labels", "test_sha256"), ("training images or labels", "train_sha256")):
         if data[0].get(key) != data[1].get(key):
@@ -242,16 +305,16 @@ def _clusterings(pair: _Pair) -> list[Compared]:
     """NMI and ARI of each network's first clustering with the classes."""
     _, targets = np.unique(pair.column("label")[0], return_inverse=True)
     classes = int(targets.max()) + 1
-    measures = {"nmi": nmi_of_counts, "ari": adjusted_rand_of_counts}
+    agreements = {"nmi": nmi_of_counts, "ari": adjusted_rand_of_counts}
     found = []
-    for name, measure in measures.items():
+    for name, of_counts in agreements.items():
 
         def agreement(
-            clusters: Answers, times: Weights, measure: Callable[[npt.NDArray[np.float64]], float] = measure
+            clusters: Answers, times: Weights, of_counts: Callable[[npt.NDArray[np.float64]], float] = of_counts
         ) -> float:
             width = int(clusters.max()) + 1
             cells = np.bincount(targets * width + clusters, weights=times, minlength=classes * width)
-            return measure(cells.reshape(classes, width).astype(np.float64))
+            return of_counts(cells.reshape(classes, width).astype(np.float64))
 
         # the numbers of clusters mean something within one clustering, so that networks cannot be exchanged by group
         found.append(_resampled(pair, "clustering", name, agreement, pair.column("cluster"), exchangeable=False))

@@ -1,6 +1,7 @@
 """The function behind `pauc eval`: all measures of one or several models on labelled images."""
 
 import importlib.util
+import shlex
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -10,8 +11,10 @@ import numpy as np
 import torch
 
 from pauc_hub.answers import protocols
+from pauc_hub.answers.alignment import measure_alignment
 from pauc_hub.answers.assignments import check_place
-from pauc_hub.answers.labelled import LabelledTable, class_names
+from pauc_hub.answers.card_scores import require_own_card, write_into_card
+from pauc_hub.answers.labelled import LabelledTable, class_names, group_numbers
 from pauc_hub.answers.probe_report import Findings
 from pauc_hub.answers.protocols import Question
 from pauc_hub.answers.questions import notes_of, open_labelled, pose_question
@@ -38,6 +41,23 @@ class Evaluation:
     file: ScoresFile
     output: Path
     notes: list[str] = field(default_factory=list)
+    card: Path | None = None
+    """The model folder into whose card the scores went."""
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What models are measured on and how; fields as the parameters of evaluate()."""
+
+    data: str | Path
+    test: str | Path | None = None
+    space: str | None = None
+    labels: str | Path | None = None
+    label_column: str | None = None
+    group: str | None = None
+    seed: int = 0
+    device: str = "auto"
+    quiet: bool = False
 
 
 def evaluate(
@@ -46,6 +66,7 @@ def evaluate(
     *,
     test: str | Path | None = None,
     output: str | Path | None = None,
+    into_card: bool = False,
     space: str | None = None,
     labels: str | Path | None = None,
     label_column: str | None = None,
@@ -69,6 +90,7 @@ def evaluate(
             and the test images; otherwise, without `test`, they are cross-validated in five folds.
         test: test images.
         output: the scores file, .scores.json, or a folder for those of several models; beside the images unless given.
+        into_card: write the scores into each model folder too: facts.json, README.md and SHA256SUMS.
         space: to embed images in; `backbone` unless given.
         labels, label_column, group: as for probe().
         seed: of folds, draws, clusterings and resamples.
@@ -77,29 +99,85 @@ def evaluate(
         quiet: neither progress bars nor a word on stderr.
 
     Raises:
-        UsageError: labels are missing, do not match, or are too few; a table and models are given.
+        UsageError: labels are missing, do not match, or are too few; a table and models are given; `into_card` of a
+            model whose folder is not the user's own.
         PaucError: as embed() does.
     """
     chosen = [str(models)] if isinstance(models, str | Path) else [str(each) for each in models]
     if is_table(Path(data)) and chosen:
         raise UsageError(f"'{data}' is a table, which a model made already. Leave '{chosen[0]}' out, or give images.")
+    if is_table(Path(data)) and into_card:
+        raise UsageError(f"into_card=True needs a model, and '{data}' is a table. Give the model and the images.")
     if not is_table(Path(data)):
         chosen = chosen or [DEFAULT_MODEL]
     for name in chosen:
         locate(name)
+    asked = Asked(data, test, space, labels, label_column, group, seed, device, quiet)
+    if into_card:
+        for name in chosen:
+            require_own_card(name)
     outputs = _outputs(chosen, data, output, overwrite)
-    wanted = Wanted(label_column, group)
-    file = read_labels_file(Path(labels), wanted) if labels else None
     found = []
     each_model: list[str | None] = [*chosen] or [None]
     for model, place in zip(each_model, outputs, strict=True):
-        learned, asked = open_labelled(
-            data, test, file, wanted, model=model, space=space or "backbone", device=device, quiet=quiet
-        )
-        scores = _evaluate(learned, asked, seed, device, quiet)
+        scores, notes = measure(model, asked)
         write_scores(place, scores)
-        found.append(Evaluation(scores, place, notes_of(learned, asked)))
+        card = write_into_card(model, scores, _command(model, asked)) if into_card and model else None
+        found.append(Evaluation(scores, place, notes, card))
     return found
+
+
+def measure(model: str | None, asked: Asked, *, views: bool = True) -> tuple[ScoresFile, list[str]]:
+    """All measures of one model, and what a user should know of how labels were found.
+
+    Args:
+        model: None where the data are a table.
+        views: make two views of images, for alignment.
+
+    Raises:
+        UsageError: labels are missing, do not match, or are too few.
+        PaucError: as embed() does.
+    """
+    wanted = Wanted(asked.label_column, asked.group)
+    file = read_labels_file(Path(asked.labels), wanted) if asked.labels else None
+    learned, tested = open_labelled(
+        asked.data,
+        asked.test,
+        file,
+        wanted,
+        model=model,
+        space=asked.space or "backbone",
+        device=asked.device,
+        quiet=asked.quiet,
+    )
+    scores = _evaluate(learned, tested, asked)
+    if views:
+        _add_alignment(scores, tested or learned, model, asked)
+    return scores, notes_of(learned, tested)
+
+
+def _add_alignment(scores: ScoresFile, tested: LabelledTable, model: str | None, asked: Asked) -> None:
+    groups = None if tested.groups is None else group_numbers(tested.groups)
+    try:
+        found = measure_alignment(tested, model, groups, asked.seed, asked.device, asked.quiet)
+    except PaucError as error:
+        scores.left_out["alignment"] = str(error).rstrip(".")
+        return
+    scores.scores["geometry"] = {"alignment": asdict(found), **scores.scores["geometry"]}
+
+
+def _command(model: str, asked: Asked) -> str:
+    """What measures the same again."""
+    options = {
+        "--test": asked.test,
+        "--labels": asked.labels,
+        "--label-column": asked.label_column,
+        "--group": asked.group,
+        "--space": asked.space,
+        "--seed": asked.seed or None,
+    }
+    given = [str(part) for option, value in options.items() if value is not None for part in (option, value)]
+    return shlex.join(["pauc", "eval", model, str(asked.data), *given])
 
 
 def _outputs(models: list[str], data: str | Path, output: str | Path | None, overwrite: bool) -> list[Path]:
@@ -125,16 +203,18 @@ def _outputs(models: list[str], data: str | Path, output: str | Path | None, ove
     return places
 
 
-def _evaluate(learned: LabelledTable, asked: LabelledTable | None, seed: int, device: str, quiet: bool) -> ScoresFile:
+def _evaluate(learned: LabelledTable, test: LabelledTable | None, asked: Asked) -> ScoresFile:
+    """All but alignment, which needs the images."""
     classes = class_names(learned.labels)
-    question, copies = pose_question(learned, asked, classes, device, seed, quiet)
-    tested = asked or learned
+    seed = asked.seed
+    question, copies = pose_question(learned, test, classes, asked.device, seed, asked.quiet)
+    tested = test or learned
     scores: dict[str, dict[str, Any]] = {}
     settings: dict[str, Any] = {}
     intervals: dict[str, str] = {}
-    left_out = {"alignment": "needs two views of each image"}
+    left_out: dict[str, str] = {}
     predictions: dict[str, Any] = {"path": tested.paths(), "label": tested.labels, "group": tested.groups}
-    with progress_bar(_fits(asked is not None), "evaluating", "fits", quiet) as bar:
+    with progress_bar(_fits(test is not None), "evaluating", "fits", asked.quiet) as bar:
         question = replace(question, resources=replace(question.resources, advance=bar.advance))
         for name, findings in _found(question, left_out):
             scores[name] = _numbers(findings)
@@ -157,14 +237,14 @@ def _evaluate(learned: LabelledTable, asked: LabelledTable | None, seed: int, de
         bar.advance(1)
     return ScoresFile(
         learned.given.origin,
-        _data(learned, asked, classes, copies),
-        _protocol(learned, asked, seed),
+        _data(learned, test, classes, copies),
+        _protocol(learned, test, seed),
         settings,
         scores,
         intervals,
         left_out,
         predictions,
-        learned.given.unreadable + (asked.given.unreadable if asked and asked.given is not learned.given else 0),
+        learned.given.unreadable + (test.given.unreadable if test and test.given is not learned.given else 0),
     )
 
 
@@ -174,7 +254,7 @@ def _found(question: Question, left_out: dict[str, str]) -> list[tuple[str, Find
     if question.data.targets.ndim == 2:
         left_out |= dict.fromkeys(("knn", "lowshot"), "needs one label an image")
         return found
-    found.append(("knn", protocols.knn(question)))
+    found.append(("knn", protocols.standard_knn(question)))
     if importlib.util.find_spec("sklearn") is None:
         left_out["lowshot"] = NEEDS_EVAL
         return found

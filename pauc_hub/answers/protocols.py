@@ -1,5 +1,6 @@
 """The protocols of `pauc probe`, from labelled features to findings. N training images, M test images, C classes."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -13,7 +14,7 @@ from pauc_hub.evaluation.classification import Scores, score
 from pauc_hub.evaluation.design import Features, Rows
 from pauc_hub.evaluation.folds import Numbers, Targets, fold_numbers
 from pauc_hub.evaluation.intervals import DRAWS, RESAMPLES
-from pauc_hub.evaluation.knn import choose_k, knn_votes
+from pauc_hub.evaluation.knn import TEMPERATURE, K, choose_k, knn_votes
 from pauc_hub.evaluation.linear_probe import (
     FOLDS,
     HELD_OUT,
@@ -81,30 +82,48 @@ def linear(question: Question) -> tuple[Findings, Probe]:
 
 
 def knn(question: Question) -> Findings:
-    """Weighted votes of the nearest training images by cosine similarity."""
+    """Weighted votes of the nearest training images by cosine similarity; how many and how is chosen on those."""
+    return _by_neighbours(question, lambda rows: _choose_neighbours(question, rows))
+
+
+def standard_knn(question: Question) -> Findings:
+    """The same with k = 200, or all where there are fewer, and temperature 0.1, as published scores have it.
+
+    Source: Wu et al. 2018; method.md §7.
+    """
+    return _by_neighbours(question, lambda rows: (min(K, len(rows)), TEMPERATURE))
+
+
+def _by_neighbours(question: Question, choose: Callable[[Rows], tuple[int, float]]) -> Findings:
+    """Votes for each test image, or for each image by the other folds.
+
+    Args:
+        choose: k and temperature for a bank of these training images.
+    """
     data, test = question.data, question.test
     if data.targets.ndim == 2:
         raise UsageError("protocol=knn needs one label an image, and these have lists. Use protocol=linear.")
     every = np.arange(len(data.targets))
     if test:
-        k, temperature = _choose_neighbours(question, every)
+        k, temperature = choose(every)
         bank, labels = _tensor(data, every), torch.from_numpy(data.targets)
         asked = torch.from_numpy(np.asarray(test.features, np.float32))
         votes = knn_votes(bank, labels, asked, k=k, temperature=temperature, classes=data.classes)
         return _findings(question, votes, {"k": k, "temperature": temperature}, None)
     folds = fold_numbers(data.targets, FOLDS, data.groups, question.seed)
     votes = torch.empty(len(every), data.classes)
-    chosen = []
+    chosen: list[dict[str, object]] = []
     for fold in range(FOLDS):
         rows, out = np.flatnonzero(folds != fold), np.flatnonzero(folds == fold)
-        k, temperature = _choose_neighbours(question, rows)
+        k, temperature = choose(rows)
         chosen.append({"k": k, "temperature": temperature})
         labels = torch.from_numpy(data.targets[rows])
         votes[out] = knn_votes(
             _tensor(data, rows), labels, _tensor(data, out), k=k, temperature=temperature, classes=data.classes
         )
         question.resources.advance(1)
-    return _findings(question, votes, {"chosen_by_fold": chosen}, None)
+    alike = all(each == chosen[0] for each in chosen)
+    return _findings(question, votes, dict(chosen[0]) if alike else {"chosen_by_fold": chosen}, None)
 
 
 def lowshot(question: Question) -> Findings:

@@ -2,19 +2,17 @@
 
 import base64
 import io
-import os
-from collections.abc import Iterable, Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import BinaryIO
 
 from PIL import Image
 
-from pauc_hub.errors import PaucError
+from pauc_hub.answers.reachable_images import reachable_images
 from pauc_hub.images.decoding import UnreadableImage, read_image
 from pauc_hub.images.reading import PLAIN, Reading
 from pauc_hub.progress import progress_bar
-from pauc_hub.sources import Entry, open_source
+from pauc_hub.sources import Entry
 from pauc_hub.threads import decode_ahead
 
 # of the longer side, in pixels
@@ -42,7 +40,7 @@ def thumbnails_of(root: str, names: set[str], reading: Reading = PLAIN, quiet: b
 
     with (
         progress_bar(len(names), "thumbnails", quiet=quiet) as bar,
-        closing(decode_ahead(shrink, _places(root, names), None, AHEAD)) as shrunk,
+        closing(decode_ahead(shrink, reachable_images(root, names), None, AHEAD)) as shrunk,
     ):
         made = {}
         for name, data in shrunk:
@@ -50,34 +48,6 @@ def thumbnails_of(root: str, names: set[str], reading: Reading = PLAIN, quiet: b
             if data:
                 made[name] = data
         return made
-
-
-def _places(root: str, names: set[str]) -> Iterator[tuple[str, Entry | Path]]:
-    top = Path(root)
-    missing = set()
-    for name in sorted(names):
-        file = top if top.is_file() and top.name == name else top / name
-        if file.is_file():
-            yield name, file
-        else:
-            missing.add(name)
-    if missing and os.path.exists(root):  # noqa: PTH110 (a URL is no Path)
-        yield from _entries(root, missing)
-
-
-def _entries(root: str, names: set[str]) -> Iterator[tuple[str, Entry]]:
-    """From archives, by a walk through them that ends with the last one wanted."""
-    try:
-        entries: Iterable[Entry] = open_source(root).entries()
-        left = set(names)
-        for entry in entries:
-            if entry.name in left:
-                left.discard(entry.name)
-                yield entry.name, entry
-                if not left:
-                    return
-    except PaucError:
-        return
 
 
 def _thumbnail(source: Path | BinaryIO, reading: Reading) -> str:

@@ -7,12 +7,20 @@ from torch import Tensor
 from torch.nn import functional as F
 
 CHUNK = 1024  # queries at once: their similarities to 100 000 rows take 400 MB
+K, TEMPERATURE = 200, 0.1
+"""Of the protocol that scores of networks are compared by; method.md §7."""
 NEIGHBOURS = (1, 5, 10, 20, 50, 100, 200)
 TEMPERATURES = (0.02, 0.05, 0.1, 0.2, 0.5)
 
 
 def knn_predict(
-    bank: Tensor, labels: Tensor, queries: Tensor, *, k: int = 200, temperature: float = 0.1, classes: int | None = None
+    bank: Tensor,
+    labels: Tensor,
+    queries: Tensor,
+    *,
+    k: int = K,
+    temperature: float = TEMPERATURE,
+    classes: int | None = None,
 ) -> Tensor:
     """Weighted k-nearest-neighbour vote by cosine similarity.
 

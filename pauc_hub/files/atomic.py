@@ -41,6 +41,23 @@ def copy_directory(path: Path, files: Iterable[Path]) -> None:
     sync(path.parent)
 
 
+def replace_files(folder: Path, files: Mapping[str, bytes]) -> None:
+    """Put files that belong together into a folder that stands; its other files stay.
+
+    All are safe on the disk before the first takes its place, so that only a crash between the renames parts them.
+    """
+    new = {name: hidden_sibling(folder / name) for name in files}
+    try:
+        for name, data in files.items():
+            write_synced(new[name], data)
+        for name, place in new.items():
+            place.replace(folder / name)
+        sync(folder)
+    finally:
+        for place in new.values():
+            place.unlink(missing_ok=True)  # after a success there is none
+
+
 @contextmanager
 def replacing(path: Path) -> Iterator[BinaryIO]:
     """A file to write, which appears at `path` when all of it is safe on the disk; nothing is left after an error."""

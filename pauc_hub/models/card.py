@@ -36,7 +36,7 @@ def render(facts: Facts) -> str:
             (the number of each clustering); schedules that were laid anew; unfinished where it was made of a
             checkpoint on the way.
     """
-    parts = (_front_matter, _summary, _scores, _usage, _limits, _receipts)
+    parts = (_front_matter, _summary, score_section, _usage, _limits, _receipts)
     return "\n\n".join(part(facts) for part in parts) + "\n"
 
 
@@ -78,8 +78,9 @@ def _how_short(facts: Facts) -> str:
     return f"{told}: {share}. **Expect accordingly less.**"
 
 
-def _scores(facts: Facts) -> str:
-    scores = facts["scores"]
+def score_section(facts: Facts) -> str:
+    """What was measured, and what measures it again."""
+    scores = facts.get("scores")
     if not scores:
         return "## Scores\n\nNone were measured."
     commands = dict.fromkeys(score["command"] for score in scores)
@@ -100,8 +101,11 @@ def _scores(facts: Facts) -> str:
 
 
 def score_row(score: Mapping[str, Any]) -> str:
-    """A score's line in the table of the card."""
-    return f"| {' | '.join(str(score.get(column, UNKNOWN)) for column in COLUMNS)} |"
+    """A score's line in the table of the card, with the 95 % interval where there is one."""
+    cells = {column: str(score.get(column, UNKNOWN)) for column in COLUMNS}
+    if "low" in score:
+        cells["value"] += f" ({score['low']} to {score['high']})"
+    return f"| {' | '.join(cells.values())} |"
 
 
 def _usage(facts: Facts) -> str:

@@ -30,6 +30,22 @@ def front_matter(facts: Mapping[str, Any], tags: Sequence[str] = ()) -> str:
     return f"---\n{about.to_yaml()}\n---"
 
 
+def with_scores(card: str, facts: Mapping[str, Any]) -> str:
+    """A card whose front matter has the scores of the facts in its `model-index`, and all else as it is.
+
+    Args:
+        facts: as for front_matter().
+    """
+    from huggingface_hub import ModelCard, ModelCardData  # takes time
+
+    if not card.startswith("---"):
+        return f"{front_matter(facts)}\n\n{card}"
+    found = ModelCard(card, ignore_metadata_errors=True)
+    kept = {key: value for key, value in found.data.to_dict().items() if key != "model-index"}
+    found.data = ModelCardData(**kept, **_index(facts))
+    return str(found)
+
+
 def _licence(facts: Mapping[str, Any]) -> dict[str, Any]:
     name = str(facts.get("license") or "other")
     if name.lower() in KNOWN:

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+from pauc_hub.models.card import score_section
 from pauc_hub.models.front_matter import front_matter
 
 USAGE = """```python
@@ -37,6 +38,8 @@ It was **not trained by pauc-hub**; whoever uses it should cite those who did.
 - **Source**: {source["file"]}, sha256 {source["sha256"]}
 - **Licence of the weights**: {facts["license"]}.{terms}
 - **Left out**: {left_out}.
+
+{score_section(facts)}
 
 ## Use
 

@@ -48,7 +48,7 @@ def test_a_table_is_measured_and_its_scores_file_says_what_of(write_table: Write
     for evaluation in ("linear", "knn", "lowshot", "clustering", "geometry"):
         for score in scores[evaluation].values():
             assert score["low"] <= score["value"] <= score["high"]
-    assert found.file.left_out == {"alignment": "needs two views of each image"}
+    assert found.file.left_out == {"alignment": "needs the images, and 0 of 60 are still in '/nowhere/photos'"}
 
     read = read_scores(found.output)
     assert read.scores == json.loads(json.dumps(scores))
@@ -230,7 +230,7 @@ def test_the_commands(write_table: WriteTable, tmp_path: Path, capfd: pytest.Cap
     assert "60 images, 3 classes, 5 folds" in printed
     assert "linear probe" in printed
     assert "\n    top-1" in printed
-    assert "Left out: alignment: needs two views of each image." in printed
+    assert "Left out: alignment: needs the images, and 0 of 60 are still in" in printed
     assert run(["eval", str(bad), "--json"]) == 0
     value = json.loads(capfd.readouterr().out)
     assert value[0]["scores"]["geometry"].keys() >= {"effective_rank"}
