@@ -178,7 +178,7 @@ def compare(
 def _require_files(names: tuple[str, str]) -> None:
     """Say what is missing where two models are given alone."""
     for name in names:
-        if not Path(name).is_file() and not name.endswith(SUFFIX):
+        if not Path(name).is_file() and Path(name).suffix != ".json":
             raise UsageError(
                 f"'{name}' is no scores file. To compare two models, give labelled images after them: "
                 f"`pauc compare {shlex.join(names)} IMAGES`."
