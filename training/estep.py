@@ -9,12 +9,12 @@ from torch import Tensor
 
 from pauc_hub.clustering.kmeans import kmeans
 from pauc_hub.clustering.prototypes import Prototypes, describe_clusters
-from pauc_hub.device import autocast
 from pauc_hub.errors import ClusteringFailed, TooFewDistinct, TrainingFailed
+from pauc_hub.inference.features import encode_squares, features
 from pauc_hub.training.config import Config
 from pauc_hub.training.data import Loader
 from pauc_hub.training.distributed import ALONE, World
-from pauc_hub.training.networks.encoder import Encoder
+from pauc_hub.training.networks.encoder import Encoder, evaluating
 from pauc_hub.training.rng import Purpose, seed_for, torch_draws
 
 # images that are compared to tell copies from collapse
@@ -56,18 +56,17 @@ def all_features(
     total = len(loader.source)
     count = -(-total // (world.size * batch_size))  # of batches, the same on all processes
     batches = [part.tolist() for part in torch.arange(total)[world.stretch(total)].tensor_split(count)]
-    features, readable = [], []
-    encoder.eval()
-    try:
-        with closing(loader.squares(batches)) as squares:
-            for pixels, decoded in squares:
-                with autocast(device, dtype):
-                    features.append(encoder(loader.preprocessing.normalise(pixels)))
-                readable.append(decoded)
-                seen(len(pixels))
-    finally:
-        encoder.train()
-    return torch.cat(features), torch.cat(readable)
+    found, readable = [], []
+
+    def encode(batch: tuple[Tensor, Tensor]) -> Tensor:
+        return encode_squares(encoder, batch[0], loader.preprocessing, device, dtype)
+
+    with evaluating(encoder), closing(loader.squares(batches)) as squares:
+        for rows, (_, decoded) in features(encode, squares):
+            found.append(rows)
+            readable.append(decoded)
+            seen(len(rows))
+    return torch.cat(found), torch.cat(readable)
 
 
 def expect(

@@ -2,13 +2,15 @@
 
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
+from torch import Tensor
 
 import pauc_hub
 from pauc_hub.embedding.earlier import find_complete, open_earlier
@@ -20,13 +22,13 @@ from pauc_hub.embedding.workspace import Workspace, open_workspace, settle
 from pauc_hub.errors import Interrupted, UsageError
 from pauc_hub.images.decoding import FEW_LEVELS, MORE_PAGES, UnreadableImage, read_with
 from pauc_hub.images.reading import PLAIN, Reading
+from pauc_hub.inference.features import features
 from pauc_hub.inference.streaming import (
     BATCHES_AHEAD,
+    BatchEncoder,
     Decoded,
-    Encoder,
+    batch_encoder,
     choose_decoder,
-    finish_in_order,
-    launch,
     square,
 )
 from pauc_hub.progress import progress_bar
@@ -36,6 +38,8 @@ from pauc_hub.threads import decode_ahead
 
 AS_GIVEN = Form()
 SIDES_KEPT = 1000
+Group = Sequence[tuple[Decoded | Unreadable, float]]
+"""A batch as it was read, and when each file was changed, in seconds since 1970."""
 
 
 @dataclass(frozen=True)
@@ -76,7 +80,7 @@ class Summary:
 
 
 def embed_files(
-    encoder: Encoder,
+    encoder: BatchEncoder,
     source: Source,
     output: Path,
     *,
@@ -179,7 +183,7 @@ def _interrupted(done: int, images: int | None) -> Interrupted:
 
 
 def _embed(
-    encoder: Encoder,
+    encoder: BatchEncoder,
     source: Source,
     images: int | None,
     work: Workspace,
@@ -198,7 +202,7 @@ def _embed(
         The shorter sides of the first images.
     """
     sides: list[int] = []
-    decoder, width = choose_decoder(encoder, decoding), encoder.width_in(space)
+    decoder = choose_decoder(encoder, decoding)
 
     def read(entry: Entry) -> tuple[Decoded | Unreadable, float]:
         try:
@@ -210,21 +214,18 @@ def _embed(
         except UnreadableImage as refusal:
             return Unreadable(entry.name, refusal.kind, refusal.message), newest
 
-    def begin(group: Sequence[tuple[Decoded | Unreadable, float]]) -> Callable[[], Outcomes]:
-        decoded = [result for result, _ in group if isinstance(result, Decoded)]
-        unreadable = [result for result, _ in group if isinstance(result, Unreadable)]
-        finish = launch(encoder, decoded, space) if decoded else lambda: np.empty((0, width), dtype=np.float32)
-        names, newest = [image.name for image in decoded], max(newest for _, newest in group)
-        sizes = np.array([image.size for image in decoded], dtype=np.int32).reshape(-1, 2)
-        remarks = Counter(remark for image in decoded for remark in image.remarks)
-        return lambda: Outcomes(names, finish(), sizes, unreadable, newest, remarks)
+    encode = batch_encoder(encoder, space)
+
+    def embed(group: Group) -> Tensor:
+        return encode([result for result, _ in group if isinstance(result, Decoded)])
 
     with (
         progress_bar(images, "embedding", quiet=quiet, done=work.done) as bar,
         closing(decode_ahead(read, source.entries(work.done), workers, BATCHES_AHEAD * batch_size)) as results,
     ):
         groups = iter(lambda: list(islice(results, batch_size)), [])
-        for outcomes in finish_in_order(begin, groups, lanes):
+        for rows, group in features(embed, groups, lanes=lanes):
+            outcomes = _outcomes(rows.numpy(), group)
             work.add(outcomes)
             form.require_room(outcomes.paths, outcomes.embeddings)
             bar.advance(outcomes.count)
@@ -233,7 +234,24 @@ def _embed(
     return sides
 
 
-def _provenance(encoder: Encoder, space: str, decoding: str, reading: Reading, root: str) -> Provenance:
+def _outcomes(embeddings: npt.NDArray[np.float32], group: Group) -> Outcomes:
+    """What became of a batch.
+
+    Args:
+        embeddings: (n, D), of those that could be read.
+    """
+    decoded = [result for result, _ in group if isinstance(result, Decoded)]
+    return Outcomes(
+        paths=[image.name for image in decoded],
+        embeddings=embeddings,
+        sizes=np.array([image.size for image in decoded], dtype=np.int32).reshape(-1, 2),
+        unreadable=[result for result, _ in group if isinstance(result, Unreadable)],
+        newest=max(newest for _, newest in group),
+        remarks=Counter(remark for image in decoded for remark in image.remarks),
+    )
+
+
+def _provenance(encoder: BatchEncoder, space: str, decoding: str, reading: Reading, root: str) -> Provenance:
     decoded = {} if decoding == "exact" else {"decoding": decoding}
     return Provenance(
         model=encoder.name,

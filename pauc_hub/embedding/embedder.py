@@ -18,6 +18,8 @@ from pauc_hub.models.catalog import DEFAULT_MODEL
 from pauc_hub.origin import Origin
 
 if TYPE_CHECKING:  # they take seconds to import
+    from torch import Tensor
+
     from pauc_hub.inference.model import Model
     from pauc_hub.inference.streaming import Decoded
 
@@ -116,7 +118,8 @@ class Embedder:
         return self._loaded
 
     def _embed(self, images: Sequence[Any]) -> tuple[npt.NDArray[np.float32], list[str | None]]:
-        from pauc_hub.inference.streaming import choose_decoder, encode, open_image, square
+        from pauc_hub.inference.features import features
+        from pauc_hub.inference.streaming import Decoded, batch_encoder, choose_decoder, open_image, square
         from pauc_hub.threads import decode_ahead
 
         model = self._open()
@@ -136,13 +139,17 @@ class Embedder:
 
         embeddings = np.full((len(images), model.width_in(self.space)), np.nan, np.float32)
         errors: list[str | None] = []
+        encode = batch_encoder(model, self.space)
+
+        def embed(group: "Sequence[Decoded | str]") -> "Tensor":
+            return encode([found for found in group if isinstance(found, Decoded)])
+
         with closing(decode_ahead(read, enumerate(images), self.workers, 2 * self.batch_size)) as results:
-            while group := list(islice(results, self.batch_size)):
-                rows = [row for row, found in enumerate(group, len(errors)) if not isinstance(found, str)]
-                decoded = [found for found in group if not isinstance(found, str)]
-                if decoded:
-                    embeddings[rows] = encode(model, decoded, self.space)
-                errors += [found if isinstance(found, str) else None for found in group]
+            groups = iter(lambda: list(islice(results, self.batch_size)), [])
+            for found, group in features(embed, groups, lanes=1):
+                errors += [each if isinstance(each, str) else None for each in group]
+                rows = [row for row in range(len(errors) - len(group), len(errors)) if errors[row] is None]
+                embeddings[rows] = found.numpy()
         return embeddings, errors
 
     def _origin(self) -> Origin:

@@ -13,11 +13,12 @@ from PIL import Image
 from torch import Tensor, nn
 
 from pauc_hub.clustering.prototypes import Prototypes
-from pauc_hub.device import autocast, choose_device, choose_precision, send
+from pauc_hub.device import choose_device, choose_precision
 from pauc_hub.errors import UsageError
 from pauc_hub.images.preprocessing import Preprocessing
 from pauc_hub.images.reading import Ranges, as_reading
 from pauc_hub.inference.cuda_graph import CapturedNetwork
+from pauc_hub.inference.features import encode_squares
 from pauc_hub.inference.folded_resnet import FoldedResNet, build_network
 from pauc_hub.inference.streaming import ImageLike, embed_images
 from pauc_hub.models.architectures import NETWORKS
@@ -178,10 +179,8 @@ class Model:
         Returns:
             (N, D) float32 on the model's device; rows of unit norm where the space is `projection`.
         """
-        pixels = self.preprocessing.normalise(send(batch, self.device), self.dtype)
-        with autocast(self.device, self.dtype):
-            features: Tensor = self.network(pixels)
-            return (features if space == "backbone" else self._head(space)(features)).float()
+        network = self.network if space == "backbone" else nn.Sequential(self.network, self._head(space))
+        return encode_squares(network, batch, self.preprocessing, self.device, self.dtype)
 
     def _head(self, space: str) -> Projector:
         if space not in SPACES:

@@ -2,12 +2,12 @@
 
 import io
 import warnings
-from collections.abc import Callable, Generator, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import closing
 from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import NamedTuple, Protocol, TypeVar
+from typing import NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -19,6 +19,7 @@ from pauc_hub.images.decoding import FEW_LEVELS, UnreadableImage, from_array, re
 from pauc_hub.images.jpeg import Picture, Reduced, decode, decode_reduced
 from pauc_hub.images.preprocessing import Preprocessing
 from pauc_hub.images.reading import PLAIN, Reading
+from pauc_hub.inference.features import features
 from pauc_hub.threads import decode_ahead
 
 BATCHES_AHEAD = 2  # decoded squares that wait for the network: enough to keep it busy, little memory
@@ -26,11 +27,9 @@ DECODINGS = ("exact", "scaled")
 
 ImageLike = str | Path | bytes | Image.Image | npt.NDArray[np.generic]
 Decoder = Callable[[Image.Image], Picture | Reduced]
-Item = TypeVar("Item")
-Result = TypeVar("Result")
 
 
-class Encoder(Protocol):
+class BatchEncoder(Protocol):
     """What the engine needs of a model; pauc_hub.Model is one."""
 
     @property
@@ -59,7 +58,7 @@ class Decoded(NamedTuple):
 
 
 def embed_images(
-    encoder: Encoder,
+    encoder: BatchEncoder,
     images: Iterable[ImageLike],
     *,
     space: str = "backbone",
@@ -94,24 +93,11 @@ def embed_images(
     parts = [np.empty((0, encoder.width_in(space)), dtype=np.float32)]
     with closing(decode_ahead(read, enumerate(images), workers, BATCHES_AHEAD * batch_size)) as results:
         groups = iter(lambda: list(islice(results, batch_size)), [])
-        parts += finish_in_order(lambda group: launch(encoder, group, space), groups)
+        parts += [rows.numpy() for rows, _ in features(batch_encoder(encoder, space), groups, lanes=1)]
     return np.concatenate(parts)
 
 
-def finish_in_order(
-    launch: Callable[[Item], Callable[[], Result]], items: Iterable[Item], lanes: int = 1
-) -> Generator[Result]:
-    """What each launched item comes to, in order; the next ones are under way before one is waited for.
-
-    Args:
-        lanes: how many are launched at the same time, each in a thread of its own.
-    """
-    with closing(decode_ahead(launch, items, workers=lanes, ahead=lanes + 1)) as launched:
-        for finish in launched:
-            yield finish()
-
-
-def choose_decoder(encoder: Encoder, decoding: str = "exact") -> Decoder:
+def choose_decoder(encoder: BatchEncoder, decoding: str = "exact") -> Decoder:
     """fp32 promises what Pillow gives, to the last bit; bf16 rounds more than a quicker decoder does.
 
     Args:
@@ -139,30 +125,22 @@ def square(name: str, image: Picture | Reduced, preprocessing: Preprocessing) ->
     return Decoded(name, preprocessing.quick_square(image), (width, height))
 
 
-def encode(encoder: Encoder, images: Sequence[Decoded], space: str) -> npt.NDArray[np.float32]:
-    """Embed a batch of N > 0 images: (N, D)."""
-    return launch(encoder, images, space)()
+def batch_encoder(encoder: BatchEncoder, space: str) -> Callable[[Sequence[Decoded]], torch.Tensor]:
+    """What features() does to a batch: N decoded images to (N, D), also where N is 0."""
+    width = encoder.width_in(space)
 
+    def encode(images: Sequence[Decoded]) -> torch.Tensor:
+        if not images:
+            return torch.empty((0, width))
+        squares = torch.from_numpy(np.stack([image.square for image in images]))
+        try:
+            return encoder.encode(squares, space)
+        except torch.OutOfMemoryError as error:
+            raise PaucError(
+                f"a batch of {len(images)} images does not fit the GPU. Give a smaller --batch-size."
+            ) from error
 
-def launch(encoder: Encoder, images: Sequence[Decoded], space: str) -> Callable[[], npt.NDArray[np.float32]]:
-    """Begin to embed a batch of N > 0 images; a GPU goes on by itself until the (N, D) embeddings are asked for."""
-    batch = torch.from_numpy(np.stack([image.square for image in images]))
-    try:
-        embeddings = encoder.encode(batch, space)
-        if not embeddings.is_cuda:
-            return embeddings.cpu().numpy
-        copied = torch.empty(embeddings.shape, pin_memory=True).copy_(embeddings, non_blocking=True)
-        there = torch.cuda.current_stream(embeddings.device).record_event()
-    except torch.OutOfMemoryError as error:
-        raise PaucError(
-            f"a batch of {len(images)} images does not fit the GPU. Give a smaller --batch-size."
-        ) from error
-
-    def finish() -> npt.NDArray[np.float32]:
-        there.synchronize()
-        return copied.numpy()
-
-    return finish
+    return encode
 
 
 def open_image(name: str, source: ImageLike, decoder: Decoder, reading: Reading = PLAIN) -> Picture | Reduced:

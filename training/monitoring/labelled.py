@@ -10,17 +10,18 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pauc_hub.device import autocast
 from pauc_hub.errors import UsageError
 from pauc_hub.evaluation.knn import knn_predict
 from pauc_hub.images.decoding import readable
 from pauc_hub.images.reading import PLAIN, Reading
+from pauc_hub.inference.features import encode_squares, features
 from pauc_hub.progress import progress_bar
 from pauc_hub.sources.by_index import ImageSource, from_entries
 from pauc_hub.sources.folders import ImageFile
 from pauc_hub.sources.labelled_folders import IMAGES, Classes, find_splits, read_classes
 from pauc_hub.training.config import Config
 from pauc_hub.training.data.streamed import Streamed
+from pauc_hub.training.networks.encoder import evaluating
 from pauc_hub.training.state import Training
 
 # Neighbours that vote, or as many as there are; a vote weighs exp(cosine / temperature) (method.md §7).
@@ -209,18 +210,21 @@ def backbone_features(split: Split, state: Training, seen: Callable[[int], None]
     """(n, D) of the images that can be read, and their classes; None where there are none, or to stop was asked."""
     encoder, shown = state.pair.exported, state.loader.at(state.side).preprocessing
     loader = Streamed(split.source, shown, state.loader.workers, state.device)
-    size, everything, found, legible = 2 * state.config.batch_size, range(len(split)), [], []
-    encoder.eval()
-    try:
-        with closing(loader.squares([everything[i : i + size] for i in everything[::size]])) as squares:
-            for pixels, decoded in squares:
-                if state.stop.requested:
-                    return None
-                with autocast(state.device, state.dtype):
-                    found.append(encoder.backbone(shown.normalise(pixels)).float())
-                legible.append(decoded)
-                seen(len(pixels))
-    finally:
-        encoder.train()
-    rows = torch.cat(legible)
-    return (torch.cat(found)[rows.to(state.device)], split.labels[rows].to(state.device)) if bool(rows.any()) else None
+    size, everything = 2 * state.config.batch_size, range(len(split))
+    found, legible = [], []
+
+    def encode(batch: tuple[Tensor, Tensor]) -> Tensor:
+        return encode_squares(encoder.backbone, batch[0], shown, state.device, state.dtype)
+
+    batches = [everything[i : i + size] for i in everything[::size]]
+    with evaluating(encoder), closing(loader.squares(batches)) as squares:
+        for rows, (_, decoded) in features(encode, squares):
+            if state.stop.requested:
+                return None
+            found.append(rows)
+            legible.append(decoded)
+            seen(len(rows))
+    there = torch.cat(legible)
+    if not bool(there.any()):
+        return None
+    return torch.cat(found)[there.to(state.device)], split.labels[there].to(state.device)

@@ -225,6 +225,16 @@ def _norms(encoder: Encoder) -> Iterator[nn.BatchNorm2d]:
 
 
 @contextmanager
+def evaluating(encoder: Encoder) -> Iterator[None]:
+    """In evaluation mode, and back in training mode whatever happens."""
+    encoder.eval()
+    try:
+        yield
+    finally:
+        encoder.train()
+
+
+@contextmanager
 def _statistics_at_rest(encoder: Encoder) -> Iterator[None]:
     """What passes leaves the running statistics as they are."""
     layers = list(_norms(encoder))

@@ -1,7 +1,5 @@
 """The streaming engine, driven by an encoder whose embedding of an image is its mean colour."""
 
-import threading
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,17 +15,16 @@ from pauc_hub.images.jpeg import Reduced, decode_reduced
 from pauc_hub.images.preprocessing import Preprocessing
 from pauc_hub.inference.model import load
 from pauc_hub.inference.streaming import (
-    Encoder,
+    BatchEncoder,
     ImageLike,
     choose_decoder,
     embed_images,
-    finish_in_order,
     square,
 )
 
 
 @pytest.fixture
-def encoder(mean_colour: type[Encoder]) -> Encoder:
+def encoder(mean_colour: type[BatchEncoder]) -> BatchEncoder:
     return mean_colour()
 
 
@@ -37,40 +34,10 @@ def red(tmp_path: Path) -> Path:
     return tmp_path / "red.png"
 
 
-# ---------------------------------------------------------------- batches under way
-
-
-def test_the_next_batch_is_launched_before_one_is_waited_for() -> None:
-    launched = [threading.Event() for _ in range(4)]
-
-    def launch(item: int) -> Callable[[], int]:
-        launched[item].set()
-        behind = launched[min(item + 1, 3)]
-        return lambda: -item if behind.wait(timeout=10) else 1
-
-    assert list(finish_in_order(launch, range(4))) == [0, -1, -2, -3]
-
-
-def test_what_goes_wrong_in_a_batch_is_raised_and_nothing_goes_on() -> None:
-    launched: list[int] = []
-
-    def launch(item: int) -> Callable[[], int]:
-        launched.append(item)
-        if item == 2:
-            raise PaucError("too large")
-        return lambda: item
-
-    results = finish_in_order(launch, range(100))
-    assert [next(results), next(results)] == [0, 1]
-    with pytest.raises(PaucError, match="too large"):
-        next(results)
-    assert len(launched) <= 5
-
-
 # ---------------------------------------------------------------- decoding
 
 
-def test_an_unknown_decoding_is_refused(encoder: Encoder) -> None:
+def test_an_unknown_decoding_is_refused(encoder: BatchEncoder) -> None:
     with pytest.raises(UsageError) as refusal:
         choose_decoder(encoder, "rough")
     assert str(refusal.value) == "unknown decoding 'rough'. Use one of exact, scaled."
@@ -112,7 +79,7 @@ def test_scaled_decoding_is_as_near_as_the_documents_say(tmp_path: Path, size: i
 # ---------------------------------------------------------------- images in memory
 
 
-def test_paths_pictures_and_arrays_give_the_same(encoder: Encoder, red: Path) -> None:
+def test_paths_pictures_and_arrays_give_the_same(encoder: BatchEncoder, red: Path) -> None:
     with Image.open(red) as picture:
         pixels, rgba = np.asarray(picture), np.asarray(picture.convert("RGBA"))
         sources: list[ImageLike] = [red, str(red), picture, pixels, rgba]
@@ -121,14 +88,14 @@ def test_paths_pictures_and_arrays_give_the_same(encoder: Encoder, red: Path) ->
 
 
 @pytest.mark.parametrize("kind", [np.uint8, np.uint16, np.float32, np.float64])
-def test_grey_arrays_of_every_kind(encoder: Encoder, kind: type[np.generic]) -> None:
+def test_grey_arrays_of_every_kind(encoder: BatchEncoder, kind: type[np.generic]) -> None:
     white = {np.uint8: 255, np.uint16: 65535}.get(kind, 1.0)
     array = np.full((9, 9), white).astype(kind)
     assert embed_images(encoder, [array]).tolist() == [[255.0] * 3]
 
 
 @pytest.mark.parametrize(("count", "batch_size"), [(0, 4), (1, 4), (4, 4), (9, 4)])
-def test_as_many_rows_as_images(encoder: Encoder, count: int, batch_size: int) -> None:
+def test_as_many_rows_as_images(encoder: BatchEncoder, count: int, batch_size: int) -> None:
     arrays = (np.full((8, 8), i, np.uint8) for i in range(count))
     embeddings = embed_images(encoder, arrays, batch_size=batch_size)
     assert embeddings.shape == (count, 3)
@@ -150,7 +117,12 @@ REFUSED: list[tuple[object, type[Exception], str]] = [
 
 @pytest.mark.parametrize(("bad", "error", "message"), REFUSED, ids=lambda value: type(value).__name__)
 def test_says_which_image_is_bad(
-    encoder: Encoder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, bad: Any, error: type[Exception], message: str
+    encoder: BatchEncoder,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    bad: Any,
+    error: type[Exception],
+    message: str,
 ) -> None:
     monkeypatch.chdir(tmp_path)
     with pytest.raises(error) as refusal:
@@ -158,7 +130,7 @@ def test_says_which_image_is_bad(
     assert str(refusal.value) == message
 
 
-def test_a_picture_that_was_never_fully_read_is_named(encoder: Encoder, red: Path) -> None:
+def test_a_picture_that_was_never_fully_read_is_named(encoder: BatchEncoder, red: Path) -> None:
     red.write_bytes(red.read_bytes()[:50])
     with Image.open(red) as picture, pytest.raises(PaucError, match=r"^image 0 cannot be read: "):
         embed_images(encoder, [picture])
