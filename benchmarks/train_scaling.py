@@ -32,8 +32,7 @@ from pauc_hub.training.data.resident import Resident
 from pauc_hub.training.data.views import epoch_batches
 from pauc_hub.training.estep import all_features, expect
 from pauc_hub.training.interruption import StopRequest
-from pauc_hub.training.mstep import learn
-from pauc_hub.training.state import Training, new_training
+from pauc_hub.training.state import Training, new_training, take_step
 
 ARCHITECTURE, CLUSTERS, BATCH, WARMING_UP = "resnet18", (250, 500, 1000), 256, 2
 PARTS = ("listing", "preparing", "features", "kmeans")
@@ -78,8 +77,8 @@ def step_seconds(state: Training, steps: int) -> float:
     """Of one, its wait for images included; the first few do not count."""
     views = state.loader.views(islice(epoch_batches(state.config, len(state.source), 0), WARMING_UP + steps))
     for batch in islice(views, WARMING_UP):
-        learn(state, batch)
-    return seconds_of(lambda: [learn(state, batch) for batch in views]) / steps
+        take_step(state, batch)
+    return seconds_of(lambda: [take_step(state, batch) for batch in views]) / steps
 
 
 def in_process(folder: Path, count: int, given: argparse.Namespace) -> dict[str, float]:

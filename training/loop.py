@@ -28,7 +28,6 @@ from pauc_hub.training.monitoring import before_after
 from pauc_hub.training.monitoring.diagnostics import diagnose
 from pauc_hub.training.monitoring.labelled import Labelled
 from pauc_hub.training.monitoring.log import Log, open_watched, watching
-from pauc_hub.training.mstep import learn
 from pauc_hub.training.networks.encoder import Encoder
 from pauc_hub.training.networks.norms import BATCHES_MEASURED, measure_statistics
 from pauc_hub.training.networks.pretrained import load_weights
@@ -37,7 +36,7 @@ from pauc_hub.training.recipes import OWN_IMAGES, read_settings
 from pauc_hub.training.run import checkpoint, checkpoint_files, run_folder
 from pauc_hub.training.run.checkpoint import Place
 from pauc_hub.training.run.publish import Finished, publish
-from pauc_hub.training.state import Training, new_training
+from pauc_hub.training.state import Training, new_training, take_step
 
 STEPS_BETWEEN_LINES = 10  # of metrics.jsonl
 TOLD = ("loss", "infonce", "proto", "align", "unif", "corr", "scatter", "knn")  # of an epoch, to people
@@ -224,7 +223,7 @@ def _maximisation_step(state: Training, log: Log) -> dict[str, float]:
             asked = time.monotonic()
             batch = next(views)
             waited += time.monotonic() - asked
-            terms = learn(state, batch)
+            terms = take_step(state, batch)
             state.step += 1
             if state.step % STEPS_BETWEEN_LINES == 0 or state.step == state.steps:
                 values = {name: term.item() for name, term in terms.items()}

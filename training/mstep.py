@@ -1,12 +1,14 @@
 """The M-step: one batch through the networks, its loss back through the queries (method.md §2, §4)."""
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor
+from torch.optim import Optimizer
 
-from pauc_hub.device import autocast
+from pauc_hub.device import autocast, choose_precision
 from pauc_hub.training import objectives
 from pauc_hub.training.config import Config
-from pauc_hub.training.data import Views
 from pauc_hub.training.estep import Expectation
 from pauc_hub.training.members import (
     Members,
@@ -17,54 +19,99 @@ from pauc_hub.training.members import (
     past_members,
     share_alone,
 )
-from pauc_hub.training.networks.encoder import Queue
+from pauc_hub.training.networks.encoder import MomentumPair, Queue
 from pauc_hub.training.rng import Purpose, torch_draws
-from pauc_hub.training.schedule import key_momentum, learning_rate, term_weights
-from pauc_hub.training.state import Training
+from pauc_hub.training.schedule import Moment, key_momentum, learning_rate, term_weights
 
 
-def learn(state: Training, batch: Views) -> dict[str, Tensor]:
+@dataclass(frozen=True)
+class Shown:
+    """A batch as the networks see it.
+
+    N images of this process, S side of the full views, s that of the small ones.
+    """
+
+    index: Tensor
+    """(N,) int64, which images these are."""
+    first: Tensor
+    """(N, 3, S, S) float32, augmented and normalised."""
+    second: Tensor
+    """The same of the other view."""
+    small: tuple[Tensor, ...] = ()
+    """(N, 3, s, s) float32 each, of smaller views (method.md §1)."""
+
+
+def learn(
+    pair: MomentumPair,
+    optimiser: Optimizer,
+    batch: Shown,
+    expectation: Expectation | None,
+    config: Config,
+    moment: Moment,
+) -> dict[str, Tensor]:
     """One step of the optimiser; the momentum encoder and the queue follow.
+
+    Args:
+        expectation: the last E-step's result; None during the warm-up.
+        moment: decides learning rate, momentum, the weights of the terms, and what is drawn by lot.
 
     Returns:
         () loss, its unweighted terms, and the alignment that is watched (method.md §6), detached; symmetric training's
         are means over both sides.
     """
-    config, pair = state.config, state.pair
-    done, steps = state.epoch * state.steps + state.step, config.epochs * state.steps
-    for group in state.optimiser.param_groups:
-        group["lr"] = group.get("scale", 1.0) * learning_rate(config, done, steps)
-    crops = (batch.first, batch.second, *batch.small)
-    first, second, *small_views = map(state.augment, crops, batch.draws)
-    index = state.world.gather(batch.index, config.batch_size)
-    shown = [(first, second), (second, first)][: 1 + config.symmetric]
-    with autocast(state.device, state.dtype):  # keys first: what they take is free again when the queries' graphs grow
-        keys = [pair.keys(other, _draws(state, Purpose.SHUFFLE, side)) for side, (_, other) in enumerate(shown)]
-        small = [pair.small_queries(view) for view in small_views]
+    total = config.epochs * moment.steps
+    for group in optimiser.param_groups:
+        group["lr"] = group.get("scale", 1.0) * learning_rate(config, moment.done, total)
+    index = pair.world.gather(batch.index, config.batch_size)
+    terms, keys, alignment = _terms(pair, batch, index, expectation, config, moment)
+    weights = term_weights(config, moment.epoch + moment.step / moment.steps)
+    loss = torch.stack([weights[name] * term for name, term in terms.items()]).sum()
+    optimiser.zero_grad()
+    torch.autograd.backward(loss)
+    pair.world.sum_gradients(pair.query.parameters())
+    optimiser.step()
+    pair.follow(key_momentum(config, moment.done, total))
+    pair.queue.push(torch.cat(keys), index.repeat(len(keys)))
+    watched = {"loss": loss.detach(), "alignment": alignment} | _watched(index, expectation, config)
+    return watched | {name: term.detach() for name, term in terms.items()}
+
+
+def _terms(
+    pair: MomentumPair,
+    batch: Shown,
+    index: Tensor,
+    expectation: Expectation | None,
+    config: Config,
+    moment: Moment,
+) -> tuple[dict[str, Tensor], list[Tensor], Tensor]:
+    """The terms of the loss, means over the sides; the (n, D) keys of each side; and the () alignment.
+
+    Args:
+        index: (n,) int64, the images of all processes.
+    """
+    device = batch.first.device
+    dtype = choose_precision(config.precision, device)
+    sides = [(batch.first, batch.second), (batch.second, batch.first)][: 1 + config.symmetric]
+    # keys first: what they take is free again when the queries' graphs grow
+    with autocast(device, dtype):
+        keys = [pair.keys(key, _draws(config, Purpose.SHUFFLE, moment, side)) for side, (_, key) in enumerate(sides)]
+        small = [pair.small_queries(view) for view in batch.small]
     queries_each = 1 + len(small)
     images = index.repeat(queries_each)
     masked = pair.queue.masked(images, own=config.mask_own_keys)
-    sides, gaps = [], []
-    for side, ((view, _), key) in enumerate(zip(shown, keys, strict=True)):
-        with autocast(state.device, state.dtype):
+    found, gaps = [], []
+    for side, ((view, _), key) in enumerate(zip(sides, keys, strict=True)):
+        with autocast(device, dtype):
             q = torch.cat([pair.queries(view), *small])
-        k, draws = key.repeat(queries_each, 1), _draws(state, Purpose.NEGATIVES, side)
-        sides.append(
+        k = key.repeat(queries_each, 1)
+        draws = _draws(config, Purpose.NEGATIVES, moment, side)
+        found.append(
             {"infonce": objectives.info_nce(q, k, pair.queue.rows, config.temperature, masked)}
-            | prototype_terms(q, k, images, pair.queue, state.expectation, config, draws)
+            | prototype_terms(q, k, images, pair.queue, expectation, config, draws)
         )
         gaps.append((q[: len(key)].detach() - key).square().sum(dim=1).mean())
-    terms = {name: torch.stack([side[name] for side in sides]).mean() for name in sides[0]}
-    weights = term_weights(config, state.epoch + state.step / state.steps)
-    loss = torch.stack([weights[name] * term for name, term in terms.items()]).sum()
-    state.optimiser.zero_grad()
-    torch.autograd.backward(loss)
-    state.world.sum_gradients(pair.query.parameters())
-    state.optimiser.step()
-    pair.follow(key_momentum(config, done, steps))
-    pair.queue.push(torch.cat(keys), index.repeat(len(keys)))
-    watched = {"loss": loss.detach(), "alignment": torch.stack(gaps).mean()} | _watched(index, state)
-    return watched | {name: term.detach() for name, term in terms.items()}
+    means = {name: torch.stack([side[name] for side in found]).mean() for name in found[0]}
+    return means, keys, torch.stack(gaps).mean()
 
 
 def prototype_terms(
@@ -134,13 +181,13 @@ def _past_members(members: Members, queue: Queue, assignment: Tensor, count: int
     return past_members(members, queue.rows, own, count)
 
 
-def _watched(index: Tensor, state: Training) -> dict[str, Tensor]:
+def _watched(index: Tensor, expectation: Expectation | None, config: Config) -> dict[str, Tensor]:
     """The share of a batch's images that are alone with their prototype there: to them PAUC is between images."""
-    if state.expectation is None or state.config.objective != "pauc":
+    if expectation is None or config.objective != "pauc":
         return {}
-    shares = [share_alone(assignment[index]) for assignment in state.expectation.assignments]
+    shares = [share_alone(assignment[index]) for assignment in expectation.assignments]
     return {"batch_singletons": torch.stack(shares).mean()}
 
 
-def _draws(state: Training, purpose: Purpose, side: int) -> torch.Generator:
-    return torch_draws(state.config.seed, purpose, state.epoch, state.step, side)
+def _draws(config: Config, purpose: Purpose, moment: Moment, side: int) -> torch.Generator:
+    return torch_draws(config.seed, purpose, moment.epoch, moment.step, side)

@@ -28,9 +28,8 @@ from pauc_hub.training.data.views import epoch_batches
 from pauc_hub.training.estep import Expectation, all_features
 from pauc_hub.training.interruption import StopRequest
 from pauc_hub.training.machine import limits_explained, machine_of
-from pauc_hub.training.mstep import learn
 from pauc_hub.training.networks.norms import BATCHES_MEASURED
-from pauc_hub.training.state import Training, new_training
+from pauc_hub.training.state import Training, new_training, take_step
 
 LEARNING_SECONDS, FEATURE_SECONDS = 25.0, 12.0  # with imports and k-means, about a minute
 MOST_STEPS = 200
@@ -144,7 +143,7 @@ def _step_seconds(state: Training, side: int, bar: Bar) -> float:
     """Of one step with views of this side, its wait for images included."""
     times = [time.monotonic()]
     for batch in _epochs(state, side):
-        learn(state, batch)["loss"].item()  # waits for the device
+        take_step(state, batch)["loss"].item()  # waits for the device
         times.append(time.monotonic())
         bar.advance(len(batch.index))
         if times[-1] - times[0] > LEARNING_SECONDS / len(_sides(state.config)) or len(times) > MOST_STEPS:

@@ -32,8 +32,3 @@ def seed_for(seed: int, purpose: Purpose, *position: int) -> int:
 def torch_draws(seed: int, purpose: Purpose, *position: int) -> torch.Generator:
     """On the CPU whatever the device, so that a GPU run draws the same."""
     return torch.Generator().manual_seed(seed_for(seed, purpose, *position))
-
-
-def numpy_draws(seed: int, purpose: Purpose, *position: int) -> np.random.Generator:
-    """For work outside torch, such as an image's crops."""
-    return np.random.Generator(np.random.PCG64(seed_for(seed, purpose, *position)))

@@ -2,8 +2,23 @@
 
 import dataclasses
 import math
+from dataclasses import dataclass
 
 from pauc_hub.training.config import MOST_PROGRESSIVE, Config
+
+
+@dataclass(frozen=True)
+class Moment:
+    """A place in a run: before step `step` of epoch `epoch`, both from 0, of `steps` steps an epoch."""
+
+    epoch: int
+    step: int
+    steps: int
+
+    @property
+    def done(self) -> int:
+        """Steps of the whole run that are over."""
+        return self.epoch * self.steps + self.step
 
 
 def term_weights(config: Config, epoch: float) -> dict[str, float]:

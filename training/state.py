@@ -8,24 +8,26 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from pauc_hub.device import choose_precision
 from pauc_hub.errors import Interrupted, TrainingFailed
 from pauc_hub.images.preprocessing import Preprocessing
 from pauc_hub.sources.by_index import ImageSource
 from pauc_hub.training.config import Config
-from pauc_hub.training.data import Loader
+from pauc_hub.training.data import Loader, Views
 from pauc_hub.training.data.augment import Augmentation
 from pauc_hub.training.data.resident import choose_loader
 from pauc_hub.training.distributed import ALONE, World
 from pauc_hub.training.estep import Expectation
 from pauc_hub.training.interruption import StopRequest
+from pauc_hub.training.mstep import Shown, learn
 from pauc_hub.training.networks.encoder import MomentumPair
 from pauc_hub.training.optimiser import let_learn, new_optimiser
 from pauc_hub.training.rng import Purpose, seed_for
 from pauc_hub.training.run import checkpoint, run_folder
 from pauc_hub.training.run.checkpoint import Place
-from pauc_hub.training.schedule import learning_rate
+from pauc_hub.training.schedule import Moment, learning_rate
 
 PHOTOGRAPH = 160  # pixels; timm crops the margins of larger pictures, smaller ones are cut tightly already
 SECONDS_BETWEEN_CHECKPOINTS = 600  # at most this much work is lost to a power cut
@@ -169,6 +171,15 @@ class Training:
                 again = f"torchrun … -m {again.replace('pauc', 'pauc_hub.cli', 1)}"
             at = f"epoch {min(self.epoch + 1, self.config.epochs)} of {self.config.epochs}"
             raise Interrupted(f"stopped in {at}; all that was done is saved. Go on with: {again}")
+
+
+def take_step(state: Training, batch: Views) -> dict[str, Tensor]:
+    """Learn from a batch where the run stands, and return what learn() does; the next step is the caller's to count."""
+    crops = (batch.first, batch.second, *batch.small)
+    first, second, *small = map(state.augment, crops, batch.draws)
+    shown = Shown(batch.index, first, second, tuple(small))
+    moment = Moment(state.epoch, state.step, state.steps)
+    return learn(state.pair, state.optimiser, shown, state.expectation, state.config, moment)
 
 
 def new_training(

@@ -17,7 +17,7 @@ from PIL import Image
 
 from pauc_hub.errors import Interrupted, TrainingFailed, UsageError
 from pauc_hub.models.folder import open_folder
-from pauc_hub.training import estep, loop, mstep, state
+from pauc_hub.training import estep, loop, state
 from pauc_hub.training.config import Config
 from pauc_hub.training.run import checkpoint_files, run_folder
 from pauc_hub.training.schedule import laid_anew, learning_rate
@@ -107,12 +107,12 @@ def test_more_workers_change_nothing(images: Path, undisturbed: Path, tmp_path: 
 @pytest.mark.parametrize(
     ("module", "name", "calls"),
     [
-        (loop, "learn", [2]),  # within the warm-up
-        (loop, "learn", [STEPS]),  # in the last step of the warm-up
+        (loop, "take_step", [2]),  # within the warm-up
+        (loop, "take_step", [STEPS]),  # in the last step of the warm-up
         (estep, "autocast", [1]),  # within the first E-step
         (lloyd, "best_scores", [2]),  # within its k-means
-        (loop, "learn", [STEPS + 2]),  # with prototypes
-        (loop, "learn", [STEPS + 1, 1, 2, 3]),  # again and again
+        (loop, "take_step", [STEPS + 2]),  # with prototypes
+        (loop, "take_step", [STEPS + 1, 1, 2, 3]),  # again and again
         (estep, "autocast", [2 * 3 - 1]),  # within the E-step that the model folder is made of
     ],
 )
@@ -147,7 +147,7 @@ def test_with_other_settings_a_run_resumes_exactly_too(settings: dict[str, Any],
     undisturbed, run = tmp_path / "undisturbed", tmp_path / "run"
     loop.train(images, undisturbed, config, quiet=True)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(loop, "learn", after_call(2, mstep.learn))
+        patch.setattr(loop, "take_step", after_call(2, state.take_step))
         with pytest.raises(Interrupted):
             loop.train(images, run, config, quiet=True)
     loop.train(images, run, resume=True, quiet=True)
@@ -163,10 +163,10 @@ def crash_in_step(count: int, monkeypatch: pytest.MonkeyPatch, images: Path, run
         calls += 1
         if calls == count:
             raise MemoryError
-        return mstep.learn(*arguments)
+        return state.take_step(*arguments)
 
     with monkeypatch.context() as patch:
-        patch.setattr(loop, "learn", crash)
+        patch.setattr(loop, "take_step", crash)
         with pytest.raises(MemoryError):
             loop.train(images, run, CONFIG, quiet=True)
 
@@ -213,9 +213,9 @@ def test_within_an_epoch_checkpoints_come_by_time(
     def counted(*arguments: Any) -> Any:
         nonlocal steps
         steps += 1
-        return mstep.learn(*arguments)
+        return state.take_step(*arguments)
 
-    monkeypatch.setattr(loop, "learn", counted)
+    monkeypatch.setattr(loop, "take_step", counted)
     loop.train(elsewhere, run, resume=True, quiet=True)
     assert steps == STEPS * CONFIG.epochs - saved
     assert losses(run) == losses(undisturbed)
@@ -312,7 +312,7 @@ def test_a_finished_run_goes_on_for_longer_under_a_schedule_laid_anew(
     assert "unfinished" not in found
     # stopped on the way, it is still the same run
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(loop, "learn", after_call(2, mstep.learn))
+        patch.setattr(loop, "take_step", after_call(2, state.take_step))
         with pytest.raises(Interrupted, match="stopped in epoch 4 of 5"):
             loop.train(images, stopped, resume=True, epochs=5, command="longer", quiet=True)
     loop.train(images, stopped, resume=True, command="again", quiet=True)

@@ -42,7 +42,7 @@ curves.draw = lambda history, path: path.touch()  # drawing takes as long as all
 activities = Activities(Path(DIARY))
 activities.note("beginning", run_folder, "begin")
 activities.note("building", loop, "new_training")
-activities.note("learning", loop, "learn")
+activities.note("learning", loop, "take_step")
 activities.note("features", loop, "all_features")
 activities.note("clustering", loop, "expect")
 activities.note("listing", run_folder, "list_unreadable")

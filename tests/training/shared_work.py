@@ -23,8 +23,7 @@ from pauc_hub.training.distributed import World, join
 from pauc_hub.training.estep import Expectation, all_features, expect
 from pauc_hub.training.interruption import StopRequest
 from pauc_hub.training.monitoring.diagnostics import diagnose
-from pauc_hub.training.mstep import learn
-from pauc_hub.training.state import Training, new_training
+from pauc_hub.training.state import Training, new_training, take_step
 
 CPU = torch.device("cpu")
 CONFIG = Config(
@@ -120,7 +119,7 @@ def learnt(state: Training, expectation: Expectation) -> dict[str, dict[str, Ten
     terms: dict[str, Tensor] = {}
     with closing(state.loader.views([own] * STEPS)) as views:
         for batch in views:
-            terms |= {f"{name} {state.step}": value for name, value in learn(state, batch).items()}
+            terms |= {f"{name} {state.step}": value for name, value in take_step(state, batch).items()}
             state.step += 1
     gradients = {name: each.grad for name, each in state.pair.query.named_parameters() if each.grad is not None}
     return {"terms": terms, "gradients": gradients, "pair": state.pair.state_dict()}

@@ -16,9 +16,9 @@ import pauc_hub
 from pauc_hub.errors import Interrupted
 from pauc_hub.sources.by_index import open_by_index
 from pauc_hub.training import loop
-from pauc_hub.training.mstep import learn
 from pauc_hub.training.recipes import settle
 from pauc_hub.training.settings import from_mapping
+from pauc_hub.training.state import take_step
 
 assert timm.is_model("test_swin"), tiny_swin.__doc__
 SIZE, BATCH, CPU = 32, 8, torch.device("cpu")
@@ -72,10 +72,10 @@ def test_a_family_learns_resumes_exactly_and_is_loaded_by_plain_timm(
         if steps == 3:
             # in the second epoch, with prototypes
             os.kill(os.getpid(), signal.SIGTERM)
-        return learn(state, batch)
+        return take_step(state, batch)
 
     with monkeypatch.context() as patch:
-        patch.setattr(loop, "learn", interrupted)
+        patch.setattr(loop, "take_step", interrupted)
         with pytest.raises(Interrupted):
             loop.train(images, tmp_path / "stopped", config, quiet=True)
     resumed = loop.train(images, tmp_path / "stopped", resume=True, quiet=True)

@@ -19,11 +19,11 @@ from pauc_hub.sources.by_index import open_by_index
 from pauc_hub.training import loop
 from pauc_hub.training.config import Config
 from pauc_hub.training.monitoring.before_after import judged, made_worse, neighbour_agreement, told
-from pauc_hub.training.mstep import learn
 from pauc_hub.training.networks.encoder import Encoder
 from pauc_hub.training.networks.pretrained import block_count, blocks_of, load_weights
 from pauc_hub.training.optimiser import let_learn, new_optimiser
 from pauc_hub.training.recipes import settle
+from pauc_hub.training.state import take_step
 
 assert timm.is_model("test_swin"), tiny_swin.__doc__
 CPU = torch.device("cpu")
@@ -155,10 +155,10 @@ def test_a_resumed_run_is_the_same(images: Path, model: Path, trained: Path, tmp
         steps += 1
         if steps == 4:
             os.kill(os.getpid(), signal.SIGTERM)
-        return learn(state, batch)
+        return take_step(state, batch)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(loop, "learn", interrupted)
+        patch.setattr(loop, "take_step", interrupted)
         with pytest.raises(Interrupted):
             pauc_hub.train(
                 images, tmp_path / "run", weights_from=str(model), labelled=str(images), quiet=True, **SETTINGS

@@ -19,11 +19,10 @@ from pauc_hub.training.data import Loader, Views
 from pauc_hub.training.estep import Expectation, all_features, expect, shuffled
 from pauc_hub.training.interruption import StopRequest
 from pauc_hub.training.monitoring.diagnostics import diagnose
-from pauc_hub.training.mstep import learn
 from pauc_hub.training.networks.encoder import STALE, Encoder
 from pauc_hub.training.networks.norms import measure_statistics
 from pauc_hub.training.run import checkpoint, run_folder
-from pauc_hub.training.state import Training, new_training
+from pauc_hub.training.state import Training, new_training, take_step
 
 IMAGES = 24
 CONFIG = Config(
@@ -71,10 +70,10 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Tensor, Cen
             assert state.expectation is not None
             learnt_with.append(state.expectation.prototypes[0].centroids)
             given.update(by_each(state, 1))
-        return learn(state, batch)
+        return take_step(state, batch)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(loop, "learn", noted)
+        patch.setattr(loop, "take_step", noted)
         loop.train(folder / "images", folder / "run", CONFIG, quiet=True)
     return folder, learnt_with[0], given
 
@@ -130,13 +129,13 @@ def test_as_a_control_shuffled_assignments_are_learnt_with_and_the_real_ones_wat
     def noted(state: Training, batch: Views) -> dict[str, Tensor]:
         if state.expectation is not None:
             seen["learnt with"] = state.expectation.assignments[0]
-        return learn(state, batch)
+        return take_step(state, batch)
 
     def watched(*given: Any) -> dict[str, float]:
         seen.setdefault("watched", given[2].assignments[0])
         return diagnose(*given)
 
-    monkeypatch.setattr(loop, "learn", noted)
+    monkeypatch.setattr(loop, "take_step", noted)
     monkeypatch.setattr(loop, "diagnose", watched)
     write_images(tmp_path / "images")
     config = dataclasses.replace(CONFIG, shuffle_assignments=True)
@@ -154,7 +153,7 @@ def test_with_progressive_resolution_each_step_has_its_side(tmp_path: Path, monk
     def noted(state: Training, batch: Views) -> dict[str, Tensor]:
         sides.append(("step", batch.first.shape[-1]))
         counted.append(int((state.pair.queue.index != STALE).sum()))
-        return learn(state, batch)
+        return take_step(state, batch)
 
     def watched(encoder: Encoder, loader: Loader, *rest: Any) -> Any:
         sides.append(("query" if encoder is not state_of[0].pair.key else "key", loader.preprocessing.size))
@@ -172,7 +171,7 @@ def test_with_progressive_resolution_each_step_has_its_side(tmp_path: Path, monk
         state_of.append(new_training(*given, **options))
         return state_of[0]
 
-    for name, stand_in in (("learn", noted), ("all_features", watched), ("measure_statistics", measured)):
+    for name, stand_in in (("take_step", noted), ("all_features", watched), ("measure_statistics", measured)):
         monkeypatch.setattr(loop, name, stand_in)
     monkeypatch.setattr(loop, "new_training", made)
     write_images(tmp_path / "images")

@@ -1,6 +1,6 @@
 """The M-step: which terms an objective has, what a step does, and that parts of a batch give what the whole gives."""
 
-from pathlib import Path
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -11,20 +11,15 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from pauc_hub.clustering.prototypes import Prototypes
-from pauc_hub.sources.by_index import from_entries
-from pauc_hub.sources.folders import ImageFile
 from pauc_hub.training import objectives
 from pauc_hub.training.config import PROTOTYPES_FROM, Config
-from pauc_hub.training.data import Views
-from pauc_hub.training.data.views import draw_views
 from pauc_hub.training.estep import Expectation
-from pauc_hub.training.interruption import StopRequest
 from pauc_hub.training.members import batch_members, batch_prototypes, choose_prototypes
-from pauc_hub.training.mstep import learn, prototype_terms
-from pauc_hub.training.networks.encoder import Queue
+from pauc_hub.training.mstep import Shown, learn, prototype_terms
+from pauc_hub.training.networks.encoder import MomentumPair, Queue
+from pauc_hub.training.optimiser import new_optimiser
 from pauc_hub.training.rehearsal import _pretended
-from pauc_hub.training.schedule import key_momentum
-from pauc_hub.training.state import Training, new_training
+from pauc_hub.training.schedule import Moment, key_momentum
 
 OWN = torch.tensor([[0, 0, 1, 1, 0, 1], [0, 1, 2, 3, 1, 3]])
 INDEX = torch.tensor([5, 0, 3, 2])
@@ -167,8 +162,21 @@ def test_with_few_negatives_the_concentrations_stay_with_their_prototypes() -> N
     assert found["proto"].item() == pytest.approx(expected.item(), rel=1e-6)
 
 
-def state(run: Path, device: str = "cpu", **settings: Any) -> Training:
-    """A run of 64 images of 32 pixels in which an E-step has just been; its views are the crops as they are."""
+@dataclass
+class Learner:
+    """What a step is made with, in the second of two epochs, of one step each."""
+
+    pair: MomentumPair
+    optimiser: torch.optim.Optimizer
+    expectation: Expectation
+    config: Config
+
+    def learn(self, batch: Shown) -> dict[str, Tensor]:
+        return learn(self.pair, self.optimiser, batch, self.expectation, self.config, Moment(1, 0, 1))
+
+
+def learner(device: str = "cpu", **settings: Any) -> Learner:
+    """Of 64 images of 32 pixels."""
     config = Config(
         architecture="test_resnet",
         size=32,
@@ -183,20 +191,17 @@ def state(run: Path, device: str = "cpu", **settings: Any) -> Training:
         precision="fp32",
         **settings,
     )
-    source = from_entries("photos", [ImageFile(str(i), f"/nowhere/{i}") for i in range(64)])  # never read
-    made = new_training(run, config, source, torch.device(device), 1, StopRequest(), quiet=True)
-    made.augment = lambda crops, *_: crops / 255  # type: ignore[assignment]
-    made.expectation, made.epoch = _pretended(64, (3, 6), 8, torch.device(device)), 1
-    return made
+    torch.manual_seed(0)
+    pair = MomentumPair(config.architecture, 8, 128, 32, config.accumulate, size=32).to(device)
+    return Learner(pair, new_optimiser(pair.query, config), _pretended(64, (3, 6), 8, torch.device(device)), config)
 
 
-def batch(small_views: int = 0) -> Views:
+def batch(small_views: int = 0, device: str = "cpu") -> Shown:
     draws = torch.Generator().manual_seed(0)
-    first, second = (torch.randint(256, (64, 3, 32, 32), dtype=torch.uint8, generator=draws) for _ in range(2))
-    unused = draw_views(Config(), 64, draws)
-    index = torch.randperm(64, generator=draws)
-    small = [torch.randint(256, (64, 3, 16, 16), dtype=torch.uint8, generator=draws) for _ in range(small_views)]
-    return Views(index, first, second, (unused,) * (2 + small_views), tuple(small))
+    first, second = (torch.rand(64, 3, 32, 32, generator=draws).to(device) for _ in range(2))
+    index = torch.randperm(64, generator=draws).to(device)
+    small = [torch.rand(64, 3, 16, 16, generator=draws).to(device) for _ in range(small_views)]
+    return Shown(index, first, second, tuple(small))
 
 
 WHOLE_BATCH = [
@@ -208,11 +213,11 @@ WHOLE_BATCH = [
 
 
 @pytest.mark.parametrize("settings", WHOLE_BATCH, ids=str)
-def test_a_step_in_parts_is_the_step_of_the_whole(tmp_path: Path, settings: dict[str, Any]) -> None:
-    whole, parts = state(tmp_path, **settings), state(tmp_path, accumulate=2, **settings)
+def test_a_step_in_parts_is_the_step_of_the_whole(settings: dict[str, Any]) -> None:
+    whole, parts = learner(**settings), learner(accumulate=2, **settings)
     before = {name: value.clone() for name, value in whole.pair.state_dict().items()}
     given = batch(whole.config.small_views)
-    terms = [{name: value.item() for name, value in learn(each, given).items()} for each in (whole, parts)]
+    terms = [{name: value.item() for name, value in each.learn(given).items()} for each in (whole, parts)]
     assert terms[1] == pytest.approx(terms[0], rel=1e-5)
     after, divided = whole.pair.state_dict(), parts.pair.state_dict()
     for name, value in after.items():
@@ -223,10 +228,10 @@ def test_a_step_in_parts_is_the_step_of_the_whole(tmp_path: Path, settings: dict
     assert all(torch.allclose(a.grad, b.grad, rtol=1e-3, atol=1e-5) for a, b in gradients)  # type: ignore[arg-type]
 
 
-def test_a_step_moves_everything_and_its_momentum_follows_the_schedule(tmp_path: Path) -> None:
-    made = state(tmp_path, momentum=0.5, momentum_rises=True)
+def test_a_step_moves_everything_and_its_momentum_follows_the_schedule() -> None:
+    made = learner(momentum=0.5, momentum_rises=True)
     slow = {name: p.clone() for name, p in made.pair.key.named_parameters()}
-    learn(made, batch())
+    made.learn(batch())
     m = key_momentum(made.config, 1, 2)  # half of the run is over
     assert m == pytest.approx(0.75)
     fast = dict(made.pair.query.named_parameters())
@@ -236,13 +241,12 @@ def test_a_step_moves_everything_and_its_momentum_follows_the_schedule(tmp_path:
     assert all(not p.equal(slow[name]) for name, p in fast.items() if name.startswith("projector"))
 
 
-def test_the_share_of_images_that_are_alone_with_their_prototype_is_told(tmp_path: Path) -> None:
-    made = state(tmp_path, objective="pauc")
-    assert made.expectation is not None
+def test_the_share_of_images_that_are_alone_with_their_prototype_is_told() -> None:
+    made = learner(objective="pauc")
     own = (torch.arange(64).clamp(min=61) - 61, torch.arange(64) // 2)  # 2 of 64 images alone, and none
     made.expectation = Expectation(made.expectation.prototypes, own)
-    assert learn(made, batch())["batch_singletons"].item() == pytest.approx((2 / 64 + 0) / 2)
-    assert "batch_singletons" not in learn(state(tmp_path, objective="protonce"), batch())
+    assert made.learn(batch())["batch_singletons"].item() == pytest.approx((2 / 64 + 0) / 2)
+    assert "batch_singletons" not in learner(objective="protonce").learn(batch())
 
 
 @pytest.mark.gpu
@@ -250,14 +254,13 @@ def test_the_share_of_images_that_are_alone_with_their_prototype_is_told(tmp_pat
 @pytest.mark.parametrize(
     "settings", [*WHOLE_BATCH, {"accumulate": 2, "optimiser": "adamw"}, {"optimiser": "lars"}], ids=str
 )
-def test_on_a_gpu_a_step_waits_for_nothing(tmp_path: Path, settings: dict[str, Any]) -> None:
-    """But for the augmentation, which is not its affair."""
-    made = state(tmp_path, "cuda", **({"lr": 0.001} | settings))
-    given = batch(made.config.small_views)
-    learn(made, given)  # libraries choose their algorithms and take their memory
+def test_on_a_gpu_a_step_waits_for_nothing(settings: dict[str, Any]) -> None:
+    made = learner("cuda", **({"lr": 0.001} | settings))
+    given = batch(made.config.small_views, "cuda")
+    made.learn(given)  # libraries choose their algorithms and take their memory
     torch.cuda.set_sync_debug_mode("error")
     try:
-        loss = learn(made, given)["loss"]
+        loss = made.learn(given)["loss"]
     finally:
         torch.cuda.set_sync_debug_mode("default")
     assert bool(loss.isfinite())

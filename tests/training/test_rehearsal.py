@@ -17,9 +17,8 @@ from pauc_hub.training import machine, rehearsal
 from pauc_hub.training.config import Config
 from pauc_hub.training.data import Views
 from pauc_hub.training.loop import train
-from pauc_hub.training.mstep import learn
 from pauc_hub.training.rehearsal import rehearse
-from pauc_hub.training.state import Training
+from pauc_hub.training.state import Training, take_step
 
 IMAGES = 200
 CPU = torch.device("cpu")
@@ -71,11 +70,11 @@ def test_infonce_has_one_e_step_and_no_terms_over_prototypes(
     terms: list[set[str]] = []
 
     def noted(state: Training, batch: Views) -> dict[str, torch.Tensor]:
-        found = learn(state, batch)
+        found = take_step(state, batch)
         terms.append(set(found))
         return found
 
-    monkeypatch.setattr(rehearsal, "learn", noted)
+    monkeypatch.setattr(rehearsal, "take_step", noted)
     config = SETTINGS.resolve(IMAGES)
     told = rehearse(source, Config(**config.to_json() | {"objective": "infonce"}), CPU, 1, quiet=True)
     learning = 6 * (told.learning_seconds + told.saving_seconds)
@@ -92,9 +91,9 @@ def test_small_views_are_tried_too(source: ImageSource, monkeypatch: pytest.Monk
 
     def noted(state: Training, batch: Views) -> dict[str, torch.Tensor]:
         shapes.extend(each.shape for each in batch.small)
-        return learn(state, batch)
+        return take_step(state, batch)
 
-    monkeypatch.setattr(rehearsal, "learn", noted)
+    monkeypatch.setattr(rehearsal, "take_step", noted)
     config = dataclasses.replace(SETTINGS, small_views=2, architecture="pauc_resnet18_cifar_pool")
     monkeypatch.setattr(rehearsal, "MOST_STEPS", 1)
     rehearse(source, config.resolve(IMAGES), CPU, 1, quiet=True)
@@ -127,9 +126,9 @@ def test_it_ends_in_time_and_goes_by_what_it_has_seen(source: ImageSource, monke
 
     def counted(state: Training, batch: Views) -> dict[str, torch.Tensor]:
         steps.append(1)
-        return learn(state, batch)
+        return take_step(state, batch)
 
-    monkeypatch.setattr(rehearsal, "learn", counted)
+    monkeypatch.setattr(rehearsal, "take_step", counted)
     told = rehearse(source, SETTINGS.resolve(IMAGES), CPU, 1, quiet=True)
     assert len(steps) == 1
     assert told.seconds > 0
@@ -170,7 +169,7 @@ def test_a_batch_that_does_not_fit_the_gpu_is_one_line(source: ImageSource, monk
     def full(*_: object) -> None:
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate …")
 
-    monkeypatch.setattr(rehearsal, "learn", full)
+    monkeypatch.setattr(rehearsal, "take_step", full)
     with pytest.raises(TrainingFailed) as refused:
         rehearse(source, SETTINGS.resolve(IMAGES), CPU, 1, quiet=True)
     assert str(refused.value) == (
@@ -186,7 +185,7 @@ def test_a_torch_that_cannot_compile_is_one_line(source: ImageSource, monkeypatc
         raise torch._dynamo.exc.BackendCompilerFailed(lambda: None, FileNotFoundError("no compiler"), None)
 
     config = dataclasses.replace(SETTINGS, compile=True).resolve(IMAGES)
-    monkeypatch.setattr(rehearsal, "learn", broken)
+    monkeypatch.setattr(rehearsal, "take_step", broken)
     with pytest.raises(TrainingFailed) as refused:
         rehearse(source, config, CPU, 1, quiet=True)
     assert str(refused.value).startswith("torch.compile failed (backend='<lambda>' raised: FileNotFound")

@@ -24,8 +24,7 @@ from pauc_hub.training.monitoring import boards, checks, curves, learning, pace
 from pauc_hub.training.monitoring.checks import findings
 from pauc_hub.training.monitoring.finding import Finding
 from pauc_hub.training.monitoring.history import read_history
-from pauc_hub.training.mstep import learn
-from pauc_hub.training.state import new_training
+from pauc_hub.training.state import new_training, take_step
 
 CONFIG = Config(
     architecture="test_resnet",
@@ -99,7 +98,7 @@ def test_alignment_is_the_mean_squared_distance_of_a_query_and_its_key(images: P
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(state.pair, "queries", lambda *_: q)
         patch.setattr(state.pair, "keys", lambda *_: k)
-        found = learn(state, Views(torch.tensor([0, 1]), views, views, (draws, draws)))
+        found = take_step(state, Views(torch.tensor([0, 1]), views, views, (draws, draws)))
     assert found["alignment"].item() == pytest.approx((0 + 2) / 2)
     assert not found["alignment"].requires_grad
 
