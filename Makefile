@@ -3,14 +3,15 @@
 PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
+INTEROP := .venv-interop
 RUNS ?= $(HOME)/.cache/pauc-recipes
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test scores gpu clean
+.PHONY: help demo test interop scores gpu clean
 .NOTPARALLEL:
 
 help:  ## this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-6s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-7s %s\n", $$1, $$2 }' Makefile
 
 demo: $(STAMP)  ## embed the sample images with the bundled backbone
 	@$(BIN)/pauc embed examples/images --output examples/images.parquet --overwrite
@@ -20,6 +21,17 @@ test: $(STAMP)  ## lint, types, tests, and a trial of the wheel
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder
+
+# Everything but the consumers themselves is borrowed from .venv, which saves 6 GB.
+interop: $(INTEROP)/.installed  ## load models in transformers and sentence-transformers, in an environment of its own
+	OMP_NUM_THREADS=1 $(INTEROP)/bin/python -m pytest -W default -rP interop
+
+$(INTEROP)/.installed: $(STAMP) interop/requirements.txt
+	@$(BIN)/python -m venv --clear $(INTEROP)
+	@$(BIN)/python -c 'import sysconfig; print("import site; site.addsitedir(%r)" % sysconfig.get_path("purelib"))' \
+	> $$($(INTEROP)/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/borrowed.pth
+	@$(INTEROP)/bin/python -m pip install -qq --disable-pip-version-check --no-deps -r interop/requirements.txt
+	@touch $@
 
 scores: $(STAMP)  ## repeat the scores on the cards of bundled models: TINY=tiny-imagenet-200 CIFAR=train.parquet
 	$(BIN)/python benchmarks/scores.py $(if $(TINY),--tiny $(TINY)) $(if $(CIFAR),--cifar $(CIFAR))
@@ -36,7 +48,7 @@ gpu: $(STAMP)  ## what a GPU is needed for: tests, benchmarks, and recipes for M
 	$(if $(MINUTES),$(BIN)/python benchmarks/timed_training.py --minutes $(MINUTES) -o $(RUNS) --device cuda $(if $(CIFAR),--cifar $(CIFAR)) $(if $(TINY),--tiny $(TINY)))
 
 clean:  ## remove all that make and the checks left, .venv too
-	rm -rf .venv build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf .venv $(INTEROP) build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	rm -f examples/images.parquet examples/images.errors.parquet
 	find . -name __pycache__ -prune -exec rm -rf {} +
 

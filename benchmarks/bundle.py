@@ -6,14 +6,16 @@ python benchmarks/bundle.py run/model pauc_resnet18.tiny_imagenet --score scores
 
 import argparse
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from pauc_hub.models.card import render
-from pauc_hub.models.folder import ModelFolder, open_folder, write_folder
+from pauc_hub.models.folder import CURVES, ModelFolder, open_folder, write_folder
 
 ROOT = Path(__file__).resolve().parent.parent
-PREPROCESSING = ("input_size", "crop_pct", "crop_mode", "interpolation", "mean", "std")
+# Of pretrained_cfg.
+KEPT = ("input_size", "pool_size", "crop_pct", "crop_mode", "interpolation", "mean", "std", "first_conv", "classifier")
 
 
 def bundle(folder: ModelFolder, name: str, scores: list[Path], changes: dict[str, Any]) -> Path:
@@ -38,17 +40,23 @@ def bundle(folder: ModelFolder, name: str, scores: list[Path], changes: dict[str
         architecture=folder.architecture,
         backbone=folder.read_backbone(),
         num_features=folder.num_features,
-        preprocessing={key: folder.preprocessing_config[key] for key in PREPROCESSING},
+        preprocessing={key: value for key, value in folder.preprocessing_config.items() if key in KEPT},
         pauc={key: value for key, value in folder.pauc.items() if key != "format_version"},
         projector=folder.read_projector(),
         prototypes=folder.read_prototypes(),
         facts=facts,
         card=render(facts),
         half=True,
+        curves=(folder.path / CURVES).read_bytes() if CURVES in folder.sums else None,
         overwrite=True,
     )
-    (ROOT / "model_cards" / f"{name}.md").write_text(render(facts), encoding="utf-8")
+    (ROOT / "model_cards" / f"{name}.md").write_text(page(facts), encoding="utf-8")
     return bundled
+
+
+def page(facts: Mapping[str, Any]) -> str:
+    """The card as model_cards/ has it, from where the picture in the folder is shown."""
+    return render(facts).replace(f"]({CURVES})", f"](../pauc_hub/weights/{facts['name']}/{CURVES})")
 
 
 def _scores(result: dict[str, Any]) -> list[dict[str, Any]]:

@@ -25,7 +25,9 @@ from pauc_hub.training.estep import Expectation, all_features, expect, reason_an
 from pauc_hub.training.interruption import StopRequest
 from pauc_hub.training.machine import device_to_train_on, limits_explained
 from pauc_hub.training.monitoring import before_after
+from pauc_hub.training.monitoring.curves import drawn
 from pauc_hub.training.monitoring.diagnostics import diagnose
+from pauc_hub.training.monitoring.history import read_history
 from pauc_hub.training.monitoring.labelled import Labelled
 from pauc_hub.training.monitoring.log import Log, open_watched, watching
 from pauc_hub.training.networks.encoder import Encoder
@@ -306,6 +308,8 @@ def _publish(state: Training, scores: list[dict[str, Any]], found: dict[str, Any
     assert state.expectation is not None, "the E-step sets it"
     sample = [index for index in range(len(state.source)) if index not in state.source.unreadable][:SAMPLE]
     pixels = torch.cat([squares for squares, _ in state.loader.squares([sample])])
+    # Now, so that the model folder has them too.
+    curves, _ = drawn(read_history(state.run), state.run / run_folder.CURVES)
     finished = Finished(
         encoder=state.pair.exported,
         expectation=state.expectation,
@@ -318,6 +322,7 @@ def _publish(state: Training, scores: list[dict[str, Any]], found: dict[str, Any
         scores=scores,
         schedules=state.schedules,
         before_after=found,
+        curves=curves,
         done=(state.epoch, state.step),
     )
     path = state.run / run_folder.MODEL

@@ -14,10 +14,10 @@ from pauc_hub.errors import HubError, ModelFolderError, PaucError, UsageError
 from pauc_hub.files.checksums import SUMS, file_sum, git_sum, read_bytes
 from pauc_hub.models.catalog import HUB, Repository, locate
 from pauc_hub.models.download import LOGIN, explaining
-from pauc_hub.models.folder import CARD, FACTS, PROJECTOR, PROTOTYPES, WEIGHT_FILES, open_folder
+from pauc_hub.models.folder import CARD, CURVES, FACTS, PROJECTOR, PROTOTYPES, WEIGHT_FILES, open_folder
 
 # Left over from an earlier model, these would be taken for parts of the new one.
-PARTS = frozenset({*WEIGHT_FILES, PROJECTOR, PROTOTYPES, FACTS, CARD})
+PARTS = frozenset({*WEIGHT_FILES, PROJECTOR, PROTOTYPES, FACTS, CARD, CURVES})
 REFUSED, MOVED = (401, 403), (409, 412)
 
 

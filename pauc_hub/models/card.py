@@ -22,7 +22,18 @@ PATENT = (
     "PCL's training loop, clustering and contrastive learning in turn, is claimed by a US patent (11,263,476), which a "
     "commercial user should know."
 )
+PAPERS = {
+    "moco": "K. He, H. Fan, Y. Wu, S. Xie, R. Girshick: *Momentum Contrast for Unsupervised Visual Representation "
+    "Learning*, CVPR 2020, arXiv 1911.05722",
+    "pcl": "J. Li, P. Zhou, C. Xiong, S. Hoi: *Prototypical Contrastive Learning of Unsupervised Representations*, "
+    "ICLR 2021, arXiv 2005.04966",
+    "pauc": "S. Mo, Z. Sun, C. Li: *Rethinking Prototypical Contrastive Learning through Alignment, Uniformity and "
+    "Correlation*, BMVC 2022, arXiv 2210.10194",
+}
+CITED = {"infonce": ("moco",), "protonce": ("moco", "pcl"), "pauc": ("moco", "pcl", "pauc")}
 COMPARED = ("Beside each stands the same network with random weights, under the same protocol.", "")
+# Seen in `make interop`, of numbers up to 3.5; less than 1e-5 is demanded.
+LARGEST_DIFFERENCE = "1.2e-6"
 UNKNOWN = "–"  # of a random network, where none was measured
 COLUMNS = ("protocol", "metric", "value", "random", "space", "resolution", "bank", "queries", "seed")
 
@@ -34,9 +45,9 @@ def render(facts: Facts) -> str:
         facts: as facts.json has them: name, architecture, command, commit, config, data, hardware, versions, seconds,
             epochs, scores, and where known license, license_link, data.datasets (ids on the Hub), notes and prototypes
             (the number of each clustering); schedules that were laid anew; unfinished where it was made of a
-            checkpoint on the way.
+            checkpoint on the way; curves, the name of the picture of its curves beside the card.
     """
-    parts = (_front_matter, _summary, score_section, _usage, _limits, _receipts)
+    parts = (_front_matter, _summary, score_section, _usage, _limits, _citations, _receipts)
     return "\n\n".join(part(facts) for part in parts) + "\n"
 
 
@@ -51,7 +62,11 @@ def _summary(facts: Facts) -> str:
 An image backbone ({facts["architecture"]}) that learnt, without labels, {LEARNT[_objective(facts)]}.
 {_unfinished(facts)}
 - **Data**: {data["name"]}, {data["images"]:,} images, seen at {facts["config"]["size"]} px.
-- **Training**: {_epochs(facts)} in {_duration(facts["seconds"])} on {machine}. {_how_short(facts)}"""
+- **Training**: {_epochs(facts)} in {_duration(facts["seconds"])} on {machine}. {_how_short(facts)}{_curves(facts)}"""
+
+
+def _curves(facts: Facts) -> str:
+    return f"\n\n![Curves of the training]({facts['curves']})" if facts.get("curves") else ""
 
 
 def _unfinished(facts: Facts) -> str:
@@ -120,9 +135,10 @@ embeddings = pauc_hub.load("{name}").embed(["cat.jpg", "dog.jpg"])  # with the r
 ```
 
 """
-    plain, imports = "Plain timm reads this folder without pauc-hub:", "import timm"
+    plain, imports, besides = "Plain timm reads this folder without pauc-hub:", "import timm", "import"
     if facts["architecture"].startswith("pauc_"):  # one of ours, as the stem is
         plain, imports = "timm reads this folder once pauc-hub is imported:", "import pauc_hub, timm"
+        besides = "import pauc_hub  # registers the architecture\nimport"
     return f"""## Use
 
 {by_name if _is_bundled(name) else ""}On the command line, a folder of images to a table:
@@ -138,7 +154,25 @@ backbone = timm.create_model("local-dir:path/to/this/folder", pretrained=True).e
 transform = timm.data.create_transform(**timm.data.resolve_model_data_config(backbone), is_training=False)
 ```
 
-From the Hugging Face Hub it is loaded as `hf-hub:owner/name`, by timm and by pauc-hub alike.
+transformers and sentence-transformers read it, too. Their embeddings are those of pauc-hub in fp32; the largest
+difference in its tests is {LARGEST_DIFFERENCE}:
+
+```python
+{besides} transformers
+
+extract = transformers.pipeline("image-feature-extraction", model="path/to/this/folder", pool=True)
+embeddings = extract(["cat.jpg", "dog.jpg"])  # for each image a list of one embedding
+```
+
+```python
+{besides} sentence_transformers
+from PIL import Image
+
+model = sentence_transformers.SentenceTransformer("path/to/this/folder")
+embeddings = model.encode([Image.open("cat.jpg"), Image.open("dog.jpg")])
+```
+
+From the Hugging Face Hub it is `hf-hub:owner/name` for timm and pauc-hub, and `owner/name` for the other two.
 
 The features are pooled from the last stage; compare them by their cosine. {_projection(facts)}"""
 
@@ -159,6 +193,10 @@ def _limits(facts: Facts) -> str:
     if _objective(facts) != "infonce":
         points.append(PATENT)
     return "\n".join(["## What to know", "", *(f"- {point}" for point in [*points, *facts.get("notes", [])])])
+
+
+def _citations(facts: Facts) -> str:
+    return "\n".join(["## Citation", "", *(f"- {PAPERS[paper]}" for paper in CITED[_objective(facts)])])
 
 
 def _receipts(facts: Facts) -> str:

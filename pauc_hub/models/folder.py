@@ -20,9 +20,12 @@ from pauc_hub.clustering.prototypes import Prototypes
 from pauc_hub.errors import ModelFolderError, OutputExists
 from pauc_hub.files.atomic import write_directory
 from pauc_hub.files.checksums import SUMS, expected_sum, file_sum, format_sums, read_bytes, read_checked, read_sums
+from pauc_hub.models.sentence_transformers_files import sentence_transformers_files
 
 FORMAT_VERSION = 1
 CONFIG, WEIGHTS, FACTS, CARD = "config.json", "model.safetensors", "facts.json", "README.md"
+# The picture of a run's curves, which the card shows.
+CURVES = "curves.png"
 # Where the weights are, in timm's order of preference; the pickled ones are read as weights alone.
 WEIGHT_FILES = (WEIGHTS, "pytorch_model.bin")
 PROJECTOR, PROTOTYPES = "projector.safetensors", "prototypes.safetensors"
@@ -196,6 +199,7 @@ def write_folder(
     facts: Mapping[str, Any],
     card: str,
     half: bool,
+    curves: bytes | None = None,
     global_pool: str = "avg",
     model_args: Mapping[str, Any] | None = None,
     overwrite: bool = False,
@@ -215,6 +219,7 @@ def write_folder(
         facts: the receipts; JSON.
         card: README.md, rendered from the facts.
         half: store floating-point numbers in 16 bits.
+        curves: curves.png, or None.
         global_pool: how the network pools, in timm's word.
         model_args: what timm has to be told to build the network, such as `img_size`.
         overwrite: replace the model folder that stands there; nothing else is ever replaced.
@@ -234,6 +239,9 @@ def write_folder(
     files[CONFIG] = _to_json(_config(architecture, num_features, preprocessing, pauc, global_pool, model_args or {}))
     files[FACTS] = _to_json(facts)
     files[CARD] = card.encode()
+    if curves:
+        files[CURVES] = curves
+    files |= sentence_transformers_files()
     files[SUMS] = format_sums(files)
     write_directory(path, files)
     return path

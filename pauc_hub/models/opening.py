@@ -8,17 +8,7 @@ from pathlib import Path
 from pauc_hub.errors import HubError, Note
 from pauc_hub.files.checksums import SUMS, read_sums
 from pauc_hub.models.catalog import HUB, Located, Repository, TimmName, locate
-from pauc_hub.models.folder import (
-    CARD,
-    CONFIG,
-    FACTS,
-    PROJECTOR,
-    PROTOTYPES,
-    WEIGHT_FILES,
-    ModelFolder,
-    check_foreign,
-    open_folder,
-)
+from pauc_hub.models.folder import CONFIG, WEIGHT_FILES, ModelFolder, check_foreign, open_folder
 from pauc_hub.models.hub_weights import HubWeights
 
 
@@ -104,10 +94,8 @@ def _open_repository(repository: Repository, quiet: bool, sha256: str | None = N
     if ours:
         sums = fetch_file(pinned, [SUMS], quiet=quiet)
         check_blob(sums)
-        listed = read_sums(sums.parent)
-        for name in (PROJECTOR, PROTOTYPES, FACTS, CARD):
-            if name in listed:
-                fetch_file(pinned, [name], quiet=quiet)
+        for name in read_sums(sums.parent):
+            fetch_file(pinned, [name], quiet=quiet)
     revision = f"@{repository.revision}" if repository.revision else ""
     return replace(open_folder(config.parent), given_name=f"{HUB}{repository.id}{revision}")
 

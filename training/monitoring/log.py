@@ -15,9 +15,8 @@ from pauc_hub.images.reading import Reading
 from pauc_hub.training.config import Config
 from pauc_hub.training.monitoring.boards import BoardLost, open_boards, refuse_absent_wandb
 from pauc_hub.training.monitoring.checks import findings
-from pauc_hub.training.monitoring.curves import drawn
 from pauc_hub.training.monitoring.finding import RECENT, Finding
-from pauc_hub.training.monitoring.history import History, Line, read_history, read_lines
+from pauc_hub.training.monitoring.history import History, Line, read_lines
 from pauc_hub.training.monitoring.labelled import Labelled, knn_accuracy, open_labelled
 from pauc_hub.training.run import run_folder
 from pauc_hub.training.state import Training
@@ -117,12 +116,10 @@ class Log:
 
 @contextmanager
 def watching(state: Training, wandb: str | None, labelled: Labelled | None) -> Iterator[Log]:
-    """A log that is closed at the end, notes the error that the run ends with, and draws the curves of a whole one."""
+    """A log that is closed at the end, and notes the error that the run ends with."""
     log = Log(state, wandb, labelled)
     try:
         yield log
-        if state.world.first:
-            drawn(read_history(state.run), state.run / run_folder.CURVES)
     except TrainingFailed as failure:
         log.write_failure(str(failure))
         raise

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from pauc_hub.images.preprocessing import Preprocessing
 from pauc_hub.models.card import render
-from pauc_hub.models.folder import fits_half, write_folder
+from pauc_hub.models.folder import CURVES, fits_half, write_folder
 from pauc_hub.sources.by_index import ImageSource
 from pauc_hub.training.config import Config
 from pauc_hub.training.estep import Expectation
@@ -35,6 +35,7 @@ class Finished:
         done: epochs, and steps of the next one, that are over.
         scores: measured on the way, as the card shows them (models/card.py).
         schedules: laid anew on the way, see Training.
+        curves: the picture of its curves (monitoring/curves.py), or None.
         before_after: what became of the weights that it started from (monitoring/before_after.py).
     """
 
@@ -50,6 +51,7 @@ class Finished:
     scores: Sequence[Mapping[str, Any]] = ()
     schedules: Sequence[Mapping[str, Any]] = ()
     before_after: Mapping[str, Any] = field(default_factory=dict)
+    curves: Path | None = None
 
     @property
     def unfinished(self) -> bool:
@@ -86,6 +88,7 @@ def publish(finished: Finished, path: Path) -> Path:
         facts=facts,
         card=render(facts),
         half=half,
+        curves=finished.curves.read_bytes() if finished.curves else None,
         overwrite=True,
     )
     return path  # as it was given; write_folder makes it absolute
@@ -151,6 +154,8 @@ def _facts(finished: Finished, name: str) -> dict[str, Any]:
     }
     if finished.before_after:
         facts["before_after"] = dict(finished.before_after)
+    if finished.curves:
+        facts["curves"] = CURVES
     if finished.unfinished:
         facts["unfinished"] = {"epoch": epoch, "step": step, "epochs": finished.config.epochs}
     return facts

@@ -47,7 +47,7 @@ def broken(folder: Path) -> str:
 
 def test_what_holds_is_told(model_folder: Path) -> None:
     assert verify(model_folder).checks == (
-        "6 sha256 sums",
+        "8 sha256 sums",
         "weights (test_resnet, 96 features)",
         "projector",
         "prototypes (4)",
@@ -99,7 +99,7 @@ def test_a_score_that_the_card_does_not_state(changed: Callable[[str, bytes], Pa
 def test_the_bundled_model_holds(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["verify", BUNDLED.name]) == 0
     out = capsys.readouterr().out
-    assert out.startswith(f"{BUNDLED.name}: all holds: 6 sha256 sums, weights (resnet18, 512 features), projector")
+    assert out.startswith(f"{BUNDLED.name}: all holds: 8 sha256 sums, weights (resnet18, 512 features), projector")
 
 
 def test_info_of_a_model_and_of_a_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

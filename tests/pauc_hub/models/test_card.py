@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from bundle import page
 from huggingface_hub import ModelCard, ModelCardData
 
 from pauc_hub.models.card import OWN_READING, PATENT, render
@@ -204,6 +205,21 @@ def test_a_folder_of_an_architecture_of_ours_is_not_promised_to_plain_timm() -> 
     assert "Plain timm reads this folder without pauc-hub:\n\n```python\nimport timm\n" in card()
 
 
+@pytest.mark.parametrize(
+    ("objective", "papers"), [("infonce", ["1911.05722"]), ("pauc", ["1911.05722", "2005.04966", "2210.10194"])]
+)
+def test_it_cites_the_papers_of_its_objective(objective: str, papers: list[str]) -> None:
+    text = trained_by(objective).partition("## Citation\n\n")[2].partition("\n\n")[0]
+    assert [line.rpartition("arXiv ")[2] for line in text.splitlines()] == papers
+
+
+def test_curves_are_shown_where_there_are_some() -> None:
+    assert "\n\n![Curves of the training](curves.png)\n\n## Scores" in card(curves="curves.png")
+    assert "curves.png" not in card()
+    shown = page(FACTS | {"curves": "curves.png"})
+    assert "](../pauc_hub/weights/pauc_resnet18.tiny_imagenet/curves.png)" in shown
+
+
 def test_it_is_markdown_without_loose_ends() -> None:
     lines = card(unfinished={"epoch": 3, "step": 0, "epochs": 10}).splitlines()
     assert all(line == line.rstrip() for line in lines)
@@ -215,7 +231,7 @@ def test_it_is_markdown_without_loose_ends() -> None:
 def test_bundled_models_carry_the_card_of_their_facts(folder: Path) -> None:
     expected = render(open_folder(folder).facts)
     assert (folder / "README.md").read_text() == expected
-    assert (ROOT / "model_cards" / f"{folder.name}.md").read_text() == expected
+    assert (ROOT / "model_cards" / f"{folder.name}.md").read_text() == page(open_folder(folder).facts)
 
 
 @pytest.mark.parametrize("folder", bundled_folders(), ids=lambda folder: folder.name)

@@ -34,6 +34,8 @@ FILES = {
     "facts.json",
     "README.md",
     "SHA256SUMS",
+    "modules.json",
+    "sentence_bert_config.json",
 }
 
 
