@@ -12,7 +12,7 @@ from pauc_hub.errors import ModelFolderError, UsageError
 from pauc_hub.files.atomic import replace_files
 from pauc_hub.files.checksums import SUMS, format_sums, read_bytes
 from pauc_hub.models.card import score_section
-from pauc_hub.models.catalog import Repository, TimmName, locate
+from pauc_hub.models.catalog import locate
 from pauc_hub.models.folder import CARD, FACTS, ModelFolder, open_folder
 from pauc_hub.models.front_matter import with_scores
 from pauc_hub.models.registration import bundled_folders
@@ -75,7 +75,7 @@ def require_own_card(model: str | Path) -> ModelFolder:
         PaucError: as open_folder() does.
     """
     place = locate(model).place
-    if isinstance(place, Repository | TimmName):
+    if not isinstance(place, Path):
         raise UsageError(
             f"the card of '{model}' lies in a cache, and into_card=True writes none there. "
             "Fetch the model into a folder of your own, `pauc pull`, and give that."
