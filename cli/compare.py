@@ -1,7 +1,6 @@
 """`pauc compare`: are two networks different on the same images, or is it chance?"""
 
 import json
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -24,14 +23,9 @@ def compare(
         str | None, typer.Argument(metavar="[DATA]", help="Labelled images on which two models are measured.")
     ] = None,
     test: Annotated[str | None, typer.Option(help="Test images (default: five-fold cross-validation on DATA).")] = None,
-    labels: Annotated[
-        Path | None,
-        typer.Option(help="CSV or Parquet file with the columns path and label (default: folders are labels)."),
-    ] = None,
-    label_column: Annotated[str | None, typer.Option(help="Column of labels (default: label).")] = None,
-    group: Annotated[
-        str | None, typer.Option(help="Column of groups that are never split, such as videos or patients.")
-    ] = None,
+    labels: options.LabelsFile = None,
+    label_column: options.LabelColumn = None,
+    group: options.Group = None,
     space: options.Space = None,
     margin: Annotated[
         float, typer.Option(min=0.01, max=99.0, help="Difference that matters, in points (hundredths).")

@@ -53,14 +53,9 @@ def evaluate(
     into_card: Annotated[
         bool, typer.Option("--into-card", help="Write the scores into the model folder: facts.json and README.md.")
     ] = False,
-    labels: Annotated[
-        Path | None,
-        typer.Option(help="CSV or Parquet file with the columns path and label (default: folders are labels)."),
-    ] = None,
-    label_column: Annotated[str | None, typer.Option(help="Column of labels (default: label).")] = None,
-    group: Annotated[
-        str | None, typer.Option(help="Column of groups that are never split, such as videos or patients.")
-    ] = None,
+    labels: options.LabelsFile = None,
+    label_column: options.LabelColumn = None,
+    group: options.Group = None,
     space: options.Space = None,
     seed: Annotated[int, typer.Option(help="Random seed of folds, draws, clusterings and resamples.")] = 0,
     device: options.Device = "auto",

@@ -65,6 +65,12 @@ Input = Annotated[
 InputModel = Annotated[str | None, typer.Option("-m", "--model", help="Model that embeds the images.")]
 InputTable = Annotated[Path | None, typer.Option("--table", help="Table of the images (default: beside them).")]
 Prototypes = Annotated[Path | None, typer.Option("--prototypes", help="File written by `pauc cluster`.")]
+LabelsFile = Annotated[
+    Path | None,
+    typer.Option("--labels", help="CSV or Parquet file with the columns path and label (default: folders are labels)."),
+]
+LabelColumn = Annotated[str | None, typer.Option(help="Column of labels (default: label).")]
+Group = Annotated[str | None, typer.Option(help="Column of groups that are never split, such as videos or patients.")]
 Names = Annotated[
     Path | None,
     typer.Option("--names", help="CSV file with the columns prototype, name and, except for the finest, granularity."),

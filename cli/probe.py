@@ -35,14 +35,9 @@ def probe(
     protocol: Annotated[
         Literal["linear", "knn", "lowshot", "pcl-voc07", "semi"], typer.Option(help="Evaluation protocol.")
     ] = "linear",
-    labels: Annotated[
-        Path | None,
-        typer.Option(help="CSV or Parquet file with the columns path and label (default: folders are labels)."),
-    ] = None,
-    label_column: Annotated[str | None, typer.Option(help="Column of labels (default: label).")] = None,
-    group: Annotated[
-        str | None, typer.Option(help="Column of groups that are never split, such as videos or patients.")
-    ] = None,
+    labels: options.LabelsFile = None,
+    label_column: options.LabelColumn = None,
+    group: options.Group = None,
     difficult: Annotated[str | None, typer.Option(help="Column that lists difficult classes, for pcl-voc07.")] = None,
     model: options.InputModel = None,
     space: options.Space = None,

@@ -8,7 +8,8 @@ from typing import Any, NamedTuple
 from pauc_hub.errors import UsageError
 from pauc_hub.images.jpeg import size_of
 from pauc_hub.sources.by_index import ImageSource
-from pauc_hub.training.config import SMALLEST_GROUP, Config
+from pauc_hub.training.config import Config
+from pauc_hub.training.config_limits import SMALLEST_GROUP
 from pauc_hub.training.derived import LARGEST_QUEUE
 from pauc_hub.training.machine import Machine
 from pauc_hub.training.networks.backbone import fitting_side, has_batch_norm, inspect_backbone

@@ -2,28 +2,27 @@
 
 import dataclasses
 import math
-import sys
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pauc_hub.clustering.kmeans import BACKENDS, resolve_backend
-from pauc_hub.device import PRECISIONS
+from pauc_hub.clustering.kmeans import resolve_backend
 from pauc_hub.errors import UsageError
 from pauc_hub.images.preprocessing import IMAGENET_MEAN, IMAGENET_STD
 from pauc_hub.models.architectures import NETWORKS
+from pauc_hub.training.config_limits import (
+    HIGHEST_ADAMW_LR,
+    HUGE,
+    SMALLEST_GROUP,
+    SMALLEST_SIZE,
+    SMALLEST_VIEW,
+    out_of_range,
+    words,
+    wrong_choices,
+)
 from pauc_hub.training.derived import BLUR_AT_224, IMAGES_PER_CLUSTER, default_clusters, default_queue
 from pauc_hub.training.networks.backbone import has_batch_norm, inspect_backbone
 from pauc_hub.training.networks.pretrained import block_count, default_freeze
-
-OBJECTIVES = ("infonce", "protonce", "pauc")
-PROTOTYPES_FROM = ("batch", "batch_and_queue", "bank")
-OPTIMISERS = ("sgd", "lars", "adamw")
-HIGHEST_ADAMW_LR = 0.02  # its steps are about lr long whatever the gradient: SGD's 0.06 would destroy the weights
-SMALLEST_GROUP = 32  # images whose mean and variance batch norm can learn from (method.md §5)
-SMALLEST_SIZE, SMALLEST_VIEW = 32, 16  # pixels, of full and of small views
-MOST_PROGRESSIVE = 0.9  # share of the epochs: what comes last must know the full size
 
 
 @dataclass(frozen=True)
@@ -228,17 +227,8 @@ class Config:
         return [*self._wrong_values(), *self._wrong_for(images)]
 
     def _wrong_values(self) -> list[str]:
-        found = [
-            f"{name}='{value}' is none of {', '.join(allowed)}"
-            for name, allowed in (
-                ("objective", OBJECTIVES),
-                ("prototypes_from", PROTOTYPES_FROM),
-                ("optimiser", OPTIMISERS),
-                ("precision", PRECISIONS),
-                ("kmeans", BACKENDS),
-            )
-            if (value := getattr(self, name)) not in allowed
-        ]
+        values = dataclasses.asdict(self)
+        found = wrong_choices(values)
         if self.kmeans == "faiss" and resolve_backend("auto") != "faiss":
             found.append("kmeans='faiss' is not installed: `pip install 'pauc-hub[faiss-cpu]'`, or leave it at auto")
         if self.prototypes_from == "bank" and self.weight_scatter > 0:
@@ -247,16 +237,14 @@ class Config:
             )
         if self.optimiser == "adamw" and self.lr > HIGHEST_ADAMW_LR:
             found.append(f"lr={self.lr:g} is too high for adamw: give {HIGHEST_ADAMW_LR:g} or less, about 0.001")
-        found += [f"{n}={getattr(self, n)} must be {least} or more" for n, least in _LEAST if getattr(self, n) < least]
-        for names, low, high, allowed in _RANGES:
-            found += [f"{n}={getattr(self, n):g} must {allowed}" for n in names if not low <= getattr(self, n) <= high]
+        found += out_of_range(values)
         if not all(0 <= reach <= most for reach, most in zip(self.jitter, (1, 1, 1, 0.5), strict=True)):
-            found.append(f"jitter={_words(self.jitter)} must lie in [0, 1], the fourth, hue, in [0, 0.5]")
-        if not all(0 < value <= _HUGE for value in self.std):
-            found.append(f"std={_words(self.std)} must be finite numbers above 0")
+            found.append(f"jitter={words(self.jitter)} must lie in [0, 1], the fourth, hue, in [0, 0.5]")
+        if not all(0 < value <= HUGE for value in self.std):
+            found.append(f"std={words(self.std)} must be finite numbers above 0")
         if self.blur_sigma is not None and not 0 < self.blur_sigma[0] <= self.blur_sigma[1] <= self.size:
             found.append(
-                f"blur_sigma={_words(self.blur_sigma)} must be the least and the largest, "
+                f"blur_sigma={words(self.blur_sigma)} must be the least and the largest, "
                 f"in pixels above 0, at most size ({self.size})"
             )
         return [*found, *self._wrong_sides()]
@@ -266,11 +254,11 @@ class Config:
         rising = list(self.progressive_sizes) == sorted(set(self.progressive_sizes))
         if not rising or not all(SMALLEST_SIZE <= side < self.size for side in self.progressive_sizes):
             found.append(
-                f"progressive_sizes={_words(self.progressive_sizes)} must be rising numbers, {SMALLEST_SIZE} or more "
+                f"progressive_sizes={words(self.progressive_sizes)} must be rising numbers, {SMALLEST_SIZE} or more "
                 f"and less than size ({self.size})"
             )
         if self.small_view_crop is not None and not 0 < self.small_view_crop[0] <= self.small_view_crop[1] <= 1:
-            found.append(f"small_view_crop={_words(self.small_view_crop)} must be the least and the largest, in (0, 1]")
+            found.append(f"small_view_crop={words(self.small_view_crop)} must be the least and the largest, in (0, 1]")
         if self.small_views > 0 and not SMALLEST_VIEW <= self.small_view_side < self.size:
             found.append(f"small_view_size={self.small_view_side} must be {SMALLEST_VIEW} or more and less than size")
         network, least = NETWORKS.get(self.architecture), min((self.size, *self.progressive_sizes))
@@ -296,7 +284,7 @@ class Config:
             found.append(f"queue={self.queue} must hold the {self.keys_per_step} keys of a step at least")
         clusters = self.clusters or ()
         if not clusters or min(clusters) < 2 or list(clusters) != sorted(set(clusters)):
-            found.append(f"clusters={_words(clusters)} must be rising numbers, 2 or more")
+            found.append(f"clusters={words(clusters)} must be rising numbers, 2 or more")
         elif clusters[-1] * IMAGES_PER_CLUSTER > images:
             most = images // IMAGES_PER_CLUSTER
             found.append(
@@ -312,7 +300,7 @@ class Config:
             traits = inspect_backbone(self.architecture, self.size)
         except UsageError as error:
             return [str(error)]
-        other_sides = {"small_views": self.small_views, "progressive_sizes": _words(self.progressive_sizes)}
+        other_sides = {"small_views": self.small_views, "progressive_sizes": words(self.progressive_sizes)}
         return [
             f"{name}={value} needs views of several sides, and architecture='{self.architecture}' takes one alone"
             for name, value in other_sides.items()
@@ -346,54 +334,7 @@ class Config:
         return dataclasses.asdict(self)
 
 
-_LEAST = (
-    ("size", SMALLEST_SIZE),
-    ("epochs", 1),
-    ("batch_size", 2),  # batch norm has no variance of one
-    ("dim", 2),  # nor has one dimension another to correlate with
-    ("negatives", 1),
-    ("small_views", 0),
-    ("kmeans_iterations", 1),
-    ("kmeans_restarts", 1),
-    ("seed", 0),
-)
-_WEIGHTS = (
-    "weight_decay",
-    "weight_proto",
-    "weight_align",
-    "weight_unif",
-    "weight_corr",
-    "weight_scatter",
-    "correlation_lambda",
-)
-_SHARES = (
-    "momentum",
-    "projector_share",
-    "backbone_rate",
-    "layer_decay",
-    "warmup",
-    "ramp",
-    "lr_warmup",
-    "jitter_probability",
-    "grey",
-    "blur",
-    "flip",
-)
-_TINY, _HUGE = math.ulp(0.0), sys.float_info.max  # of floats; NaN lies in no range
-_RANGES = (
-    (("lr", "temperature"), _TINY, _HUGE, "be a finite number above 0"),
-    (_WEIGHTS, 0.0, _HUGE, "be a finite number, 0 or more"),
-    (_SHARES, 0.0, 1.0, "lie in [0, 1]"),
-    (("progressive_share",), 0.0, MOST_PROGRESSIVE, f"lie in [0, {MOST_PROGRESSIVE}]"),
-    (("crop_min",), _TINY, 1.0, "lie above 0 and at most at 1"),
-)
-
-
 def refuse(problems: list[str]) -> None:
     """Raise all problems as one line, if there are any."""
     if problems:
         raise UsageError(f"the configuration cannot be trained: {'; '.join(problems)}.")
-
-
-def _words(numbers: Sequence[float]) -> str:
-    return ",".join(str(number) for number in numbers) or "(none)"

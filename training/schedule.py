@@ -4,7 +4,8 @@ import dataclasses
 import math
 from dataclasses import dataclass
 
-from pauc_hub.training.config import MOST_PROGRESSIVE, Config
+from pauc_hub.training.config import Config
+from pauc_hub.training.config_limits import MOST_PROGRESSIVE
 
 
 @dataclass(frozen=True)

@@ -1,16 +1,12 @@
 """Thumbnails of images that stand in a table, wherever these are: in a folder, a tar or a Parquet file."""
 
-import base64
-import io
 from contextlib import closing
 from pathlib import Path
-from typing import BinaryIO
-
-from PIL import Image
 
 from pauc_hub.answers.reachable_images import reachable_images
-from pauc_hub.images.decoding import UnreadableImage, read_image
+from pauc_hub.images.decoding import UnreadableImage
 from pauc_hub.images.reading import PLAIN, Reading
+from pauc_hub.images.thumbnails import thumbnail
 from pauc_hub.progress import progress_bar
 from pauc_hub.sources import Entry
 from pauc_hub.threads import decode_ahead
@@ -34,7 +30,9 @@ def thumbnails_of(root: str, names: set[str], reading: Reading = PLAIN, quiet: b
     def shrink(found: tuple[str, Entry | Path]) -> tuple[str, str | None]:
         name, place = found
         try:
-            return name, _thumbnail(place if isinstance(place, Path) else place.open(), reading)
+            return name, thumbnail(
+                place if isinstance(place, Path) else place.open(), reading, side=SIDE, quality=QUALITY
+            )
         except (UnreadableImage, OSError):
             return name, None
 
@@ -48,11 +46,3 @@ def thumbnails_of(root: str, names: set[str], reading: Reading = PLAIN, quiet: b
             if data:
                 made[name] = data
         return made
-
-
-def _thumbnail(source: Path | BinaryIO, reading: Reading) -> str:
-    image = read_image(source, reading)
-    image.thumbnail((SIDE, SIDE), Image.Resampling.BICUBIC)
-    buffer = io.BytesIO()
-    image.save(buffer, "JPEG", quality=QUALITY)
-    return base64.b64encode(buffer.getvalue()).decode()

@@ -44,7 +44,7 @@ def calibrate(
     for level, votes in zip(clusterings, matched, strict=True):
         similarities = kept[fit] @ prototypes.levels[level].centroids.T
         agreement = _agreement(assigned[level].prototype, votes)
-        temperatures.append(fit_temperature(similarities, agreement[fit]))
+        temperatures.append(temperature_for_agreement(similarities, agreement[fit]))
     if prototypes.nested:
         temperatures = temperatures * len(levels)
     scores = outlier_scores(assigned[-1])
@@ -69,7 +69,7 @@ def calibrate(
     return replace(found, errors=tuple(errors), flagged=flagged)
 
 
-def fit_temperature(similarities: Tensor, agreement: Tensor) -> float:
+def temperature_for_agreement(similarities: Tensor, agreement: Tensor) -> float:
     """The temperature at which the largest share of a softmax is most like the agreement, by cross-entropy.
 
     Args:

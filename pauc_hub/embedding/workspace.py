@@ -18,6 +18,7 @@ from pauc_hub.embedding.plan import Plan
 from pauc_hub.embedding.shards import NAME, Outcomes, read_shard, shards_in_a_row, write_shard
 from pauc_hub.errors import PaucError
 from pauc_hub.files.atomic import remove, replacing, sync
+from pauc_hub.files.failures import writing
 from pauc_hub.files.locks import locked
 from pauc_hub.files.ownership import require_own
 from pauc_hub.tables.outputs import check_output, files_of, pca_path
@@ -202,15 +203,8 @@ def _locked(folder: Path, output: Path) -> AbstractContextManager[None]:
     return locked(folder, f"another process is writing '{output}'. Wait for it, or name another output.")
 
 
-@contextmanager
-def _telling(output: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        reason = error.strerror or error
-        raise PaucError(
-            f"'{output}' could not be written ({reason}). Make room, and the same command goes on where it stopped."
-        ) from error
+def _telling(output: Path) -> AbstractContextManager[None]:
+    return writing(output, ". Make room, and the same command goes on where it stopped.")
 
 
 def _settle(folder: Path, output: Path) -> None:

@@ -11,8 +11,8 @@ from pauc_hub.errors import NoImages, PaucError
 from pauc_hub.images.decoding import UnreadableImage, read_with, to_rgb
 from pauc_hub.images.reading import Reading
 from pauc_hub.inference.model import Model
-from pauc_hub.inference.streaming import decode_ahead
 from pauc_hub.sources import Entry, open_source
+from pauc_hub.threads import decode_ahead
 
 # They take a ViT-S of 224 pixels about a minute on two cores, three times over.
 MOST = 256

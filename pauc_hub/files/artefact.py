@@ -14,8 +14,9 @@ import numpy.typing as npt
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
-from pauc_hub.errors import ArtefactError, PaucError
+from pauc_hub.errors import ArtefactError
 from pauc_hub.files.atomic import replacing
+from pauc_hub.files.failures import writing
 from pauc_hub.origin import Origin
 
 METADATA_KEY = "pauc"
@@ -50,11 +51,8 @@ def write_artefact(
     arrays = {name: np.ascontiguousarray(values) for name, values in tensors.items()}
     # transformers and others refuse files that do not say "pt"
     data = _ordered(save(arrays, metadata={"format": "pt", METADATA_KEY: text}))
-    try:
-        with replacing(path) as file:
-            file.write(data)
-    except OSError as error:
-        raise PaucError(f"'{path}' could not be written ({error.strerror or error}). Name another place.") from error
+    with writing(path, ". Name another place."), replacing(path) as file:
+        file.write(data)
 
 
 def _ordered(data: bytes) -> bytes:

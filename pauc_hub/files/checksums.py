@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from pauc_hub.errors import ModelFolderError
+from pauc_hub.files.failures import reading
 
 SUMS = "SHA256SUMS"
 EDITED = (".json", ".md")  # that people change by hand
@@ -59,27 +60,19 @@ def expected_sum(path: Path, sums: Mapping[str, str]) -> str:
 
 def file_sum(path: Path) -> str:
     """sha256 of a file of any size, in hexadecimal digits."""
-    try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError as error:
-        raise ModelFolderError(f"'{path}' cannot be read ({error.strerror}).") from error
+    with reading(path, ModelFolderError), path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def git_sum(path: Path) -> str:
     """What git names the content of a file: sha1 with the size before it, in hexadecimal digits."""
-    try:
-        with path.open("rb") as file:
-            found = hashlib.sha1(b"blob %d\0" % path.stat().st_size)
-            while block := file.read(1 << 20):
-                found.update(block)
-    except OSError as error:
-        raise ModelFolderError(f"'{path}' cannot be read ({error.strerror}).") from error
+    with reading(path, ModelFolderError), path.open("rb") as file:
+        found = hashlib.sha1(b"blob %d\0" % path.stat().st_size)
+        while block := file.read(1 << 20):
+            found.update(block)
     return found.hexdigest()
 
 
 def read_bytes(path: Path) -> bytes:
-    try:
+    with reading(path, ModelFolderError):
         return path.read_bytes()
-    except OSError as error:
-        raise ModelFolderError(f"'{path}' cannot be read ({error.strerror}).") from error

@@ -3,9 +3,9 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from pauc_hub.errors import PaucError
 from pauc_hub.files.atomic import copy_directory
 from pauc_hub.files.checksums import SUMS, read_sums
+from pauc_hub.files.failures import writing
 from pauc_hub.models.catalog import HUB, Repository, locate
 from pauc_hub.models.download import check_blob, check_sum, fetch_file
 from pauc_hub.models.folder import open_folder, refuse_to_replace
@@ -54,10 +54,7 @@ def pull(repository: str, output: str | Path | None = None, *, overwrite: bool =
         check_sum(file, expected, f"'{asked.id}'", f"its {SUMS}")
         files.append(file)
     open_folder(sums.parent)
-    try:
+    with writing(place, ", and was left as it was."):
         copy_directory(place, files)
-    except OSError as error:
-        reason = error.strerror or error
-        raise PaucError(f"'{place}' could not be written ({reason}), and was left as it was.") from error
     sizes = {file.name: file.stat().st_size for file in files}
     return Pulled(place, asked.id, pinned.revision or "", sizes)

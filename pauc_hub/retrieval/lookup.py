@@ -2,7 +2,6 @@
 
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -10,10 +9,9 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
-from pauc_hub.errors import TableError
 from pauc_hub.tables.outputs import Stored
+from pauc_hub.tables.table import parquet_file
 
 NAMES_TOGETHER = 1 << 16  # looked through at a time
 
@@ -31,7 +29,7 @@ def find_rows(table: Stored, names: Iterable[str]) -> dict[str, int]:
     wanted, start = pa.array(set(names), pa.string()), 0
     found: dict[str, int] = {}
     for path in table.files if len(wanted) else ():
-        with _parquet(path) as file:
+        with parquet_file(path) as file:
             for batch in file.iter_batches(NAMES_TOGETHER, columns=["path"]):
                 for i in np.flatnonzero(pc.is_in(batch["path"], wanted)):
                     found.setdefault(batch["path"][int(i)].as_py(), start + int(i))
@@ -58,7 +56,7 @@ def _read(table: Stored, column: str, rows: Sequence[int], take: Callable[[pa.Ar
     where = [bisect_right(starts, row) - 1 for row in rows]
     taken: dict[int, Any] = {}
     for g in set(where):
-        with _parquet(groups[g].file) as file:
+        with parquet_file(groups[g].file) as file:
             values = file.read_row_group(groups[g].number, columns=[column])[column].combine_chunks()
         taken |= {row: take(values, row - starts[g]) for row, at in zip(rows, where, strict=True) if at == g}
     return [taken[row] for row in rows]
@@ -67,16 +65,7 @@ def _read(table: Stored, column: str, rows: Sequence[int], take: Callable[[pa.Ar
 def _groups(table: Stored) -> Iterator[_Group]:
     start = 0
     for path in table.files:
-        with _parquet(path) as file:
+        with parquet_file(path) as file:
             for number in range(file.metadata.num_row_groups):
                 yield _Group(path, number, start)
                 start += file.metadata.row_group(number).num_rows
-
-
-@contextmanager
-def _parquet(path: Path) -> Iterator[pq.ParquetFile]:
-    try:
-        with pq.ParquetFile(path) as file:
-            yield file
-    except (OSError, pa.ArrowException) as error:
-        raise TableError(f"'{path}' cannot be read as Parquet ({str(error).partition(chr(10))[0]}).") from error

@@ -1,17 +1,14 @@
 """Found images as one HTML file for people to look at: thumbnails inside, nothing to fetch."""
 
-import base64
-import io
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from html import escape
 from pathlib import Path
 
-from PIL import Image
-
 from pauc_hub.errors import OutputExists, UsageError
-from pauc_hub.images.decoding import UnreadableImage, read_image
+from pauc_hub.images.decoding import UnreadableImage
 from pauc_hub.images.reading import PLAIN, Reading
+from pauc_hub.images.thumbnails import thumbnail
 from pauc_hub.tables.table import whole_file
 
 SIDE = 320  # the longer one of a thumbnail, in pixels: twice what is shown, for dense screens
@@ -95,23 +92,12 @@ def write_page(
 def _figure(picture: Picture, reading: Reading) -> str:
     name = escape(picture.name)
     try:
-        shown = f'<img alt="{name}" src="data:image/jpeg;base64,{_thumbnail(picture.file, reading)}">'
+        small = thumbnail(picture.file, reading, side=SIDE, quality=QUALITY)
+        shown = f'<img alt="{name}" src="data:image/jpeg;base64,{small}">'
     except UnreadableImage as error:
         shown = f"<em>{escape(error.message)}</em>"
     caption = f"<b>{escape(picture.label)}</b><small>{name}</small>"
     return f'<figure title="{name}"><div>{shown}</div><figcaption>{caption}</figcaption></figure>'
-
-
-def _thumbnail(file: Path, reading: Reading) -> str:
-    """JPEG in base64.
-
-    Raises:
-        UnreadableImage: it cannot be read (any more).
-    """
-    image, buffer = read_image(file, reading), io.BytesIO()
-    image.thumbnail((SIDE, SIDE), Image.Resampling.BICUBIC)
-    image.save(buffer, "JPEG", quality=QUALITY)
-    return base64.b64encode(buffer.getvalue()).decode()
 
 
 def _encoded(text: str) -> bytes:

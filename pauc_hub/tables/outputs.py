@@ -28,6 +28,7 @@ from pauc_hub.tables.table import (
     companion,
     embedding_columns,
     errors_path,
+    parquet_file,
     parquet_writer,
     table_schema,
     telling,
@@ -212,7 +213,7 @@ class Stored:
         """The rows in stretches of at most so many, of which one is in memory at a time."""
         start = 0
         for path in self.files:
-            with _parquet(path) as file:
+            with parquet_file(path, buffer_size=BUFFER, pre_buffer=False) as file:
                 for batch in file.iter_batches(rows):
                     yield self._table(batch, start)
                     start += batch.num_rows
@@ -235,7 +236,7 @@ def is_table(path: Path) -> bool:
     if file is None or file.suffix != PARQUET or not file.is_file():
         return False
     try:
-        with _parquet(file) as parquet:
+        with parquet_file(file, buffer_size=BUFFER, pre_buffer=False) as parquet:
             return METADATA_KEY.encode() in (parquet.schema_arrow.metadata or {})
     except TableError:
         return False
@@ -310,7 +311,7 @@ def read_names(path: Path) -> Iterator[str]:
         TableError: as open_table().
     """
     for file in open_table(path).files:
-        with _parquet(file) as parquet:
+        with parquet_file(file, buffer_size=BUFFER, pre_buffer=False) as parquet:
             for batch in parquet.iter_batches(ROWS_TOGETHER, columns=["path"]):
                 yield from batch["path"].to_pylist()
 
@@ -318,7 +319,7 @@ def read_names(path: Path) -> Iterator[str]:
 def read_receipt(path: Path) -> dict[str, Any] | None:
     """What the run that made the file at `path` noted of itself; None where it is no table of a run."""
     try:
-        with _parquet(files_of(path)[-1]) as file:
+        with parquet_file(files_of(path)[-1], buffer_size=BUFFER, pre_buffer=False) as file:
             receipt: dict[str, Any] = json.loads((file.schema_arrow.metadata or {}).get(RECEIPT_KEY, b"{}"))
             return receipt or None
     except TableError:
@@ -354,7 +355,7 @@ def _look_at(path: Path) -> Stored:
     """One file of Parquet, or a flat one with its index."""
     flat = open_flat(path) if path.suffix in (NPY, SAFETENSORS) else None
     names = files_of(path)[-1] if flat else path
-    with _parquet(names) as file:
+    with parquet_file(names, buffer_size=BUFFER, pre_buffer=False) as file:
         schema, rows = file.schema_arrow, file.metadata.num_rows
     provenance = Provenance.from_json((schema.metadata or {}).get(METADATA_KEY.encode(), b""), names)
     if not {"path", "width", "height"} <= {*schema.names}:
@@ -374,16 +375,3 @@ def _kind_of(schema: pa.Schema, path: Path) -> tuple[int, np.dtype[Any]]:
     if pa.types.is_fixed_size_list(kind) and kind.value_type in (pa.float32(), pa.float16()):
         return kind.list_size, np.dtype(kind.value_type.to_pandas_dtype())
     raise TableError(f"'{path}' holds embeddings as {kind}, and not as float32 or float16 of one length.")
-
-
-@contextmanager
-def _parquet(path: Path) -> Iterator[pq.ParquetFile]:
-    try:
-        with pq.ParquetFile(path, buffer_size=BUFFER, pre_buffer=False) as file:
-            yield file
-    except OSError as error:
-        reason = os.strerror(error.errno) if error.errno else str(error).partition("\n")[0]
-        raise TableError(f"'{path}' cannot be read ({reason}).") from error
-    except (pa.ArrowException, ValueError) as error:
-        reason = str(error).partition("\n")[0]
-        raise TableError(f"'{path}' cannot be read as Parquet ({reason}).") from error

@@ -1,8 +1,9 @@
 """The embedding table: its rows, its columns, and what is said in it about where they come from. N rows, D width."""
 
 import json
+import os
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import asdict, dataclass
 from itertools import islice
 from pathlib import Path
@@ -13,8 +14,9 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pauc_hub.errors import PaucError, TableError, UsageError
+from pauc_hub.errors import TableError, UsageError
 from pauc_hub.files.atomic import replacing
+from pauc_hub.files.failures import writing
 from pauc_hub.images.reading import Reading
 from pauc_hub.origin import Origin
 from pauc_hub.tables.vectors import METADATA_KEY, NPY, SAFETENSORS, Embeddings
@@ -154,16 +156,30 @@ def whole_file(path: Path) -> Iterator[BinaryIO]:
         yield file
 
 
-@contextmanager
-def telling(path: Path) -> Iterator[None]:
+def telling(path: Path) -> AbstractContextManager[None]:
     """Say in one line that what goes to `path` cannot be written; whoever writes leaves nothing of it."""
+    return writing(path, ", and nothing of it is left. Make room, or name another place.")
+
+
+@contextmanager
+def parquet_file(path: Path, **how: Any) -> Iterator[pq.ParquetFile]:
+    """A Parquet file to read.
+
+    Args:
+        how: more words for pyarrow's ParquetFile.
+
+    Raises:
+        TableError: it cannot be read, also what is read of it while this is open.
+    """
     try:
-        yield
+        with pq.ParquetFile(path, **how) as file:
+            yield file
     except OSError as error:
-        reason = error.strerror or error
-        raise PaucError(
-            f"'{path}' could not be written ({reason}), and nothing of it is left. Make room, or name another place."
-        ) from error
+        reason = os.strerror(error.errno) if error.errno else str(error).partition("\n")[0]
+        raise TableError(f"'{path}' cannot be read ({reason}).") from error
+    except (pa.ArrowException, ValueError) as error:
+        reason = str(error).partition("\n")[0]
+        raise TableError(f"'{path}' cannot be read as Parquet ({reason}).") from error
 
 
 def table_of(place: str, output: Path | None = None) -> Path:

@@ -12,7 +12,8 @@ from torch.nn import functional as F
 
 from pauc_hub.clustering.prototypes import Prototypes
 from pauc_hub.training import objectives
-from pauc_hub.training.config import PROTOTYPES_FROM, Config
+from pauc_hub.training.config import Config
+from pauc_hub.training.config_limits import PROTOTYPES_FROM
 from pauc_hub.training.estep import Expectation
 from pauc_hub.training.members import batch_members, batch_prototypes, choose_prototypes
 from pauc_hub.training.mstep import Shown, learn, prototype_terms

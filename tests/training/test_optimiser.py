@@ -4,7 +4,8 @@ import pytest
 import torch
 from torch import nn
 
-from pauc_hub.training.config import OPTIMISERS, Config
+from pauc_hub.training.config import Config
+from pauc_hub.training.config_limits import OPTIMISERS
 from pauc_hub.training.optimiser import new_optimiser
 
 

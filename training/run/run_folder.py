@@ -9,6 +9,7 @@ from typing import Any
 
 from pauc_hub.errors import OutputExists, TrainingFailed, UsageError
 from pauc_hub.files.atomic import leftovers, remove, replacing, sync
+from pauc_hub.files.failures import writing
 from pauc_hub.files.locks import locked
 from pauc_hub.files.ownership import require_own
 from pauc_hub.images.reading import PLAIN, Reading
@@ -123,12 +124,8 @@ def _make(run: Path) -> None:
         run.mkdir(parents=True, exist_ok=True)
 
 
-@contextlib.contextmanager
-def _refused(run: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise UsageError(f"the run cannot be written to '{run}': {error.strerror}. Give another folder.") from error
+def _refused(run: Path) -> contextlib.AbstractContextManager[None]:
+    return writing(run, ". Give another folder.", UsageError)
 
 
 def saved_config(run: Path) -> Config:
@@ -228,15 +225,9 @@ def sync_metrics(run: Path) -> None:
             sync(path)
 
 
-@contextlib.contextmanager
-def explained(path: Path) -> Iterator[None]:
+def explained(path: Path) -> contextlib.AbstractContextManager[None]:
     """Say in one line which file of a run could not be written, and that the run can go on."""
-    try:
-        yield
-    except OSError as error:
-        raise TrainingFailed(
-            f"'{path}' could not be written ({error.strerror}). What was saved before still stands: resume=True."
-        ) from error
+    return writing(path, ". What was saved before still stands: resume=True.", TrainingFailed)
 
 
 def _place(line: str) -> tuple[int, int]:

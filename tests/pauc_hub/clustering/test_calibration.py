@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from pauc_hub.clustering.calibration import calibrate, fit_temperature
+from pauc_hub.clustering.calibration import calibrate, temperature_for_agreement
 from pauc_hub.clustering.prototype_set import PrototypeSet, unnamed
 from pauc_hub.clustering.prototypes import Prototypes
 from pauc_hub.evaluation.calibration import expected_calibration_error
@@ -15,7 +15,7 @@ from pauc_hub.origin import Origin
 def test_the_temperature_is_found_again(temperature: float) -> None:
     similarities = F.normalize(torch.randn(400, 8, generator=torch.Generator().manual_seed(0)), dim=1)
     agreement = torch.softmax(similarities / temperature, dim=1).amax(dim=1)
-    assert fit_temperature(similarities, agreement) == pytest.approx(temperature, rel=0.02)
+    assert temperature_for_agreement(similarities, agreement) == pytest.approx(temperature, rel=0.02)
 
 
 def test_confidence_is_the_share_that_agrees_at_every_granularity() -> None:

@@ -10,7 +10,8 @@ from torch import Tensor
 
 from pauc_hub.clustering.prototypes import Prototypes
 from pauc_hub.errors import TrainingFailed, UsageError
-from pauc_hub.training.config import OPTIMISERS, Config
+from pauc_hub.training.config import Config
+from pauc_hub.training.config_limits import OPTIMISERS
 from pauc_hub.training.estep import Expectation
 from pauc_hub.training.networks.encoder import MomentumPair
 from pauc_hub.training.optimiser import new_optimiser

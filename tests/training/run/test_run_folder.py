@@ -111,16 +111,14 @@ def test_a_folder_that_cannot_be_made_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(UsageError) as refused:
         run_folder.begin(tmp_path / "file", CONFIG, overwrite=False)
-    assert (
-        str(refused.value) == f"the run cannot be written to '{tmp_path / 'file'}': File exists. Give another folder."
-    )
+    assert str(refused.value) == f"'{tmp_path / 'file'}' could not be written (File exists). Give another folder."
 
 
 @pytest.mark.parametrize("size", [0, 10, 100])
 def test_a_disk_full_at_the_start_leaves_no_run(tmp_path: Path, files_of_at_most: Any, size: int) -> None:
     with files_of_at_most(size), pytest.raises(UsageError) as refused:
         run_folder.begin(tmp_path, CONFIG, overwrite=False)
-    assert str(refused.value) == f"the run cannot be written to '{tmp_path}': File too large. Give another folder."
+    assert str(refused.value) == f"'{tmp_path}' could not be written (File too large). Give another folder."
     assert list(tmp_path.iterdir()) == []
 
 
