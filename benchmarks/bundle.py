@@ -31,9 +31,9 @@ def bundle(folder: ModelFolder, name: str, scores: list[Path], changes: dict[str
     for path, result in zip(scores, results, strict=True):
         if result["weights_sha256"] != folder.weights_sha256:
             raise SystemExit(f"{path} is a score of other weights than {folder.path}'s.")
-    facts = (
-        folder.facts | changes | {"name": name, "scores": [score for result in results for score in _scores(result)]}
-    )
+    # Without any, those that `pauc eval --into-card` wrote are kept.
+    told = [score for result in results for score in result["scores"]] or folder.facts["scores"]
+    facts = folder.facts | changes | {"name": name, "scores": told}
     facts["data"] = folder.facts["data"] | changes["data"]
     bundled = write_folder(
         ROOT / "pauc_hub" / "weights" / name,
@@ -57,11 +57,6 @@ def bundle(folder: ModelFolder, name: str, scores: list[Path], changes: dict[str
 def page(facts: Mapping[str, Any]) -> str:
     """The card as model_cards/ has it, from where the picture in the folder is shown."""
     return render(facts).replace(f"]({CURVES})", f"](../pauc_hub/weights/{facts['name']}/{CURVES})")
-
-
-def _scores(result: dict[str, Any]) -> list[dict[str, Any]]:
-    """Of scores.py several, of tiny_imagenet_knn.py one."""
-    return result["scores"] if "scores" in result else [result["score"]]
 
 
 def main() -> None:

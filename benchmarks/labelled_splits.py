@@ -33,6 +33,17 @@ def read_splits(place: Path) -> tuple[Split, Split]:
     return read_rows(_files(place, ("train",))), read_rows(_files(place, TESTS))
 
 
+def place_of_splits(place: Path) -> tuple[Path, Path | None]:
+    """The same as `pauc eval` takes it: the place of both splits, or that of the first and that of the other.
+
+    Raises:
+        SystemExit: a split is missing.
+    """
+    if place.is_dir():
+        return place, None
+    return place, _files(place, TESTS)[0]
+
+
 def training_images(place: Path) -> str:
     """What `pauc train` is given for the training split of `place`."""
     if (place / "train").is_dir():

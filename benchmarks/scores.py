@@ -3,146 +3,123 @@
     python benchmarks/scores.py --tiny tiny-imagenet-200 --cifar cifar10-train.parquet
     python benchmarks/scores.py --tiny tiny-imagenet-200 --measure run/model -o scores.json
 
-Without --measure: every score on the card of each bundled model, and of the same network with random weights; exit code
-1 where one is off by more than rounding and the arithmetic of other processors explain. With it: all protocols on all
-data given, as facts.json has scores; benchmarks/bundle.py takes the file. Data sets are named as in labelled_splits.py.
+Without --measure: `pauc verify --scores` of each bundled model, and the same of its network with random weights, whose
+scores stand beside; exit code 1 where one differs by more than rounding and the arithmetic of other processors explain.
+With it: linear probe and kNN on all data given, as facts.json has scores; benchmarks/bundle.py takes the file.
+Data sets are named as in labelled_splits.py. Tables of embeddings are kept beside them, and used again.
 """
 
 import argparse
-import dataclasses
 import json
+import tempfile
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
-import feature_scores
 import timm
 import torch
-from labelled_splits import Split, read_splits
+from labelled_splits import place_of_splits
 from measuring import machine
 
 import pauc_hub
+from pauc_hub.answers.card_scores import COPIES, card_scores
+from pauc_hub.answers.evaluate import Asked, measure
+from pauc_hub.answers.verify import check_scores
+from pauc_hub.cli.verify import sentence
 from pauc_hub.device import keep_freed_memory
 from pauc_hub.errors import PaucError
+from pauc_hub.hub.verify import ScoreCheck
 from pauc_hub.models.catalog import available_models
+from pauc_hub.models.folder import NETWORK_KEYS, PREPROCESSING_KEYS, ModelFolder, write_folder
 
-TOLERANCE = 0.05
-"""Points: cards have two decimals, and on other processors about 5 of 10,000 images fall to the other side."""
-KNN = f"weighted kNN, k = {feature_scores.K}, T = {feature_scores.TEMPERATURE}, cosine"
-LINEAR = "linear probe: logistic regression, L2 chosen on held-out rows of the bank"
 DATA = {"Tiny ImageNet": ("tiny", "train", "val"), "CIFAR-10": ("cifar", "train", "test")}
+EVALUATIONS = frozenset({"linear", "knn"})
+METRIC = "top-1 %"
+KEPT = PREPROCESSING_KEYS | NETWORK_KEYS
 COMMAND = "make scores"
+SEED = 0
 
 Score = dict[str, Any]
 
 
-class Bench:
-    """A network's features of the data sets given, embedded once each."""
-
-    def __init__(self, model: pauc_hub.Model, splits: dict[str, tuple[Split, Split]]) -> None:
-        self._model = model
-        self._splits = splits
-        self._features: dict[str, tuple[feature_scores.Features, feature_scores.Features]] = {}
-
-    def top1(self, protocol: str, name: str) -> float:
-        """In %, rounded as on a card."""
-        bank, queries = self._splits[name]
-        if name not in self._features:
-            embedded = [
-                feature_scores.embed(self._model, split, f"{self._model.name}, {name}") for split in (bank, queries)
-            ]
-            self._features[name] = (embedded[0], embedded[1])
-        rows, asked = self._features[name]
-        given = (rows, bank.labels, asked, queries.labels)
-        share = (
-            float(feature_scores.knn_right(*given).mean())
-            if protocol == KNN
-            else feature_scores.linear_accuracy(*given)
-        )
-        return round(100 * share, 2)
-
-
-def untrained(model: pauc_hub.Model, seed: int) -> pauc_hub.Model:
-    """The same network as it is before training."""
+def write_untrained(folder: ModelFolder, place: Path, seed: int) -> Path:
+    """The same network as it is before training, as a model folder at `place`."""
     torch.manual_seed(seed)
-    network = timm.create_model(model.folder.architecture, num_classes=0).eval()
-    network = network.to(model.device).to(memory_format=torch.channels_last)
-    return dataclasses.replace(model, name="random network", network=cast(Any, network))
+    network = timm.create_model(folder.architecture, num_classes=0)
+    return write_folder(
+        place,
+        architecture=folder.architecture,
+        backbone=network.state_dict(),
+        num_features=folder.num_features,
+        preprocessing={key: value for key, value in folder.preprocessing_config.items() if key in KEPT},
+        pauc={},
+        projector=None,
+        prototypes=[],
+        facts={"name": place.name},
+        card="",
+        half=False,
+    )
 
 
-def data_of(score: Score) -> str | None:
-    """Which data set a score on a card is about, if it can be repeated here."""
-    named = [name for name in DATA if score["bank"].startswith(f"{name} ") and score["queries"].startswith(f"{name} ")]
-    return named[0] if named and score["protocol"] in (KNN, LINEAR) else None
-
-
-def repeated(model: pauc_hub.Model, splits: dict[str, tuple[Split, Split]]) -> Iterator[tuple[str, str]]:
-    """(verdict, line) of each figure on a model's card: same, off, or left out."""
-    trained, random = Bench(model, splits), None
-    for score in model.folder.facts["scores"]:
-        what = f"{model.name}: {score['protocol']}, {score['queries']}"
-        name = data_of(score)
-        if name is None:
-            yield "off", f"{what}: this script does not know how to repeat it"
-            continue
-        if name not in splits:
-            yield "left out", f"{what}: needs {DATA[name][0].upper()}="
-            continue
-        sizes = [
-            f"{name} {part}, {len(split.images):,}" for part, split in zip(DATA[name][1:], splits[name], strict=True)
+def repeated(folder: ModelFolder, asked: Asked) -> Iterator[ScoreCheck]:
+    """Each score on a model's card, and after them those of the network with random weights."""
+    told: list[Score] = folder.facts["scores"]
+    yield from check_scores(told, str(folder.path), asked)
+    for seed in dict.fromkeys(score["seed"] for score in told if "random" in score):
+        beside = [
+            score | {"value": score["random"], "queries": f"{score['queries']} (random network)"}
+            for score in told
+            if "random" in score and score["seed"] == seed
         ]
-        if sizes != [score["bank"], score["queries"]]:
-            yield "off", f"{what}: the data given are {' and '.join(sizes)}"
-            continue
-        yield _compared(what, score["value"], trained.top1(score["protocol"], name))
-        if "random" in score:
-            random = random or Bench(untrained(model, score["seed"]), splits)
-            yield _compared(f"{what}, random network", score["random"], random.top1(score["protocol"], name))
+        with tempfile.TemporaryDirectory() as work:
+            random = write_untrained(folder, Path(work) / f"random-{folder.architecture}", seed)
+            yield from check_scores(beside, str(random), asked)
 
 
-def _compared(what: str, told: float, found: float) -> tuple[str, str]:
-    verdict = "same" if abs(told - found) <= TOLERANCE + 1e-9 else "off"
-    return verdict, f"{what}: {told} on the card, {found} now"
+def measured(folder: ModelFolder, splits: dict[str, Asked]) -> list[Score]:
+    """Linear probe and kNN on all data, with the same network before training beside each."""
+    scores = []
+    with tempfile.TemporaryDirectory() as work:
+        random = write_untrained(folder, Path(work) / f"random-{folder.architecture}", SEED)
+        for name, asked in splits.items():
+            own, other = (_top1(model, asked) for model in (folder.path, random))
+            option, bank, queries = DATA[name]
+            scores += [
+                row
+                | {
+                    "bank": f"{name} {bank}, {row['bank'].rpartition(', ')[2]}",
+                    "queries": f"{name} {queries}, {row['queries'].rpartition(', ')[2]}",
+                    "random": beside["value"],
+                    "command": f"{COMMAND} {option.upper()}=…",
+                }
+                for row, beside in zip(own, other, strict=True)
+            ]
+    return scores
 
 
-def measured(model: pauc_hub.Model, splits: dict[str, tuple[Split, Split]]) -> dict[str, Any]:
-    """All protocols on all data, with what bundle.py wants to know."""
-    seed = feature_scores.SEED
-    trained, random = Bench(model, splits), Bench(untrained(model, seed), splits)
-    scores = [
-        {
-            "protocol": protocol,
-            "metric": "top-1 %",
-            "space": "backbone",
-            "resolution": model.preprocessing.size,
-            "bank": f"{name} {DATA[name][1]}, {len(bank.images):,}",
-            "queries": f"{name} {DATA[name][2]}, {len(queries.images):,}",
-            "value": trained.top1(protocol, name),
-            "random": random.top1(protocol, name),
-            "seed": seed,
-            "command": f"{COMMAND} {DATA[name][0].upper()}=…",
-        }
-        for name, (bank, queries) in splits.items()
-        for protocol in (KNN, LINEAR)
-    ]
-    about = {"weights_sha256": model.weights_sha256, "precision": model.precision, "machine": machine(model.device)}
-    return {"model": model.name, "scores": scores} | about
+def _top1(model: Path, asked: Asked) -> list[Score]:
+    file, _ = measure(str(model), replace(asked, seed=SEED, only=EVALUATIONS))
+    # Scores without copies of training images depend on what a network takes for a copy.
+    return [row for row in card_scores(file, COMMAND) if row["metric"] == METRIC and COPIES not in row["protocol"]]
 
 
-def repeat_all(splits: dict[str, tuple[Split, Split]], device: str) -> None:
+def repeat_all(splits: dict[str, Asked]) -> None:
     """Print a line for each figure on the bundled cards.
 
     Raises:
-        SystemExit: one is off, or none could be repeated.
+        SystemExit: one differs, or none could be repeated.
     """
-    verdicts = []
+    verdicts: set[bool | None] = set()
     for name in [entry.name for entry in available_models() if entry.has_weights]:
-        for verdict, line in repeated(pauc_hub.load(name, device=device), splits):
-            print(f"{verdict:8} {line}", flush=True)
-            verdicts.append(verdict)
-    if "off" in verdicts:
+        folder = pauc_hub.load(name, device="cpu").folder
+        for asked in splits.values():
+            for check in repeated(folder, asked):
+                print(f"{name}:{sentence(check)}", flush=True)
+                verdicts.add(check.holds)
+    if False in verdicts:
         raise SystemExit("error: cards and weights disagree; see the lines above.")
-    if "same" not in verdicts:
+    if True not in verdicts:
         raise SystemExit("error: no score was repeated. Give TINY= or CIFAR=.")
 
 
@@ -158,15 +135,17 @@ def main() -> None:
     arguments = parser.parse_args()
     keep_freed_memory()
     given = {name: getattr(arguments, option) for name, (option, *_) in DATA.items()}
-    splits = {name: read_splits(place) for name, place in given.items() if place}
+    splits = {name: Asked(*place_of_splits(place), device=arguments.device) for name, place in given.items() if place}
     try:
         if not arguments.measure:
-            repeat_all(splits, arguments.device)
+            repeat_all(splits)
             return
-        found = measured(pauc_hub.load(arguments.measure, device=arguments.device), splits)
+        model = pauc_hub.load(arguments.measure, device=arguments.device)
+        scores = measured(model.folder, splits)
     except PaucError as error:
         raise SystemExit(f"error: {error}") from error
-    text = json.dumps(found, indent=2, ensure_ascii=False) + "\n"
+    about = {"weights_sha256": model.weights_sha256, "precision": model.precision, "machine": machine(model.device)}
+    text = json.dumps({"model": model.name, "scores": scores} | about, indent=2, ensure_ascii=False) + "\n"
     if arguments.output:
         arguments.output.write_text(text, encoding="utf-8")
     else:

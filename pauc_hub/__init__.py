@@ -39,13 +39,13 @@ if TYPE_CHECKING:
     from pauc_hub.answers.evaluate import evaluate
     from pauc_hub.answers.predict import predict
     from pauc_hub.answers.probe import probe
+    from pauc_hub.answers.verify import verify
     from pauc_hub.embedding.embed import embed
     from pauc_hub.embedding.embedder import Embedder
     from pauc_hub.exporting.export import export
     from pauc_hub.hub.info import info
     from pauc_hub.hub.pull import pull
     from pauc_hub.hub.push import push
-    from pauc_hub.hub.verify import verify
     from pauc_hub.inference.model import Model, load
     from pauc_hub.retrieval.search import search
     from pauc_hub.tables.outputs import read_table
@@ -116,7 +116,7 @@ _LAZY = {
     "read_table": ("pauc_hub.tables.outputs", "read_table"),
     "search": ("pauc_hub.retrieval.search", "search"),
     "train": ("pauc_hub.training.loop", "train"),
-    "verify": ("pauc_hub.hub.verify", "verify"),
+    "verify": ("pauc_hub.answers.verify", "verify"),
 }
 
 register_when_timm_is_imported()

@@ -117,7 +117,8 @@ def _distances(
             there = [each for each in some if each]
             if not there:
                 continue
-            first, second = (_unit(model, [each[side] for each in there], space) for side in (1, 2))
+            first = _unit(model, [square for _, square, _ in there], space)
+            second = _unit(model, [square for _, _, square in there], space)
             squared = np.square(first - second).sum(axis=1)
             distances |= {name: float(each) for (name, _, _), each in zip(there, squared, strict=True)}
     return distances

@@ -34,6 +34,15 @@ SHARES = {
 """Measures that are shares of images, in a card's words."""
 MEASURES = {"nmi": "NMI", "ami": "AMI", "ari": "ARI", "effective_rank": "effective rank"}
 WITHOUT_COPIES = "_without_copies"
+COPIES = "test images without a copy in the bank"
+EVALUATION_OF = {
+    "linear probe": "linear",
+    "weighted kNN": "knn",
+    "low-shot": "lowshot",
+    "k-means": "clustering",
+    "geometry": "geometry",
+}
+"""By the first words of a protocol on a card, what measures it."""
 IDENTITY = ("protocol", "metric", "space", "resolution", "bank", "queries", "seed")
 """A new score takes the place of one that is the same in these."""
 
@@ -65,6 +74,11 @@ def card_scores(file: ScoresFile, command: str) -> list[Score]:
         for measure, score in measures.items()
         if isfinite(score["value"])
     ]
+
+
+def evaluation_of(protocol: str) -> str | None:
+    """The evaluation that measures a protocol as a card names it; None of one that is not ours."""
+    return next((name for words, name in EVALUATION_OF.items() if protocol.startswith(words)), None)
 
 
 def require_own_card(model: str | Path) -> ModelFolder:
@@ -145,7 +159,7 @@ def _identity(score: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def _protocol(file: ScoresFile, evaluation: str, measure: str) -> str:
-    without = ", test images without a copy in the bank" if measure.endswith(WITHOUT_COPIES) else ""
+    without = f", {COPIES}" if measure.endswith(WITHOUT_COPIES) else ""
     match evaluation:
         case "linear":
             return LINEAR + without

@@ -36,6 +36,7 @@ from pauc_hub.tables.outputs import is_table
 MARGIN = 0.01
 FEWER_FLIPS = 1000
 """Of several labels an image, where each takes a sort."""
+COMPARED = frozenset({"linear", "knn", "lowshot", "clustering"})
 ANSWERED = ("linear", "knn")
 """Evaluations that have an answer for each image."""
 
@@ -167,7 +168,7 @@ def compare(
         _require_files(names)
         files = (read_scores(Path(first)), read_scores(Path(second)))
     else:
-        files = _measured(names, Asked(data, test, space, labels, label_column, group, seed, device, quiet))
+        files = _measured(names, Asked(data, test, space, labels, label_column, group, seed, device, quiet, COMPARED))
     pair = _pair(files, names, margin, seed)
     try:
         return _compared(pair)
@@ -193,7 +194,7 @@ def _measured(models: tuple[str, str], asked: Asked) -> tuple[ScoresFile, Scores
         if name.endswith(SUFFIX):
             raise UsageError(f"'{name}' is a scores file, which needs no images: leave '{asked.data}' out.")
         locate(name)
-    first, second = (measure(model, asked, views=False)[0] for model in models)
+    first, second = (measure(model, asked)[0] for model in models)
     return first, second
 
 

@@ -29,6 +29,7 @@ from pauc_hub.sources.annotations import Wanted, read_labels_file
 from pauc_hub.tables.outputs import is_table
 from pauc_hub.tables.table import companion
 
+EVALUATIONS = frozenset({"linear", "knn", "lowshot", "clustering", "geometry"})
 DIGITS = 6
 """Of probabilities in a scores file."""
 NEEDS_EVAL = "needs the extra eval: `pip install 'pauc-hub[eval]'`"
@@ -58,6 +59,8 @@ class Asked:
     seed: int = 0
     device: str = "auto"
     quiet: bool = False
+    only: frozenset[str] = EVALUATIONS
+    """Which evaluations; the others are not made, and say nothing."""
 
 
 def evaluate(
@@ -127,12 +130,11 @@ def evaluate(
     return found
 
 
-def measure(model: str | None, asked: Asked, *, views: bool = True) -> tuple[ScoresFile, list[str]]:
+def measure(model: str | None, asked: Asked) -> tuple[ScoresFile, list[str]]:
     """All measures of one model, and what a user should know of how labels were found.
 
     Args:
         model: None where the data are a table.
-        views: make two views of images, for alignment.
 
     Raises:
         UsageError: labels are missing, do not match, or are too few.
@@ -151,7 +153,7 @@ def measure(model: str | None, asked: Asked, *, views: bool = True) -> tuple[Sco
         quiet=asked.quiet,
     )
     scores = _evaluate(learned, tested, asked)
-    if views:
+    if "geometry" in asked.only:
         _add_alignment(scores, tested or learned, model, asked)
     return scores, notes_of(learned, tested)
 
@@ -206,55 +208,61 @@ def _outputs(models: list[str], data: str | Path, output: str | Path | None, ove
 def _evaluate(learned: LabelledTable, test: LabelledTable | None, asked: Asked) -> ScoresFile:
     """All but alignment, which needs the images."""
     classes = class_names(learned.labels)
-    seed = asked.seed
-    question, copies = pose_question(learned, test, classes, asked.device, seed, asked.quiet)
+    question, copies = pose_question(learned, test, classes, asked.device, asked.seed, asked.quiet)
     tested = test or learned
-    scores: dict[str, dict[str, Any]] = {}
-    settings: dict[str, Any] = {}
-    intervals: dict[str, str] = {}
-    left_out: dict[str, str] = {}
-    predictions: dict[str, Any] = {"path": tested.paths(), "label": tested.labels, "group": tested.groups}
+    file = ScoresFile(
+        origin=learned.given.origin,
+        data=_data(learned, test, classes, copies),
+        protocol=_protocol(learned, test, asked.seed),
+        settings={},
+        scores={},
+        intervals={},
+        left_out={},
+        predictions={"path": tested.paths(), "label": tested.labels, "group": tested.groups},
+        unreadable=learned.given.unreadable
+        + (test.given.unreadable if test and test.given is not learned.given else 0),
+    )
     with progress_bar(_fits(test is not None), "evaluating", "fits", asked.quiet) as bar:
         question = replace(question, resources=replace(question.resources, advance=bar.advance))
-        for name, findings in _found(question, left_out):
-            scores[name] = _numbers(findings)
-            settings[name] = findings.settings
-            intervals[name] = findings.covers
+        for name, findings in _found(question, asked.only, file.left_out):
+            file.scores[name] = _numbers(findings)
+            file.settings[name] = findings.settings
+            file.intervals[name] = findings.covers
             if findings.probabilities is not None:
-                predictions[name] = _answers(findings, question, tested.several)
-        features = question.data.features if question.test is None else question.test.features
-        targets = question.data.targets if question.test is None else question.test.targets
-        groups = question.data.groups if question.test is None else question.test.groups
-        points = torch.nn.functional.normalize(torch.from_numpy(np.asarray(features, np.float32)), dim=1)
-        clusters = measure_clusters(points, targets, len(classes), seed, bar.advance)
-        if clusters.scores:
-            scores["clustering"] = clusters.scores
-            intervals["clustering"] = clusters.covers
-        left_out |= clusters.left_out
-        predictions["cluster"] = clusters.assignment.tolist()
-        scores["geometry"] = measure_geometry(points, clusters.assignment, groups, seed)
-        intervals["geometry"] = "Student's t over a jackknife of ten parts of the images"
-        bar.advance(1)
-    return ScoresFile(
-        learned.given.origin,
-        _data(learned, test, classes, copies),
-        _protocol(learned, test, seed),
-        settings,
-        scores,
-        intervals,
-        left_out,
-        predictions,
-        learned.given.unreadable + (test.given.unreadable if test and test.given is not learned.given else 0),
-    )
+                file.predictions[name] = _answers(findings, question, tested.several)
+        if asked.only & {"clustering", "geometry"}:
+            _add_separation(file, question, asked)
+    return file
 
 
-def _found(question: Question, left_out: dict[str, str]) -> list[tuple[str, Findings]]:
+def _add_separation(file: ScoresFile, question: Question, asked: Asked) -> None:
+    """Clustering and geometry, which rest on one k-means."""
+    given = question.data if question.test is None else question.test
+    points = torch.nn.functional.normalize(torch.from_numpy(np.asarray(given.features, np.float32)), dim=1)
+    advance = question.resources.advance
+    clusters = measure_clusters(points, given.targets, len(question.names), asked.seed, advance)
+    file.predictions["cluster"] = clusters.assignment.tolist()
+    if "clustering" in asked.only:
+        file.left_out.update(clusters.left_out)
+    if clusters.scores and "clustering" in asked.only:
+        file.scores["clustering"] = clusters.scores
+        file.intervals["clustering"] = clusters.covers
+    if "geometry" in asked.only:
+        file.scores["geometry"] = measure_geometry(points, clusters.assignment, given.groups, asked.seed)
+        file.intervals["geometry"] = "Student's t over a jackknife of ten parts of the images"
+    advance(1)
+
+
+def _found(question: Question, only: frozenset[str], left_out: dict[str, str]) -> list[tuple[str, Findings]]:
     """What the protocols say that apply; `left_out` is told of the others."""
-    found = [("linear", protocols.linear(question)[0])]
+    found = [("linear", protocols.linear(question)[0])] if "linear" in only else []
     if question.data.targets.ndim == 2:
-        left_out |= dict.fromkeys(("knn", "lowshot"), "needs one label an image")
+        left_out |= dict.fromkeys(sorted({"knn", "lowshot"} & only), "needs one label an image")
         return found
-    found.append(("knn", protocols.standard_knn(question)))
+    if "knn" in only:
+        found.append(("knn", protocols.standard_knn(question)))
+    if "lowshot" not in only:
+        return found
     if importlib.util.find_spec("sklearn") is None:
         left_out["lowshot"] = NEEDS_EVAL
         return found

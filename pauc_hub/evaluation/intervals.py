@@ -56,10 +56,14 @@ def bootstrap(
         groups: (N,) numbers of what is drawn together.
 
     Returns:
-        (S, 2) low and high.
+        (S, 2) low and high; NaN for a score that no resample has.
     """
-    drawn = [statistic(times) for times in resampled(rows, groups, resamples=resamples, seed=seed)]
-    return np.nanpercentile(np.stack(drawn), [2.5, 97.5], axis=0).T
+    drawn = np.stack([statistic(times) for times in resampled(rows, groups, resamples=resamples, seed=seed)])
+    known = ~np.isnan(drawn).all(axis=0)
+    bounds = np.full((drawn.shape[1], 2), np.nan)
+    if known.any():
+        bounds[known] = np.nanpercentile(drawn[:, known], [2.5, 97.5], axis=0).T
+    return bounds
 
 
 def resampled(

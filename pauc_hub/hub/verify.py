@@ -1,4 +1,4 @@
-"""The function behind `pauc verify`: whether a model folder is what it says it is."""
+"""Whether a model folder is what it says it is, as far as that can be told without images."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -16,16 +16,39 @@ from pauc_hub.models.opening import open_model
 
 
 @dataclass(frozen=True)
+class ScoreCheck:
+    """A score on a card, and what it is here and now."""
+
+    protocol: str
+    metric: str
+    queries: str
+    told: float
+    """On the card."""
+    found: float | None
+    """None where it was not measured."""
+    tolerance: float
+    """What rounding and the arithmetic of another processor explain."""
+    reason: str = ""
+    """Why it was not measured."""
+
+    @property
+    def holds(self) -> bool | None:
+        """None where it was not measured."""
+        return None if self.found is None else abs(self.told - self.found) <= self.tolerance + 1e-9
+
+
+@dataclass(frozen=True)
 class Verified:
-    """What verify() found; all of it holds."""
+    """What verify() found; all of it holds but, where they were measured, perhaps some scores."""
 
     model: str
     weights_sha256: str
     checks: tuple[str, ...]
     """What was compared, in words."""
+    scores: tuple[ScoreCheck, ...] = ()
 
 
-def verify(model: str | Path, *, quiet: bool = False) -> Verified:
+def verify_folder(model: str | Path, *, quiet: bool = False) -> Verified:
     """Check sums, format, weights, and that card and facts agree.
 
     Args:

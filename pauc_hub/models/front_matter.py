@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 TASK = "image-feature-extraction"
 TAGS = ("timm", TASK, "self-supervised-learning", "pauc-hub")
@@ -41,8 +41,9 @@ def with_scores(card: str, facts: Mapping[str, Any]) -> str:
     if not card.startswith("---"):
         return f"{front_matter(facts)}\n\n{card}"
     found = ModelCard(card, ignore_metadata_errors=True)
-    kept = {key: value for key, value in found.data.to_dict().items() if key != "model-index"}
-    found.data = ModelCardData(**kept, **_index(facts))
+    about: dict[str, Any] = cast(Any, found.data).to_dict()
+    about.pop("model-index", None)
+    found.data = ModelCardData(**about, **_index(facts))
     return str(found)
 
 

@@ -4,15 +4,16 @@ Images go by the names that they have in an embedding table.
 """
 
 import csv
+import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
 from pauc_hub.errors import UsageError
 from pauc_hub.sources.label_columns import IN_ROWS, IN_TAR, LABEL_COLUMNS, columns_of_rows, labels_in_tars, texts
-from pauc_hub.sources.labelled_folders import SPLIT_NAMES
+from pauc_hub.sources.labelled_folders import IMAGES, SPLIT_NAMES, listed_labels
 
 Label = str | tuple[str, ...]
 """A tuple where an image may have several, or none."""
@@ -72,7 +73,7 @@ def annotate(names: Sequence[str], root: str, file: LabelsFile | None, wanted: W
         return _from_file(names, root, file, wanted)
     if IN_ROWS.fullmatch(names[0]):
         column, read = columns_of_rows(names, root, wanted.label)
-        return _from_columns(read, column, wanted)
+        return replace(_from_columns(read, column, wanted), splits=_splits_of_files(names))
     if given := [name for name in (wanted.label, wanted.group, wanted.difficult) if name]:
         raise UsageError(
             f"the images have no column '{given[0]}': they come from folders or tars. "
@@ -80,7 +81,7 @@ def annotate(names: Sequence[str], root: str, file: LabelsFile | None, wanted: W
         )
     if IN_TAR.fullmatch(names[0]):
         return Annotations(list(labels_in_tars(names, root)))
-    return _from_folders(names)
+    return _from_folders(names, root)
 
 
 def read_labels_file(path: Path, wanted: Wanted) -> LabelsFile:
@@ -118,8 +119,25 @@ def first_folders(names: Sequence[str]) -> Annotations:
     return Annotations([part[0] if len(part) > 1 else None for part in parts])
 
 
-def _from_folders(names: Sequence[str]) -> Annotations:
+def _splits_of_files(names: Sequence[str]) -> list[str] | None:
+    """By names of Parquet files such as `train-00000-of-00002.parquet`, where all of them say one, as for folders."""
+    files = [match[1] if (match := IN_ROWS.fullmatch(name)) else "" for name in names]
+    split_of = {}
+    for file in {*files}:
+        words = re.split(r"[^a-z0-9]+", file.rpartition("/")[2].lower())
+        found = {SPLIT_OF[word] for word in words if word in SPLIT_OF}
+        split_of[file] = found.pop() if len(found) == 1 else ""
+    splits = {*split_of.values()}
+    if "" in splits or "train" not in splits or len(splits) < 2:
+        return None
+    return [split_of[file] for file in files]
+
+
+def _from_folders(names: Sequence[str], root: str) -> Annotations:
     found = first_folders(names)
+    if found.splits and (listed := listed_labels(Path(root))):
+        known = [None if label == IMAGES else label for label in found.labels]
+        return replace(found, labels=[listed.get(name, label) for name, label in zip(names, known, strict=True)])
     if not any(found.labels):
         others = f" and {len(names) - 1} others lie" if len(names) > 1 else " lies"
         raise UsageError(

@@ -61,6 +61,21 @@ def read_classes(folder: Path, least: int = 2) -> Classes:
     return classes
 
 
+def listed_labels(folder: Path) -> dict[str, str]:
+    """Labels of the validation images of Tiny ImageNet as it is distributed, by their paths below `folder`.
+
+    There `val/images` holds them all, and `val/val_annotations.txt` tells the class of each; `test` has no labels.
+    Empty for any other folder.
+    """
+    listing = folder / "val" / "val_annotations.txt"
+    try:
+        lines = listing.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError):
+        return {}
+    rows = [line.split("\t") for line in lines]
+    return {f"val/{IMAGES}/{row[0]}": row[1] for row in rows if len(row) > 1}
+
+
 def _subfolders(folder: Path) -> list[Path]:
     try:
         return sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))

@@ -1,66 +1,90 @@
-"""Scores on cards are repeated by protocol and data, and one that is off is told."""
+"""Scores on cards are repeated, with those of random networks beside them, and one that differs is told."""
 
+import io
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import scores
-from labelled_splits import Split, read_splits, training_images
+from labelled_splits import place_of_splits, read_splits, training_images
+from PIL import Image
 
 import pauc_hub
+from pauc_hub.answers.card_scores import evaluation_of
+from pauc_hub.answers.evaluate import Asked
+from pauc_hub.hub.verify import ScoreCheck
 from pauc_hub.models.catalog import available_models
+from pauc_hub.models.folder import ModelFolder
 
-SPLITS = {"CIFAR-10": (Split([b""] * 50, np.zeros(50, np.int64)), Split([b""] * 10, np.zeros(10, np.int64)))}
-
-
-def card(value: float, **changes: Any) -> dict[str, Any]:
-    told = {"protocol": scores.KNN, "bank": "CIFAR-10 train, 50", "queries": "CIFAR-10 test, 10", "value": value}
-    return told | changes
+Tell = Callable[..., ScoreCheck]
 
 
-class Carded:
-    """A model of which only the card is asked for."""
+@pytest.fixture
+def tell() -> Tell:
+    def make(told: float, found: float | None) -> ScoreCheck:
+        return ScoreCheck("kNN", "top-1 %", "val, 10,000", told, found, 0.05)
 
-    name = "some"
-
-    def __init__(self, *told: dict[str, Any]) -> None:
-        self.folder = type("Folder", (), {"facts": {"scores": list(told)}})
+    return make
 
 
 @pytest.mark.parametrize(
-    ("told", "verdict"),
-    [
-        (card(50.0), "same"),
-        (card(50.05), "same"),
-        (card(50.06), "off"),
-        (card(50.0, bank="CIFAR-10 train, 51"), "off"),
-        (card(50.0, protocol="some other"), "off"),
-        (card(50.0, bank="Tiny ImageNet train, 50", queries="Tiny ImageNet val, 10"), "left out"),
-    ],
+    ("found", "refusal"),
+    [((50.0, 50.05), None), ((50.0, 50.06), "disagree"), ((None, 50.0), None), ((None, None), "no score was repeated")],
 )
-def test_a_score_is_repeated(told: dict[str, Any], verdict: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(scores.Bench, "top1", lambda *_: 50.0)
-    [(found, line)] = scores.repeated(Carded(told), SPLITS)  # type: ignore[arg-type]
-    assert found == verdict
-    assert line.startswith("some: ")
+def test_what_differs_or_was_not_repeated_is_a_failure(
+    found: tuple[float | None, ...], refusal: str | None, tell: Tell, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(scores, "repeated", lambda *_: [tell(50.0, each) for each in found])
+    if refusal is None:
+        scores.repeat_all({"CIFAR-10": Asked("somewhere")})
+        return
+    with pytest.raises(SystemExit, match=refusal):
+        scores.repeat_all({"CIFAR-10": Asked("somewhere")})
 
 
 def test_every_score_on_a_bundled_card_can_be_repeated() -> None:
     for name in [entry.name for entry in available_models() if entry.has_weights]:
         for score in pauc_hub.load(name, device="cpu").folder.facts["scores"]:
-            assert scores.data_of(score) is not None, f"{name}: {score}"
+            assert evaluation_of(score["protocol"]) is not None, f"{name}: {score}"
 
 
-def test_nothing_repeated_is_a_failure(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(scores, "repeated", lambda *_: iter([("left out", "")]))
-    with pytest.raises(SystemExit, match="no score was repeated"):
-        scores.repeat_all({}, "cpu")
-    monkeypatch.setattr(scores, "repeated", lambda *_: iter([("same", ""), ("off", "")]))
-    with pytest.raises(SystemExit, match="disagree"):
-        scores.repeat_all({}, "cpu")
+def test_the_same_network_before_training_is_a_model(model_folder: Path, tmp_path: Path) -> None:
+    folder = pauc_hub.load(model_folder, device="cpu").folder
+    for name, seed in (("first", 0), ("second", 0), ("third", 1)):
+        scores.write_untrained(folder, tmp_path / name, seed)
+    first, second, third = (pauc_hub.load(tmp_path / name, device="cpu") for name in ("first", "second", "third"))
+    assert first.weights_sha256 == second.weights_sha256 != third.weights_sha256
+    assert first.preprocessing == pauc_hub.load(model_folder, device="cpu").preprocessing
+
+
+def test_both_networks_are_measured_and_stand_side_by_side(
+    model_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rng = np.random.default_rng(0)
+    for split, count in (("train", 24), ("test", 12)):
+        images = [png(rng, label) for label in np.arange(count) % 2]
+        write(tmp_path / f"c-{split}.parquet", images, [int(label) for label in np.arange(count) % 2])
+    asked = Asked(*place_of_splits(tmp_path / "c-train.parquet"), device="cpu", quiet=True)
+    folder = pauc_hub.load(model_folder, device="cpu").folder
+    told = scores.measured(folder, {"CIFAR-10": asked})
+    assert [score["protocol"].partition(" ")[0] for score in told] == ["linear", "weighted"]
+    assert {(score["bank"], score["queries"]) for score in told} == {("CIFAR-10 train, 24", "CIFAR-10 test, 12")}
+    # by their numbers of images, as cards have them
+    plain = [{key: score[key] for key in score if not key.endswith("sha256")} for score in told]
+    monkeypatch.setattr(ModelFolder, "facts", {"scores": plain})
+    checks = list(scores.repeated(folder, asked))
+    assert [check.holds for check in checks] == [True] * 4
+    assert [check.found for check in checks] == [score[key] for key in ("value", "random") for score in told]
+
+
+def png(rng: np.random.Generator, label: int) -> bytes:
+    buffer = io.BytesIO()
+    pixels = (100 * label + rng.integers(0, 120, (32, 32, 3))).astype(np.uint8)
+    Image.fromarray(pixels).save(buffer, "PNG")
+    return buffer.getvalue()
 
 
 def write(path: Path, images: list[bytes], labels: list[int]) -> None:

@@ -19,7 +19,7 @@ from pauc_hub.answers.evaluate import Evaluation
 from pauc_hub.cli import run
 from pauc_hub.errors import ModelFolderError, UsageError
 from pauc_hub.files.checksums import SUMS, format_sums
-from pauc_hub.hub.verify import verify
+from pauc_hub.hub.verify import verify_folder
 from pauc_hub.models.card import render, score_row
 from pauc_hub.models.folder import CARD, FACTS, open_folder
 from pauc_hub.models.registration import bundled_folders
@@ -84,7 +84,7 @@ def evaluated(own: Callable[[], Path], photos: Path) -> tuple[Path, Evaluation]:
 def test_scores_go_into_facts_card_and_sums(evaluated: Any) -> None:
     folder, found = evaluated
     assert found.card == folder
-    verify(folder)
+    verify_folder(folder)
     facts = open_folder(folder).facts
     scores = {(score["protocol"].partition(":")[0], score["metric"]): score for score in facts["scores"]}
     measured = found.file.scores
@@ -111,7 +111,7 @@ def test_measured_again_they_take_the_place_of_the_earlier_ones(evaluated: Any) 
     after = open_folder(folder).facts["scores"]
     assert [score["value"] for score in after] == [score["value"] for score in before]
     assert {score["command"] for score in after} == {"pauc eval again"}
-    verify(folder)
+    verify_folder(folder)
 
 
 def test_what_people_wrote_into_the_card_stays(evaluated: Any, own: Callable[[], Path]) -> None:
@@ -124,7 +124,7 @@ def test_what_people_wrote_into_the_card_stays(evaluated: Any, own: Callable[[],
     assert "license: mit\n" in card
     assert "Written by hand.\n" in card
     assert "model-index:" in card
-    verify(folder)
+    verify_folder(folder)
     put(folder, CARD, card.replace("| seed |", "| start |"))
     with pytest.raises(ModelFolderError, match="was edited in its section of scores, which would be lost"):
         write_into_card(folder, found.file, "pauc eval")

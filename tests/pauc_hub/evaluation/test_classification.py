@@ -85,6 +85,12 @@ def test_a_mean_over_draws_by_students_t() -> None:
         over_draws(draws[:3])
 
 
+def test_a_score_that_no_resample_has_is_not_a_number() -> None:
+    found = bootstrap(lambda times: np.array([times.mean(), np.nan]), 5, resamples=20)
+    np.testing.assert_array_equal(found, [[1, 1], [np.nan, np.nan]])
+    assert np.isnan(bootstrap(lambda _times: np.array([np.nan]), 5, resamples=20)).all()
+
+
 def test_the_bootstrap_of_a_share_is_about_as_wide_as_wilson_and_wider_over_groups() -> None:
     hits = np.repeat(np.arange(100) % 4 > 0, 4).astype(np.float64)
     groups = np.repeat(np.arange(100), 4)

@@ -2,6 +2,7 @@
 
 from itertools import product
 from math import log, sqrt
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -95,14 +96,14 @@ def test_bca_of_a_paired_difference_is_scipys() -> None:
     first = rng.random(142) < 0.6
     second = rng.random(142) < np.array([0.6, 0.7, 0.95])[classes]
 
-    def score(right: npt.NDArray[np.bool_], own: npt.NDArray[np.int64]) -> float:
+    def score(right: npt.NDArray[Any], own: npt.NDArray[Any]) -> float:
         return float(np.mean([right[own == c].mean() for c in range(3)]))
 
     def ours(times: npt.NDArray[np.float64]) -> float:
         shares = np.bincount(classes, times * second) - np.bincount(classes, times * first)
         return float((shares / np.bincount(classes, times)).mean())
 
-    def theirs(*drawn: npt.NDArray[np.int64]) -> float:
+    def theirs(*drawn: npt.NDArray[Any]) -> float:
         return score(drawn[1], drawn[2]) - score(drawn[0], drawn[2])
 
     found = bootstrap_difference(ours, 142, resamples=3000)

@@ -17,7 +17,7 @@ from pauc_hub.errors import ModelFolderError, UsageError
 from pauc_hub.files.artefact import write_artefact
 from pauc_hub.files.checksums import SUMS, format_sums
 from pauc_hub.hub.info import info
-from pauc_hub.hub.verify import verify
+from pauc_hub.hub.verify import verify_folder
 from pauc_hub.models.registration import bundled_folders
 from pauc_hub.origin import Origin
 
@@ -41,12 +41,12 @@ def changed(model_folder: Path, tmp_path: Path) -> Callable[[str, bytes], Path]:
 
 def broken(folder: Path) -> str:
     with pytest.raises(ModelFolderError) as refusal:
-        verify(folder)
+        verify_folder(folder)
     return str(refusal.value)
 
 
 def test_what_holds_is_told(model_folder: Path) -> None:
-    assert verify(model_folder).checks == (
+    assert verify_folder(model_folder).checks == (
         "8 sha256 sums",
         "weights (test_resnet, 96 features)",
         "projector",
@@ -154,7 +154,7 @@ def test_info_of_a_table(model_folder: Path, tmp_path: Path, capsys: pytest.Capt
     assert run(["embed", str(images), "-m", str(model_folder), "-o", str(table), "--device", "cpu", "--quiet"]) == 0
     found = info(table)
     assert (found.kind, found.facts["embeddings"], found.facts["width"]) == ("table", 1, 96)
-    assert found.facts["weights_sha256"] == verify(model_folder).weights_sha256
+    assert found.facts["weights_sha256"] == verify_folder(model_folder).weights_sha256
 
 
 def test_info_of_something_else(model_folder: Path, tmp_path: Path) -> None:

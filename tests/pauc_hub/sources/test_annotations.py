@@ -178,3 +178,38 @@ def test_images_in_no_folder_have_no_label() -> None:
         annotate(["1.jpg", "2.jpg"], "/photos", None, NOTHING)
     with pytest.raises(UsageError, match="the images have no column 'video'"):
         annotate(["a/1.jpg"], "/photos", None, Wanted(group="video"))
+
+
+@pytest.mark.parametrize(
+    ("files", "splits"),
+    [
+        (["train-00000-of-00002.parquet", "test-00000-of-00001.parquet"], ["train", "test"]),
+        (["tiny-imagenet-train-00.parquet", "Tiny_VALIDATION.parquet"], ["train", "val"]),
+        (["train.parquet", "more.parquet"], None),
+        (["test.parquet", "val.parquet"], None),
+        (["train.parquet", "train-test.parquet"], None),
+        (["trains.parquet", "tests.parquet"], None),
+    ],
+)
+def test_parquet_files_are_splits_where_all_their_names_say_one(
+    files: list[str], splits: list[str] | None, tmp_path: Path
+) -> None:
+    for file in files:
+        write_images(tmp_path / file, label=["x", "y", "x", "y"])
+    names = [name for file in files for name in rows_of(file, 0, 1)]
+    found = annotate(names, str(tmp_path), None, NOTHING)
+    assert found.labels == ["x", "y", "x", "y"]
+    assert found.splits == (None if splits is None else [split for split in splits for _ in range(2)])
+
+
+def test_tiny_imagenet_as_it_is_distributed(tmp_path: Path) -> None:
+    """Labels of the validation images stand in a file, and those of the test images nowhere."""
+    names = ["train/n1/images/a.JPEG", "train/n2/images/b.JPEG", "val/images/v0.JPEG", "val/images/v1.JPEG"]
+    names.append("test/images/t0.JPEG")
+    (tmp_path / "val").mkdir()
+    (tmp_path / "val" / "val_annotations.txt").write_text("v0.JPEG\tn2\t0\t0\t1\t1\nv1.JPEG\tn1\t0\t0\t1\t1\n")
+    found = annotate(names, str(tmp_path), None, NOTHING)
+    assert found.labels == ["n1", "n2", "n2", "n1", None]
+    assert found.splits == ["train", "train", "val", "val", "test"]
+    # and without that file they are a class like any other
+    assert annotate(names, "/elsewhere", None, NOTHING).labels[2:] == ["images"] * 3

@@ -1,0 +1,150 @@
+"""The function behind `pauc verify`: whether a model is what it says it is, its scores included."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from pauc_hub.answers.card_scores import card_scores, evaluation_of
+from pauc_hub.answers.evaluate import Asked, measure
+from pauc_hub.answers.scores_file import ScoresFile
+from pauc_hub.errors import TableError, UsageError
+from pauc_hub.hub.verify import ScoreCheck, Verified, verify_folder
+from pauc_hub.models.opening import open_model
+from pauc_hub.tables.outputs import is_table
+
+FLIPPED = 5e-4
+"""Share of images that fall to the other side on another processor, about; at least one image may."""
+RELATIVE = 0.01
+"""Of a measure that is no share of images."""
+
+UNKNOWN_PROTOCOL = "its protocol is none of `pauc eval`"
+
+Score = Mapping[str, Any]
+
+
+def verify(
+    model: str | Path,
+    *,
+    scores: str | Path | None = None,
+    test: str | Path | None = None,
+    labels: str | Path | None = None,
+    label_column: str | None = None,
+    group: str | None = None,
+    device: str = "auto",
+    quiet: bool = False,
+) -> Verified:
+    """Check sums, format, weights, that card and facts agree, and, with `scores`, that they come out again.
+
+        >>> [check.holds for check in verify("pauc_resnet18", scores="tiny-imagenet-200").scores]
+        [True]
+
+    Args:
+        model: what load() takes; what is not here is fetched.
+        scores: labelled images that the scores on the card are about, or a table of them made by this model.
+        test: test images, where `scores` holds the training images alone.
+        labels, label_column, group: as for evaluate().
+        device: where images are embedded and classifiers fitted.
+        quiet: no progress bar.
+
+    Returns:
+        What holds. Scores that differ, or are about other images, are among `scores`, and raise nothing.
+
+    Raises:
+        UnknownModel, MissingWeights: there is no such model.
+        ModelFolderError: something but a score does not hold; it says what.
+        UsageError: there are no scores on the card; the images are not labelled.
+        HubError: it cannot be fetched.
+        PaucError: as embed() does.
+    """
+    verified = verify_folder(model, quiet=quiet)
+    if scores is None:
+        return verified
+    told = [*open_model(model, quiet=quiet).facts.get("scores", ())]
+    if not told:
+        raise UsageError(
+            f"'{verified.model}' has no scores on its card. `pauc eval MODEL IMAGES --into-card` writes some."
+        )
+    source = None if is_table(Path(scores)) else str(model)
+    asked = Asked(scores, test, None, labels, label_column, group, 0, device, quiet)
+    return replace(verified, scores=tuple(check_scores(told, source, asked, verified)))
+
+
+def check_scores(
+    told: Sequence[Score], model: str | None, asked: Asked, verified: Verified | None = None
+) -> Iterator[ScoreCheck]:
+    """Measure scores again, each by its own protocol, space and seed.
+
+    Args:
+        told: as facts.json has them.
+        model: None where the data are a table.
+        asked: the images; whatever else it says of evaluations, space and seed does not count.
+        verified: what must have made the embeddings.
+
+    Raises:
+        TableError: something else made them.
+    """
+    for space, seed in dict.fromkeys(map(_run_of, told)):
+        some = [score for score in told if _run_of(score) == (space, seed)]
+        wanted = frozenset(name for score in some if (name := evaluation_of(score["protocol"])))
+        if not wanted:
+            yield from (_unmeasured(score, UNKNOWN_PROTOCOL) for score in some)
+            continue
+        file, _ = measure(model, replace(asked, space=space, seed=seed, only=wanted))
+        if verified and file.origin.weights_sha256 != verified.weights_sha256:
+            raise TableError(
+                f"'{asked.data}' was made by {file.origin}, and not by '{verified.model}'. Give the images."
+            )
+        yield from (_check(score, file) for score in some)
+
+
+def _run_of(score: Score) -> tuple[str, int]:
+    return str(score.get("space", "backbone")), int(score.get("seed") or 0)
+
+
+def _check(score: Score, file: ScoresFile) -> ScoreCheck:
+    if evaluation_of(score["protocol"]) is None:
+        return _unmeasured(score, UNKNOWN_PROTOCOL)
+    if not _same_data(score, file):
+        return _unmeasured(
+            score, f"it is about {score.get('bank')} and {score.get('queries')}; given are {_sizes(file)}"
+        )
+    now = {(row["protocol"], row["metric"]): row["value"] for row in card_scores(file, "")}
+    # Training adds the chance level to a protocol's name.
+    found = now.get((str(score["protocol"]).partition(";")[0], score["metric"]))
+    if found is None:
+        return _unmeasured(score, "`pauc eval` does not measure it here")
+    return replace(_unmeasured(score, ""), found=found, tolerance=_tolerance(score, file))
+
+
+def _unmeasured(score: Score, reason: str) -> ScoreCheck:
+    queries = str(score.get("queries", ""))
+    return ScoreCheck(score["protocol"], score["metric"], queries, float(score["value"]), None, 0.0, reason)
+
+
+def _same_data(score: Score, file: ScoresFile) -> bool:
+    """By the digests of paths and labels where the card has them, else by the numbers of images."""
+    data = file.data
+    if "bank_sha256" in score:
+        return (score["bank_sha256"], score["queries_sha256"]) == (data["train_sha256"], data["test_sha256"])
+    return (_count(score.get("bank")), _count(score.get("queries"))) == (data["train_images"], data["images"])
+
+
+def _count(said: object) -> int | None:
+    """100000 of `Tiny ImageNet train, 100,000`."""
+    number = str(said).rpartition(", ")[2].partition(" ")[0].replace(",", "")
+    return int(number) if number.isdecimal() else None
+
+
+def _sizes(file: ScoresFile) -> str:
+    return f"{file.data['train_images']:,} training and {file.data['images']:,} test images"
+
+
+def _tolerance(score: Score, file: ScoresFile) -> float:
+    evaluation = evaluation_of(score["protocol"])
+    if evaluation == "clustering" and "low" in score:
+        # other arithmetic leads k-means to other clusters, as another seed does
+        return float(score["high"] - score["low"]) / 2
+    if str(score["metric"]).endswith("%"):
+        return 100 * max(FLIPPED, 1 / file.data["images"])
+    return RELATIVE * abs(float(score["value"]))
