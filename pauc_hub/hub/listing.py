@@ -1,6 +1,6 @@
 """Models on the Hugging Face Hub that pauc-hub wrote."""
 
-from huggingface_hub import HfApi, constants
+from huggingface_hub import HfApi, constants, get_session
 
 from pauc_hub.errors import HubError
 from pauc_hub.models.catalog import HUB, Entry, Repository
@@ -20,6 +20,8 @@ def list_hub(query: str | None = None) -> list[Entry]:
         HubError: the Hub cannot be asked, or has none.
     """
     with explaining(Repository("the list of models")):
+        # One question, which fails at once without a network; list_models() repeats its own for 23 seconds.
+        get_session().head(constants.ENDPOINT)
         found = list(HfApi().list_models(filter=TAG, search=query, sort="downloads", limit=MOST))
     if not found:
         named = f" whose name holds '{query}'" if query else ""

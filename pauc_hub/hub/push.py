@@ -12,6 +12,7 @@ from huggingface_hub.utils.tqdm import are_progress_bars_disabled, disable_progr
 
 from pauc_hub.errors import HubError, ModelFolderError, PaucError, UsageError
 from pauc_hub.files.checksums import SUMS, file_sum, git_sum, read_bytes
+from pauc_hub.models import hub_patience
 from pauc_hub.models.catalog import HUB, Repository, locate
 from pauc_hub.models.download import LOGIN, explaining
 from pauc_hub.models.folder import CARD, CURVES, FACTS, PROJECTOR, PROTOTYPES, WEIGHT_FILES, open_folder
@@ -139,7 +140,7 @@ def _standing(api: HfApi, target: Repository, private: bool) -> ModelInfo:
     This is the first question, and fails at once without a network; those of create_commit() repeat for 23 seconds.
     """
     try:
-        there = api.model_info(target.id, revision=target.revision, files_metadata=True)
+        there = _info(api, target)
     except RevisionNotFoundError:
         assert target.revision
         api.create_branch(target.id, branch=target.revision)
@@ -151,7 +152,11 @@ def _standing(api: HfApi, target: Repository, private: bool) -> ModelInfo:
         if private and not there.private:
             raise HubError(f"'{target.id}' exists and is public, and private=True is for new ones. Leave it out.")
         return there
-    return api.model_info(target.id, revision=target.revision, files_metadata=True)
+    return _info(api, target)
+
+
+def _info(api: HfApi, target: Repository) -> ModelInfo:
+    return api.model_info(target.id, revision=target.revision, files_metadata=True, timeout=hub_patience.ANSWER_SECONDS)
 
 
 def _stored_sum(sibling: object) -> str | None:
@@ -192,6 +197,11 @@ def _explaining_refusals(target: Repository) -> Iterator[None]:
             f"{constants.ENDPOINT} cannot be reached, and '{target.id}' is as it was. Check the network."
         ) from error
     except httpx2.TransportError as error:
+        if _committing(error):
+            raise HubError(
+                f"{constants.ENDPOINT} did not say whether it took the commit ({type(error).__name__}). "
+                f"Push to '{target.id}' again: if it did, there is nothing left to do."
+            ) from error
         raise HubError(
             f"the connection broke off ({type(error).__name__}), and '{target.id}' is as it was. "
             "Push again: what was stored is not sent twice."
@@ -203,6 +213,14 @@ def _explaining_refusals(target: Repository) -> Iterator[None]:
             f"the upload to '{target.id}' broke off ({' '.join(str(error.__cause__ or error).split())[:160]}). "
             "Nothing was changed there. Push again: what was stored is not sent twice."
         ) from error
+
+
+def _committing(error: httpx2.TransportError) -> bool:
+    """Whether the commit was under way: only then may it have been made."""
+    try:
+        return "/commit/" in error.request.url.path
+    except RuntimeError:  # it is of no request
+        return False
 
 
 @contextmanager

@@ -3,7 +3,6 @@
 HF_ENDPOINT, HF_HOME, HF_TOKEN and HF_HUB_OFFLINE mean what huggingface_hub says they do.
 """
 
-import logging
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -26,6 +25,7 @@ from huggingface_hub.utils.tqdm import are_progress_bars_disabled
 from pauc_hub.errors import HubError, PaucError
 from pauc_hub.files.checksums import file_sum, git_sum
 from pauc_hub.models.catalog import Repository
+from pauc_hub.models.hub_patience import patient
 from pauc_hub.progress import DownloadBar, SilentDownloadBar
 
 COMMIT = re.compile(r"[0-9a-f]{40}")
@@ -139,22 +139,18 @@ def _download(repository: Repository, name: str, quiet: bool) -> Path:
 
 @contextmanager
 def explaining(repository: Repository) -> Iterator[None]:
-    """Turn the many exceptions of huggingface_hub into one, and keep its retries quiet.
+    """Turn the many exceptions of huggingface_hub into one, and wait for no answer for ever.
 
     Raises:
         HubError: in place of whatever huggingface_hub raised.
     """
-    logger = logging.getLogger("huggingface_hub")
-    level = logger.level
-    logger.setLevel(logging.CRITICAL)
     try:
-        yield
+        with patient():
+            yield
     except PaucError:
         raise
     except (httpx2.HTTPError, OSError, RuntimeError, ValueError) as error:
         raise HubError(_explain(error, repository)) from error
-    finally:
-        logger.setLevel(level)
 
 
 def _explain(error: Exception, repository: Repository) -> str:

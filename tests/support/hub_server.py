@@ -4,7 +4,8 @@
         hub.add("me/model", {"config.json": b"{}"})
         hub.faults["model.safetensors"] = Fault(cut=1000)
 
-Requests are routed by ROUTES, one function each. Faults are named by file, or by step: create, preupload, lfs, commit.
+Requests are routed by ROUTES, one function each. Faults are named by file, or by step: info, create, preupload, lfs,
+commit.
 """
 
 import base64
@@ -40,7 +41,7 @@ class Repository:
     private: bool = False
     """Whether it is shown only to those who send TOKEN."""
     gated: bool = False
-    """Whether its files are refused to everybody."""
+    """Whether its files are refused to all but TOKEN; what there is may be seen."""
 
     def commit(self, revision: str) -> Commit | None:
         if revision == "main":
@@ -61,6 +62,8 @@ class Fault:
     """The answer, instead of 200; to questions as well."""
     headers: dict[str, str] = field(default_factory=dict)
     """Sent with `status`."""
+    seconds: float = 0.0
+    """How long the answer takes."""
     times: int = 1000
 
 
@@ -172,7 +175,7 @@ def commit_of(hub: HubServer, request: Any, name: str, revision: str) -> Commit:
     repository = hub.repositories.get(name)
     if repository is None or (repository.private and token != TOKEN):
         raise Refusal(401, "RepoNotFound")
-    if repository.gated:
+    if repository.gated and token != TOKEN and "/resolve/" in request.path:
         raise Refusal(403, "GatedRepo")
     commit = repository.commit(revision.replace("%2F", "/"))
     if commit is None:
@@ -183,6 +186,7 @@ def commit_of(hub: HubServer, request: Any, name: str, revision: str) -> Commit:
 def resolve(hub: HubServer, request: Any, name: str, revision: str, file: str) -> None:
     """HEAD tells of a file, GET gives its bytes, or those that a Range asks for."""
     fault = hub.faults.get(file, Fault())
+    take_time(fault)
     if fault.status:
         fail(fault)
     commit = commit_of(hub, request, name, revision)
@@ -207,6 +211,7 @@ def resolve(hub: HubServer, request: Any, name: str, revision: str, file: str) -
 
 def revision_info(hub: HubServer, request: Any, name: str, revision: str = "main") -> None:
     """What a repository holds."""
+    take_time(hub.faults.get("info", Fault()))
     commit = commit_of(hub, request, name, revision)
     private = hub.repositories[name].private
     siblings = [{"rfilename": file, **entry(file, data)} for file, data in commit.files.items()]
@@ -239,6 +244,11 @@ def models(hub: HubServer, request: Any) -> None:
     request.send(200, found)
 
 
+def take_time(fault: Fault) -> None:
+    """No sleep(), which tests replace."""
+    threading.Event().wait(fault.seconds)
+
+
 def fail(fault: Fault) -> None:
     refusal = Refusal(fault.status or 500)
     refusal.headers |= fault.headers
@@ -248,6 +258,7 @@ def fail(fault: Fault) -> None:
 def check_writer(hub: HubServer, request: Any, step: str) -> None:
     """Refuse whoever may not write, and do what the faults say of this step."""
     fault = hub.faults.get(step, Fault(times=0))
+    take_time(fault)
     if fault.times and fault.status:
         fault.times -= 1
         fail(fault)
@@ -348,6 +359,9 @@ def commit(hub: HubServer, request: Any, name: str, revision: str) -> None:
     sha = hashlib.sha1(f"{name} {len(repository.commits)}".encode()).hexdigest()
     repository.commits.append(Commit(sha, files, branch_name))
     repository.tags[branch_name] = sha
+    if hub.faults.get("commit", Fault()).cut is not None:
+        request.close_connection = True
+        return
     answer = {"commitOid": sha, "commitUrl": f"{hub.url}/{name}/commit/{sha}"}
     if request_number:
         answer["pullRequestUrl"] = f"{hub.url}/{name}/discussions/1"

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import timm
 import torch
-from hub_server import TOKEN, WEAK_TOKEN, Fault, HubServer
+from hub_server import WEAK_TOKEN, Fault, HubServer
 from huggingface_hub import constants
 
 from pauc_hub.cli import run
@@ -20,16 +20,13 @@ from pauc_hub.models.opening import open_model
 from pauc_hub.models.registration import bundled_folders
 
 ME = "me/tiny"
-# huggingface_hub's own call, which its HTTP client deprecates.
-pytestmark = pytest.mark.filterwarnings("ignore:Use 'content=:DeprecationWarning")
-
-
-@pytest.fixture(autouse=True)
-def plain(hub: HubServer, monkeypatch: pytest.MonkeyPatch) -> None:
-    """With a token; large files go by LFS, since the Hub here has no xet; the client's retries do not sleep."""
-    monkeypatch.setenv("HF_TOKEN", TOKEN)
-    monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)
-    monkeypatch.setattr("huggingface_hub.utils._http.time.sleep", lambda _: None)
+pytestmark = [
+    pytest.mark.usefixtures("writer"),
+    # huggingface_hub's own call, which its HTTP client deprecates.
+    pytest.mark.filterwarnings("ignore:Use 'content=:DeprecationWarning"),
+    # That something is tried again; test_hub_faults.py looks at it.
+    pytest.mark.filterwarnings("ignore::pauc_hub.errors.Note"),
+]
 
 
 def content(folder: Path) -> dict[str, bytes]:
@@ -89,7 +86,7 @@ def test_the_command_line_tells_what_it_did(
     assert run(["push", str(model_folder), ME, "--quiet"]) == 0
     assert run(["push", str(model_folder), ME]) == 0
     commit = hub.repositories[ME].commits[-1].sha[:12]
-    assert f"/{ME}: nothing to do, all 7 files are there (commit {commit})\n" in capsys.readouterr().out
+    assert f"/{ME}: nothing to do, all 9 files are there (commit {commit})\n" in capsys.readouterr().out
     assert run(["pull", ME, "-o", str(tmp_path / "back")]) == 0
     assert f"of commit {commit}, every sha256 compared\n" in capsys.readouterr().out
     assert run(["push", str(model_folder), ME, "--private"]) == 1

@@ -41,8 +41,9 @@ def ours(folder: Path) -> np.ndarray[Any, Any]:
 @pytest.mark.parametrize(("folder", "code"), HERE, ids=[f"{folder.name}, {code.split()[1]}" for folder, code in HERE])
 def test_snippets_of_the_card(folder: Path, code: str) -> None:
     defined = run_snippet(code, folder)
-    cfg = timm.data.resolve_model_data_config(defined["backbone"])  # type: ignore[attr-defined]
-    transform = defined.get("transform") or timm.data.create_transform(**cfg)  # type: ignore[attr-defined]
+    data: Any = timm.data  # untyped
+    cfg = data.resolve_model_data_config(defined["backbone"])
+    transform = defined.get("transform") or data.create_transform(**cfg)
     images = torch.stack([transform(Image.open(name)) for name in ("cat.jpg", "dog.jpg")])
     with torch.no_grad():
         found = defined["backbone"](images).numpy()
