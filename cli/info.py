@@ -12,7 +12,9 @@ from pauc_hub.cli import options
 
 
 def info(
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="Model folder, run, table, prototypes file or probe.")],
+    file: Annotated[
+        Path, typer.Argument(metavar="FILE", help="Model folder, run, table, prototypes file, probe or exported model.")
+    ],
     as_json: options.Json = False,
 ) -> None:
     """Show what made a file, from what, and whether it can be reproduced here."""

@@ -23,6 +23,8 @@ from pauc_hub.files.atomic import replacing
 from pauc_hub.images.reading import Reading
 from pauc_hub.inference.model import SPACES, load
 from pauc_hub.models.timm_network import patch_side
+from pauc_hub.progress import progress_bar
+from pauc_hub.sources import open_source
 
 SUFFIXES = {ONNX: ".onnx", TORCH_EXPORT: ".pt2"}
 PRECISIONS = tuple(LIMITS)
@@ -97,16 +99,18 @@ def export(
         image_size: side of the network's input, pixels; the model's own unless given.
         dynamic_size: leave height and width free, where the network allows it.
         overwrite: replace a file that is there.
-        quiet: no progress bar while weights are fetched.
+        quiet: no progress bar.
 
     Raises:
         UsageError: options that exclude each other, a package that is missing, a network of one size only.
+        NoImages: there are none, or none can be read.
         OriginMismatch: prototypes or probe were made by another model.
         PaucError: the network cannot be exported, or the file says something else than the model. No file is left.
         UnknownModel, MissingWeights, ModelFolderError, HubError: as load() does.
     """
     place, kind = _place(onnx, torch_export, overwrite)
     _check(precision, space, kind, images)
+    source = open_source(images) if images else None
     loaded = load(model, device="cpu", precision="fp32", image_size=image_size, quiet=quiet)
     wanted = Wanted(
         model=loaded,
@@ -120,13 +124,21 @@ def export(
         # refuses a space that the model does not have
         loaded.width_in(needed)
     reading = Reading.from_config(loaded.folder.facts.get("data") or {})
-    pictures = read_pictures(images, loaded, reading) if images else make_pictures(loaded.preprocessing.size)
-    calibration, compared = _split(pictures.squares) if precision == "int8" else (None, pictures.squares)
-    reference = _reference(wanted, compared)
-    file = make(wanted, calibration)
-    run = file.run()
-    parity = compare(run, reference, compared)
-    problems = shortfalls(parity, LIMITS[precision]) or _at_another_size(run, wanted, compared)
+    with progress_bar(4, "exporting", unit="steps", quiet=quiet) as bar:
+        if source and images:
+            pictures = read_pictures(source, images, loaded, reading)
+        else:
+            pictures = make_pictures(loaded.preprocessing.size)
+        calibration, compared = _split(pictures.squares) if precision == "int8" else (None, pictures.squares)
+        bar.advance(1)
+        reference = _reference(wanted, compared)
+        bar.advance(1)
+        file = make(wanted, calibration)
+        bar.advance(1)
+        run = file.run()
+        parity = compare(run, reference, compared)
+        problems = shortfalls(parity, LIMITS[precision]) or _at_another_size(run, wanted, compared)
+        bar.advance(1)
     if problems:
         raise PaucError(
             f"'{place}' was not written, for in {precision} it differs from the model: {'; '.join(problems)}. "

@@ -15,6 +15,9 @@ NEIGHBOURS = 5
 # Below this difference in cosine, which of two images is nearer is a matter of rounding.
 TIE = 1e-4
 
+# Lengths below it are zero.
+LEAST = 1e-30
+
 Array = npt.NDArray[np.generic]
 Outputs = Mapping[str, Array]
 Run = Callable[[npt.NDArray[np.uint8]], Outputs]
@@ -78,8 +81,8 @@ def compare(run: Run, reference: Outputs, squares: npt.NDArray[np.uint8]) -> Par
     few = np.arange(AT_EACH_BATCH) % len(squares)
     batches = {}
     for batch in BATCHES:
-        found = _in_batches(run, squares[few], batch)["embedding"]
-        batches[batch] = float(cosines(_fitting(found, embedding[few], "embedding", batch), embedding[few]).min())
+        some = _fitting(_in_batches(run, squares[few], batch)["embedding"], embedding[few], "embedding", batch)
+        batches[batch] = float(cosines(some, embedding[few]).min())
     found = _in_batches(run, squares, BATCHES[-1])
     ours = _fitting(found["embedding"], embedding, "embedding", BATCHES[-1]).astype(np.float64)
     choices: dict[str, float] = {}
@@ -93,7 +96,7 @@ def compare(run: Run, reference: Outputs, squares: npt.NDArray[np.uint8]) -> Par
     return Parity(
         images=len(squares),
         least_cosine=float(min(cosines(ours, embedding).min(), *batches.values())),
-        largest_difference=float((_lengths(ours - embedding) / _lengths(embedding)).max()),
+        largest_difference=float((_lengths(ours - embedding) / np.maximum(_lengths(embedding), LEAST)).max()),
         knn_agreement=_agreement(ours, embedding) if len(squares) > 2 else None,
         batches=batches,
         choices=choices,
@@ -150,11 +153,11 @@ def _lengths(rows: npt.NDArray[np.floating]) -> npt.NDArray[np.float64]:
 
 
 def cosines(found: Array, expected: Array) -> npt.NDArray[np.float64]:
-    """(n,) of two embeddings of an image; NaN where one is zero or not finite."""
+    """(n,) of two embeddings of an image; NaN where one is not finite, 1 where both are zero."""
     one, other = found.astype(np.float64), expected.astype(np.float64)
     with np.errstate(all="ignore"):
-        cosines: npt.NDArray[np.float64] = (one * other).sum(axis=1) / (_lengths(one) * _lengths(other))
-    return cosines
+        products = (one * other).sum(axis=1) / np.maximum(_lengths(one) * _lengths(other), LEAST)
+    return np.where((one == other).all(axis=1), 1.0, products)
 
 
 def _agreement(found: npt.NDArray[np.float64], expected: npt.NDArray[np.float64]) -> float:
@@ -167,7 +170,7 @@ def _agreement(found: npt.NDArray[np.float64], expected: npt.NDArray[np.float64]
 
 
 def _similarities(rows: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    unit = rows / np.maximum(_lengths(rows), 1e-30)[:, None]
+    unit = rows / np.maximum(_lengths(rows), LEAST)[:, None]
     similarities: npt.NDArray[np.float64] = unit @ unit.T
     np.fill_diagonal(similarities, -np.inf)
     return similarities

@@ -11,7 +11,7 @@ from pauc_hub.errors import NoImages, PaucError
 from pauc_hub.images.decoding import UnreadableImage, read_with, to_rgb
 from pauc_hub.images.reading import Reading
 from pauc_hub.inference.model import Model
-from pauc_hub.sources import Entry, open_source
+from pauc_hub.sources import Entry, Source
 from pauc_hub.threads import decode_ahead
 
 # They take a ViT-S of 224 pixels about a minute on two cores, three times over.
@@ -31,13 +31,15 @@ class Pictures:
     unreadable: int = 0
 
 
-def read_pictures(place: str | Path, model: Model, reading: Reading) -> Pictures:
+def read_pictures(source: Source, place: str | Path, model: Model, reading: Reading) -> Pictures:
     """At most MOST images of a source, evenly spread where their number is known.
 
+    Args:
+        place: that the source was opened at.
+
     Raises:
-        UsageError, NoImages: there are none.
+        NoImages: none can be read.
     """
-    source = open_source(place)
     count = source.listing().images
     step = -(-count // MOST) if count else 1
 

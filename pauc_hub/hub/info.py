@@ -7,6 +7,7 @@ from typing import Any
 
 from pauc_hub.errors import ArtefactError, PaucError, UsageError
 from pauc_hub.files.artefact import read_facts
+from pauc_hub.hub.exported import EXPORTED, read_exported
 from pauc_hub.models.catalog import RUN_CONFIG, RUN_METRICS, RUN_MODEL, locate
 from pauc_hub.models.folder import CONFIG, FACTS, ModelFolder, open_folder
 from pauc_hub.origin import Origin
@@ -23,7 +24,7 @@ class Info:
 
     path: Path
     kind: str
-    """`model`, `run`, `table`, `prototypes`, `probe`, …"""
+    """`model`, `run`, `table`, `prototypes`, `probe`, `onnx`, `torch-export`, …"""
     facts: dict[str, Any]
     """What made it, and from what; JSON."""
     again: str
@@ -31,7 +32,7 @@ class Info:
 
 
 def info(path: str | Path) -> Info:
-    """Tell what made a model folder, a run, a table, a prototypes file or a probe.
+    """Tell what made a model folder, a run, a table, a prototypes file, a probe or an exported model.
 
         >>> info("photos.parquet").facts["model"]
         'pauc_resnet18.tiny_imagenet'
@@ -54,9 +55,12 @@ def info(path: str | Path) -> Info:
             about = {}
         if "kind" in about:
             return _artefact(place, about)
+    if place.suffix in EXPORTED:
+        return _artefact(place, read_exported(place))
     if place.suffix not in TABLES:
         raise UsageError(
-            f"'{path}' is not a table, a prototypes file or a probe; of a model or a run, give the folder."
+            f"'{path}' is not a table, a prototypes file, a probe or an exported model; "
+            "of a model or a run, give the folder."
         )
     return _table(place)
 

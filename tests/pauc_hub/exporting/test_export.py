@@ -2,6 +2,7 @@
 
 import copy
 import json
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,11 +11,12 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
+import torch
 from onnx import numpy_helper
 from PIL import Image
 
 import pauc_hub
-from pauc_hub.errors import OriginMismatch, OutputExists, PaucError, UsageError
+from pauc_hub.errors import ArtefactError, OriginMismatch, OutputExists, PaucError, UsageError
 from pauc_hub.exporting import making
 from pauc_hub.exporting.export import Exported, export
 from pauc_hub.exporting.onnx_file import OnnxFile
@@ -39,7 +41,7 @@ def squares(resnet: Any) -> Squares:
 
 @pytest.fixture(scope="module")
 def whole(resnet: Any, tmp_path_factory: pytest.TempPathFactory) -> Exported:
-    """A ResNet from bytes to embedding, prototypes and class."""
+    """A ResNet from bytes of any size to embedding, prototypes and class."""
     return export(
         resnet.folder,
         onnx=tmp_path_factory.mktemp("whole") / "whole.onnx",
@@ -47,6 +49,7 @@ def whole(resnet: Any, tmp_path_factory: pytest.TempPathFactory) -> Exported:
         uint8=True,
         prototypes=resnet.prototypes,
         probe=resnet.probe,
+        dynamic_size=True,
     )
 
 
@@ -98,9 +101,79 @@ def test_a_file_says_what_made_it_and_names_no_place(whole: Exported, resnet: An
     assert about["versions"]["onnxruntime"] == onnxruntime.__version__
     written = onnx.load(whole.output)
     dims = written.graph.input[0].type.tensor_type.shape.dim
-    assert [dim.dim_param or dim.dim_value for dim in dims] == ["batch", 64, 64, 3]
+    assert [dim.dim_param or dim.dim_value for dim in dims] == ["batch", "height", "width", 3]
     assert b"site-packages" not in whole.output.read_bytes()
     assert not any(node.metadata_props for node in written.graph.node)
+
+
+def test_info_tells_what_made_it(whole: Exported, resnet: Any, tmp_path: Path) -> None:
+    found = pauc_hub.info(whole.output)
+    assert found.kind == "onnx"
+    assert found.facts["weights_sha256"] == pauc_hub.load(resnet.folder, device="cpu").weights_sha256
+    assert found.facts["probe"]["classes"] == ["ant", "bee", "cat"]
+    model = onnx.load(whole.output)
+    del model.metadata_props[:]
+    onnx.save(model, tmp_path / "foreign.onnx")
+    with pytest.raises(UsageError, match=r"foreign\.onnx' was not written by pauc-hub: it has no entry pauc\.$"):
+        pauc_hub.info(tmp_path / "foreign.onnx")
+    for name in ("a.onnx", "a.pt2"):
+        (tmp_path / name).write_bytes(b"no such thing")
+        with pytest.raises(ArtefactError, match=rf"{name}' is damaged, or no "):
+            pauc_hub.info(tmp_path / name)
+
+
+def test_a_free_size_is_free(whole: Exported, resnet: Any) -> None:
+    """No square, and not the size that was traced; against timm's own network."""
+    images = np.random.default_rng(0).integers(0, 256, (3, 80, 112, 3), dtype=np.uint8)
+    model = pauc_hub.load(resnet.folder, device="cpu", precision="fp32")
+    pixels = (images / 255 - model.preprocessing.mean) / model.preprocessing.std
+    with torch.inference_mode():
+        expected = model.network(torch.from_numpy(pixels.transpose(0, 3, 1, 2).astype(np.float32))).numpy()
+    np.testing.assert_allclose(run(whole.output, images)["embedding"], expected, rtol=1e-4, atol=1e-4)
+
+
+def test_int8_is_small_and_near(resnet: Any, squares: Squares, tmp_path: Path) -> None:
+    """Only the network is in 8 bits: the projection behind it keeps 32, and its length of 1."""
+    found = export(
+        resnet.folder,
+        onnx=tmp_path / "int8.onnx",
+        images=resnet.photos,
+        precision="int8",
+        space="projection",
+        uint8=True,
+    )
+    assert list(found.outputs) == ["embedding"]
+    written = onnx.load(found.output)
+    assert [output.name for output in written.graph.output] == ["embedding"]
+    stored = {each.name: numpy_helper.to_array(each) for each in written.graph.initializer}
+    assert sum(values.nbytes for values in stored.values() if values.dtype == np.int8) > found.bytes / 2
+    assert any(values.dtype == np.float32 and values.shape in ((16, 96), (96, 16)) for values in stored.values())
+    expected = pauc_hub.load(resnet.folder, device="cpu", precision="fp32").embed(
+        sorted(resnet.photos.iterdir()), space="projection"
+    )
+    embedding = run(found.output, squares)["embedding"]
+    cosines = (embedding * expected).sum(axis=1)
+    assert 0.98 < found.parity.least_cosine == pytest.approx(cosines.min(), abs=1e-5)
+    assert found.parity.least_cosine < 0.99999, "as exact as 32 bits, so nothing is in 8"
+    np.testing.assert_allclose(np.linalg.norm(embedding, axis=1), 1, atol=1e-4)
+
+
+def test_torchs_own_file_gives_the_same_and_needs_no_extra(
+    resnet: Any, squares: Squares, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("onnx", "onnxruntime", "onnxscript"):
+        # so that importing it fails
+        monkeypatch.setitem(sys.modules, name, None)
+    found = export(resnet.folder, torch_export=tmp_path / "r.pt2", images=resnet.photos, uint8=True, probe=resnet.probe)
+    extra = {"pauc.json": ""}
+    module = torch.export.load(found.output, extra_files=extra).module()
+    expected = pauc_hub.load(resnet.folder, device="cpu", precision="fp32").embed(sorted(resnet.photos.iterdir()))
+    for batch in BATCHES:
+        outputs = dict(zip(found.outputs, module(torch.from_numpy(squares[:batch])), strict=True))
+        np.testing.assert_allclose(outputs["embedding"].numpy(), expected[:batch], rtol=1e-4, atol=1e-4)
+        assert outputs["class"].shape == (batch,)
+    assert json.loads(extra["pauc.json"])["kind"] == "torch-export"
+    assert pauc_hub.info(found.output).facts["probe"]["space"] == "backbone"
 
 
 def test_the_example_of_the_documentation_runs(
@@ -184,10 +257,10 @@ def double(model: Any) -> None:
 
 def spoil_one_class(model: Any) -> None:
     """A head with a wrong number, behind a good embedding."""
-    intercept = np.float32([0.2, -0.1, 0.3])
+    intercept = np.array([0.2, -0.1, 0.3], np.float32)
     for each in model.graph.initializer:
         if list(each.dims) == [3] and np.allclose(numpy_helper.to_array(each), intercept):
-            each.CopyFrom(numpy_helper.from_array(intercept + np.float32([0, 9, 0]), each.name))
+            each.CopyFrom(numpy_helper.from_array(intercept + np.array([0, 9, 0], np.float32), each.name))
 
 
 @pytest.mark.parametrize(
@@ -241,6 +314,7 @@ def test_a_broken_graph_is_refused_and_no_file_is_left(
         ({"onnx": "a.onnx", "space": "pixel"}, "space=pixel is not one of backbone, projection."),
         ({"onnx": "a.onnx", "precision": "int8"}, "precision=int8 is calibrated on images"),
         ({"torch_export": "a.pt2", "precision": "int8", "images": "."}, "precision=int8 is for ONNX alone"),
+        ({"onnx": "a.onnx", "images": "nowhere/"}, "nowhere"),
     ],
 )
 def test_bad_options_are_refused_before_the_model_is_read(options: dict[str, Any], says: str) -> None:
@@ -262,6 +336,11 @@ def test_what_another_model_made_is_refused(resnet: Any, vit: Path, tmp_path: Pa
 def test_another_size_than_the_probes_is_refused(resnet: Any, tmp_path: Path) -> None:
     with pytest.raises(OriginMismatch, match=r"was made at 64 pixels, and this exports 96\. Give image_size=64\."):
         export(resnet.folder, onnx=tmp_path / "a.onnx", probe=resnet.probe, image_size=96)
+
+
+def test_a_network_of_one_size_has_no_free_one(fixed_vit: Path, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"^dynamic_size=True does not suit this network \(.*image_size=N\.$"):
+        export(fixed_vit, onnx=tmp_path / "a.onnx", dynamic_size=True, quiet=True)
 
 
 def test_a_missing_extra_is_one_line(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
