@@ -253,15 +253,29 @@ def _plan(
     return Plan(settings, choices, without_effect(settings, given))
 
 
-def _announce(plan: Plan | None, images: int, silent: bool, _: "Config", watched: "Labelled | None") -> None:
+def _announce(plan: Plan | None, images: int, silent: bool, settled: "Config", watched: "Labelled | None") -> None:
     """To stderr: what is about to be done, once all has been checked; a resumed run has no plan of its own."""
     if silent:
         return
     if plan is not None:
         show_settings(plan.settings, plan.choices, images)
+        print(end=_kept_out(settled, images), file=sys.stderr)
         print(end="".join(f"warning: {with_flags(line, flags_of(train))}\n" for line in plan.idle), file=sys.stderr)
     if watched is not None:
         print("\n".join(map(escaped, watched.described())), file=sys.stderr)
+
+
+def _kept_out(config: "Config", images: int) -> str:
+    from pauc_hub.training.derived import FEWEST_KEPT_OUT, images_kept_out
+
+    if not config.kept_out:
+        return ""
+    if count := images_kept_out(images, config.kept_out):
+        return f"{count} images are kept out of training, to calibrate the model's prototypes on\n"
+    return (
+        f"the model's prototypes will be uncalibrated: {config.kept_out:.3g} of {images} images is less than the "
+        f"{FEWEST_KEPT_OUT} that calibration needs (--set kept_out=SHARE)\n"
+    )
 
 
 def show_settings(config: "Config", choices: "list[Choice]", images: int) -> None:

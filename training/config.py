@@ -20,7 +20,13 @@ from pauc_hub.training.config_limits import (
     words,
     wrong_choices,
 )
-from pauc_hub.training.derived import BLUR_AT_224, IMAGES_PER_CLUSTER, default_clusters, default_queue
+from pauc_hub.training.derived import (
+    BLUR_AT_224,
+    IMAGES_PER_CLUSTER,
+    default_clusters,
+    default_queue,
+    images_kept_out,
+)
 from pauc_hub.training.networks.backbone import has_batch_norm, inspect_backbone
 from pauc_hub.training.networks.pretrained import block_count, default_freeze
 
@@ -139,6 +145,8 @@ class Config:
     """Compile the networks with torch.compile, which takes about a minute at the start; on a CPU it gained nothing."""
     labelled: str = ""
     """Folder with one subfolder for each class, for kNN accuracy while training; it chooses nothing."""
+    kept_out: float = 0.01
+    """Share of the images, 2000 at most, that calibrate the prototypes instead of being trained on [share]."""
     seed: int = 0
     """Random seed."""
 
@@ -209,9 +217,13 @@ class Config:
     def resolve(self, images: int) -> "Config":
         """The same with what depends on the number of images filled in, and all of it checked.
 
+        Args:
+            images: how many there are, those that are kept out of training among them.
+
         Raises:
             UsageError: one line with every problem, the value and what is allowed.
         """
+        images -= images_kept_out(images, self.kept_out)
         clusters = self.clusters if self.clusters is not None else default_clusters(images)
         queue = self.queue if self.queue is not None else default_queue(images, self.keys_per_step)
         labelled = str(Path(self.labelled).absolute()) if self.labelled else ""  # a run may go on from elsewhere
@@ -223,7 +235,7 @@ class Config:
         return resolved
 
     def problems(self, images: int) -> list[str]:
-        """Every reason not to start, in plain words."""
+        """Every reason not to train on so many images, in plain words."""
         return [*self._wrong_values(), *self._wrong_for(images)]
 
     def _wrong_values(self) -> list[str]:

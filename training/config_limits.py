@@ -20,6 +20,8 @@ SMALLEST_SIZE = 32
 SMALLEST_VIEW = 16
 # share of the epochs: what comes last must know the full size
 MOST_PROGRESSIVE = 0.9
+# share of the images: most are there to be learnt from
+MOST_KEPT_OUT = 0.5
 CHOICES = {
     "objective": OBJECTIVES,
     "prototypes_from": PROTOTYPES_FROM,
@@ -68,6 +70,7 @@ RANGES = (
     (WEIGHTS, 0.0, HUGE, "be a finite number, 0 or more"),
     (SHARES, 0.0, 1.0, "lie in [0, 1]"),
     (("progressive_share",), 0.0, MOST_PROGRESSIVE, f"lie in [0, {MOST_PROGRESSIVE}]"),
+    (("kept_out",), 0.0, MOST_KEPT_OUT, f"lie in [0, {MOST_KEPT_OUT}]"),
     (("crop_min",), TINY, 1.0, "lie above 0 and at most at 1"),
 )
 

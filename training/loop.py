@@ -11,15 +11,21 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
+from pauc_hub.clustering.prototype_set import Calibration
 from pauc_hub.errors import ClusteringFailed, Interrupted, TrainingFailed, UsageError
 from pauc_hub.images.reading import Reading
 from pauc_hub.processes import Ranks
 from pauc_hub.progress import progress_bar
 from pauc_hub.sources.by_index import ImageSource
 from pauc_hub.sources.datasets import Dataset, open_images
+from pauc_hub.training.calibration import RECLUSTERINGS, calibrate_clusterings
 from pauc_hub.training.config import Config, refuse
+from pauc_hub.training.data import Loader
+from pauc_hub.training.data.kept_out import keep_out
 from pauc_hub.training.data.views import epoch_batches
+from pauc_hub.training.derived import FEWEST_KEPT_OUT
 from pauc_hub.training.distributed import join, sharing_problems
 from pauc_hub.training.estep import Expectation, all_features, expect, reason_and_remedy, shuffled
 from pauc_hub.training.interruption import StopRequest
@@ -42,6 +48,7 @@ from pauc_hub.training.state import Training, new_training, take_step
 
 STEPS_BETWEEN_LINES = 10  # of metrics.jsonl
 TOLD = ("loss", "infonce", "proto", "align", "unif", "corr", "scatter", "knn")  # of an epoch, to people
+Features = tuple[Tensor, Tensor]  # as all_features() gives them
 SAMPLE = 256  # images on which the rounding of the published weights is checked
 
 
@@ -113,9 +120,10 @@ def train(
             nonlocal watched
             asked = run_folder.saved_config(run) if goes_on else read_settings(config, given, source, where, recipe)
             settled = asked.resolve(len(source))
+            learnt, _ = keep_out(source, settled)
             refuse(sharing_problems(settled, ranks.count))
             watched = open_watched(settled, wandb, source.reading)
-            shown = source.fingerprint()
+            shown = learnt.fingerprint()
             again = ranks.restarts > 0 or checkpoint.written_under(run, ranks.launch)
             folder = run_folder.open_run(
                 run, settled, shown, resume=goes_on, overwrite=overwrite, restarted=again, quiet=quiet
@@ -132,7 +140,8 @@ def train(
             announce(settled, watched)
         with limits_explained(settled):
             silent, threads = quiet or not world.first, workers or ranks.workers()
-            state = new_training(run, settled, source, where, threads, stop, silent, command, world)
+            learnt, kept = keep_out(source, settled)
+            state = new_training(run, settled, learnt, where, threads, stop, silent, command, world, kept=kept)
             _begin(state, place, watched)
             with watching(state, wandb, watched) as log:
                 return _export(state, log) if export else _run(state, log)
@@ -175,7 +184,7 @@ def _export(state: Training, log: Log) -> Path:
 def _alternate(state: Training, log: Log) -> None:
     while state.epoch < state.config.epochs:
         if state.config.objective != "infonce" and state.epoch >= state.config.warmup_epochs and state.step == 0:
-            state.watched = _expectation_step(state, state.pair.key, state.side)
+            state.watched, _ = _expectation_step(state, state.pair.key, state.side)
         watched = state.watched | _maximisation_step(state, log)
         watched |= {"estep_share": _estep_share(watched, watched["mstep_seconds"])} | log.knn()
         state.epoch, state.step, state.watched = state.epoch + 1, 0, {}
@@ -185,19 +194,14 @@ def _alternate(state: Training, log: Log) -> None:
         state.heed_signals()
 
 
-def _expectation_step(state: Training, encoder: Encoder, side: int) -> dict[str, float]:
-    """Prototypes from all images, as `encoder` sees them at that side; returns what is worth watching about them."""
+def _expectation_step(state: Training, encoder: Encoder, side: int) -> tuple[dict[str, float], Features]:
+    """Prototypes from all images, as `encoder` sees them at that side.
+
+    Returns:
+        What is worth watching about them, and the features, as `all_features` gives them.
+    """
     began, before = time.monotonic(), state.expectation
-    with progress_bar(len(state.source), f"epoch {state.epoch + 1}: E-step", quiet=state.quiet) as bar:
-
-        def seen(count: int) -> None:
-            bar.advance(count * state.world.size)  # the others are as far
-            state.heed_signals()
-
-        batch_size = 2 * state.config.batch_size  # without gradients there is room for more
-        features, readable = all_features(
-            encoder, state.loader.at(side), state.device, state.dtype, batch_size, seen, state.world
-        )
+    features, readable = _features(state, encoder, state.loader.at(side), f"epoch {state.epoch + 1}: E-step")
     found = expect(features, readable, state.config, state.epoch, state.world, state.heed_signals)
     shuffle = state.config.shuffle_assignments
     state.expectation = shuffled(found, state.config.seed, state.epoch) if shuffle else found
@@ -205,7 +209,18 @@ def _expectation_step(state: Training, encoder: Encoder, side: int) -> dict[str,
     if state.world.first:
         run_folder.list_unreadable(state.run, state.source.unreadable, state.source.names)
     watched = diagnose(features, readable, found, before, state.config, state.world)
-    return watched | {"estep_seconds": time.monotonic() - began}
+    return watched | {"estep_seconds": time.monotonic() - began}, (features, readable)
+
+
+def _features(state: Training, encoder: Encoder, loader: Loader, told: str) -> Features:
+    with progress_bar(len(loader.source), told, quiet=state.quiet) as bar:
+
+        def seen(count: int) -> None:
+            bar.advance(count * state.world.size)  # the others are as far
+            state.heed_signals()
+
+        batch_size = 2 * state.config.batch_size  # without gradients there is room for more
+        return all_features(encoder, loader, state.device, state.dtype, batch_size, seen, state.world)
 
 
 def _maximisation_step(state: Training, log: Log) -> dict[str, float]:
@@ -279,8 +294,10 @@ def _finish(state: Training, log: Log) -> Path:
     found = state.world.decided_by_first(lambda: before_after.compare(state, log.labelled))
     if found and found.get("knn", {}).get("kept") == "before":
         load_weights(state.pair.exported.backbone, state.config.weights_from, state.config.size)
+    calibration = None
     try:
-        _expectation_step(state, state.pair.exported, state.config.size)
+        _, features = _expectation_step(state, state.pair.exported, state.config.size)
+        calibration = _calibrated(state, features)
     except ClusteringFailed as failure:
         if state.config.objective != "infonce":
             raise
@@ -289,9 +306,41 @@ def _finish(state: Training, log: Log) -> Path:
             reason, _ = reason_and_remedy(failure, state.loader)
             sys.stderr.write(f"warning: the model has no prototypes: {reason}\n")
     if state.world.first:
-        _publish(state, log.scores(), found)
+        _publish(state, log.scores(), found, calibration)
     state.world.wait()
     return state.run / run_folder.MODEL
+
+
+def _calibrated(state: Training, features: Features) -> Calibration | None:
+    """How far to trust the prototypes, by the images that were kept out of training; None without such."""
+    kept = state.kept
+    if kept is None or state.expectation is None:
+        return None
+    seen = _features(state, state.pair.exported, kept, "images kept out")
+    points = _readable(state, *features, len(state.source))
+    others = _readable(state, *seen, len(kept.source))
+    kept.source.unreadable |= state.world.merge(kept.source.unreadable)
+    if state.world.first:
+        # those of the images kept out follow those that were trained on
+        more = {len(state.source) + index: reason for index, reason in kept.source.unreadable.items()}
+        names = [*state.source.names, *kept.source.names]
+        run_folder.list_unreadable(state.run, state.source.unreadable | more, names)
+    if len(others) < FEWEST_KEPT_OUT:
+        return None
+    rounds = -(-RECLUSTERINGS // state.world.size)
+    with progress_bar(rounds, "calibrating", "rounds", quiet=state.quiet) as bar:
+
+        def done() -> None:
+            bar.advance(1)
+            state.heed_signals()
+
+        return calibrate_clusterings(points, others, state.expectation.prototypes, state.config.seed, state.world, done)
+
+
+def _readable(state: Training, features: Tensor, readable: Tensor, total: int) -> Tensor:
+    """Features of all readable images, from each process's own stretch of `total`."""
+    everyone = state.world.gather(features.float(), total)
+    return everyone[state.world.gather(readable.byte(), total).bool().to(everyone.device)]
 
 
 def _measure_statistics(state: Training) -> None:
@@ -304,7 +353,9 @@ def _measure_statistics(state: Training) -> None:
         measure_statistics(state.pair.exported, images, state.dtype, state.world)
 
 
-def _publish(state: Training, scores: list[dict[str, Any]], found: dict[str, Any]) -> None:
+def _publish(
+    state: Training, scores: list[dict[str, Any]], found: dict[str, Any], calibration: Calibration | None
+) -> None:
     assert state.expectation is not None, "the E-step sets it"
     sample = [index for index in range(len(state.source)) if index not in state.source.unreadable][:SAMPLE]
     pixels = torch.cat([squares for squares, _ in state.loader.squares([sample])])
@@ -323,6 +374,8 @@ def _publish(state: Training, scores: list[dict[str, Any]], found: dict[str, Any
         schedules=state.schedules,
         before_after=found,
         curves=curves,
+        calibration=calibration,
+        kept_out=len(state.kept.source) if state.kept else 0,
         done=(state.epoch, state.step),
     )
     path = state.run / run_folder.MODEL

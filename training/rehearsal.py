@@ -1,5 +1,6 @@
 """A minute of training that leaves nothing, to tell what a run would take. N images, D projection width, K clusters."""
 
+import dataclasses
 import resource
 import tempfile
 import time
@@ -16,13 +17,16 @@ from torch.nn import functional as F
 
 from pauc_hub.clustering.kmeans import Clustering, kmeans
 from pauc_hub.clustering.prototypes import Prototypes, describe_clusters
+from pauc_hub.clustering.reclustering import ITERATIONS, bootstrap_size
 from pauc_hub.errors import UsageError
 from pauc_hub.evaluation.metrics import nmi
 from pauc_hub.processes import Ranks, default_workers
 from pauc_hub.progress import Bar, progress_bar
 from pauc_hub.sources.by_index import ImageSource
+from pauc_hub.training.calibration import RECLUSTERINGS
 from pauc_hub.training.config import Config
 from pauc_hub.training.data import Views
+from pauc_hub.training.data.kept_out import keep_out
 from pauc_hub.training.data.resident import Resident
 from pauc_hub.training.data.views import epoch_batches
 from pauc_hub.training.estep import Expectation, all_features
@@ -58,6 +62,8 @@ class Estimate:
     """Of the GPU where there is one, else of the machine."""
     reading_seconds: float = 0.0
     """Once, of all images into memory; 0 where they are streamed."""
+    calibration_seconds: float = 0.0
+    """Once, at the end, of the prototypes; 0 where no images are kept out for that."""
 
 
 def rehearse(
@@ -66,6 +72,7 @@ def rehearse(
     """Take a few steps, embed a few batches, cluster a few points; then multiply.
 
     Args:
+        source: all images, those that are kept out of training among them.
         config: resolved.
 
     Raises:
@@ -75,6 +82,7 @@ def rehearse(
     if Ranks.from_environment().several:
         raise UsageError("a rehearsal tries one process: start it without torchrun.")
     clustered, clusters = config.objective != "infonce", config.clusters or ()
+    source, kept = keep_out(source, config)
     with (
         tempfile.TemporaryDirectory() as folder,
         progress_bar(None, "trying it out", quiet=quiet) as bar,
@@ -90,18 +98,20 @@ def rehearse(
         saving = _saving_seconds(state)
         clustering = sum(_kmeans_seconds(len(source), k, config, device) for k in clusters)
         clustering += _description_seconds(len(source), config, device)
+        again = sum(_reclustering_seconds(len(source), k, config, device) for k in clusters) if len(kept) else 0.0
     step = fmean(steps[config.side_at(epoch)] for epoch in range(config.epochs))
     learning = step * state.steps
     # the last one is for the model folder
     sides = [config.side_at(epoch) for epoch in range(config.warmup_epochs, config.epochs)] if clustered else []
     estep = fmean(features[side] for side in [*sides, config.size]) + clustering
+    calibrating = features[config.size] * len(kept) / len(source) + RECLUSTERINGS * again
     measuring = features[config.size] * min(1.0, BATCHES_MEASURED / state.steps) if config.progressive_sizes else 0.0
     gpu = device.type == "cuda"
     reading, unread = _left_out(state)
     to_come = unread + FEATURE_COPIES * len(source) * config.dim * 4  # beyond what the rehearsal takes
     own = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     return Estimate(
-        seconds=reading + config.epochs * (learning + saving) + (len(sides) + 1) * estep + measuring,
+        seconds=reading + config.epochs * (learning + saving) + (len(sides) + 1) * estep + measuring + calibrating,
         learning_seconds=learning,
         step_seconds=step,
         estep_seconds=estep,
@@ -110,6 +120,7 @@ def rehearse(
         gpu_memory_gib=(torch.cuda.max_memory_reserved(device) + to_come) / 2**30 if gpu else None,
         available_gib=machine_of(device).memory / 2**30,
         reading_seconds=reading,
+        calibration_seconds=calibrating,
     )
 
 
@@ -199,6 +210,12 @@ def _kmeans_seconds(images: int, clusters: int, config: Config, device: torch.de
     return (
         (time.monotonic() - began) * config.kmeans_restarts * images * clusters * (config.kmeans_iterations + 2) / work
     )
+
+
+def _reclustering_seconds(images: int, clusters: int, config: Config, device: torch.device) -> float:
+    """Of one for the calibration, at most: it may end before its iterations do."""
+    settings = dataclasses.replace(config, kmeans="torch", kmeans_iterations=ITERATIONS, kmeans_restarts=1)
+    return _kmeans_seconds(bootstrap_size(images, config.dim, clusters), clusters, settings, device)
 
 
 def _description_seconds(images: int, config: Config, device: torch.device) -> float:

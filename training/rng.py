@@ -21,6 +21,8 @@ class Purpose(IntEnum):
     CLUSTERS = 6
     SAMPLE = 7
     CONTROL = 8
+    KEPT_OUT = 9
+    BOOTSTRAP = 10
 
 
 def seed_for(seed: int, purpose: Purpose, *position: int) -> int:

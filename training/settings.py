@@ -73,7 +73,8 @@ def read_saved(path: Path) -> Config:
         raise UsageError(f"'{path}' cannot be read: {error}. Start anew with overwrite=True.") from error
     if not isinstance(saved, dict):
         raise UsageError(f"'{path}' holds no settings. Start anew with overwrite=True.")
-    return from_mapping(saved, str(path))
+    # runs of versions that kept no images out go on with all of theirs
+    return from_mapping({"kept_out": 0.0} | saved, str(path))
 
 
 # a list without items, as it is typed

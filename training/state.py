@@ -18,6 +18,7 @@ from pauc_hub.training.config import Config
 from pauc_hub.training.data import Loader, Views
 from pauc_hub.training.data.augment import Augmentation
 from pauc_hub.training.data.resident import choose_loader
+from pauc_hub.training.data.streamed import Streamed
 from pauc_hub.training.distributed import ALONE, World
 from pauc_hub.training.estep import Expectation
 from pauc_hub.training.interruption import StopRequest
@@ -44,6 +45,7 @@ class Training:
         epoch, step: `step` steps of epoch `epoch` (from 0) are done.
         command: what was typed to start the run, for the receipts.
         world: the processes that share the run.
+        kept: the images that are kept out of training; None where there are none.
         watched: what this epoch's E-step measured, for the epoch's line of metrics.jsonl.
         queue_side: of the views that the queue's keys were made of, pixels; 0 before there are any.
         earlier_seconds: spent in sittings before this one.
@@ -63,6 +65,7 @@ class Training:
     quiet: bool
     command: str
     world: World = ALONE
+    kept: Loader | None = None
     expectation: Expectation | None = None
     watched: dict[str, float] = field(default_factory=dict)
     epoch: int = 0
@@ -193,10 +196,12 @@ def new_training(
     command: str = "",
     world: World = ALONE,
     most: int | None = None,
+    kept: ImageSource | None = None,
 ) -> Training:
     """At the very start: initial weights that follow from the seed alone.
 
     Args:
+        kept: images that are kept out of training.
         most: images that are read at most, of those that would lie in memory: for a rehearsal.
     """
     with torch.random.fork_rng(devices=[]):  # the caller's own generator is left as it was
@@ -234,4 +239,5 @@ def new_training(
         quiet=quiet,
         command=command,
         world=world,
+        kept=Streamed(kept, preprocessing, workers, device) if kept else None,
     )

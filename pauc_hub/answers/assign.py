@@ -148,7 +148,8 @@ def _of_model(
         )
     given = open_input(images, model=chosen, space=PROJECTION, table=table, device=device, quiet=quiet)
     _require_projected_by(folder, given)
-    return given, PrototypeSet(levels, given.origin, nested=False, names=unnamed(levels))
+    calibration = folder.read_calibration()
+    return given, PrototypeSet(levels, given.origin, nested=False, names=unnamed(levels), calibration=calibration)
 
 
 def _require_projected_by(folder: ModelFolder, given: Given) -> None:

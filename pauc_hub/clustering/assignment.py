@@ -5,10 +5,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from pauc_hub.clustering.kmeans.nearest import largest
 from pauc_hub.clustering.prototype_set import PrototypeSet
 
-# similarities held at once, 64 MiB
-ENTRIES_TOGETHER = 1 << 24
+# Similarities held at once, 2 MiB, which stay in a processor's cache for all that is asked of them; but not so few rows
+# that the product with many prototypes is slow.
+ENTRIES_TOGETHER = 1 << 19
+FEWEST_ROWS = 256
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,15 +40,16 @@ def assign_points(points: Tensor, prototypes: PrototypeSet) -> tuple[Assigned, .
     Returns:
         One entry for each granularity, the coarsest first.
     """
-    together = max(1, ENTRIES_TOGETHER // prototypes.granularities[-1])
+    together = max(FEWEST_ROWS, ENTRIES_TOGETHER // prototypes.granularities[-1])
     if len(points) > together:
         parts = [assign_points(part, prototypes) for part in torch.split(points, together)]
         return tuple(_joined(level) for level in zip(*parts, strict=True))
     if not prototypes.nested:
         return tuple(_nearest(points, prototypes, level) for level in range(len(prototypes.levels)))
     finest = len(prototypes.levels) - 1
-    fine = _nearest(points, prototypes, finest)
-    shares = _shares(points @ prototypes.levels[finest].centroids.T, prototypes, finest)
+    similarities = points @ prototypes.levels[finest].centroids.T
+    shares = _shares(similarities, prototypes, finest)
+    fine = _describe(similarities, largest(similarities)[1], shares)
     coarser = (_ancestral(points, prototypes, level, fine.prototype, shares) for level in range(finest))
     return (*coarser, fine)
 
@@ -67,8 +71,8 @@ def outlier_scores(assigned: Assigned) -> Tensor:
 
 def _nearest(points: Tensor, prototypes: PrototypeSet, level: int) -> Assigned:
     similarities = points @ prototypes.levels[level].centroids.T
-    nearest = similarities.argmax(dim=1)
-    return _describe(similarities, nearest, _shares(similarities, prototypes, level))
+    shares = _shares(similarities, prototypes, level)
+    return _describe(similarities, largest(similarities)[1], shares)
 
 
 def _ancestral(points: Tensor, prototypes: PrototypeSet, level: int, finest: Tensor, shares: Tensor | None) -> Assigned:
@@ -79,10 +83,11 @@ def _ancestral(points: Tensor, prototypes: PrototypeSet, level: int, finest: Ten
 
 
 def _describe(similarities: Tensor, own: Tensor, shares: Tensor | None) -> Assigned:
+    """Uses the similarities up: a copy of them would take longer than the rest."""
     column = own.unsqueeze(1)
     mine = similarities.gather(1, column).squeeze(1)
     if similarities.shape[1] > 1:
-        margin = mine - similarities.scatter(1, column, -torch.inf).amax(dim=1)
+        margin = mine - similarities.scatter_(1, column, -torch.inf).amax(dim=1)
     else:
         margin = torch.full_like(mine, torch.nan)
     confidence = None if shares is None else shares.gather(1, column).squeeze(1).clamp_max(1)

@@ -49,6 +49,32 @@ class Calibration:
         rank = int(np.ceil((len(self.scores) + 1) * (1 - alpha) - 1e-9))
         return float(self.scores[rank - 1]) if rank <= len(self.scores) else float("inf")
 
+    def to_dict(self) -> dict[str, Any]:
+        """All but the scores; JSON."""
+        return {
+            "temperatures": self.temperatures,
+            "errors": self.errors,
+            "alpha": self.alpha,
+            "flagged": self.flagged,
+            "reclusterings": self.reclusterings,
+        }
+
+    @classmethod
+    def from_dict(cls, about: Mapping[str, Any], scores: Tensor) -> Self:
+        """What `to_dict` gave, and the scores.
+
+        Raises:
+            KeyError, TypeError, ValueError: it is something else.
+        """
+        return cls(
+            temperatures=tuple(about["temperatures"]),
+            errors=tuple(about["errors"]),
+            scores=scores,
+            alpha=float(about["alpha"]),
+            flagged=float(about["flagged"]),
+            reclusterings=int(about["reclusterings"]),
+        )
+
 
 @dataclass(frozen=True, eq=False)
 class PrototypeSet:
@@ -113,13 +139,7 @@ def write_prototypes(path: Path, prototypes: PrototypeSet) -> None:
     about = {"nested": prototypes.nested, "names": prototypes.names, "facts": prototypes.facts}
     if calibration := prototypes.calibration:
         tensors[SCORES] = calibration.scores
-        about["calibration"] = {
-            "temperatures": calibration.temperatures,
-            "errors": calibration.errors,
-            "alpha": calibration.alpha,
-            "flagged": calibration.flagged,
-            "reclusterings": calibration.reclusterings,
-        }
+        about["calibration"] = calibration.to_dict()
     arrays = {name: tensor.detach().cpu().numpy() for name, tensor in tensors.items()}
     write_artefact(path, KIND, FORMAT_VERSION, arrays, prototypes.origin, about)
 
@@ -135,12 +155,13 @@ def read_prototypes(path: Path) -> PrototypeSet:
     about = found.about
     try:
         count = max(1, sum(name.startswith("prototypes.") for name in tensors))
+        calibration = about.get("calibration")
         return PrototypeSet(
             levels=tuple(_level(tensors, m) for m in range(count)),
             origin=found.origin,
             nested=bool(about["nested"]),
             names=tuple(tuple(names) for names in about["names"]),
-            calibration=_calibration(about.get("calibration"), tensors),
+            calibration=None if calibration is None else Calibration.from_dict(calibration, tensors[SCORES]),
             facts=about.get("facts", {}),
         )
     except (KeyError, TypeError, ValueError) as error:
@@ -154,17 +175,4 @@ def _level(tensors: Mapping[str, Tensor], m: int) -> Prototypes:
         sizes=tensors[f"sizes.{m}"],
         radius=tensors[f"radius.{m}"],
         parents=tensors.get(f"parents.{m}"),
-    )
-
-
-def _calibration(about: Mapping[str, Any] | None, tensors: Mapping[str, Tensor]) -> Calibration | None:
-    if about is None:
-        return None
-    return Calibration(
-        temperatures=tuple(about["temperatures"]),
-        errors=tuple(about["errors"]),
-        scores=tensors[SCORES],
-        alpha=float(about["alpha"]),
-        flagged=float(about["flagged"]),
-        reclusterings=int(about["reclusterings"]),
     )

@@ -47,8 +47,55 @@ def recluster(
         evaluated: (E, D) unit rows.
         heed: called before each iteration; what it raises ends it.
     """
-    k = granularities[-1]
-    drawn = _bootstrap(len(points), points.shape[1], k, seed)
+    again = _cluster_again(points, reference, granularities[-1], evaluated, seed, heed=heed)
+    tree = ward(again.means, again.sizes)
+    cuts = [tree.cut(min(count, len(again.means)))[again.nearest] for count in granularities]
+    return Reclustering(again.matched, torch.stack(cuts, dim=1))
+
+
+def matched_again(
+    points: Tensor, reference: Tensor, k: int, evaluated: Tensor, seed: int, *, spherical: bool = True
+) -> Tensor:
+    """Cluster a bootstrap of the points at one granularity, and say which of the reference's clusters others fall into.
+
+    Args:
+        points: (N, D) unit rows, on any device.
+        reference: (N,) int64, each point's cluster.
+        k: how many clusters.
+        evaluated: (E, D) unit rows.
+        spherical: whether centroids stay at unit length, see `kmeans`.
+
+    Returns:
+        (E,) int64: which of the reference's clusters each would belong to; -1 for none.
+    """
+    return _cluster_again(points, reference, k, evaluated, seed, spherical=spherical).matched
+
+
+@dataclass(frozen=True, eq=False)
+class _Again:
+    """K' clusters of a bootstrap, of which none is empty."""
+
+    means: Tensor
+    """(K', D)"""
+    sizes: Tensor
+    """(K',) int64."""
+    nearest: Tensor
+    """(E,) int64 in [0, K')."""
+    matched: Tensor
+    """(E,) int64, clusters of the reference."""
+
+
+def _cluster_again(
+    points: Tensor,
+    reference: Tensor,
+    k: int,
+    evaluated: Tensor,
+    seed: int,
+    *,
+    spherical: bool = True,
+    heed: Callable[[], None] = lambda: None,
+) -> _Again:
+    drawn = _bootstrap(len(points), points.shape[1], k, seed).to(points.device)
     sample = points[drawn]
     found = kmeans(
         sample,
@@ -56,19 +103,16 @@ def recluster(
         iterations=ITERATIONS,
         tolerance=TOLERANCE,
         seed=seed,
-        spherical=True,
+        spherical=spherical,
         backend="torch",
         heed=heed,
     )
     means, sizes = cluster_means(sample, found.assignment, k)
     used = sizes > 0
-    centroids = F.normalize(found.centroids[used], dim=1)
     own = (used.cumsum(dim=0) - 1)[found.assignment]
-    partner = match_one_to_one(reference[drawn], own)
-    nearest, _ = assign(evaluated, centroids)
-    tree = ward(means[used], sizes[used])
-    cuts = [tree.cut(min(count, len(centroids)))[nearest] for count in granularities]
-    return Reclustering(partner[nearest], torch.stack(cuts, dim=1))
+    partner = match_one_to_one(reference[drawn], own).to(points.device)
+    nearest, _ = assign(evaluated, F.normalize(found.centroids[used], dim=1))
+    return _Again(means[used], sizes[used], nearest, partner[nearest])
 
 
 def match_one_to_one(reference: Tensor, other: Tensor) -> Tensor:
@@ -93,9 +137,13 @@ def match_one_to_one(reference: Tensor, other: Tensor) -> Tensor:
     return torch.from_numpy(partner)
 
 
+def bootstrap_size(rows: int, width: int, k: int) -> int:
+    """How many of so many rows a bootstrap draws."""
+    affordable = LARGEST_BYTES // (4 * width)
+    return max(k, min(rows, max(FEWEST_POINTS * k, min(MOST_POINTS * k, affordable))))
+
+
 def _bootstrap(rows: int, width: int, k: int, seed: int) -> Tensor:
     """Rows drawn with replacement."""
-    affordable = LARGEST_BYTES // (4 * width)
-    count = min(rows, max(FEWEST_POINTS * k, min(MOST_POINTS * k, affordable)))
     generator = torch.Generator().manual_seed(seed)
-    return torch.randint(rows, (max(count, k),), generator=generator)
+    return torch.randint(rows, (bootstrap_size(rows, width, k),), generator=generator)

@@ -50,12 +50,12 @@ def write_artefact(
     text = json.dumps(facts, ensure_ascii=False, allow_nan=False)
     arrays = {name: np.ascontiguousarray(values) for name, values in tensors.items()}
     # transformers and others refuse files that do not say "pt"
-    data = _ordered(save(arrays, metadata={"format": "pt", METADATA_KEY: text}))
+    data = ordered(save(arrays, metadata={"format": "pt", METADATA_KEY: text}))
     with writing(path, ". Name another place."), replacing(path) as file:
         file.write(data)
 
 
-def _ordered(data: bytes) -> bytes:
+def ordered(data: bytes) -> bytes:
     """The same file with its metadata in order; safetensors writes them in an order that changes from call to call."""
     length = int.from_bytes(data[:8], "little")
     header = json.loads(data[8 : 8 + length])

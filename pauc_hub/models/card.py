@@ -201,6 +201,7 @@ def _citations(facts: Facts) -> str:
 
 def _receipts(facts: Facts) -> str:
     data = facts["data"]
+    kept = f"; {data['kept_out']} more were kept out to calibrate the prototypes" if data.get("kept_out") else ""
     code = f"commit {facts['commit']}" if facts["commit"] else "an installed package"
     versions = ", ".join(f"{name} {version}" for name, version in facts["versions"].items())
     settings = ", ".join(f"{name} {_plain(value)}" for name, value in facts["config"].items())
@@ -209,7 +210,7 @@ def _receipts(facts: Facts) -> str:
     {facts["command"]}
 {_schedules(facts)}
 - Code: {code}; {versions}.
-- Data: sha256 of the list of images {data["list_sha256"]}; {data["unreadable"]} files could not be read.
+- Data: sha256 of the list of images {data["list_sha256"]}; {data["unreadable"]} files could not be read{kept}.
 - Settings: {settings}.
 
 facts.json has all of this for machines; `sha256sum -c SHA256SUMS` checks every file."""

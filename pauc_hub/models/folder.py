@@ -16,8 +16,10 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor
 
+from pauc_hub.clustering.prototype_set import SCORES, Calibration
 from pauc_hub.clustering.prototypes import Prototypes
 from pauc_hub.errors import ModelFolderError, OutputExists
+from pauc_hub.files.artefact import METADATA_KEY, ordered
 from pauc_hub.files.atomic import write_directory
 from pauc_hub.files.checksums import SUMS, expected_sum, file_sum, format_sums, read_bytes, read_checked, read_sums
 from pauc_hub.models.sentence_transformers_files import sentence_transformers_files
@@ -114,6 +116,20 @@ class ModelFolder:
         except (KeyError, ValueError) as error:
             raise ModelFolderError(f"'{self.path / PROTOTYPES}' holds no usable prototypes ({error}).") from error
 
+    def read_calibration(self) -> Calibration | None:
+        """What images that were not trained on tell about the prototypes; None where none were kept for that."""
+        if not self._has(PROTOTYPES):
+            return None
+        data = self._read(PROTOTYPES)
+        try:
+            header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
+            about = json.loads(header.get("__metadata__", {}).get(METADATA_KEY, "{}")).get("calibration")
+            if about is None:
+                return None
+            return Calibration.from_dict(about, safetensors.torch.load(data)[SCORES])
+        except (AttributeError, KeyError, TypeError, ValueError, SafetensorError) as error:
+            raise ModelFolderError(f"'{self.path / PROTOTYPES}' holds no usable calibration ({error}).") from error
+
     def verify(self, *names: str) -> None:
         """Compare files with their sums, all of them unless some are named; `sha256sum -c` says the same.
 
@@ -200,6 +216,7 @@ def write_folder(
     card: str,
     half: bool,
     curves: bytes | None = None,
+    calibration: Calibration | None = None,
     global_pool: str = "avg",
     model_args: Mapping[str, Any] | None = None,
     overwrite: bool = False,
@@ -220,6 +237,7 @@ def write_folder(
         card: README.md, rendered from the facts.
         half: store floating-point numbers in 16 bits.
         curves: curves.png, or None.
+        calibration: of the prototypes.
         global_pool: how the network pools, in timm's word.
         model_args: what timm has to be told to build the network, such as `img_size`.
         overwrite: replace the model folder that stands there; nothing else is ever replaced.
@@ -234,8 +252,10 @@ def write_folder(
     """
     path = Path(path).expanduser().resolve()
     refuse_to_replace(path, overwrite)
-    tensors = {WEIGHTS: backbone, PROJECTOR: projector or {}, PROTOTYPES: _flatten(prototypes)}
+    tensors = {WEIGHTS: backbone, PROJECTOR: projector or {}}
     files = {name: _serialise(values, half) for name, values in tensors.items() if values}
+    if prototypes:
+        files[PROTOTYPES] = _prototypes_file(prototypes, calibration, half)
     files[CONFIG] = _to_json(_config(architecture, num_features, preprocessing, pauc, global_pool, model_args or {}))
     files[FACTS] = _to_json(facts)
     files[CARD] = card.encode()
@@ -298,6 +318,17 @@ def _check_config(config: dict[str, Any], path: Path) -> None:
         raise ModelFolderError(
             f"'{path}' is of format {version}, but this pauc-hub reads {FORMAT_VERSION}. Upgrade it."
         )
+
+
+def _prototypes_file(prototypes: Sequence[Prototypes], calibration: Calibration | None, half: bool) -> bytes:
+    """What pauc_hub/clustering/prototype_set.py says of a file, without an origin, which the folder is."""
+    if calibration is None:
+        return _serialise(_flatten(prototypes), half)
+    about = {"kind": "model's prototypes", "nested": False, "calibration": calibration.to_dict()}
+    tensors = {name: _storable(name, tensor, half) for name, tensor in _flatten(prototypes).items()}
+    # in 16 bits a threshold would flag other images than those that it was verified on
+    tensors[SCORES] = _storable(SCORES, calibration.scores, half=False)
+    return ordered(safetensors.torch.save(tensors, metadata={"format": "pt", METADATA_KEY: json.dumps(about)}))
 
 
 def _flatten(prototypes: Sequence[Prototypes]) -> dict[str, Tensor]:

@@ -165,8 +165,10 @@ def test_prose_goes_to_the_right_streams_and_overwrite_starts_anew(
     *chosen, epoch, warning = (line for line in printed.err.splitlines() if not line.startswith("warning: stuck"))
     assert verdict in ("run/model: trained; verdict: stuck", "run/model: trained; verdict: too short to tell")
     assert chosen[0] == "60 images; chosen for them and this machine, where nothing else was asked for:"
-    told = [line.split()[0] for line in chosen[1:-2]]
-    assert told == ["architecture", "norm_group", "lr"]  # the rest stands in the file or on the command line
+    told = [line.split()[0] for line in chosen[1:-3]]
+    assert chosen[-3].startswith("the model's prototypes will be uncalibrated: 0.01 of 60 images is less than the 40 ")
+    # the rest stands in the file or on the command line
+    assert told == ["architecture", "norm_group", "lr"]
     assert [line.split(" has")[0] for line in chosen[-2:]] == ["warning: --clusters 2,4", "warning: --set kmeans=torch"]
     assert epoch.startswith("epoch 1/1: loss ")
     assert warning == "warning: 1 of 60 images could not be read; listed in run/unreadable.txt"

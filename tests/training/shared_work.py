@@ -12,10 +12,14 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
+from pauc_hub.clustering.kmeans import kmeans
+from pauc_hub.clustering.prototypes import describe_clusters
 from pauc_hub.errors import PaucError, UsageError
 from pauc_hub.processes import Ranks
 from pauc_hub.sources.by_index import open_by_index
+from pauc_hub.training.calibration import calibrate_clusterings
 from pauc_hub.training.config import Config
 from pauc_hub.training.data.streamed import Streamed
 from pauc_hub.training.data.views import Batch, epoch_batches
@@ -52,6 +56,7 @@ STEPS = 2
 def work(world: World, images: Path) -> dict[str, Any]:
     """What each process finds, or has when it is over."""
     results: dict[str, Any] = {"collectives": collectives(world), "reads": [], "estep": {}}
+    results["calibration"] = calibration(world)
     state = begun(CONFIG, world, images)
     expectation = expected(state, results)
     for name, config in OBJECTIVES.items():
@@ -81,6 +86,16 @@ def collectives(world: World) -> dict[str, Any]:
         "decided": world.decided_by_first(lambda: world.rank),
         "said": said,
     }
+
+
+def calibration(world: World) -> dict[str, Any]:
+    """Of two clusterings of made-up points."""
+    rows = F.normalize(torch.randn(300, 8, generator=torch.Generator().manual_seed(0)), dim=1)
+    points, kept = rows[:240], rows[240:]
+    clusterings = [describe_clusters(points, kmeans(points, k, backend="torch"), 0.2)[0] for k in (3, 9)]
+    rounds: list[int] = []
+    found = calibrate_clusterings(points, kept, clusterings, 0, world, lambda: rounds.append(1))
+    return found.to_dict() | {"scores": found.scores.tolist(), "rounds": len(rounds)}
 
 
 def begun(config: Config, world: World, images: Path) -> Training:

@@ -33,7 +33,7 @@ def test_clusters_and_queue_follow_from_the_number_of_images(
 ) -> None:
     assert default_clusters(images) == clusters
     assert default_queue(images, 256) == queue
-    resolved = Config(batch_size=64, norm_group=32).resolve(images)
+    resolved = Config(batch_size=64, norm_group=32, kept_out=0).resolve(images)
     assert resolved.clusters == clusters
     assert resolved.queue == default_queue(images, 64)
 
@@ -158,7 +158,7 @@ BAD_VALUES = [
     ({"clusters": (250, 250)}, "clusters=250,250 must be rising numbers, 2 or more"),
     ({"clusters": (1, 250)}, "clusters=1,250 must be rising numbers, 2 or more"),
     (
-        {"clusters": (250, 25_000)},
+        {"clusters": (250, 25_000), "kept_out": 0.0},
         "clusters=25000 needs at least 250000 images (10 each); there are 100000: give 10000 or less",
     ),
 ]

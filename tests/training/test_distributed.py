@@ -95,6 +95,15 @@ def test_what_one_process_knows_all_know(two: tuple[Results, Results], one: Resu
         assert found["said"] == "UsageError: decided by 0"
 
 
+def test_reclusterings_are_shared_and_the_calibration_is_that_of_one_process(
+    two: tuple[Results, Results], one: Results
+) -> None:
+    alone = one["calibration"]
+    assert alone["rounds"] == alone["reclusterings"] == 10
+    for results in two:
+        assert results["calibration"] == alone | {"rounds": 5}
+
+
 @pytest.mark.parametrize("objective", ["infonce", "protonce", "pauc"])
 def test_loss_and_gradients_are_those_of_the_joined_batch(
     objective: str, two: tuple[Results, Results], one: Results

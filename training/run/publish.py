@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from pauc_hub.clustering.prototype_set import Calibration
 from pauc_hub.images.preprocessing import Preprocessing
 from pauc_hub.models.card import render
 from pauc_hub.models.folder import CURVES, fits_half, write_folder
@@ -36,6 +37,8 @@ class Finished:
         scores: measured on the way, as the card shows them (models/card.py).
         schedules: laid anew on the way, see Training.
         curves: the picture of its curves (monitoring/curves.py), or None.
+        calibration: of the prototypes, where images were kept out for that.
+        kept_out: how many were.
         before_after: what became of the weights that it started from (monitoring/before_after.py).
     """
 
@@ -52,6 +55,8 @@ class Finished:
     schedules: Sequence[Mapping[str, Any]] = ()
     before_after: Mapping[str, Any] = field(default_factory=dict)
     curves: Path | None = None
+    calibration: Calibration | None = None
+    kept_out: int = 0
 
     @property
     def unfinished(self) -> bool:
@@ -89,6 +94,7 @@ def publish(finished: Finished, path: Path) -> Path:
         card=render(facts),
         half=half,
         curves=finished.curves.read_bytes() if finished.curves else None,
+        calibration=finished.calibration,
         overwrite=True,
     )
     return path  # as it was given; write_folder makes it absolute
@@ -140,6 +146,7 @@ def _facts(finished: Finished, name: str) -> dict[str, Any]:
         "data": {
             "name": Path(finished.source.root).name,
             "images": len(finished.source),
+            "kept_out": finished.kept_out,
             "unreadable": len(finished.source.unreadable),
             "list_sha256": finished.source.fingerprint(),
             **finished.source.reading.to_config(),

@@ -112,7 +112,7 @@ def _best_of_all(rows: Tensor, factors: Tensor, half_norms: Tensor, tiles: list[
     nearest = torch.zeros(len(rows), dtype=torch.int64, device=rows.device)
     for tile in tiles:
         # on a CPU a sixth quicker than one addmm
-        found, index = _largest(_products(rows, factors[:, tile]).sub_(half_norms[tile]))
+        found, index = largest(_products(rows, factors[:, tile]).sub_(half_norms[tile]))
         better = found > best
         best, nearest = torch.where(better, found, best), torch.where(better, index + tile.start, nearest)
     return best, nearest
@@ -152,7 +152,7 @@ def _products(rows: Tensor, factors: Tensor) -> Tensor:
     return torch.mm(rows, factors, out_dtype=torch.float32) if rows.is_cuda else rows.float() @ factors.float()
 
 
-def _largest(scores: Tensor) -> tuple[Tensor, Tensor]:
+def largest(scores: Tensor) -> tuple[Tensor, Tensor]:
     """Of each row the largest score and where it stands, the first of equals."""
     if scores.is_cuda or torch.get_num_threads() >= FEW_THREADS:
         values, index = scores.max(dim=1)

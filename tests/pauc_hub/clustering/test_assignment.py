@@ -73,6 +73,7 @@ def test_many_points_are_assigned_in_parts(monkeypatch: pytest.MonkeyPatch) -> N
         whole = assign_points(points, prototypes)
         with monkeypatch.context() as patch:
             patch.setattr(assignment, "ENTRIES_TOGETHER", 12)
+            patch.setattr(assignment, "FEWEST_ROWS", 2)
             parts = assign_points(points, prototypes)
         for one, other in zip(whole, parts, strict=True):
             assert torch.equal(one.prototype, other.prototype)
