@@ -25,6 +25,7 @@ from pauc_hub.progress import progress_bar
 from pauc_hub.retrieval.duplicates import Copies, find_copies
 from pauc_hub.retrieval.leakage import copied_rows
 from pauc_hub.retrieval.queries import image_file
+from pauc_hub.tables.outputs import read_sums
 from pauc_hub.tables.table import PARQUET, companion, parquet_writer, whole_file
 
 DUPLICATES_SUFFIX = ".duplicates.parquet"
@@ -41,7 +42,7 @@ class Duplicate:
     kept: str
     """The image that it is a copy of."""
     kind: str
-    """`same bytes`, `same pixels` or `near`; near where the files cannot be reached."""
+    """`same bytes`, `same pixels` or `near`; near where neither sums nor files tell more."""
     similarity: float
     reason: str
     """Why the other one is kept."""
@@ -153,14 +154,20 @@ def _within(
     root = given.table.provenance.root
     areas = np.concatenate([batch.sizes.astype(np.int64).prod(axis=1) for batch in given.table.batches()])
     weights = np.array([_file_size(root, path) for path in paths], np.int64)
+    sums = list(read_sums(given.path))
     order = np.lexsort((np.array(paths), -weights, -areas))
     with progress_bar(given.rows, "comparing", quiet=quiet) as bar:
         copies = find_copies(vectors, order, threshold, device=device, advance=bar.advance)
-    return _described(copies, paths, areas, weights, root)
+    return _described(copies, paths, areas, weights, sums, root)
 
 
 def _described(
-    copies: Copies, paths: list[str], areas: npt.NDArray[np.int64], weights: npt.NDArray[np.int64], root: str
+    copies: Copies,
+    paths: list[str],
+    areas: npt.NDArray[np.int64],
+    weights: npt.NDArray[np.int64],
+    sums: list[str | None],
+    root: str,
 ) -> list[Duplicate]:
     rows = np.flatnonzero(copies.keeper != np.arange(len(paths)))
     sizes = Counter(copies.keeper[rows].tolist())
@@ -176,7 +183,8 @@ def _described(
             reason = "more bytes at the same size"
         else:
             reason = "first by name"
-        kind = _kind(image_file(root, paths[row]), image_file(root, paths[kept]))
+        files = (image_file(root, paths[row]), image_file(root, paths[kept]))
+        kind = _kind(*files, (sums[row], sums[kept]))
         similarity = float(copies.similarity[row])
         found.append(Duplicate(numbers[kept], paths[row], paths[kept], kind, similarity, reason))
     return sorted(found, key=lambda each: (each.group, each.path))
@@ -192,6 +200,7 @@ def _leaked(
     quiet: bool,
 ) -> list[Duplicate]:
     names, asked = _read(second)
+    known, asked_known = list(read_sums(given.path)), list(read_sums(second.path))
     with progress_bar(given.rows, "comparing", quiet=quiet) as bar:
         rows = copied_rows(vectors, asked, threshold, device=device, advance=bar.advance)
     found = []
@@ -201,7 +210,8 @@ def _leaked(
         first, other = vectors[row], asked[place]
         similarity = float(first @ other / (np.linalg.norm(first) * np.linalg.norm(other)))
         here = image_file(second.table.provenance.root, names[place])
-        kind = _kind(here, image_file(given.table.provenance.root, paths[row]))
+        there = image_file(given.table.provenance.root, paths[row])
+        kind = _kind(here, there, (asked_known[place], known[row]))
         group = groups.setdefault(row, len(groups))
         found.append(Duplicate(group, names[place], paths[row], kind, similarity, "in the first table"))
     return found
@@ -214,12 +224,15 @@ def _file_size(root: str, path: str) -> int:
         return 0
 
 
-def _kind(first: Path, second: Path) -> str:
-    """How alike two files are; near where one is not at hand."""
+def _kind(first: Path, second: Path, sums: tuple[str | None, str | None]) -> str:
+    """How alike two files are: by the sums in their tables, else by themselves; near where one is not at hand."""
+    known = None not in sums
+    if known and sums[0] == sums[1]:
+        return BYTES
     try:
         if not (first.is_file() and second.is_file()):
             return NEAR
-        if first.stat().st_size == second.stat().st_size and _digest(first) == _digest(second):
+        if not known and first.stat().st_size == second.stat().st_size and _digest(first) == _digest(second):
             return BYTES
         pixels = [np.asarray(read_image(file)) for file in (first, second)]
     except (OSError, UnreadableImage):

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from pauc_hub.errors import OutputExists
 from pauc_hub.images.reading import PLAIN, Reading
 from pauc_hub.sources import Source
 from pauc_hub.sources.value_ranges import with_measured_range
-from pauc_hub.tables.outputs import read_batches, read_names, read_receipt
+from pauc_hub.tables.outputs import has_sums, read_batches, read_names, read_receipt, read_sums
 
 
 @dataclass(frozen=True)
@@ -31,8 +32,14 @@ class Earlier:
         return read_names(self.output)
 
     def rows(self) -> Iterator[Row]:
+        sums = read_sums(self.output)
         for batch in read_batches(self.output):
-            yield from map(Row, batch.paths, batch.embeddings, batch.sizes)
+            yield from map(Row, batch.paths, batch.embeddings, batch.sizes, islice(sums, len(batch.paths)))
+
+    @property
+    def lacks_sums(self) -> bool:
+        """Whether a version made it that did not work out the sums of images."""
+        return not has_sums(self.output)
 
 
 def check_place(output: Path, *, overwrite: bool) -> None:

@@ -13,6 +13,7 @@ import numpy.typing as npt
 from torch import Tensor
 
 import pauc_hub
+from pauc_hub.embedding.bytes_sum import opened_sum
 from pauc_hub.embedding.earlier import find_complete, open_earlier
 from pauc_hub.embedding.joining import join
 from pauc_hub.embedding.plan import Form, Plan
@@ -38,8 +39,10 @@ from pauc_hub.threads import decode_ahead
 
 AS_GIVEN = Form()
 SIDES_KEPT = 1000
-Group = Sequence[tuple[Decoded | Unreadable, float]]
-"""A batch as it was read, and when each file was changed, in seconds since 1970."""
+Read = tuple[Decoded | Unreadable, str | None, float]
+"""An image or why there is none, its sha256, and when its file was changed, in seconds since 1970."""
+Group = Sequence[Read]
+"""A batch as it was read."""
 
 
 @dataclass(frozen=True)
@@ -132,7 +135,8 @@ def embed_files(
     earlier = open_earlier(output, whole, form) if update else None
     todo = Additions(source, earlier.names, earlier.newest) if earlier else source
     plan = Plan(whole.provenance, whole.width, *todo.listing()) if earlier else whole
-    if not overwrite and not (earlier and plan.images) and (counts := find_complete(output, whole, form, update)):
+    fills = earlier is not None and (plan.images != 0 or earlier.lacks_sums)
+    if not overwrite and not fills and (counts := find_complete(output, whole, form, update)):
         return _summary(output, counts, sum(counts), started, form.width(whole), whole.provenance)
     work: Workspace | None = None
     try:
@@ -204,20 +208,24 @@ def _embed(
     sides: list[int] = []
     decoder = choose_decoder(encoder, decoding)
 
-    def read(entry: Entry) -> tuple[Decoded | Unreadable, float]:
+    def read(entry: Entry) -> Read:
         try:
             newest = entry.modified() or 0.0
         except OSError:
             newest = 0.0
         try:
-            return square(entry.name, read_with(decoder, entry.open(), reading), encoder.preprocessing), newest
+            file = entry.open()
+            # a path is hashed once reading it has shown that it is no pipe; what is open is closed by then
+            found = None if isinstance(file, Path) else opened_sum(file)
+            image = square(entry.name, read_with(decoder, file, reading), encoder.preprocessing)
+            return image, opened_sum(file) if isinstance(file, Path) else found, newest
         except UnreadableImage as refusal:
-            return Unreadable(entry.name, refusal.kind, refusal.message), newest
+            return Unreadable(entry.name, refusal.kind, refusal.message), None, newest
 
     encode = batch_encoder(encoder, space)
 
     def embed(group: Group) -> Tensor:
-        return encode([result for result, _ in group if isinstance(result, Decoded)])
+        return encode([result for result, _, _ in group if isinstance(result, Decoded)])
 
     with (
         progress_bar(images, "embedding", quiet=quiet, done=work.done) as bar,
@@ -240,13 +248,14 @@ def _outcomes(embeddings: npt.NDArray[np.float32], group: Group) -> Outcomes:
     Args:
         embeddings: (n, D), of those that could be read.
     """
-    decoded = [result for result, _ in group if isinstance(result, Decoded)]
+    decoded = [result for result, _, _ in group if isinstance(result, Decoded)]
     return Outcomes(
         paths=[image.name for image in decoded],
         embeddings=embeddings,
         sizes=np.array([image.size for image in decoded], dtype=np.int32).reshape(-1, 2),
-        unreadable=[result for result, _ in group if isinstance(result, Unreadable)],
-        newest=max(newest for _, newest in group),
+        sums=[found for result, found, _ in group if isinstance(result, Decoded)],
+        unreadable=[result for result, _, _ in group if isinstance(result, Unreadable)],
+        newest=max(newest for _, _, newest in group),
         remarks=Counter(remark for image in decoded for remark in image.remarks),
     )
 

@@ -6,6 +6,7 @@ from dataclasses import replace
 import numpy as np
 import numpy.typing as npt
 
+from pauc_hub.embedding.bytes_sum import bytes_sum
 from pauc_hub.embedding.earlier import Earlier
 from pauc_hub.embedding.plan import Form, Plan
 from pauc_hub.embedding.shards import Outcomes
@@ -46,7 +47,7 @@ def join(
         errors.unlink()
     pca = _pca(work, form, work.done - unreadable, earlier)
     parts = _merged_parts(work, pca, source, earlier) if earlier else work.outcomes
-    rows = sum(len(done.paths) for done in parts()) if earlier else work.done - unreadable
+    rows = _counted(work, source, earlier) if earlier else work.done - unreadable
     if not rows and not part:
         raise _nothing(work, plan, unreadable)
     counts = {"rows": rows, "unreadable": unreadable, "newest": _newest(work, earlier)}
@@ -56,7 +57,7 @@ def join(
         plan, pca = replace(plan, width=pca.width, provenance=replace(plan.provenance, pca=pca.sha256)), None
     with open_output(place, plan.width, rows, plan.provenance, form.dtype, pca, receipt) as table:
         for done in parts():
-            table.write(done.paths, done.embeddings, done.sizes)
+            table.write(done.paths, done.embeddings, done.sizes, done.sums)
     work.publish()
     return rows, unreadable
 
@@ -67,10 +68,13 @@ def _merged_parts(work: Workspace, pca: Pca | None, source: Source, earlier: Ear
             yield replace(done, embeddings=pca.project(done.embeddings)) if pca else done
 
     def parts() -> Iterator[Outcomes]:
-        names = (entry.name for entry in source.entries())
-        return together(merged(names, earlier.rows(), added()), ROWS_TOGETHER)
+        return together(merged(source.entries(), earlier.rows(), added(), bytes_sum), ROWS_TOGETHER)
 
     return parts
+
+
+def _counted(work: Workspace, source: Source, earlier: Earlier) -> int:
+    return sum(1 for _ in merged(source.entries(), earlier.rows(), work.outcomes()))
 
 
 def _pca(work: Workspace, form: Form, rows: int, earlier: Earlier | None) -> Pca | None:

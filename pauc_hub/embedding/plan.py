@@ -13,7 +13,7 @@ from pauc_hub.errors import UnfinishedRun, UsageError
 from pauc_hub.tables.outputs import Dtype, in_half
 from pauc_hub.tables.table import Provenance
 
-FORMAT_VERSION = 3  # of the working folder
+FORMAT_VERSION = 4  # of the working folder
 NAMES = {  # of what can change, for people
     "model": "model",
     "weights_sha256": "weights",

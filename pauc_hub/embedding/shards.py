@@ -13,7 +13,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from pauc_hub.files.atomic import replacing
-from pauc_hub.tables.table import Unreadable, embedding_columns
+from pauc_hub.tables.table import SUM, Unreadable, embedding_columns
 
 NAME = re.compile(r"(\d{12})-(\d{12})\.arrow")  # of the first image, and of the first one after the last
 UNREADABLE, NEWEST, REMARKS = b"unreadable", b"newest", b"remarks"  # keys of a shard's metadata
@@ -26,6 +26,8 @@ class Outcomes:
     paths: list[str]
     embeddings: npt.NDArray[np.float32]  # (N, D)
     sizes: npt.NDArray[np.int32]  # (N, 2) width, height as seen
+    sums: list[str | None]
+    """sha256 of each image's bytes, where they were at hand."""
     unreadable: list[Unreadable]
     newest: float
     """When the last changed of their files was changed, in seconds since 1970; 0 where they are not files."""
@@ -43,6 +45,7 @@ class Outcomes:
             [path for part in parts for path in part.paths],
             np.concatenate([part.embeddings for part in parts]),
             np.concatenate([part.sizes for part in parts]),
+            [each for part in parts for each in part.sums],
             [reason for part in parts for reason in part.unreadable],
             max(part.newest for part in parts),
             sum((part.remarks for part in parts), Counter()),
@@ -53,7 +56,7 @@ def write_shard(folder: Path, start: int, outcomes: Outcomes) -> Path:
     """Put the outcomes of images `start` and following in a file of their own, whole or not at all."""
     path = folder / f"{start:012}-{start + outcomes.count:012}.arrow"
     reasons = json.dumps(outcomes.unreadable, ensure_ascii=False).encode()
-    columns = embedding_columns(outcomes.paths, outcomes.embeddings, outcomes.sizes)
+    columns = embedding_columns(outcomes.paths, outcomes.embeddings, outcomes.sizes, outcomes.sums)
     about = {UNREADABLE: reasons, NEWEST: json.dumps(outcomes.newest), REMARKS: json.dumps(outcomes.remarks)}
     batch = pa.record_batch(columns).replace_schema_metadata(about)
     with replacing(path) as file, pa.ipc.new_file(file, batch.schema) as writer:
@@ -75,6 +78,7 @@ def read_shard(path: Path) -> Outcomes:
             rows["path"].to_pylist(),
             vectors.flatten().to_numpy().reshape(-1, vectors.type.list_size),
             np.stack([rows["width"].to_numpy(), rows["height"].to_numpy()], axis=1),
+            rows[SUM].to_pylist(),
             [Unreadable(*reason) for reason in reasons],
             json.loads(reader.schema.metadata[NEWEST]),
             Counter(json.loads(reader.schema.metadata[REMARKS])),

@@ -22,6 +22,8 @@ class Row(NamedTuple):
     path: str
     embedding: npt.NDArray[np.float32]  # (D,)
     size: npt.NDArray[np.int32]  # (2,) width, height as seen
+    sum: str | None
+    """sha256 of its bytes; None where nobody knows it."""
 
 
 @dataclass(frozen=True)
@@ -71,20 +73,29 @@ class Additions:
         return modified > self.newest
 
 
-def merged(names: Iterable[str], earlier: Iterable[Row], added: Iterable[Outcomes]) -> Iterator[Row]:
-    """The rows of `names`, in that order: the added ones, and of the others what the earlier table has."""
+def merged(
+    entries: Iterable[Entry],
+    earlier: Iterable[Row],
+    added: Iterable[Outcomes],
+    missing: Callable[[Entry], str | None] = lambda _: None,
+) -> Iterator[Row]:
+    """The rows of `entries`, in that order: the added ones, and of the others what the earlier table has.
+
+    Args:
+        missing: works out the sum of an image that the earlier table has none of.
+    """
     old, new = _Ahead(earlier), _Ahead(outcome for part in added for outcome in _in_order(part))
-    for name in names:
-        row = new.find(name) or old.find(name)
+    for entry in entries:
+        row = new.find(entry.name) or old.find(entry.name)
         if isinstance(row, Row):  # neither, or an unreadable one: it has none
-            yield row
+            yield row if row.sum else row._replace(sum=missing(entry))
 
 
 def together(rows: Iterator[Row], count: int) -> Iterator[Outcomes]:
     """Rows joined, `count` at a time."""
     while group := list(islice(rows, count)):
         embeddings, sizes = np.stack([row.embedding for row in group]), np.stack([row.size for row in group])
-        yield Outcomes([row.path for row in group], embeddings, sizes, [], 0.0)
+        yield Outcomes([row.path for row in group], embeddings, sizes, [row.sum for row in group], [], 0.0)
 
 
 class _HasPath(Protocol):
@@ -114,5 +125,5 @@ class _Ahead(Generic[Item]):
 
 
 def _in_order(part: Outcomes) -> Iterator[_HasPath]:
-    rows = map(Row, part.paths, part.embeddings, part.sizes)
+    rows = map(Row, part.paths, part.embeddings, part.sizes, part.sums)
     return merge(rows, part.unreadable, key=attrgetter("path"))

@@ -22,6 +22,7 @@ from pauc_hub.tables.table import (
     ERRORS_SUFFIX,
     PARQUET,
     SUFFIXES,
+    SUM,
     Provenance,
     Sizes,
     Table,
@@ -106,12 +107,19 @@ class Writer:
         self.written = 0
         together = max(1, BYTES_TOGETHER // (4 * width))
         self._paths: list[str] = []
+        self._sums: list[str | None] = []
         self._embeddings = np.empty((together, width), np.float32)
         self._sizes = np.empty((together, 2), np.int32)
         self._dtype, self._pca, self._parquet, self._flat = dtype, pca, parquet, flat
 
-    def write(self, paths: Sequence[str], embeddings: npt.NDArray[np.float32], sizes: Sizes) -> None:
-        """Add N rows: names, (N, D) embeddings, (N, 2) widths and heights.
+    def write(
+        self,
+        paths: Sequence[str],
+        embeddings: npt.NDArray[np.float32],
+        sizes: Sizes,
+        sums: Sequence[str | None] | None = None,
+    ) -> None:
+        """Add N rows: names, (N, D) embeddings, (N, 2) widths and heights, sha256 of the files where known.
 
         Groups of the same number of rows go to the file however these come, so that the same rows give the same file.
 
@@ -126,6 +134,7 @@ class Writer:
             held = len(self._paths)
             part = slice(taken, min(taken + together - held, len(paths)))
             self._paths += paths[part]
+            self._sums += [None] * (part.stop - part.start) if sums is None else sums[part]
             self._embeddings[held : len(self._paths)] = embeddings[part]
             self._sizes[held : len(self._paths)] = sizes[part]
             taken = part.stop
@@ -136,12 +145,14 @@ class Writer:
         """Hand on what is held back: a whole group, or at the end the rest."""
         held = len(self._paths)
         if held:
-            columns = embedding_columns(self._paths, self._stored(self._embeddings[:held]), self._sizes[:held])
+            stored = self._stored(self._embeddings[:held])
+            columns = embedding_columns(self._paths, stored, self._sizes[:held], self._sums)
             if self._flat:
                 self._flat.write(columns.pop("embedding").flatten().to_numpy().data)
             self._parquet.write_table(pa.table(columns, schema=self._parquet.schema))
         self.written += held
         self._paths.clear()
+        self._sums.clear()
 
     def _stored(self, embeddings: npt.NDArray[np.float32]) -> Embeddings:
         exact = self._pca.project(embeddings) if self._pca else embeddings
@@ -314,6 +325,25 @@ def read_names(path: Path) -> Iterator[str]:
         with parquet_file(file, buffer_size=BUFFER, pre_buffer=False) as parquet:
             for batch in parquet.iter_batches(ROWS_TOGETHER, columns=["path"]):
                 yield from batch["path"].to_pylist()
+
+
+def read_sums(path: Path) -> Iterator[str | None]:
+    """The sha256 of each image's bytes, in the table's order; None where nobody knows it.
+
+    Raises:
+        TableError: as open_table().
+    """
+    for file in open_table(path).files:
+        with _parquet(file) as parquet:
+            known = SUM in parquet.schema_arrow.names
+            for batch in parquet.iter_batches(ROWS_TOGETHER, columns=[SUM if known else "width"]):
+                yield from batch[SUM].to_pylist() if known else [None] * batch.num_rows
+
+
+def has_sums(path: Path) -> bool:
+    """Whether a table has a column for them, as those of earlier versions have not."""
+    with _parquet(files_of(path)[-1]) as parquet:
+        return SUM in parquet.schema_arrow.names
 
 
 def read_receipt(path: Path) -> dict[str, Any] | None:

@@ -25,6 +25,8 @@ FORMAT_VERSION = 1
 PARQUET = ".parquet"
 SUFFIXES = (PARQUET, NPY, SAFETENSORS)  # of the file that holds the embeddings
 ERRORS_SUFFIX = ".errors.parquet"
+SUM = "sha256"
+"""The column with the sum of an image's bytes, in hexadecimal digits."""
 ERRORS_TOGETHER = 1 << 16  # rows of the errors table held back until they are written together
 
 Sizes = npt.NDArray[np.int32]  # (N, 2) width, height as seen
@@ -109,16 +111,21 @@ def table_schema(provenance: Provenance, width: int | None, dtype: npt.DTypeLike
     vectors = [] if width is None else [("embedding", pa.list_(pa.from_numpy_dtype(dtype), width))]
     columns = [("path", pa.string()), *vectors, ("width", pa.int32()), ("height", pa.int32())]
     fields = [pa.field(name, kind, nullable=False) for name, kind in columns]
+    # last, and empty where the bytes were not at hand: tables of earlier versions have no such column
+    fields.append(pa.field(SUM, pa.string()))
     return pa.schema(fields, metadata={METADATA_KEY: provenance.to_json()})
 
 
-def embedding_columns(paths: Sequence[str], embeddings: Embeddings, sizes: Sizes) -> dict[str, pa.Array]:
-    """N rows as columns: names, (N, D) embeddings, (N, 2) widths and heights."""
+def embedding_columns(
+    paths: Sequence[str], embeddings: Embeddings, sizes: Sizes, sums: Sequence[str | None]
+) -> dict[str, pa.Array]:
+    """N rows as columns: names, (N, D) embeddings, (N, 2) widths and heights, sha256 of the files."""
     return {
         "path": pa.array(paths, pa.string()),
         "embedding": pa.FixedSizeListArray.from_arrays(pa.array(embeddings.ravel()), embeddings.shape[1]),
         "width": pa.array(sizes[:, 0]),
         "height": pa.array(sizes[:, 1]),
+        SUM: pa.array(sums, pa.string()),
     }
 
 

@@ -63,6 +63,24 @@ def test_planted_copies_are_found_each_with_its_kind(here: Path, capsys: pytest.
     assert table["path"].to_pylist() == [each["path"] for each in found["duplicates"]]
 
 
+def test_without_the_files_equal_sums_are_the_same_bytes(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    table = pq.read_table(here / "photos.parquet")
+    about = json.loads(table.schema.metadata[b"pauc"]) | {"root": "/gone"}
+    gone = table.replace_schema_metadata(table.schema.metadata | {b"pauc": json.dumps(about)})
+    pq.write_table(gone, "gone.parquet")
+    pq.write_table(gone.drop_columns(["sha256"]), "older.parquet")
+    kinds = {}
+    for name in ("gone", "older"):
+        found = dedupe(f"{name}.parquet", "--threshold", "0.9999", capsys=capsys)
+        kinds[name] = {each["path"]: each["kind"] for each in found["duplicates"]}
+    assert kinds["gone"]["same_bytes.png"] == "same bytes"
+    # other bytes, so their pixels would have to be compared
+    assert {*kinds["gone"].values()} == {"same bytes", "near"}
+    assert {*kinds["older"].values()} == {"near"}
+    leaked = dedupe("gone.parquet", "gone.parquet", "--threshold", "0.9999", "-o", "l.csv", capsys=capsys)
+    assert {each["kind"] for each in leaked["duplicates"]} == {"same bytes"}
+
+
 def test_every_copy_reaches_the_threshold(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     found = dedupe(str(here / "photos.parquet"), "--threshold", "0.999", "-o", "d.csv", capsys=capsys)
     assert found["threshold"]["value"] == 0.999

@@ -1,5 +1,6 @@
 """Taking over what did not change: by itself here; on folders and tables in test_embed_files.py."""
 
+import hashlib
 from pathlib import Path
 from typing import Any
 
@@ -16,18 +17,20 @@ from pauc_hub.embedding.shards import Outcomes
 from pauc_hub.embedding.update import Row, merged
 from pauc_hub.errors import Interrupted, OutputExists
 from pauc_hub.sources import open_source
-from pauc_hub.tables.outputs import read_receipt, read_table
+from pauc_hub.sources.folders import ImageFile
+from pauc_hub.tables.outputs import read_receipt, read_sums, read_table
 from pauc_hub.tables.table import Unreadable
 
 
 def row(path: str, value: float) -> Row:
-    return Row(path, np.array([value], np.float32), np.array([1, 2], np.int32))
+    return Row(path, np.array([value], np.float32), np.array([1, 2], np.int32), "earlier")
 
 
 def outcomes(paths: list[str], unreadable: list[str]) -> Outcomes:
     sizes = np.ones((len(paths), 2), np.int32)
     reasons = [Unreadable(name, "empty", "") for name in unreadable]
-    return Outcomes(paths, np.full((len(paths), 1), 2, np.float32), sizes, reasons, 0.0)
+    sums: list[str | None] = ["added"] * len(paths)
+    return Outcomes(paths, np.full((len(paths), 1), 2, np.float32), sizes, sums, reasons, 0.0)
 
 
 NAMES = st.sets(st.text("ab/.é", min_size=1, max_size=4), max_size=12)
@@ -49,7 +52,9 @@ def test_merging_gives_each_listed_image_its_newest_row(
         if embedded
         else []
     )
-    rows = list(merged(sorted(listed), [row(name, 1) for name in sorted(earlier)], added))
+    entries = [ImageFile(name, "/nowhere") for name in sorted(listed)]
+    rows = list(merged(entries, [row(name, 1) for name in sorted(earlier)], added))
+    assert all(found.sum == ("added" if found.embedding.item() == 2 else "earlier") for found in rows)
     expected = {name: 2.0 if name in embedded else 1.0 for name in sorted(listed)}
     assert {found.path: found.embedding.item() for found in rows} == {
         name: value for name, value in expected.items() if not (name in embedded and name in broken)
@@ -79,6 +84,15 @@ def embed(photos: Path, encoder: Any, suffix: str = ".parquet", **options: Any) 
     return embed_files(encoder, open_source(photos), output, **{"quiet": True, "batch_size": 2} | options)
 
 
+def sums_of(photos: Path, paths: list[str]) -> list[str]:
+    return [hashlib.sha256((photos / path).read_bytes()).hexdigest() for path in paths]
+
+
+def without_sums(table: Path) -> None:
+    """As versions before wrote it."""
+    pq.write_table(pq.read_table(table).drop_columns(["sha256"]), table)
+
+
 def change(photos: Path) -> None:
     """One image comes before, between and after the others each, one goes, one is painted anew, one breaks."""
     paint(photos / "!.png", 91)
@@ -106,10 +120,31 @@ def test_an_update_makes_the_table_of_a_fresh_run_from_the_new_images_alone(
     assert updated.paths == again.paths == sorted(again.paths)
     assert np.array_equal(updated.embeddings, again.embeddings)
     assert np.array_equal(updated.sizes, again.sizes)
+    assert [*read_sums(summary.output)] == [*read_sums(fresh.output)] == sums_of(photos, again.paths)
     assert pq.read_table(photos.with_name("fresh.errors.parquet")).equals(
         pq.read_table(photos.with_name("photos.errors.parquet"))
     )
     assert errors
+
+
+@pytest.mark.parametrize("changes", [True, False])
+def test_an_update_fills_in_the_sums_that_an_older_table_lacks(photos: Path, mean_colour: Any, changes: bool) -> None:
+    first = embed(photos, mean_colour())
+    without_sums(first.output)
+    assert [*read_sums(first.output)] == [None] * 6
+    if changes:
+        change(photos)
+    encoder = mean_colour()
+    table = read_table(embed(photos, encoder, update=True).output)
+    assert sum(encoder.batches) == (4 if changes else 0)
+    assert [*read_sums(first.output)] == sums_of(photos, table.paths)
+
+
+def test_an_older_table_without_sums_is_complete_as_it_is(photos: Path, mean_colour: Any) -> None:
+    first = embed(photos, mean_colour())
+    without_sums(first.output)
+    assert embed(photos, mean_colour()).done_before
+    assert [*read_sums(first.output)] == [None] * 6
 
 
 def test_an_update_repairs_what_was_unreadable(photos: Path, mean_colour: Any) -> None:

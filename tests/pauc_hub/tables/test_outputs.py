@@ -129,6 +129,7 @@ def test_the_schema_is_the_documented_one(tmp_path: Path, dtype: Dtype, kind: pa
         ("embedding", pa.list_(kind, 3)),
         ("width", pa.int32()),
         ("height", pa.int32()),
+        ("sha256", pa.string()),
     ]
     assert json.loads(schema.metadata[b"pauc"]) == ABOUT
 
@@ -138,7 +139,13 @@ def test_the_index_holds_the_rest_row_for_row(tmp_path: Path, form: str) -> None
     *_, path = files_of(write(tmp_path / form))
     index = pq.read_table(path)
     names, _, sizes = rows(5)
-    assert index.to_pydict() == {"path": names, "width": [*sizes[:, 0]], "height": [*sizes[:, 1]]}
+    unknown = [None] * len(names)
+    assert index.to_pydict() == {
+        "path": names,
+        "width": [*sizes[:, 0]],
+        "height": [*sizes[:, 1]],
+        "sha256": unknown,
+    }
     assert json.loads(index.schema.metadata[b"pauc"]) == ABOUT
 
 
