@@ -14,10 +14,15 @@ from pauc_hub.answers.inputs import Given
 from pauc_hub.errors import PaucError
 from pauc_hub.images.decoding import UnreadableImage, read_image
 from pauc_hub.retrieval.duplicates import count_pairs_above
+from pauc_hub.retrieval.leakage import SAME_PICTURE
 from pauc_hub.retrieval.queries import image_file
 
 SAMPLE = 100
 """Images that copies are made of, three of each."""
+LEAKAGE_SAMPLE = 40
+"""The same, where a probe looks for copies besides its own work."""
+FALSE_LEAKS = 0.01
+"""Share of the test images."""
 ROWS_ASKED = 500
 """Rows that are compared with all others, for the number of false pairs."""
 RECALL = 0.95
@@ -63,7 +68,12 @@ COPIES: tuple[Callable[[Image.Image], Image.Image], ...] = (re_encoded, resized,
 
 
 def calibrate(
-    given: Given, vectors: npt.NDArray[np.float32], paths: list[str], model: str | Path | None, device: str
+    given: Given,
+    vectors: npt.NDArray[np.float32],
+    paths: list[str],
+    model: str | Path | None,
+    device: str,
+    sample: int = SAMPLE,
 ) -> Threshold:
     """Choose the threshold that 95 % of made copies reach, on half of the sample; the recall is that of the other half.
 
@@ -72,12 +82,13 @@ def calibrate(
         vectors: (N, D) its rows.
         paths: (N,) their names.
         model: what made the table, where its name there does not lead to it.
+        sample: images that copies are made of.
 
     Returns:
         UNCALIBRATED without a recall where fewer than ten images can be reached, or their model cannot.
     """
     rng = np.random.default_rng(0)
-    rows = _reachable(given, paths, rng.permutation(len(paths)))
+    rows = _reachable(given, paths, rng.permutation(len(paths)), sample)
     if len(rows) < 10 or given.origin.pca:
         return Threshold(UNCALIBRATED)
     try:
@@ -96,14 +107,35 @@ def calibrate(
     )
 
 
-def _reachable(given: Given, paths: list[str], order: npt.NDArray[np.int64]) -> list[int]:
+def calibrate_for_leakage(
+    given: Given, vectors: npt.NDArray[np.float32], paths: list[str], asked: int, device: str
+) -> Threshold:
+    """From which similarity on a test image is a copy of a training image: measured, where that tells copies apart.
+
+    Args:
+        given: the table of the training images. vectors: (N, D) some of its rows. paths: (N,) their names.
+        asked: number of test images.
+
+    Returns:
+        SAME_PICTURE without a recall where nothing can be measured, or where FALSE_LEAKS of the test images or more
+        might be taken for copies and be none.
+    """
+    found = calibrate(given, vectors, paths, None, device, LEAKAGE_SAMPLE)
+    if found.recall is None or found.false_pairs is None or found.value >= SAME_PICTURE:
+        return Threshold(SAME_PICTURE)
+    # of each test image, whose pairs with training images are as those of another training image
+    false_leaks = found.false_pairs * 2 / len(paths)
+    return found if false_leaks * asked < max(1.0, FALSE_LEAKS * asked) else Threshold(SAME_PICTURE)
+
+
+def _reachable(given: Given, paths: list[str], order: npt.NDArray[np.int64], sample: int) -> list[int]:
     root = given.table.provenance.root
     found: list[int] = []
     # Not all of a large table are looked for where the folder is gone.
-    for row in order[: 20 * SAMPLE]:
+    for row in order[: 20 * sample]:
         if image_file(root, paths[int(row)]).is_file():
             found.append(int(row))
-            if len(found) == SAMPLE:
+            if len(found) == sample:
                 break
     return found
 

@@ -1,5 +1,6 @@
 """What a verb is given: an embedding table, or images, which are embedded first. N rows, D width."""
 
+import shlex
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -151,7 +152,9 @@ def _embedded(
             print(escaped(f"that is {ANOTHER_TABLE}; embedding into {first}"), file=sys.stderr)
         made = _embed_into(first, place, chosen, receipt, options)
         if made is None:
-            raise OutputExists(f"'{first}' is {ANOTHER_TABLE}. Name another place, table=PLACE.")
+            raise OutputExists(
+                f"'{first}' is {ANOTHER_TABLE}. `pauc embed {shlex.quote(place)} -o NAME.parquet`, and give that."
+            )
     if made.unreadable and not quiet:
         count = made.images + made.unreadable
         print(
@@ -180,7 +183,9 @@ def _beside(place: str) -> Path:
     except UsageError as error:
         # which says if there is nothing at all
         open_source(place)
-        raise UsageError(f"the table of '{place}' needs a place: give table=PLACE.") from error
+        raise UsageError(
+            f"the table of '{place}' needs a place: `pauc embed {shlex.quote(place)} -o NAME.parquet`, and give that."
+        ) from error
 
 
 def _embed_into(

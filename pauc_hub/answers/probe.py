@@ -99,7 +99,7 @@ def probe(
         copies=copies,
         seed=seed,
         output=Path(output) if output else None,
-        notes=notes_of(learned, asked),
+        notes=notes_of(learned, asked, question.copied),
         seconds=time.monotonic() - started,
     )
     if output and found:

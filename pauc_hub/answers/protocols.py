@@ -8,6 +8,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from pauc_hub.answers.duplicate_threshold import Threshold
 from pauc_hub.answers.probe_report import Draws, Findings
 from pauc_hub.errors import UsageError
 from pauc_hub.evaluation.classification import Scores, score
@@ -58,6 +59,8 @@ class Question:
     seed: int
     difficult: tuple[Targets, Targets] | None = None
     """(N, C) and (M, C) of 0 and 1: classes that are hard to tell in an image."""
+    copied: Threshold | None = None
+    """From which similarity on a test image counts as a copy of a training image; None without test images."""
 
 
 def linear(question: Question) -> tuple[Findings, Probe]:

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
+from pauc_hub.answers.duplicate_threshold import Threshold, calibrate_for_leakage
 from pauc_hub.answers.inputs import Given, open_input
 from pauc_hub.answers.labelled import (
     LabelledTable,
@@ -80,9 +81,10 @@ def pose_question(
     if asked is None:
         return Question(data, classes, None, resources, seed), []
     others = load_features(asked)
-    with progress_bar(len(learned), "looking for copies", quiet=quiet) as bar:
-        copied = copied_rows(features, others, device=place, advance=bar.advance)
     names = (learned.paths(), asked.paths())
+    threshold = calibrate_for_leakage(learned.given, features, names[0], len(names[1]), device)
+    with progress_bar(len(learned), "looking for copies", quiet=quiet) as bar:
+        copied = copied_rows(features, others, threshold.value, device=place, advance=bar.advance)
     copies = [(names[1][row], names[0][copied[row]]) for row in np.flatnonzero(copied >= 0)]
     test_groups = None if asked.groups is None else group_numbers(asked.groups)
     test = Tested(others, to_targets(asked.labels, classes), test_groups, copied >= 0)
@@ -94,7 +96,7 @@ def pose_question(
             for side in (learned.difficult, asked.difficult)
         ]
         difficult = (to_targets(kept[0], classes), to_targets(kept[1], classes))
-    return Question(data, classes, test, resources, seed, difficult), copies
+    return Question(data, classes, test, resources, seed, difficult, threshold), copies
 
 
 def _by_split(table: LabelledTable) -> tuple[LabelledTable, LabelledTable]:
@@ -112,9 +114,16 @@ def _require_alike(train: Given, test: Given) -> None:
         )
 
 
-def notes_of(learned: LabelledTable, asked: LabelledTable | None) -> list[str]:
-    """What a user should know of how labels and groups were found."""
+def notes_of(learned: LabelledTable, asked: LabelledTable | None, copied: Threshold | None = None) -> list[str]:
+    """What a user should know of how labels, groups and copies were found.
+
+    Args:
+        copied: from which similarity on a test image counts as a copy.
+    """
     notes = list(dict.fromkeys([*learned.notes, *(asked.notes if asked else ())]))
+    if copied and copied.recall is not None:
+        reached = f"{copied.recall:.0%} of {copied.copies} re-encoded, resized and cropped copies reach it"
+        notes.append(f"test images count as copies from a similarity of {copied.value:.4f} on; {reached}")
     if asked and learned.groups is not None and asked.groups is not None:
         shared = {*learned.groups} & {*asked.groups}
         if shared:

@@ -89,7 +89,7 @@ def test_the_table_of_another_space_is_left_alone(photos: Path, model_folder: Pa
 
 
 def test_what_has_no_place_beside_it_needs_one(photos: Path) -> None:
-    with pytest.raises(UsageError, match="needs a place: give table=PLACE"):
+    with pytest.raises(UsageError, match=r"needs a place: `pauc embed .* -o NAME\.parquet`, and give that"):
         open_input(photos / "*.png", quiet=True)
     with pytest.raises(UsageError, match="no such file or folder"):
         open_input(photos / "none", quiet=True)
