@@ -154,7 +154,7 @@ def test_bf16_ends_with_an_exact_assignment_and_as_good_an_objective() -> None:
 def test_ctrl_c_is_heeded_before_the_next_chunk(monkeypatch: pytest.MonkeyPatch) -> None:
     from pauc_hub.clustering.kmeans import nearest
 
-    largest, chunks = nearest._largest, []
+    largest, chunks = nearest.largest, []
 
     def interrupted(scores: Tensor) -> tuple[Tensor, Tensor]:
         chunks.append(len(scores))
@@ -163,7 +163,7 @@ def test_ctrl_c_is_heeded_before_the_next_chunk(monkeypatch: pytest.MonkeyPatch)
         return largest(scores)
 
     monkeypatch.setattr(nearest, "CHUNK_ENTRIES", {"cpu": 1000})
-    monkeypatch.setattr(nearest, "_largest", interrupted)
+    monkeypatch.setattr(nearest, "largest", interrupted)
     with pytest.raises(KeyboardInterrupt):
         kmeans(normal(2000, 4), 20, backend="torch")
     assert len(chunks) == 30
