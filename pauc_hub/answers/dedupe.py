@@ -25,7 +25,7 @@ from pauc_hub.progress import progress_bar
 from pauc_hub.retrieval.duplicates import Copies, find_copies
 from pauc_hub.retrieval.leakage import copied_rows
 from pauc_hub.retrieval.queries import image_file
-from pauc_hub.tables.outputs import read_sums
+from pauc_hub.tables.sums import read_sums
 from pauc_hub.tables.table import PARQUET, companion, parquet_writer, whole_file
 
 DUPLICATES_SUFFIX = ".duplicates.parquet"

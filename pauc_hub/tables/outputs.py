@@ -22,7 +22,6 @@ from pauc_hub.tables.table import (
     ERRORS_SUFFIX,
     PARQUET,
     SUFFIXES,
-    SUM,
     Provenance,
     Sizes,
     Table,
@@ -325,25 +324,6 @@ def read_names(path: Path) -> Iterator[str]:
         with parquet_file(file, buffer_size=BUFFER, pre_buffer=False) as parquet:
             for batch in parquet.iter_batches(ROWS_TOGETHER, columns=["path"]):
                 yield from batch["path"].to_pylist()
-
-
-def read_sums(path: Path) -> Iterator[str | None]:
-    """The sha256 of each image's bytes, in the table's order; None where nobody knows it.
-
-    Raises:
-        TableError: as open_table().
-    """
-    for file in open_table(path).files:
-        with _parquet(file) as parquet:
-            known = SUM in parquet.schema_arrow.names
-            for batch in parquet.iter_batches(ROWS_TOGETHER, columns=[SUM if known else "width"]):
-                yield from batch[SUM].to_pylist() if known else [None] * batch.num_rows
-
-
-def has_sums(path: Path) -> bool:
-    """Whether a table has a column for them, as those of earlier versions have not."""
-    with _parquet(files_of(path)[-1]) as parquet:
-        return SUM in parquet.schema_arrow.names
 
 
 def read_receipt(path: Path) -> dict[str, Any] | None:

@@ -1,0 +1,26 @@
+"""The sha256 of each image's bytes, where a table has them: copies of a file are known by it without the file."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from pauc_hub.tables.outputs import BUFFER, ROWS_TOGETHER, files_of, open_table
+from pauc_hub.tables.table import SUM, parquet_file
+
+
+def read_sums(path: Path) -> Iterator[str | None]:
+    """The sha256 of each image's bytes, in the table's order; None where nobody knows it.
+
+    Raises:
+        TableError: as open_table().
+    """
+    for file in open_table(path).files:
+        with parquet_file(file, buffer_size=BUFFER, pre_buffer=False) as parquet:
+            known = SUM in parquet.schema_arrow.names
+            for batch in parquet.iter_batches(ROWS_TOGETHER, columns=[SUM if known else "width"]):
+                yield from batch[SUM].to_pylist() if known else [None] * batch.num_rows
+
+
+def has_sums(path: Path) -> bool:
+    """Whether a table has a column for them, as those of earlier versions have not."""
+    with parquet_file(files_of(path)[-1]) as parquet:
+        return SUM in parquet.schema_arrow.names
