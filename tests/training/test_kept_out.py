@@ -24,13 +24,13 @@ from pauc_hub.sources.by_index import ImageSource
 from pauc_hub.training import calibration, loop
 from pauc_hub.training.calibration import calibrate_clusterings
 from pauc_hub.training.config import Config
+from pauc_hub.training.data import Views
 from pauc_hub.training.data.kept_out import keep_out
 from pauc_hub.training.derived import images_kept_out
 from pauc_hub.training.loop import train
-from pauc_hub.training.mstep import Shown, learn
 from pauc_hub.training.run import run_folder
 from pauc_hub.training.settings import read_saved
-from pauc_hub.training.state import Training, new_training
+from pauc_hub.training.state import Training, take_step
 
 IMAGES = 110
 KEPT = 44
@@ -119,19 +119,13 @@ def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def trained(images: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, set[str]]:
     """The model folder of a run, and the images that its steps learnt from."""
     seen: set[str] = set()
-    made: list[Training] = []
 
-    def noted(pair: Any, optimiser: Any, batch: Shown, *rest: Any) -> dict[str, Tensor]:
-        seen.update(made[0].source.names[index] for index in batch.index.tolist())
-        return learn(pair, optimiser, batch, *rest)
-
-    def new(*given: Any, **options: Any) -> Training:
-        made.append(new_training(*given, **options))
-        return made[0]
+    def noted(state: Training, batch: Views) -> dict[str, Tensor]:
+        seen.update(state.source.names[index] for index in batch.index.tolist())
+        return take_step(state, batch)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(loop, "learn", noted)
-        patch.setattr(loop, "new_training", new)
+        patch.setattr(loop, "take_step", noted)
         model = train(images, tmp_path_factory.mktemp("kept") / "run", CONFIG, quiet=True)
     return model, seen
 
