@@ -3,7 +3,6 @@
 import json
 from collections.abc import Mapping
 from dataclasses import asdict
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -13,7 +12,7 @@ from pauc_hub.cli import options
 
 def info(
     file: Annotated[
-        Path, typer.Argument(metavar="FILE", help="Model folder, run, table, prototypes file, probe or exported model.")
+        str, typer.Argument(metavar="FILE", help="Model folder, run, table, prototypes file, probe or exported model.")
     ],
     as_json: options.Json = False,
 ) -> None:

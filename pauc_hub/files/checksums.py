@@ -73,6 +73,11 @@ def git_sum(path: Path) -> str:
     return found.hexdigest()
 
 
+def sums_of(data: bytes) -> tuple[str, str]:
+    """sha256, and what git names this content, in hexadecimal digits."""
+    return hashlib.sha256(data).hexdigest(), hashlib.sha1(b"blob %d\0" % len(data) + data).hexdigest()
+
+
 def read_bytes(path: Path) -> bytes:
     with reading(path, ModelFolderError):
         return path.read_bytes()

@@ -8,11 +8,13 @@ from typing import Any
 from pauc_hub.errors import ArtefactError, PaucError, UsageError
 from pauc_hub.files.artefact import read_facts
 from pauc_hub.hub.exported import EXPORTED, read_exported
-from pauc_hub.models.catalog import RUN_CONFIG, RUN_METRICS, RUN_MODEL, locate
+from pauc_hub.models.catalog import HUB, RUN_CONFIG, RUN_METRICS, RUN_MODEL, locate
 from pauc_hub.models.folder import CONFIG, FACTS, ModelFolder, open_folder
+from pauc_hub.models.registration import bundled_folder
 from pauc_hub.origin import Origin
 from pauc_hub.tables.outputs import Stored, open_table
 
+CHECKPOINTS = (".pth", ".pt", ".tar", ".ckpt", ".bin")
 TABLES = (".parquet", ".npy", ".safetensors")
 # Of a run's receipts, what is told in one line each.
 TOLD = ("command", "commit", "license", "epochs", "seconds")
@@ -37,7 +39,7 @@ def info(path: str | Path) -> Info:
         >>> info("photos.parquet").facts["model"]
         'pauc_resnet18.tiny_imagenet'
 
-    Nothing is fetched, and no image or embedding is read.
+    Nothing is fetched, and no image or embedding is read. The name of a bundled model will do, too.
 
     Raises:
         UsageError: there is no such file, or pauc-hub did not write it.
@@ -45,7 +47,9 @@ def info(path: str | Path) -> Info:
     """
     place = Path(path).expanduser()
     if not place.exists():
-        raise UsageError(f"there is no file or folder '{path}'.")
+        return _named(str(path))
+    if place.suffix in CHECKPOINTS:
+        raise UsageError(f"'{path}' is a checkpoint; `pauc convert` makes a model folder of it.")
     if place.is_dir():
         return _folder(place)
     if place.suffix == ".safetensors":
@@ -63,6 +67,15 @@ def info(path: str | Path) -> Info:
             "of a model or a run, give the folder."
         )
     return _table(place)
+
+
+def _named(name: str) -> Info:
+    """What is here under a name; nothing is fetched for it."""
+    if bundled := bundled_folder(name):
+        return _model(open_folder(bundled))
+    if name.startswith(HUB):
+        raise UsageError(f"'{name}' is not here, and nothing is fetched: `pauc pull {name.removeprefix(HUB)}` first.")
+    raise UsageError(f"there is no file or folder '{name}'.")
 
 
 def _folder(place: Path) -> Info:

@@ -6,7 +6,7 @@ from pathlib import Path
 from pauc_hub.files.atomic import copy_directory
 from pauc_hub.files.checksums import SUMS, read_sums
 from pauc_hub.files.failures import writing
-from pauc_hub.models.catalog import HUB, Repository, locate
+from pauc_hub.models.catalog import HUB, Repository, parse_repository
 from pauc_hub.models.download import check_blob, check_sum, fetch_file
 from pauc_hub.models.folder import open_folder, refuse_to_replace
 
@@ -33,17 +33,17 @@ def pull(repository: str, output: str | Path | None = None, *, overwrite: bool =
         quiet: no progress bars.
 
     Raises:
-        UnknownModel: `repository` is no name.
+        UsageError: `repository` is no name.
         OutputExists: something stands there that may not be replaced.
         HubError: it cannot be fetched, or holds other bytes than its sums say.
         ModelFolderError: what it holds is no model folder.
         PaucError: it cannot be written, as on a full disk.
     """
-    asked = locate(HUB + repository.removeprefix(HUB)).place
-    assert isinstance(asked, Repository)
+    asked = parse_repository(repository)
     place = Path(output or asked.id.partition("/")[2]).expanduser().resolve()
     refuse_to_replace(place, overwrite)
-    sums = fetch_file(asked, [SUMS], quiet=quiet)
+    unpushed = f"Only what `pauc push` put there is pulled; any other model is used by its name, {HUB}{asked.id}."
+    sums = fetch_file(asked, [SUMS], quiet=quiet, missing=unpushed)
     check_blob(sums)
     # All files of one commit, also while somebody pushes another.
     pinned = Repository(asked.id, sums.parent.name)

@@ -11,11 +11,21 @@ from huggingface_hub.errors import HfHubHTTPError, RepositoryNotFoundError, Revi
 from huggingface_hub.utils.tqdm import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
 
 from pauc_hub.errors import HubError, ModelFolderError, PaucError, UsageError
-from pauc_hub.files.checksums import SUMS, file_sum, git_sum, read_bytes
+from pauc_hub.files.checksums import SUMS, file_sum, git_sum, read_bytes, sums_of
+from pauc_hub.hub.eval_results import PREFIX, eval_results
 from pauc_hub.models import hub_patience
-from pauc_hub.models.catalog import HUB, Repository, locate
+from pauc_hub.models.catalog import Repository, locate, parse_repository
 from pauc_hub.models.download import LOGIN, explaining
-from pauc_hub.models.folder import CARD, CURVES, FACTS, PROJECTOR, PROTOTYPES, WEIGHT_FILES, open_folder
+from pauc_hub.models.folder import (
+    CARD,
+    CURVES,
+    FACTS,
+    PROJECTOR,
+    PROTOTYPES,
+    WEIGHT_FILES,
+    ModelFolder,
+    open_folder,
+)
 
 # Left over from an earlier model, these would be taken for parts of the new one.
 PARTS = frozenset({*WEIGHT_FILES, PROJECTOR, PROTOTYPES, FACTS, CARD, CURVES})
@@ -32,7 +42,7 @@ class Pushed:
     commit: str
     """Its sha; empty after a dry run."""
     files: dict[str, int]
-    """Name to size in bytes, of all files of the model."""
+    """Name to size in bytes, of all files of the model, and of those made of its scores for benchmarks."""
     changed: tuple[str, ...]
     """Files that the commit changed; none where the Hub had all of them."""
     card: str
@@ -71,9 +81,11 @@ def push(
         HubError: no token, no right to write, no network, or a branch that moved.
     """
     target = _target(repository, revision)
-    files = _files(model)
-    sizes = {file.name: file.stat().st_size for file in files}
-    card = next((read_bytes(file).decode(errors="replace") for file in files if file.name == CARD), "")
+    folder = _folder(model)
+    files: dict[str, Path | bytes] = {name: folder.path / name for name in (*sorted(folder.sums), SUMS)}
+    files |= eval_results(folder.facts)
+    sizes = {name: len(file) if isinstance(file, bytes) else file.stat().st_size for name, file in files.items()}
+    card = read_bytes(folder.path / CARD).decode(errors="replace") if CARD in files else ""
     url = f"{constants.ENDPOINT}/{target.id}"
     if dry_run:
         return Pushed(target.id, url, "", sizes, tuple(sizes), card)
@@ -83,14 +95,14 @@ def push(
     with explaining(target), _explaining_refusals(target), _bars_hidden(quiet):
         there = _standing(api, target, private)
         stored = {sibling.rfilename: _stored_sum(sibling) for sibling in there.siblings or ()}
-        changed = [file for file in files if stored.get(file.name) not in _sums(file)]
-        stale = sorted((stored.keys() & PARTS) - sizes.keys())
+        changed = [name for name, file in files.items() if stored.get(name) not in _sums(file)]
+        stale = sorted(name for name in stored.keys() - files.keys() if name in PARTS or name.startswith(PREFIX))
         if not changed and not stale:
             return Pushed(target.id, url, str(there.sha), sizes, (), card)
         done = api.create_commit(
             target.id,
             [
-                *(CommitOperationAdd(file.name, file) for file in changed),
+                *(CommitOperationAdd(name, files[name]) for name in changed),
                 *(CommitOperationDelete(name) for name in stale),
             ],
             commit_message=message or f"Push {Path(model).name} with pauc-hub",
@@ -103,21 +115,20 @@ def push(
         url=str(done.pr_url or done.commit_url),
         commit=done.oid,
         files=sizes,
-        changed=(*(file.name for file in changed), *stale),
+        changed=(*changed, *stale),
         card=card,
     )
 
 
 def _target(repository: str, revision: str | None) -> Repository:
-    place = locate(HUB + repository.removeprefix(HUB)).place
-    assert isinstance(place, Repository)
+    place = parse_repository(repository)
     if place.revision:
         raise UsageError(f"'{repository}' names a revision. Give it as revision='{place.revision}'.")
     return Repository(place.id, revision)
 
 
-def _files(model: str | Path) -> list[Path]:
-    """The model's files, all of which were compared with their sums."""
+def _folder(model: str | Path) -> ModelFolder:
+    """The model's folder, all files of which were compared with their sums."""
     place = locate(model).place
     if not isinstance(place, Path):
         raise UsageError(f"'{model}' is no model folder on this machine. Push a folder, a run, or a bundled model.")
@@ -131,7 +142,7 @@ def _files(model: str | Path) -> list[Path]:
             f"'{place}' lists '{pickled[0]}', which is not safetensors. Only safetensors are pushed."
         )
     folder.verify()
-    return [place / name for name in (*sorted(folder.sums), SUMS)]
+    return folder
 
 
 def _standing(api: HfApi, target: Repository, private: bool) -> ModelInfo:
@@ -164,9 +175,9 @@ def _stored_sum(sibling: object) -> str | None:
     return str(large.sha256) if large else getattr(sibling, "blob_id", None)
 
 
-def _sums(file: Path) -> tuple[str, str]:
+def _sums(file: Path | bytes) -> tuple[str, str]:
     """How the Hub names the content of a file: sha256 where it is large, git's own sum elsewhere."""
-    return file_sum(file), git_sum(file)
+    return sums_of(file) if isinstance(file, bytes) else (file_sum(file), git_sum(file))
 
 
 @contextmanager

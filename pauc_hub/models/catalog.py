@@ -9,7 +9,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from pauc_hub.errors import MissingWeights, UnknownModel
+from pauc_hub.errors import MissingWeights, UnknownModel, UsageError
 from pauc_hub.models import hub_weights
 from pauc_hub.models.hub_weights import HubWeights, find_hub_weights
 from pauc_hub.models.registration import (
@@ -112,6 +112,18 @@ def locate(model: str | Path) -> Located:
     if Path(model).expanduser().exists():
         return Located(_model_of(Path(model)))
     raise UnknownModel(_unknown(model))
+
+
+def parse_repository(name: str) -> Repository:
+    """What push() and pull() take, with or without `hf-hub:`.
+
+    Raises:
+        UsageError: it is not `owner/name` or `owner/name@revision`.
+    """
+    match = REPOSITORY.fullmatch(name.removeprefix(HUB))
+    if not match:
+        raise UsageError(f"'{name}' names no repository. Write owner/name.")
+    return Repository(match["id"], match["revision"])
 
 
 def nearest(name: str, names: Iterable[str]) -> str:

@@ -33,11 +33,18 @@ SHA256 = re.compile(r"[0-9a-f]{64}")
 LOGIN = "log in with `hf auth login` or set HF_TOKEN"
 
 
-def fetch_file(repository: Repository, names: Sequence[str], *, quiet: bool = False) -> Path:
+def fetch_file(
+    repository: Repository,
+    names: Sequence[str],
+    *,
+    quiet: bool = False,
+    missing: str = "Is it a model that timm or pauc-hub saved?",
+) -> Path:
     """The first of `names` that the repository has; from the cache where the Hub cannot be asked.
 
     Args:
         quiet: no progress bar.
+        missing: what to say where the repository has none of them.
 
     Returns:
         Its place in the cache: a folder named by the commit, with a link to the file.
@@ -62,7 +69,7 @@ def fetch_file(repository: Repository, names: Sequence[str], *, quiet: bool = Fa
                     return cached
                 raise
             return _download(repository, name, quiet)
-    raise HubError(f"'{repository.id}' has no {' or '.join(names)}. Is it a model that timm or pauc-hub saved?")
+    raise HubError(f"'{repository.id}' has no {' or '.join(names)}. {missing}")
 
 
 def fetch_url(url: str, *, quiet: bool = False) -> Path:

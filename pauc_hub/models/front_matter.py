@@ -51,7 +51,7 @@ def _licence(facts: Mapping[str, Any]) -> dict[str, Any]:
     name = str(facts.get("license") or "other")
     if name.lower() in KNOWN:
         return {"license": name.lower()}
-    named = {} if name == "other" else {"license_name": _slug(name)}
+    named = {} if name == "other" else {"license_name": slug(name)}
     linked = {"license_link": facts["license_link"]} if facts.get("license_link") else {}
     return {"license": "other", **named, **linked}
 
@@ -63,9 +63,9 @@ def _index(facts: Mapping[str, Any]) -> dict[str, Any]:
     results = [
         EvalResult(
             task_type=TASK,
-            dataset_type=_slug(str(score["queries"]).partition(",")[0]),
+            dataset_type=slug(str(score["queries"]).partition(",")[0]),
             dataset_name=str(score["queries"]),
-            metric_type="accuracy" if str(score["metric"]).startswith("top-") else _slug(str(score["metric"])),
+            metric_type="accuracy" if str(score["metric"]).startswith("top-") else slug(str(score["metric"])),
             metric_name=f"{score['metric']}, {score['protocol']}, {score.get('space', 'backbone')} space",
             metric_value=score["value"],
         )
@@ -75,5 +75,6 @@ def _index(facts: Mapping[str, Any]) -> dict[str, Any]:
     return {"model_name": facts["name"], "eval_results": results} if results else {}
 
 
-def _slug(text: str) -> str:
+def slug(text: str) -> str:
+    """In small letters, digits, dots and hyphens."""
     return re.sub(r"[^a-z0-9.]+", "-", text.lower()).strip("-")

@@ -110,7 +110,7 @@ def convert(
             f"a {found.name} checkpoint does not say under which licence its weights are. Give it: licence=MIT, say."
         )
     parts = _sort(tensors, found)
-    network = architecture or recognise_network(parts.backbone)
+    network = architecture or _network(parts.backbone, tensors, found)
     facts = {
         "name": place.resolve().name,
         "architecture": network,
@@ -217,6 +217,18 @@ def _format(name: str, tensors: Mapping[str, Tensor]) -> Format:
             f"it has '{next(iter(tensors))}'. Leave format out to have it recognised."
         )
     return found
+
+
+def _network(backbone: Mapping[str, Tensor], tensors: Mapping[str, Tensor], found: Format) -> str:
+    """Of the backbone; where there is none that is known, another format may be the reason."""
+    try:
+        return recognise_network(backbone)
+    except ModelFolderError as error:
+        if (other := recognise(tensors)).name == found.name:
+            raise
+        raise ModelFolderError(
+            f"the checkpoint is not of format {found.name}: its keys are those of {other.name}. Leave format out."
+        ) from error
 
 
 def _sort(tensors: Mapping[str, Tensor], found: Format) -> _Parts:

@@ -12,6 +12,8 @@ from torch import Tensor
 
 from pauc_hub.errors import ModelFolderError
 
+# torch's own words advise to run it as code.
+UNREADABLE = "it cannot be read as a pickle of tensors"
 # Outermost first; the teacher is what DINO evaluates.
 WRAPPERS = ("state_dict", "model", "teacher", "student", "model_state_dict")
 
@@ -28,13 +30,15 @@ def read_checkpoint(path: Path) -> dict[str, Tensor]:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         if "Unsupported global" not in str(error) and "GLOBAL" not in str(error):
-            raise ModelFolderError(f"'{path}' is no checkpoint of torch's: {_first_line(error)}") from error
+            raise ModelFolderError(f"'{path}' is no checkpoint of torch's: {UNREADABLE}.") from error
         raise ModelFolderError(
             f"'{path}' holds Python objects beside its tensors ({_object(error)}), which are never loaded here. Strip "
             "it where it came from: python -c \"import torch; c = torch.load('IN', weights_only=False); "
             "torch.save({'state_dict': c.get('state_dict') or c.get('model') or c.get('teacher')}, 'OUT')\""
         ) from error
-    except (RuntimeError, EOFError, ValueError, KeyError) as error:
+    except KeyError as error:  # an opcode that pickle does not have
+        raise ModelFolderError(f"'{path}' is no checkpoint of torch's: {UNREADABLE}.") from error
+    except (RuntimeError, EOFError, ValueError) as error:
         raise ModelFolderError(f"'{path}' is no checkpoint of torch's: {_first_line(error)}") from error
     return _unwrapped(content)
 

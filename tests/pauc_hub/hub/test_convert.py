@@ -213,6 +213,13 @@ def test_unknown_keys_are_listed(resnet: Any, tmp_path: Path, capsys: pytest.Cap
     assert capsys.readouterr().err == "warning: 1 unknown keys were left out: temperature\n"
 
 
+def test_another_format_than_the_checkpoint_has(resnet: Any, tmp_path: Path) -> None:
+    torch.save(moco_v2(resnet.state_dict()), tmp_path / "a.pth")
+    with pytest.raises(ModelFolderError) as refusal:
+        convert(tmp_path / "a.pth", tmp_path / "model", format="swav", licence="MIT")
+    assert str(refusal.value) == ("the checkpoint is not of format swav: its keys are those of moco. Leave format out.")
+
+
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[str]:
     """A folder `published` behind an address on this machine."""
@@ -290,7 +297,7 @@ def test_weights_that_do_not_fit_are_named(
     ("arguments", "code", "message"),
     [
         (["none.pth"], 2, "'none.pth' is neither a file nor a checkpoint known by name: pcl-v1, pcl-v2, hcsc-200, "),
-        (["bad.pth"], 1, "'bad.pth' is no checkpoint of torch's: "),
+        (["bad.pth"], 1, "'bad.pth' is no checkpoint of torch's: it cannot be read as a pickle of tensors.\n"),
         (["bad.pth", "--format", "mocov2"], 2, "--format mocov2 is unknown. Use auto, moco-v3, moco, "),
         (["bad.pth", "--mean", "0.5"], 2, "--mean '0.5' is not three numbers, such as 0.485,0.456,0.406."),
     ],

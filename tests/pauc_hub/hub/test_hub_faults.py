@@ -110,7 +110,8 @@ def test_a_connection_that_is_lost_half_way_is_said_at_once(
     slept: list[float] = []
     said: list[tuple[int, str]] = []
     monkeypatch.setattr("huggingface_hub.utils._http.time.sleep", slept.append)
-    monkeypatch.setattr(hub_patience.warnings, "warn", lambda text, *_, **__: said.append((len(slept), text)))
+    warn = "pauc_hub.models.hub_patience.warnings.warn"
+    monkeypatch.setattr(warn, lambda text, *_, **__: said.append((len(slept), text)))
     ask = push.__globals__["_standing"]
 
     def ask_and_stop(*given: object) -> object:

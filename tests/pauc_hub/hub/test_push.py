@@ -12,7 +12,7 @@ from hub_server import WEAK_TOKEN, Fault, HubServer
 from huggingface_hub import constants
 
 from pauc_hub.cli import run
-from pauc_hub.errors import HubError, ModelFolderError, OutputExists, PaucError, UnknownModel, UsageError
+from pauc_hub.errors import HubError, ModelFolderError, OutputExists, PaucError, UsageError
 from pauc_hub.hub.pull import pull
 from pauc_hub.hub.push import push
 from pauc_hub.inference.model import load
@@ -272,8 +272,10 @@ def test_only_whole_model_folders_are_pushed(hub: HubServer, model_folder: Path,
         push(damaged, ME, quiet=True)
     with pytest.raises(UsageError, match="is no model folder on this machine"):
         push("hf-hub:you/model", ME, quiet=True)
-    with pytest.raises(UnknownModel, match="names no repository"):
+    with pytest.raises(UsageError, match=r"^'tiny' names no repository\. Write owner/name\.$"):
         push(model_folder, "tiny", quiet=True)
+    with pytest.raises(UsageError, match=r"^'ti ny/a' names no repository"):
+        pull("ti ny/a", quiet=True)
     assert hub.requests == []
 
 

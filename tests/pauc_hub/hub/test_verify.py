@@ -164,6 +164,16 @@ def test_info_of_something_else(model_folder: Path, tmp_path: Path) -> None:
         info(tmp_path)
     with pytest.raises(UsageError, match="there is no file or folder"):
         info(tmp_path / "gone.parquet")
+    with pytest.raises(UsageError, match="is not here, and nothing is fetched: `pauc pull me/it` first"):
+        info("hf-hub:me/it")
+    (tmp_path / "some.pth").touch()
+    with pytest.raises(UsageError, match="is a checkpoint; `pauc convert` makes a model folder of it"):
+        info(tmp_path / "some.pth")
+
+
+def test_info_of_a_name(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert info(BUNDLED.name) == info(BUNDLED.name.partition(".")[0]) == info(BUNDLED)
 
 
 def test_models_on_the_hub(hub: HubServer, capsys: pytest.CaptureFixture[str]) -> None:
