@@ -146,5 +146,5 @@ def _tolerance(score: Score, file: ScoresFile) -> float:
         # other arithmetic leads k-means to other clusters, as another seed does
         return float(score["high"] - score["low"]) / 2
     if str(score["metric"]).endswith("%"):
-        return 100 * max(FLIPPED, 1 / file.data["images"])
+        return 100 * max(FLIPPED, 1 / int(file.data["images"]))
     return RELATIVE * abs(float(score["value"]))

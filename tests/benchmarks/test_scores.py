@@ -65,8 +65,8 @@ def test_both_networks_are_measured_and_stand_side_by_side(
 ) -> None:
     rng = np.random.default_rng(0)
     for split, count in (("train", 24), ("test", 12)):
-        images = [png(rng, label) for label in np.arange(count) % 2]
-        write(tmp_path / f"c-{split}.parquet", images, [int(label) for label in np.arange(count) % 2])
+        images = [png(rng, i % 2) for i in range(count)]
+        write(tmp_path / f"c-{split}.parquet", images, [i % 2 for i in range(count)])
     asked = Asked(*place_of_splits(tmp_path / "c-train.parquet"), device="cpu", quiet=True)
     folder = pauc_hub.load(model_folder, device="cpu").folder
     told = scores.measured(folder, {"CIFAR-10": asked})
