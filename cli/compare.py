@@ -70,6 +70,8 @@ def as_lines(found: "Comparison") -> list[str]:
         f"B: {found.second.origin}",
         f"on {data['test']}: {found.images} images{units}, {how}",
     ]
+    if found.first.origin == found.second.origin:
+        lines.append("note: A and B are the same network.")
     for name, flips in found.flips.items():
         width = max(6, len(str(found.images)))
         lines += [
@@ -125,7 +127,12 @@ def _sentence(each: "Compared", found: "Comparison") -> str:
     if each.images_needed is None:
         return f"{said}."
     units = "images" if found.groups is None else "groups"
-    return f"{said}. About {each.images_needed} {units} tell a difference of {margin} (80 % power)."
+    return f"{said}. About {_rounded(each.images_needed):,} {units} tell a difference of {margin} (80 % power)."
+
+
+def _rounded(count: int) -> int:
+    """To two digits, which is more than is known."""
+    return round(count, 2 - len(str(count)))
 
 
 def _methods(found: "Comparison") -> list[str]:

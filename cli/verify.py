@@ -1,6 +1,7 @@
 """`pauc verify`: whether a model is what it says it is."""
 
 import json
+from collections import Counter
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -9,8 +10,11 @@ import typer
 
 from pauc_hub.cli import options
 from pauc_hub.cli.failures import FAILED
+from pauc_hub.terminal import escaped
 
 if TYPE_CHECKING:  # takes seconds to import
+    from collections.abc import Sequence
+
     from pauc_hub.hub.verify import ScoreCheck
 
 
@@ -49,17 +53,28 @@ def verify(
         checks = [_as_object(check) for check in verified.scores]
         print(json.dumps(asdict(verified) | {"scores": checks}, ensure_ascii=False))
     elif not quiet:
-        print(f"{verified.model}: all holds: {', '.join(verified.checks)}")
-        for check in verified.scores:
-            print(sentence(check))
-    if scores and not all(check.holds is not False for check in verified.scores):
-        raise typer.Exit(FAILED)
-    if scores and all(check.holds is None for check in verified.scores):
+        all_holds = "all holds" if scores is None else "holds"
+        print(f"{verified.model}: {all_holds}: {', '.join(verified.checks)}")
+        print("\n".join(map(escaped, as_lines(verified.scores))), end="\n" if verified.scores else "")
+    verdicts = {check.holds for check in verified.scores}
+    if scores and (False in verdicts or True not in verdicts):
         raise typer.Exit(FAILED)
 
 
 def _as_object(check: "ScoreCheck") -> dict[str, Any]:
     return asdict(check) | {"holds": check.holds}
+
+
+def as_lines(checks: "Sequence[ScoreCheck]") -> list[str]:
+    """A line for each score that was measured, and one for each reason why others were not."""
+    lines = [sentence(check) for check in checks if check.found is not None]
+    reasons = Counter(check.reason for check in checks if check.found is None)
+    for reason, count in reasons.items():
+        if count == 1:
+            lines += [sentence(check) for check in checks if check.reason == reason and check.found is None]
+        else:
+            lines.append(f"  not measured  {count} scores, of each of which: {reason}")
+    return lines
 
 
 def sentence(check: "ScoreCheck") -> str:

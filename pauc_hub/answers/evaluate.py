@@ -140,9 +140,15 @@ def measure(model: str | None, asked: Asked) -> tuple[ScoresFile, list[str]]:
         UsageError: labels are missing, do not match, or are too few.
         PaucError: as embed() does.
     """
+    learned, tested = open_asked(model, asked)
+    return measure_opened(learned, tested, model, asked), notes_of(learned, tested)
+
+
+def open_asked(model: str | None, asked: Asked) -> tuple[LabelledTable, LabelledTable | None]:
+    """The training and the test images, embedded where need be; raises what measure() does."""
     wanted = Wanted(asked.label_column, asked.group)
     file = read_labels_file(Path(asked.labels), wanted) if asked.labels else None
-    learned, tested = open_labelled(
+    return open_labelled(
         asked.data,
         asked.test,
         file,
@@ -152,10 +158,14 @@ def measure(model: str | None, asked: Asked) -> tuple[ScoresFile, list[str]]:
         device=asked.device,
         quiet=asked.quiet,
     )
+
+
+def measure_opened(learned: LabelledTable, tested: LabelledTable | None, model: str | None, asked: Asked) -> ScoresFile:
+    """All measures of what open_asked() gave."""
     scores = _evaluate(learned, tested, asked)
     if "geometry" in asked.only:
         _add_alignment(scores, tested or learned, model, asked)
-    return scores, notes_of(learned, tested)
+    return scores
 
 
 def _add_alignment(scores: ScoresFile, tested: LabelledTable, model: str | None, asked: Asked) -> None:
@@ -212,7 +222,7 @@ def _evaluate(learned: LabelledTable, test: LabelledTable | None, asked: Asked) 
     tested = test or learned
     file = ScoresFile(
         origin=learned.given.origin,
-        data=_data(learned, test, classes, copies),
+        data=describe_data(learned, test) | {"copies": len(copies)},
         protocol=_protocol(learned, test, asked.seed),
         settings={},
         scores={},
@@ -302,17 +312,15 @@ def _answers(findings: Findings, question: Question, several: bool) -> dict[str,
     return {"predicted": predicted, "likelihood": np.round(own.astype(float), DIGITS).tolist()}
 
 
-def _data(
-    learned: LabelledTable, asked: LabelledTable | None, classes: list[str], copies: list[tuple[str, str]]
-) -> dict[str, Any]:
+def describe_data(learned: LabelledTable, asked: LabelledTable | None) -> dict[str, Any]:
+    """Which images and labels, as a scores file has them."""
     tested = asked or learned
     return {
         "test": tested.name,
         "images": len(tested),
         "train": learned.name,
         "train_images": len(learned),
-        "classes": classes,
-        "copies": len(copies),
+        "classes": class_names(learned.labels),
         "test_sha256": digest(tested.paths(), tested.labels, tested.groups),
         "train_sha256": digest(learned.paths(), learned.labels, learned.groups),
     }

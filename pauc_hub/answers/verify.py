@@ -6,8 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from pauc_hub.answers.card_scores import card_scores, evaluation_of
-from pauc_hub.answers.evaluate import Asked, measure
-from pauc_hub.answers.scores_file import ScoresFile
+from pauc_hub.answers.evaluate import Asked, describe_data, measure_opened, open_asked
 from pauc_hub.errors import TableError, UsageError
 from pauc_hub.hub.verify import ScoreCheck, Verified, verify_folder
 from pauc_hub.models.opening import open_model
@@ -86,35 +85,49 @@ def check_scores(
     """
     for space, seed in dict.fromkeys(map(_run_of, told)):
         some = [score for score in told if _run_of(score) == (space, seed)]
-        wanted = frozenset(name for score in some if (name := evaluation_of(score["protocol"])))
-        if not wanted:
-            yield from (_unmeasured(score, UNKNOWN_PROTOCOL) for score in some)
-            continue
-        file, _ = measure(model, replace(asked, space=space, seed=seed, only=wanted))
-        if verified and file.origin.weights_sha256 != verified.weights_sha256:
-            raise TableError(
-                f"'{asked.data}' was made by {file.origin}, and not by '{verified.model}'. Give the images."
+        yield from _check_run(some, model, replace(asked, space=space, seed=seed), verified)
+
+
+def _check_run(
+    told: Sequence[Score], model: str | None, asked: Asked, verified: Verified | None
+) -> Iterator[ScoreCheck]:
+    """Scores of one space and seed; what is about other images is not measured."""
+    known = {id(score) for score in told if evaluation_of(score["protocol"])}
+    if not known:
+        yield from (_unmeasured(score, UNKNOWN_PROTOCOL) for score in told)
+        return
+    learned, tested = open_asked(model, asked)
+    origin = learned.given.origin
+    if verified and origin.weights_sha256 != verified.weights_sha256:
+        raise TableError(f"'{asked.data}' was made by {origin}, and not by '{verified.model}'. Give the images.")
+    data = describe_data(learned, tested)
+    wanted = [score for score in told if id(score) in known and _same_data(score, data)]
+    found: dict[tuple[str, str], float] = {}
+    if wanted:
+        only = frozenset(name for score in wanted if (name := evaluation_of(score["protocol"])))
+        file = measure_opened(learned, tested, model, replace(asked, only=only))
+        found = {(row["protocol"], row["metric"]): row["value"] for row in card_scores(file, "")}
+    for score in told:
+        if id(score) not in known:
+            yield _unmeasured(score, UNKNOWN_PROTOCOL)
+        elif not _same_data(score, data):
+            yield _unmeasured(
+                score, f"it is about {score.get('bank')} and {score.get('queries')}; given are {_sizes(data)}"
             )
-        yield from (_check(score, file) for score in some)
+        else:
+            yield _check(score, found, data["images"])
 
 
 def _run_of(score: Score) -> tuple[str, int]:
     return str(score.get("space", "backbone")), int(score.get("seed") or 0)
 
 
-def _check(score: Score, file: ScoresFile) -> ScoreCheck:
-    if evaluation_of(score["protocol"]) is None:
-        return _unmeasured(score, UNKNOWN_PROTOCOL)
-    if not _same_data(score, file):
-        return _unmeasured(
-            score, f"it is about {score.get('bank')} and {score.get('queries')}; given are {_sizes(file)}"
-        )
-    now = {(row["protocol"], row["metric"]): row["value"] for row in card_scores(file, "")}
+def _check(score: Score, found: Mapping[tuple[str, str], float], images: int) -> ScoreCheck:
     # Training adds the chance level to a protocol's name.
-    found = now.get((str(score["protocol"]).partition(";")[0], score["metric"]))
-    if found is None:
+    value = found.get((str(score["protocol"]).partition(";")[0], score["metric"]))
+    if value is None:
         return _unmeasured(score, "`pauc eval` does not measure it here")
-    return replace(_unmeasured(score, ""), found=found, tolerance=_tolerance(score, file))
+    return replace(_unmeasured(score, ""), found=value, tolerance=_tolerance(score, images))
 
 
 def _unmeasured(score: Score, reason: str) -> ScoreCheck:
@@ -122,9 +135,8 @@ def _unmeasured(score: Score, reason: str) -> ScoreCheck:
     return ScoreCheck(score["protocol"], score["metric"], queries, float(score["value"]), None, 0.0, reason)
 
 
-def _same_data(score: Score, file: ScoresFile) -> bool:
+def _same_data(score: Score, data: Mapping[str, Any]) -> bool:
     """By the digests of paths and labels where the card has them, else by the numbers of images."""
-    data = file.data
     if "bank_sha256" in score:
         return (score["bank_sha256"], score["queries_sha256"]) == (data["train_sha256"], data["test_sha256"])
     return (_count(score.get("bank")), _count(score.get("queries"))) == (data["train_images"], data["images"])
@@ -136,15 +148,15 @@ def _count(said: object) -> int | None:
     return int(number) if number.isdecimal() else None
 
 
-def _sizes(file: ScoresFile) -> str:
-    return f"{file.data['train_images']:,} training and {file.data['images']:,} test images"
+def _sizes(data: Mapping[str, Any]) -> str:
+    return f"{data['train_images']:,} training and {data['images']:,} test images"
 
 
-def _tolerance(score: Score, file: ScoresFile) -> float:
+def _tolerance(score: Score, images: int) -> float:
     evaluation = evaluation_of(score["protocol"])
     if evaluation == "clustering" and "low" in score:
         # other arithmetic leads k-means to other clusters, as another seed does
         return float(score["high"] - score["low"]) / 2
     if str(score["metric"]).endswith("%"):
-        return 100 * max(FLIPPED, 1 / int(file.data["images"]))
+        return 100 * max(FLIPPED, 1 / images)
     return RELATIVE * abs(float(score["value"]))

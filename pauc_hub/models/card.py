@@ -1,6 +1,6 @@
 """The model card: facts.json in plain words, for people and for the Hub. It claims nothing that is not in the facts."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pauc_hub.models.front_matter import front_matter
@@ -31,7 +31,7 @@ PAPERS = {
     "Correlation*, BMVC 2022, arXiv 2210.10194",
 }
 CITED = {"infonce": ("moco",), "protonce": ("moco", "pcl"), "pauc": ("moco", "pcl", "pauc")}
-COMPARED = ("Beside each stands the same network with random weights, under the same protocol.", "")
+COMPARED = "Beside {which} stands the same network with random weights, under the same protocol."
 # Seen in `make interop`, of numbers up to 3.5; less than 1e-5 is demanded.
 LARGEST_DIFFERENCE = "1.2e-6"
 UNKNOWN = "–"  # of a random network, where none was measured
@@ -103,7 +103,7 @@ def score_section(facts: Facts) -> str:
         [
             "## Scores",
             "",
-            *(COMPARED if any("random" in score for score in scores) else ()),
+            *_compared(scores),
             "| protocol | metric | this model | random network | space | resolution | bank | queries | seed |",
             "| --- | --- | --- | --- | --- | --- | --- | --- | --- |",
             *map(score_row, scores),
@@ -113,6 +113,14 @@ def score_section(facts: Facts) -> str:
             *(f"    {command}" for command in commands),
         ]
     )
+
+
+def _compared(scores: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Of what the scores beside are, if there are any."""
+    beside = ["random" in score for score in scores]
+    if not any(beside):
+        return []
+    return [COMPARED.format(which="each" if all(beside) else "some"), ""]
 
 
 def score_row(score: Mapping[str, Any]) -> str:

@@ -13,8 +13,10 @@ import pauc_hub
 from pauc_hub.answers.evaluate import Asked
 from pauc_hub.answers.verify import check_scores
 from pauc_hub.cli import run
+from pauc_hub.cli.verify import as_lines
 from pauc_hub.errors import TableError, UsageError
 from pauc_hub.files.checksums import SUMS, format_sums
+from pauc_hub.hub.verify import ScoreCheck
 from pauc_hub.models.card import score_section
 from pauc_hub.models.folder import open_folder
 
@@ -69,6 +71,16 @@ def test_what_is_about_other_images_is_not_measured(splits: tuple[Path, Path]) -
     assert checks[3].reason == "`pauc eval` does not measure it here"
 
 
+def test_reasons_are_said_once() -> None:
+    unmeasured = [ScoreCheck("kNN", "top-1 %", "val, 40", 1.0, None, 0.0, reason) for reason in ("a", "b", "b")]
+    held = ScoreCheck("kNN", "top-1 %", "val, 40", 50.0, 50.0, 0.05)
+    assert as_lines([unmeasured[1], held, unmeasured[0], unmeasured[2]]) == [
+        "  holds         kNN, top-1 %, val, 40: 50 on the card, 50 now",
+        "  not measured  2 scores, of each of which: b",
+        "  not measured  kNN, top-1 %, val, 40: a",
+    ]
+
+
 @pytest.fixture
 def carded(model_folder: Path, tmp_path: Path) -> Callable[[list[dict[str, Any]]], Path]:
     """The model, with scores in its facts and, as it must be, in its card."""
@@ -106,7 +118,7 @@ def test_the_command_says_which_hold(
     assert [each["holds"] for each in found] == [False, False, None]
     assert run(words) == 1
     lines = capfd.readouterr().out.splitlines()
-    assert lines[0].startswith("tiny: all holds: ")
+    assert lines[0].startswith("tiny: holds: ")
     assert lines[1].startswith(
         f"  differs       {KNN}, top-1 %, Some val, 40: 0 on the card, {found[0]['found']:g} now, "
     )

@@ -138,6 +138,14 @@ def test_scores_stand_beside_those_of_a_random_network() -> None:
     assert text.count("    python benchmarks/knn.py\n") == 1
 
 
+def test_scores_of_which_some_stand_beside_those_of_a_random_network() -> None:
+    alone = {key: value for key, value in SCORE.items() if key != "random"} | {"low": 17.3, "high": 18.9}
+    text = card(scores=[SCORE, alone])
+    assert "Beside some stands the same network with random weights" in text
+    assert "| 18.1 (17.3 to 18.9) | – |" in text
+    assert "random weights" not in card(scores=[alone])
+
+
 def test_without_scores_it_says_that_none_were_measured() -> None:
     text = card(scores=[])
     assert "\n## Scores\n\nNone were measured.\n" in text
