@@ -89,7 +89,7 @@ def export(
 def warnings_of(exported: "Exported") -> Iterator[str]:
     """What people should know of the comparison, a line each."""
     if exported.unreadable:
-        yield f"{exported.unreadable} images in {exported.images} could not be read; they were left out"
+        yield f"{exported.unreadable} of the images in {exported.images} could not be read; left out"
     if not exported.images:
         yield (
             f"compared on {exported.parity.images} made pictures, which resemble no photographs; "

@@ -154,7 +154,9 @@ def _made_from(origin: Origin) -> dict[str, Any]:
 def _again(origin: Origin) -> str:
     """Whether model and images are here; nothing is fetched."""
     missing = [what for what in (_missing_model(origin), _missing_images(origin)) if what]
-    return f"not as things are: {'; '.join(missing)}" if missing else "yes: its model and its images are here"
+    if missing:
+        return f"not as things are: {'; '.join(missing)}"
+    return "yes: its model and its images are here" if origin.root else "yes: its model is here"
 
 
 def _missing_model(origin: Origin) -> str:

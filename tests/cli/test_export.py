@@ -74,6 +74,12 @@ def test_what_was_written_takes_and_gives_is_printed(
     assert (asked[0]["uint8"], asked[0]["prototypes"], asked[0]["dynamic_size"]) == (True, "model", False)
 
 
+def test_unreadable_images_are_counted(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(room, "export", lambda *_, **__: replace(EXPORTED, unreadable=1))
+    assert run(["export", "tiny", "--onnx", "a.onnx", "--images", "photos"]) == 0
+    assert capsys.readouterr().err == "warning: 1 of the images in photos could not be read; left out\n"
+
+
 def test_made_pictures_are_said(asked: list[dict[str, Any]], capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["export", "tiny", "--onnx", "a.onnx", "--json"]) == 0
     printed = capsys.readouterr()

@@ -126,10 +126,12 @@ def _probe(path: Path, rows: torch.Tensor, origin: Origin) -> Path:
 @pytest.fixture(scope="session")
 def vit(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """timm's smallest ViT, for 64 pixels; its layers have biases."""
-    return write_model(tmp_path_factory.mktemp("export") / "vit", "test_vit", img_size=SIDE)
+    return write_model(tmp_path_factory.mktemp("export") / "vit", "test_vit", img_size=SIDE, depth=2)
 
 
 @pytest.fixture(scope="session")
 def fixed_vit(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """One whose positions are not interpolated."""
-    return write_model(tmp_path_factory.mktemp("export") / "vit", "test_vit", img_size=SIDE, dynamic_img_size=False)
+    return write_model(
+        tmp_path_factory.mktemp("export") / "vit", "test_vit", img_size=SIDE, depth=1, dynamic_img_size=False
+    )

@@ -190,7 +190,7 @@ def test_the_example_of_the_documentation_runs(
     np.testing.assert_allclose(names["embedding"], expected, rtol=1e-4, atol=1e-4)
 
 
-def test_a_vit_takes_pixels_and_gives_the_projection(vit: Path, resnet: Any, tmp_path: Path, squares: Squares) -> None:
+def test_a_vit_takes_pixels_and_gives_the_projection(vit: Path, resnet: Any, tmp_path: Path) -> None:
     """Without --uint8, and with the model's own prototypes, which were not calibrated."""
     found = export(
         vit, onnx=tmp_path / "vit.onnx", images=resnet.photos, space="projection", prototypes="model", precision="fp16"
