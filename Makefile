@@ -23,7 +23,7 @@ test: $(STAMP)  ## lint, types, tests, and a trial of the wheel
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 # Everything but the consumers themselves is borrowed from .venv, which saves 6 GB.
-interop: $(INTEROP)/.installed  ## load models in transformers and sentence-transformers, in an environment of its own
+interop: $(INTEROP)/.installed  ## load models in transformers and sentence-transformers, embed in Ray Data; in an environment of its own
 	OMP_NUM_THREADS=1 $(INTEROP)/bin/python -m pytest -W default -rP interop
 
 $(INTEROP)/.installed: $(STAMP) interop/requirements.txt

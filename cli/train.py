@@ -173,8 +173,6 @@ def train(
     from pauc_hub.sources.by_index import open_by_index
     from pauc_hub.training.loop import train as run_training
     from pauc_hub.training.machine import device_to_train_on
-    from pauc_hub.training.monitoring.log import open_watched
-    from pauc_hub.training.rehearsal import rehearse
     from pauc_hub.training.run.run_folder import refuse_standing
 
     keep_freed_memory()
@@ -188,9 +186,18 @@ def train(
     plan = None if resume or export else _plan(source, where, given, config, recipe)
     announce = partial(_announce, plan, len(source), silent)
     if dry_run and plan:
-        announce(plan.settings, open_watched(plan.settings, wandb, source.reading))
-        estimate = rehearse(source, plan.settings, where, workers, quiet=quiet)
-        show_estimate(estimate, plan.settings, plan.choices, as_json=as_json)
+        told = run_training(
+            source,
+            None,
+            plan.settings,
+            dry_run=True,
+            device=device,
+            workers=workers,
+            wandb=wandb,
+            quiet=quiet,
+            announce=announce,
+        )
+        show_estimate(told.estimate, plan.settings, plan.choices, as_json=as_json)
         return
     model = run_training(
         source,

@@ -8,9 +8,8 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack, closing
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, overload
 
-import torch
 from torch import Tensor
 
 from pauc_hub.clustering.prototype_set import Calibration
@@ -20,6 +19,7 @@ from pauc_hub.processes import Ranks
 from pauc_hub.progress import progress_bar
 from pauc_hub.sources.by_index import ImageSource
 from pauc_hub.sources.datasets import Dataset, open_images
+from pauc_hub.training import rehearsal
 from pauc_hub.training.calibration import RECLUSTERINGS, calibrate_clusterings
 from pauc_hub.training.config import Config, refuse
 from pauc_hub.training.data import Loader
@@ -28,12 +28,12 @@ from pauc_hub.training.data.views import epoch_batches
 from pauc_hub.training.derived import FEWEST_KEPT_OUT
 from pauc_hub.training.distributed import join, sharing_problems
 from pauc_hub.training.estep import Expectation, all_features, expect, reason_and_remedy, shuffled
+from pauc_hub.training.finish import publish_run
 from pauc_hub.training.interruption import StopRequest
 from pauc_hub.training.machine import device_to_train_on, limits_explained
 from pauc_hub.training.monitoring import before_after
-from pauc_hub.training.monitoring.curves import drawn
 from pauc_hub.training.monitoring.diagnostics import diagnose
-from pauc_hub.training.monitoring.history import read_history
+from pauc_hub.training.monitoring.epoch_line import report_epoch
 from pauc_hub.training.monitoring.labelled import Labelled
 from pauc_hub.training.monitoring.log import Log, open_watched, watching
 from pauc_hub.training.networks.encoder import Encoder
@@ -41,22 +41,33 @@ from pauc_hub.training.networks.norms import BATCHES_MEASURED, measure_statistic
 from pauc_hub.training.networks.pretrained import load_weights
 from pauc_hub.training.optimiser import let_learn
 from pauc_hub.training.recipes import OWN_IMAGES, read_settings
-from pauc_hub.training.run import checkpoint, checkpoint_files, run_folder
+from pauc_hub.training.rehearsal import DryRun
+from pauc_hub.training.run import checkpoint, run_folder
 from pauc_hub.training.run.checkpoint import Place
-from pauc_hub.training.run.publish import Finished, publish
 from pauc_hub.training.state import Training, new_training, take_step
 
 STEPS_BETWEEN_LINES = 10  # of metrics.jsonl
-TOLD = ("loss", "infonce", "proto", "align", "unif", "corr", "scatter", "knn")  # of an epoch, to people
 Features = tuple[Tensor, Tensor]  # as all_features() gives them
-SAMPLE = 256  # images on which the rounding of the published weights is checked
 
 
+@overload
+def train(
+    images: str | Path | ImageSource | Sequence[str | Path] | Dataset,
+    run: str | Path | None = None,
+    config: Config | str | Path | None = None,
+    *,
+    dry_run: Literal[True],
+    **options: Any,
+) -> DryRun: ...
+
+
+@overload
 def train(
     images: str | Path | ImageSource | Sequence[str | Path] | Dataset,
     run: str | Path,
     config: Config | str | Path | None = None,
     *,
+    dry_run: bool = False,
     recipe: str = OWN_IMAGES,
     device: str = "auto",
     workers: int | None = None,
@@ -69,19 +80,45 @@ def train(
     wandb: str | None = None,
     announce: Callable[[Config, Labelled | None], None] = lambda *_: None,
     **settings: Any,
-) -> Path:
+) -> Path: ...
+
+
+def train(
+    images: str | Path | ImageSource | Sequence[str | Path] | Dataset,
+    run: str | Path | None = None,
+    config: Config | str | Path | None = None,
+    *,
+    dry_run: bool = False,
+    recipe: str = OWN_IMAGES,
+    device: str = "auto",
+    workers: int | None = None,
+    resume: bool = False,
+    epochs: int | None = None,
+    export: bool = False,
+    overwrite: bool = False,
+    quiet: bool = False,
+    command: str = "",
+    wandb: str | None = None,
+    announce: Callable[[Config, Labelled | None], None] = lambda *_: None,
+    **settings: Any,
+) -> Path | DryRun:
     """Pretrain on images, and export a model folder; what `pauc train` does, with the same defaults.
 
-        >>> model = train("photos/", "run", epochs=100)
-        >>> model = train(torchvision.datasets.CIFAR10("data"), "run", recipe="cifar10_pauc")
+        >>> model = train("labelled/", "run", epochs=1, size=32, quiet=True)
+        >>> load(model).embed("photos/camera.jpg").shape
+        (1, 512)
+        >>> plan = train("labelled/", epochs=100, size=32, dry_run=True, quiet=True)
+        >>> plan.config.epochs, plan.estimate.seconds > 0
+        (100, True)
 
     Args:
         images: whatever `pauc embed` takes (docs/sources.md); a list of paths; or a map-style dataset of PIL images, of
             tuples that begin with one, or of mappings that hold one: torchvision's, Hugging Face's. Labels are neither
             needed nor looked for.
-        run: folder for config, metrics, checkpoint and, at the end, `model/`.
+        run: folder for config, metrics, checkpoint and, at the end, `model/`; a dry run needs none.
         config: a TrainConfig, whose `None`s are chosen from the number of images; or a TOML file of settings. A resumed
             run keeps its own.
+        dry_run: train for about a minute, leave nothing, and tell what a run would be and take.
         recipe: named settings (docs/settings.md), beside which others hold; of a TrainConfig nothing is left open.
         workers: threads that decode; one for each core unless given, which the processes of a machine share.
         resume: go on from the run's checkpoint.
@@ -97,20 +134,27 @@ def train(
     Of several processes, as torchrun numbers them in the environment, each calls this; the first writes and prints.
 
     Returns:
-        The model folder.
+        The model folder; of a dry run the settings, the reasons for those that were chosen, and the estimate.
 
     Raises:
         UsageError, NoImages, OutputExists: before anything starts.
         Interrupted: after Ctrl-C or SIGTERM, with everything saved.
         TrainingFailed: the run cannot go on; the last checkpoint stands.
     """
-    ranks, run = Ranks.from_environment(), Path(run)
+    ranks = Ranks.from_environment()
     goes_on = resume or export
-    if goes_on and (settings or config is not None):
-        raise UsageError("a run goes on with its own settings: beside resume=True or export=True give epochs alone.")
+    _refuse_contradictions(
+        run, dry_run=dry_run, goes_on=goes_on, overwrite=overwrite, has_settings=bool(settings) or config is not None
+    )
     given = settings if epochs is None else settings | {"epochs": epochs}
     source = open_images(images, quiet=quiet or ranks.rank > 0)
     where = device_to_train_on(ranks.device(device))
+    if dry_run:
+        plan, choices = read_settings(config, given, source, where, recipe)
+        plan = plan.resolve(len(source))
+        announce(plan, open_watched(plan, wandb, source.reading))
+        return DryRun(plan, tuple(choices), rehearsal.rehearse(source, plan, where, workers, quiet=quiet))
+    run = Path(run or "")
     if export:
         run_folder.refuse_unsaved(run)
     with StopRequest() as stop, join(ranks, where) as world, ExitStack() as held:
@@ -118,7 +162,7 @@ def train(
 
         def opened() -> tuple[Config, Place | None, Reading]:
             nonlocal watched
-            asked = run_folder.saved_config(run) if goes_on else read_settings(config, given, source, where, recipe)
+            asked = run_folder.saved_config(run) if goes_on else read_settings(config, given, source, where, recipe)[0]
             settled = asked.resolve(len(source))
             learnt, _ = keep_out(source, settled)
             refuse(sharing_problems(settled, ranks.count))
@@ -145,6 +189,17 @@ def train(
             _begin(state, place, watched)
             with watching(state, wandb, watched) as log:
                 return _export(state, log) if export else _run(state, log)
+
+
+def _refuse_contradictions(
+    run: str | Path | None, *, dry_run: bool, goes_on: bool, overwrite: bool, has_settings: bool
+) -> None:
+    if goes_on and has_settings:
+        raise UsageError("a run goes on with its own settings: beside resume=True or export=True give epochs alone.")
+    if dry_run and (goes_on or overwrite):
+        raise UsageError("dry_run=True is of a new run: leave out resume, export and overwrite.")
+    if run is None and not dry_run:
+        raise UsageError("run is missing: the folder that the run goes into. Only dry_run=True needs none.")
 
 
 def _begin(state: Training, place: Place | None, watched: Labelled | None) -> None:
@@ -190,7 +245,7 @@ def _alternate(state: Training, log: Log) -> None:
         state.epoch, state.step, state.watched = state.epoch + 1, 0, {}
         line = log.write_epoch(state.epoch, watched)
         state.save()
-        _report(state, line)
+        report_epoch(state, line)
         state.heed_signals()
 
 
@@ -264,20 +319,6 @@ def _refuse_infinite(values: dict[str, float], state: Training) -> None:
         )
 
 
-def _report(state: Training, line: dict[str, float]) -> None:
-    """One line an epoch, for people."""
-    if state.quiet:
-        return
-    terms = ", ".join(f"{name} {line[name]:.3f}" for name in TOLD if name in line)
-    spread = (
-        f", intra_share {line['intra_share']:.3f}, rank {line['effective_rank']:.1f}" if "intra_share" in line else ""
-    )
-    sys.stderr.write(
-        f"epoch {state.epoch}/{state.config.epochs}: {terms}{spread}; "
-        f"{line['images_per_second']:.0f} images/s, E-step {line['estep_share']:.0%}\n"
-    )
-
-
 def _estep_share(watched: dict[str, float], mstep_seconds: float) -> float:
     """Of the epoch's time so far."""
     estep_seconds = watched.get("estep_seconds", 0.0)
@@ -306,7 +347,7 @@ def _finish(state: Training, log: Log) -> Path:
             reason, _ = reason_and_remedy(failure, state.loader)
             sys.stderr.write(f"warning: the model has no prototypes: {reason}\n")
     if state.world.first:
-        _publish(state, log.scores(), found, calibration)
+        publish_run(state, log.scores(), found, calibration)
     state.world.wait()
     return state.run / run_folder.MODEL
 
@@ -351,35 +392,3 @@ def _measure_statistics(state: Training) -> None:
     with closing(state.loader.views(batches)) as views:
         images = (state.augment(batch.first, batch.draws[0]) for batch in views)
         measure_statistics(state.pair.exported, images, state.dtype, state.world)
-
-
-def _publish(
-    state: Training, scores: list[dict[str, Any]], found: dict[str, Any], calibration: Calibration | None
-) -> None:
-    assert state.expectation is not None, "the E-step sets it"
-    sample = [index for index in range(len(state.source)) if index not in state.source.unreadable][:SAMPLE]
-    pixels = torch.cat([squares for squares, _ in state.loader.squares([sample])])
-    # Now, so that the model folder has them too.
-    curves, _ = drawn(read_history(state.run), state.run / run_folder.CURVES)
-    finished = Finished(
-        encoder=state.pair.exported,
-        expectation=state.expectation,
-        sample=pixels,
-        source=state.source,
-        preprocessing=state.loader.preprocessing,
-        config=state.config,
-        seconds=state.seconds,
-        command=state.command,
-        scores=scores,
-        schedules=state.schedules,
-        before_after=found,
-        curves=curves,
-        calibration=calibration,
-        kept_out=len(state.kept.source) if state.kept else 0,
-        done=(state.epoch, state.step),
-    )
-    path = state.run / run_folder.MODEL
-    with run_folder.explained(path):
-        publish(finished, path)
-    if not finished.unfinished:
-        checkpoint_files.keep(state.run, 1)  # to write the model folder anew

@@ -95,8 +95,8 @@ def read_settings(
     source: ImageSource,
     device: torch.device,
     recipe: str = OWN_IMAGES,
-) -> Config:
-    """What a program asked for.
+) -> tuple[Config, list[Choice]]:
+    """What a program asked for, and what was chosen for it; of a whole Config nothing is.
 
     Args:
         config: a whole one, or a TOML file of settings.
@@ -109,10 +109,9 @@ def read_settings(
     if isinstance(config, Config):
         if recipe != OWN_IMAGES:
             raise UsageError(f"recipe='{recipe}' has no say beside a whole TrainConfig: give one of them.")
-        return from_mapping(config.to_json() | plain, "the settings")
+        return from_mapping(config.to_json() | plain, "the settings"), []
     written = read_config(Path(config)) if config is not None else {}
-    settled, _ = settle(source, device, written | plain, recipe, str(config or "the settings"))
-    return settled
+    return settle(source, device, written | plain, recipe, str(config or "the settings"))
 
 
 def _suiting_the_network(recipe: dict[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:

@@ -23,6 +23,7 @@ from pauc_hub.evaluation.metrics import nmi
 from pauc_hub.processes import Ranks, default_workers
 from pauc_hub.progress import Bar, progress_bar
 from pauc_hub.sources.by_index import ImageSource
+from pauc_hub.training.auto import Choice
 from pauc_hub.training.calibration import RECLUSTERINGS
 from pauc_hub.training.config import Config
 from pauc_hub.training.data import Views
@@ -64,6 +65,17 @@ class Estimate:
     """Once, of all images into memory; 0 where they are streamed."""
     calibration_seconds: float = 0.0
     """Once, at the end, of the prototypes; 0 where no images are kept out for that."""
+
+
+@dataclass(frozen=True)
+class DryRun:
+    """What a run would be, and take."""
+
+    config: Config
+    """Its settings, resolved."""
+    choices: tuple[Choice, ...]
+    """Those that nobody gave, each with its reason."""
+    estimate: Estimate
 
 
 def rehearse(

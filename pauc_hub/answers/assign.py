@@ -59,9 +59,9 @@ def assign(
 ) -> Assignments:
     """Say to which prototypes images belong, how clearly and how confidently, and which are like none of them.
 
-        >>> found = assign("photos/", prototypes="shop.prototypes.safetensors")
-        >>> found.rows, found.outliers
-        (1204, 61)
+        >>> found = assign("photos.parquet", prototypes="photos.prototypes.safetensors", output="mine.csv", quiet=True)
+        >>> found.rows
+        15
 
     Args:
         images: a table that embed() wrote, or images, which are embedded first.

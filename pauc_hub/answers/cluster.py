@@ -89,9 +89,9 @@ def cluster(
 ) -> Clustered:
     """Find prototypes among embeddings: k-means at the finest granularity, and Ward's hierarchy above it.
 
-        >>> found = cluster("photos.parquet", [10, 50])
+        >>> found = cluster("photos.parquet", [2, 4], output="few.prototypes.safetensors", quiet=True)
         >>> found.prototypes.granularities
-        (10, 50)
+        (2, 4)
 
     Stopped by Ctrl-C, the same call goes on where it stopped.
 

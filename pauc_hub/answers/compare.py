@@ -139,8 +139,9 @@ def compare(
 
     Two networks are compared, not two methods of training: those differ from seed to seed, so train each several times.
 
-        >>> compare("old/", "new/", "photos/").scores[0].verdict
-        'better_beyond_margin'
+        >>> found = compare("first.scores.json", "second.scores.json", quiet=True)
+        >>> [score.verdict for score in found.scores if score.measure == "top1"]
+        ['not_told_apart', 'not_told_apart']
 
     Args:
         first, second: scores files; or two models, which are measured on `data`. Differences are second minus first.

@@ -84,6 +84,9 @@ def dedupe(
 ) -> Duplicates:
     """Find copies of images, exact and near; each lies within the threshold of the one that is kept.
 
+        >>> dedupe("photos.parquet", threshold=0.99, output="mine.csv", quiet=True).kinds
+        {'same bytes': 0, 'same pixels': 0, 'near': 0}
+
     Args:
         images: a table, or images, which are embedded first.
         other: a second table or images: then its images that have a copy in the first are found (leakage).

@@ -59,8 +59,9 @@ def predict(
 ) -> Predictions:
     """Tell the class of each image.
 
-        >>> predict("new/", "animals.probe.safetensors").rows.to_pylist()[0]
-        {'path': 'a.jpg', 'class': 'cat', 'probability': 0.81, 'second_class': 'dog', 'second_probability': 0.12}
+        >>> found = predict("labelled.parquet", "colours.probe.safetensors", quiet=True)
+        >>> found.counts
+        {'blue': 20, 'red': 20}
 
     Args:
         images: a table, or images, which are embedded first by the probe's own model.

@@ -47,9 +47,9 @@ def embed(
 ) -> "Summary":
     """Embed all images of a source, and write the table.
 
-        >>> summary = embed("photos/", output="photos.parquet")
+        >>> summary = embed("photos/", output="mine.parquet", quiet=True)
         >>> summary.images, summary.width
-        (1204, 512)
+        (15, 512)
 
     Given again, a stopped run goes on where it stopped, and a finished one is left alone. Several processes, as
     torchrun numbers them in the environment, each write a part.

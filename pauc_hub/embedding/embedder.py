@@ -30,10 +30,12 @@ class Embedder:
     """Embed the images in one column of a batch; add the columns `embedding` and `error`.
 
         >>> embedder = Embedder("pauc_resnet18", column="image")
-        >>> dataset.map_batches(embedder, batch_format="pyarrow")   # Ray Data
-        >>> dataset.map(embedder, batched=True)                     # datasets
+        >>> found = embedder({"id": [7], "image": ["photos/camera.jpg"]})
+        >>> list(found), found["embedding"].shape
+        (['id', 'image', 'embedding', 'error'], (1, 512))
 
-    It can be pickled; the model is loaded at the first call, once in each process.
+    With Ray Data, `dataset.map_batches(Embedder, …)`; with datasets, `dataset.map(embedder, batched=True)`
+    (docs/scale.md). It can be pickled; the model is loaded at the first call, once in each process.
     """
 
     def __init__(

@@ -62,6 +62,9 @@ def push(
 ) -> Pushed:
     """Put a model on the Hugging Face Hub.
 
+        >>> push("pauc_resnet18", "you/birds", dry_run=True).url
+        'https://huggingface.co/you/birds'
+
     The repository is made if need be. What is there already is not sent again; a push that changes nothing makes no
     commit. If somebody else commits in the meantime, nothing is overwritten.
 

@@ -42,8 +42,8 @@ def load(
     """Load a model, ready to embed images.
 
         >>> model = load("pauc_resnet18")
-        >>> model.embed("cat.jpg").shape
-        (1, 512)
+        >>> model.embed(["photos/camera.jpg", "photos/things/rocket.jpg"]).shape
+        (2, 512)
 
     Args:
         model: a bundled model that `pauc models` lists, a model folder or run, a name of timm's such as
@@ -82,9 +82,14 @@ def load(
     )
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Model:
-    """What load() gives."""
+    """What load() gives.
+
+    >>> load("pauc_resnet18", device="cpu", precision="fp32")
+    Model('pauc_resnet18.tiny_imagenet', resnet18, 512 features, projection of 128)
+      64 x 64 pixels, fp32 on cpu, weights 1e315c73…
+    """
 
     name: str
     network: nn.Module
@@ -159,6 +164,14 @@ class Model:
         reading = as_reading(value_range, bands)
         return embed_images(
             self, several, space=space, batch_size=batch_size, workers=workers, decoding=decoding, reading=reading
+        )
+
+    def __repr__(self) -> str:
+        projection = f", projection of {self.width_in('projection')}" if self.projector else ""
+        side = self.preprocessing.size
+        return (
+            f"Model('{self.name}', {self.folder.architecture}, {self.width} features{projection})\n"
+            f"  {side} x {side} pixels, {self.precision} on {self.device}, weights {self.weights_sha256[:8]}…"
         )
 
     def width_in(self, space: str) -> int:

@@ -48,9 +48,9 @@ def search(
 ) -> Matches:
     """Find the images of a table that are most like given ones, by cosine similarity.
 
-        >>> found = search("cat.jpg", "photos.parquet", k=3)
-        >>> found.neighbors[0].paths
-        ['animals/tabby.jpg', 'animals/lynx.jpg', 'things/sofa.jpg']
+        >>> found = search("photos/things/rocket.jpg", "photos.parquet", k=3)
+        >>> found.neighbors[0].paths[0]
+        'things/rocket.jpg'
 
     Args:
         images: one or several image files, or paths that stand in the table; an image is never its own neighbour.

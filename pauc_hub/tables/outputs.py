@@ -277,7 +277,7 @@ def read_table(path: str | Path) -> Table:
 
         >>> table = read_table("photos.parquet")
         >>> table.paths[0], table.embeddings.shape
-        ('cat.jpg', (1204, 512))
+        ('animals/chelsea the cat.jpg', (15, 512))
 
     Raises:
         TableError: as open_table().

@@ -28,7 +28,7 @@ from pathlib import Path
 from PIL import Image
 from dying import Activities
 from pauc_hub import cli
-from pauc_hub.training import loop, state
+from pauc_hub.training import finish, loop, state
 from pauc_hub.training.monitoring import curves
 from pauc_hub.training.run import run_folder
 from pauc_hub.training.run import checkpoint_files
@@ -49,7 +49,7 @@ activities.note("listing", run_folder, "list_unreadable")
 activities.note("telling", run_folder.Metrics, "_append", written=lambda metrics, *_: metrics.path)
 activities.note("saving", checkpoint_files, "put")
 activities.note("writing", checkpoint_files, "save_file", written=lambda tensors, path, *_: path)
-activities.note("publishing", loop, "publish")
+activities.note("publishing", finish, "publish")
 
 def run(words):
     activities.order(words[0])

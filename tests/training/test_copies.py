@@ -11,7 +11,7 @@ from PIL import Image
 
 from pauc_hub.errors import TrainingFailed
 from pauc_hub.models.folder import open_folder
-from pauc_hub.training import loop
+from pauc_hub.training import finish, loop
 from pauc_hub.training.config import Config
 
 CONFIG = Config(
@@ -63,7 +63,7 @@ def test_a_run_that_needs_no_prototypes_ends_with_its_model(
 
     config = dataclasses.replace(CONFIG, objective="infonce", epochs=1)
     with monkeypatch.context() as patch:
-        patch.setattr(loop, "publish", broken)
+        patch.setattr(finish, "publish", broken)
         with pytest.raises(TrainingFailed, match="no room"):
             loop.train(few, run, config, workers=1, quiet=True)
     capsys.readouterr()

@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,8 +12,15 @@ from PIL import Image
 import pauc_hub
 from pauc_hub.errors import UsageError
 from pauc_hub.models.folder import open_folder
+from pauc_hub.training import rehearsal
 
-SETTINGS = {"architecture": "test_resnet", "size": 32, "batch_size": 8, "clusters": (2,), "kmeans": "torch"}
+SETTINGS: dict[str, Any] = {
+    "architecture": "test_resnet",
+    "size": 32,
+    "batch_size": 8,
+    "clusters": (2,),
+    "kmeans": "torch",
+}
 
 
 class Pictures(torch.utils.data.Dataset[tuple[Image.Image, int]]):
@@ -34,9 +42,10 @@ def test_a_dataset_and_its_files_are_the_same_images(tmp_path: Path) -> None:
     for picture, path in zip(map(Pictures().__getitem__, range(20)), paths, strict=True):
         picture[0].save(path)
     runs = [str(tmp_path / name) for name in ("dataset", "list")]
+    both: tuple[Any, ...] = (Pictures(), paths)
     models = [
-        pauc_hub.train(images, run, epochs=1, quiet=True, precision="fp32", **SETTINGS)  # type: ignore[arg-type]
-        for images, run in zip((Pictures(), paths), runs, strict=True)
+        pauc_hub.train(images, run, epochs=1, quiet=True, precision="fp32", **SETTINGS)
+        for images, run in zip(both, runs, strict=True)
     ]
     first, second = (open_folder(model).read_backbone() for model in models)
     assert [name for name in first if not torch.equal(first[name], second[name])] == []
@@ -62,7 +71,7 @@ def test_settings_stand_before_the_file_and_the_file_before_the_recipe(
             recipe="cifar10_infonce",
             quiet=True,
             announce=enough,
-            **given,  # type: ignore[arg-type]
+            **given,
         )
     found = settings_of(tmp_path / "run")
     assert {name: found[name] for name in ("objective", "epochs", "lr", "temperature", "size")} == {
@@ -82,3 +91,23 @@ def test_wrong_names_and_a_recipe_beside_a_whole_config_are_refused(tmp_path: Pa
     with pytest.raises(UsageError, match=r"^a run goes on with its own settings"):
         pauc_hub.train(Pictures(), tmp_path / "run", resume=True, lr=0.1)
     assert not (tmp_path / "run").exists()
+
+
+def test_a_dry_run_tells_settings_reasons_and_time_and_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(rehearsal, "MOST_STEPS", 2)
+    given = {name: value for name, value in SETTINGS.items() if name != "clusters"}
+    told = pauc_hub.train(Pictures(), dry_run=True, epochs=7, quiet=True, device="cpu", workers=1, **given)
+    assert (told.config.epochs, told.config.size, told.config.clusters) == (7, 32, (2,))
+    assert "clusters" in {choice.name for choice in told.choices}
+    assert told.estimate.seconds > told.estimate.step_seconds > 0
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_run_needs_a_folder_and_a_dry_run_is_of_a_new_one(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"^run is missing"):
+        pauc_hub.train(Pictures())  # type: ignore[call-overload]
+    with pytest.raises(UsageError, match=r"^dry_run=True is of a new run: leave out resume"):
+        pauc_hub.train(Pictures(), tmp_path / "run", dry_run=True, resume=True)
