@@ -32,11 +32,12 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_settings_and_estimate_are_told_and_nothing_is_left(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run([*DRY, "-o", "run", "--epochs", "7"]) == 0
     printed = capsys.readouterr()
-    heading, *chosen = printed.err.splitlines()
+    heading, *chosen, note = printed.err.splitlines()
     assert heading == "40 images; chosen for them and this machine, where nothing else was asked for:"
     names = ["size", "architecture", "batch_size", "norm_group", "clusters", "queue", "lr"]
     assert [line.split()[0] for line in chosen] == names
     assert all(line.startswith("  ") and line.endswith(")") for line in chosen)
+    assert note.startswith("the model's prototypes will be uncalibrated: 0.01 of 40 images")
     time, memory = printed.out.splitlines()
     assert time.startswith("time: about ")
     assert " for 7 epochs, each " in time
