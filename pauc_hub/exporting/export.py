@@ -145,7 +145,7 @@ def export(
             f"{_way_out(precision)}"
         )
     outputs = {name: list(values.shape[1:]) for name, values in reference.items()}
-    data = file.finished(version("pauc-hub"), json.dumps(_facts(wanted, reading, outputs, parity), ensure_ascii=False))
+    data = file.finished(json.dumps(_facts(wanted, reading, outputs, parity), ensure_ascii=False))
     _write(place, data)
     return Exported(
         output=place,

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import nn
 
 from pauc_hub.exporting.graph import EMBEDDING, FEATURES, PROJECTION, Graph, Normalisation
 from pauc_hub.exporting.heads import Answers
@@ -71,7 +70,7 @@ def _graph(wanted: Wanted) -> Graph:
     network = build_timm_network(model.folder, size if size != model.folder.image_size else None)
     # in the order of memory that torch prefers on CPUs, the exporter writes strides into the graph
     network = network.to(memory_format=torch.contiguous_format)
-    graph = Graph(
+    return Graph(
         PooledFeatures(network),
         model.projector if PROJECTION in wanted.spaces else None,
         Normalisation(model.preprocessing) if wanted.takes.uint8 else None,
@@ -79,11 +78,4 @@ def _graph(wanted: Wanted) -> Graph:
         space=wanted.space,
         half=wanted.precision == "fp16",
         tells_features=wanted.precision == "int8",
-    )
-    return _frozen(graph)
-
-
-def _frozen(graph: Graph) -> Graph:
-    frozen: nn.Module = graph.eval().requires_grad_(False)
-    assert isinstance(frozen, Graph)
-    return frozen
+    ).eval()

@@ -4,6 +4,7 @@ import importlib.util
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from importlib.metadata import version
 from typing import Any
 
 import numpy as np
@@ -48,15 +49,10 @@ class OnnxFile:
         """
         return OnnxSession(self.model.SerializeToString(), self.takes)
 
-    def finished(self, version: str, facts: str) -> bytes:
-        """The file's bytes, with what it says of itself.
-
-        Args:
-            version: of pauc-hub.
-            facts: JSON, under METADATA_KEY.
-        """
+    def finished(self, facts: str) -> bytes:
+        """The file's bytes, with JSON facts under METADATA_KEY."""
         self.model.producer_name = "pauc-hub"
-        self.model.producer_version = version
+        self.model.producer_version = version("pauc-hub")
         entry = self.model.metadata_props.add()
         entry.key = METADATA_KEY
         entry.value = facts

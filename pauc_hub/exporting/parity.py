@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -18,7 +19,7 @@ TIE = 1e-4
 # Lengths below it are zero.
 LEAST = 1e-30
 
-Array = npt.NDArray[np.generic]
+Array = npt.NDArray[Any]
 Outputs = Mapping[str, Array]
 Run = Callable[[npt.NDArray[np.uint8]], Outputs]
 """(n, S, S, 3) squares of bytes to outputs by name, (n, …) each."""

@@ -50,7 +50,7 @@ class Takes:
         }
 
     def feed(self, squares: npt.NDArray[np.uint8]) -> npt.NDArray[np.generic]:
-        """(n, S, S, 3) bytes as the file takes them."""
+        """(n, H, W, 3) bytes as the file takes them; Preprocessing.normalise() knows squares of its own size only."""
         if self.uint8:
             return squares
         pixels = torch.from_numpy(squares).float() / 255

@@ -35,7 +35,7 @@ class TorchFile:
         """
         return TorchSession(self._bytes("{}"), self.takes, self.outputs)
 
-    def finished(self, version: str, facts: str) -> bytes:  # noqa: ARG002 -- an OnnxFile has a field for it
+    def finished(self, facts: str) -> bytes:
         """The file's bytes, with JSON facts beside the program."""
         return self._bytes(facts)
 

@@ -45,6 +45,7 @@ def write_model(path: Path, architecture: str, **model_args: Any) -> Path:
         network: Any = timm.create_model(architecture, pretrained=False, num_classes=0, **model_args)
         disturb(network)
         width = int(network.head_hidden_size)
+        pool = getattr(network, "global_pool", None)
         projector = Projector(width, DIM)
         centroids = torch.nn.functional.normalize(torch.randn(5, DIM), dim=1)
     prototypes = Prototypes(centroids, torch.full((5,), 0.2), torch.arange(5), torch.ones(5))
@@ -62,7 +63,7 @@ def write_model(path: Path, architecture: str, **model_args: Any) -> Path:
         card="",
         half=False,
         model_args=model_args,
-        global_pool=network.global_pool if isinstance(network.global_pool, str) else "avg",
+        global_pool=pool if isinstance(pool, str) else "avg",
     )
 
 

@@ -333,6 +333,21 @@ def test_what_another_model_made_is_refused(resnet: Any, vit: Path, tmp_path: Pa
         export(vit, onnx=tmp_path / "a.onnx", probe=resnet.probe)
 
 
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"prototypes": "model"}, "model 'tiny' has no prototypes. Make some with `pauc cluster`"),
+        ({"space": "projection"}, "model 'tiny' has no projection head. Use the backbone space."),
+    ],
+)
+def test_what_a_bare_backbone_lacks_is_said(
+    options: dict[str, Any], says: str, headless_folder: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(UsageError) as caught:
+        export(headless_folder, onnx=tmp_path / "a.onnx", **options)
+    assert says in str(caught.value)
+
+
 def test_another_size_than_the_probes_is_refused(resnet: Any, tmp_path: Path) -> None:
     with pytest.raises(OriginMismatch, match=r"was made at 64 pixels, and this exports 96\. Give image_size=64\."):
         export(resnet.folder, onnx=tmp_path / "a.onnx", probe=resnet.probe, image_size=96)
