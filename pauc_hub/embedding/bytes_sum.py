@@ -22,7 +22,7 @@ def opened_sum(file: Path | BinaryIO) -> str | None:
     None where a file cannot be read.
     """
     if not isinstance(file, Path):
-        found = hashlib.file_digest(file, "sha256").hexdigest()
+        found = hashlib.sha256(file.read()).hexdigest()
         file.seek(0)
         return found
     try:

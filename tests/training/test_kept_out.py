@@ -21,6 +21,7 @@ from pauc_hub.errors import Interrupted
 from pauc_hub.images.reading import Reading
 from pauc_hub.models.folder import open_folder
 from pauc_hub.sources.by_index import ImageSource
+from pauc_hub.sources.datasets import open_images
 from pauc_hub.training import calibration, loop
 from pauc_hub.training.calibration import calibrate_clusterings
 from pauc_hub.training.config import Config
@@ -138,7 +139,7 @@ def test_nothing_learns_from_them(images: Path, trained: tuple[Path, set[str]]) 
     data = folder.facts["data"]
     assert (data["images"], data["kept_out"]) == (IMAGES - KEPT, KEPT)
     assert [int(level.sizes.sum()) for level in folder.read_prototypes()] == [IMAGES - KEPT] * 2
-    assert kept >= {*keep_out(loop.open_images(images), CONFIG)[1].names}
+    assert kept >= {*keep_out(open_images(images), CONFIG)[1].names}
 
 
 def test_the_model_is_calibrated_on_them(trained: tuple[Path, set[str]], images: Path, tmp_path: Path) -> None:
@@ -178,7 +179,7 @@ def test_one_that_cannot_be_read_is_listed_and_too_few_that_can_calibrate_nothin
     broken.mkdir()
     for file in images.iterdir():
         (broken / file.name).write_bytes(file.read_bytes())
-    _, kept = keep_out(loop.open_images(broken), CONFIG)
+    _, kept = keep_out(open_images(broken), CONFIG)
     for name in kept.names[:5]:
         (broken / name).write_text("broken")
     model = train(broken, tmp_path / "run", dataclasses.replace(CONFIG, epochs=1), quiet=True)
