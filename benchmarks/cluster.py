@@ -6,12 +6,14 @@
 All cluster the same unit rows from seeds of their own choice, with at most 20 iterations, and must end with about the
 same objective, the mean squared distance of a row to the mean of its cluster. `pauc cluster` beside them is the whole
 verb: reading the table, k-means, the hierarchy, 20 reclusterings, calibration, and all files. Assigning is to fixed
-centroids, the nearest and the second. Stopped, the same command goes on where it was.
+centroids, the nearest and the second. Where the machine is shared, seconds of processor time tell more; then give one
+thread (OMP_NUM_THREADS=1), since waiting threads count. Stopped, the same command goes on where it was.
 """
 
 import argparse
 import sys
 import tempfile
+import time
 from collections.abc import Callable
 from functools import partial
 from importlib.metadata import version
@@ -21,7 +23,7 @@ from typing import Any
 import faiss
 import numpy as np
 import torch
-from measuring import CPU, Journal, machine, medians, result_path, seconds_of, watch, write_result
+from measuring import CPU, Journal, machine, medians, result_path, watch, write_result
 from sklearn.cluster import KMeans
 from torch import Tensor
 from torch.nn import functional as F
@@ -90,6 +92,13 @@ def assign_by_sklearn(rows: Tensor, centroids: Tensor) -> object:
     return model.predict(rows.numpy())
 
 
+def timed(work: Callable[[], Any]) -> tuple[Any, dict[str, float]]:
+    """What it returns, and what it took."""
+    begun, busy = time.perf_counter(), time.process_time()
+    found = work()
+    return found, {"seconds": time.perf_counter() - begun, "cpu_seconds": time.process_time() - busy}
+
+
 CLUSTERERS: dict[str, Cluster] = {"ours": by_ours, "scikit-learn": by_sklearn, "faiss-cpu": by_faiss}
 ASSIGNERS: dict[str, Assign] = {"ours": assign_by_ours, "scikit-learn": assign_by_sklearn, "faiss-cpu": assign_by_faiss}
 
@@ -105,36 +114,35 @@ def whole_verb(rows: Tensor, k: int) -> dict[str, float]:
                 output.write(names, part, np.ones((len(part), 2), np.int32))
         granularities = f"{max(1, k // 16)},{max(1, k // 4)},{k}"
         found = watch(sys.executable, "-m", "pauc_hub.cli", "cluster", str(table), "-k", granularities, "--json")
-        return {"seconds": found.seconds, "peak_mib": found.peak_mib, "table_mib": rows.nbytes / 2**20}
+        times = {"seconds": found.seconds, "cpu_seconds": found.cpu_seconds}
+        return times | {"peak_mib": found.peak_mib, "table_mib": rows.nbytes / 2**20}
 
 
 def compare(count: int, width: int, k: int, repetitions: int, journal: Journal) -> dict[str, Any]:
     rows = features(count, width)
     centroids = by_ours(rows[: 20 * k], k)
 
-    def objective(cluster: Cluster) -> float:
-        nearest, _ = assign(rows, cluster(rows, k))
+    def clustering(cluster: Cluster) -> dict[str, float]:
+        found, times = timed(partial(cluster, rows, k))
+        nearest, _ = assign(rows, found)
         means, _ = cluster_means(rows, nearest, k)
-        return squared_gaps(rows, means, nearest).double().mean().item()
+        return times | {"objective": squared_gaps(rows, means, nearest).double().mean().item()}
 
-    def once(what: str, i: int, run: dict[str, Any], *given: Any) -> dict[str, float]:
-        return {
-            name: journal.once(f"{i}: {what} by {name}", partial(seconds_of, partial(work, *given)))
-            for name, work in run.items()
-        }
+    def assigning(assigner: Assign) -> dict[str, float]:
+        return timed(partial(assigner, rows, centroids))[1]
 
-    clustered = [once("clustering", i, CLUSTERERS, rows, k) for i in range(1, repetitions + 1)]
-    assigned = [once("assigning", i, ASSIGNERS, rows, centroids) for i in range(1, repetitions + 1)]
+    def once(what: str, i: int, run: dict[str, Any], measure: Callable[[Any], dict[str, float]]) -> dict[str, Any]:
+        return {name: journal.once(f"{i}: {what} by {name}", partial(measure, work)) for name, work in run.items()}
+
+    clustered = [once("clustering", i, CLUSTERERS, clustering) for i in range(1, repetitions + 1)]
+    assigned = [once("assigning", i, ASSIGNERS, assigning) for i in range(1, repetitions + 1)]
     return {
         "rows": count,
         "width": width,
         "prototypes": k,
-        "seconds_of_kmeans": medians(clustered),
-        "objective": {
-            name: journal.once(f"objective of {name}", partial(objective, cluster))
-            for name, cluster in CLUSTERERS.items()
-        },
-        "seconds_of_assigning": medians(assigned),
+        "times_of_kmeans": {name: medians([run[name] for run in clustered]) for name in CLUSTERERS},
+        "objective": {name: run["objective"] for name, run in clustered[0].items()},
+        "times_of_assigning": {name: medians([run[name] for run in assigned]) for name in ASSIGNERS},
         "pauc_cluster": journal.once("pauc cluster", partial(whole_verb, rows, k)),
         "repetitions": {"kmeans": clustered, "assigning": assigned},
     }

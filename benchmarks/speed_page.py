@@ -6,6 +6,7 @@ python benchmarks/speed_page.py
 from pathlib import Path
 from typing import Any
 
+import speed_answers
 import speed_training
 from speed_sections import place, section, table
 
@@ -95,6 +96,9 @@ def page() -> str:
         section("Augmentation, beside torchvision", "augmentation", speed_training.augmentation),
         section("k-means, beside other libraries", "kmeans", speed_training.clustering),
         section("Training on more images", "train-scaling", speed_training.scaling),
+        section("Prototypes, beside scikit-learn and faiss", "cluster", speed_answers.clusters),
+        section("Linear probe, beside scikit-learn", "probe", speed_answers.probe),
+        section("Near-duplicates, beside faiss", "dedupe", speed_answers.duplicates),
     )
     return HEAD + "".join(sections)
 

@@ -126,7 +126,15 @@ def cluster(
         raise UsageError(
             f"k={granularities[-1]} is more than the {given.rows} rows of '{given.path}'. Give {given.rows} or less."
         )
-    points = _read(given, granularities[-1], seed, quiet)
+    points, distinct = _read(given, granularities[-1], seed, quiet)
+    if distinct < granularities[-1]:
+        if asked:
+            raise UsageError(
+                f"k={granularities[-1]} is more than the {distinct} different rows of '{given.path}'. "
+                f"Give {distinct} or less."
+            )
+        granularities = automatic_granularities(distinct)
+        points, _ = _read(given, granularities[-1], seed, quiet)
     state = ClusterState(place, given.origin, _plan(given, granularities, seed))
     try:
         prototypes = _prototypes(given, points, granularities, seed, state, quiet)
@@ -180,12 +188,8 @@ def _plan(given: Given, granularities: tuple[int, ...], seed: int) -> dict[str, 
     return {"granularities": granularities, "seed": seed, "table": marks}
 
 
-def _read(given: Given, k: int, seed: int, quiet: bool) -> _Points:
-    """All rows at unit length, some of them kept out where there are enough.
-
-    Raises:
-        UsageError: fewer rows differ than there are to be clusters.
-    """
+def _read(given: Given, k: int, seed: int, quiet: bool) -> tuple[_Points, int]:
+    """All rows at unit length, some of them kept out where there are enough; and how many differ, counted up to k."""
     total = given.rows
     kept = min(MOST_KEPT, total // KEPT_SHARE) if total >= max(FEWEST_TO_CALIBRATE, 2 * k) else 0
     is_kept = np.zeros(total, bool)
@@ -205,13 +209,9 @@ def _read(given: Given, k: int, seed: int, quiet: bool) -> _Points:
             if len(distinct) < k:
                 distinct.update(row.tobytes() for row in fitted.numpy())
             bar.advance(len(unit))
-    if len(distinct) < k:
-        raise UsageError(
-            f"k={k} is more than the {len(distinct)} different rows of '{given.path}'. Give {len(distinct)} or less."
-        )
     # in no order, as calibration wants them
     shuffled = torch.randperm(kept, generator=torch.Generator().manual_seed(seed + 1))
-    return _Points(points.fitted, points.kept[shuffled])
+    return _Points(points.fitted, points.kept[shuffled]), len(distinct)
 
 
 def _prototypes(

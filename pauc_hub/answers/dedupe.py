@@ -158,7 +158,9 @@ def _within(
     areas = np.concatenate([batch.sizes.astype(np.int64).prod(axis=1) for batch in given.table.batches()])
     weights = np.array([_file_size(root, path) for path in paths], np.int64)
     sums = list(read_sums(given.path))
-    order = np.lexsort((np.array(paths), -weights, -areas))
+    # of equal ones, `cat.jpg` before `cat copy.jpg`
+    lengths = np.array([len(path) for path in paths])
+    order = np.lexsort((np.array(paths), lengths, -weights, -areas))
     with progress_bar(given.rows, "comparing", quiet=quiet) as bar:
         copies = find_copies(vectors, order, threshold, device=device, advance=bar.advance)
     return _described(copies, paths, areas, weights, sums, root)
@@ -184,6 +186,8 @@ def _described(
             reason = "larger"
         elif weights[kept] > weights[row]:
             reason = "more bytes at the same size"
+        elif len(paths[kept]) < len(paths[row]):
+            reason = "shorter path"
         else:
             reason = "first by name"
         files = (image_file(root, paths[row]), image_file(root, paths[kept]))

@@ -1,7 +1,7 @@
 """From which similarity on two images are copies: measured on copies made of a sample of the same images."""
 
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,6 +23,8 @@ LEAKAGE_SAMPLE = 40
 """The same, where a probe looks for copies besides its own work."""
 FALSE_LEAKS = 0.01
 """Share of the test images."""
+STEPS = 30
+"""Thresholds that are looked at."""
 ROWS_ASKED = 500
 """Rows that are compared with all others, for the number of false pairs."""
 RECALL = 0.95
@@ -74,6 +76,7 @@ def calibrate(
     model: str | Path | None,
     device: str,
     sample: int = SAMPLE,
+    most_false: float | None = None,
 ) -> Threshold:
     """Choose the threshold that 95 % of made copies reach, on half of the sample; the recall is that of the other half.
 
@@ -83,6 +86,8 @@ def calibrate(
         paths: (N,) their names.
         model: what made the table, where its name there does not lead to it.
         sample: images that copies are made of.
+        most_false: pairs of the whole table that may reach it and be no copies; a lower threshold is raised, at the
+            cost of recall, to SAME_PICTURE at most. Any number unless given.
 
     Returns:
         UNCALIBRATED without a recall where fewer than ten images can be reached, or their model cannot.
@@ -96,36 +101,46 @@ def calibrate(
     except PaucError:
         return Threshold(UNCALIBRATED)
     chosen_on, told_of = similarity[: len(similarity) // 2].ravel(), similarity[len(similarity) // 2 :].ravel()
-    value = float(np.quantile(chosen_on, 1 - RECALL))
-    asked = np.sort(rng.permutation(len(paths))[:ROWS_ASKED])
-    above, equal = count_pairs_above(vectors, asked, (value, 1 - 1e-6), device=torch.device("cpu"))
-    return Threshold(
-        value=value,
-        recall=float((told_of >= value).mean()),
-        copies=len(told_of),
-        false_pairs=float(max(0, above - equal)) * len(paths) / (2 * len(asked)),
+    least = float(np.quantile(chosen_on, 1 - RECALL))
+    values = (
+        [least] if most_false is None or least >= SAME_PICTURE else np.linspace(least, SAME_PICTURE, STEPS).tolist()
     )
+    asked = np.sort(rng.permutation(len(paths))[:ROWS_ASKED])
+    *above, equal = count_pairs_above(vectors, asked, (*values, 1 - 1e-6), device=torch.device("cpu")).tolist()
+    false_pairs = [max(0, count - equal) * len(paths) / (2 * len(asked)) for count in above]
+    chosen = first_within(false_pairs, most_false)
+    return Threshold(
+        value=values[chosen],
+        recall=float((told_of >= values[chosen]).mean()),
+        copies=len(told_of),
+        false_pairs=float(false_pairs[chosen]),
+    )
+
+
+def first_within(false_pairs: Sequence[float], most: float | None) -> int:
+    """The first of rising thresholds that few enough pairs reach; the last where none is such."""
+    if most is None:
+        return 0
+    return next((i for i, count in enumerate(false_pairs) if count <= most), len(false_pairs) - 1)
 
 
 def calibrate_for_leakage(
     given: Given, vectors: npt.NDArray[np.float32], paths: list[str], asked: int, device: str
 ) -> Threshold:
-    """From which similarity on a test image is a copy of a training image: measured, where that tells copies apart.
+    """From which similarity on a test image is a copy of a training image: measured, and raised while others reach it.
 
     Args:
         given: the table of the training images. vectors: (N, D) some of its rows. paths: (N,) their names.
         asked: number of test images.
 
     Returns:
-        SAME_PICTURE without a recall where nothing can be measured, or where FALSE_LEAKS of the test images or more
-        might be taken for copies and be none.
+        The least threshold that 95 % of made copies reach and at most FALSE_LEAKS of the test images, or one, without
+        being copies, but not above SAME_PICTURE; that without a recall where nothing can be measured.
     """
-    found = calibrate(given, vectors, paths, None, device, LEAKAGE_SAMPLE)
-    if found.recall is None or found.false_pairs is None or found.value >= SAME_PICTURE:
-        return Threshold(SAME_PICTURE)
-    # of each test image, whose pairs with training images are as those of another training image
-    false_leaks = found.false_pairs * 2 / len(paths)
-    return found if false_leaks * asked < max(1.0, FALSE_LEAKS * asked) else Threshold(SAME_PICTURE)
+    # a test image's pairs with training images are as many as another training image's
+    most = max(1.0, FALSE_LEAKS * asked) / asked * len(paths) / 2
+    found = calibrate(given, vectors, paths, None, device, LEAKAGE_SAMPLE, most)
+    return Threshold(SAME_PICTURE) if found.recall is None else found
 
 
 def _reachable(given: Given, paths: list[str], order: npt.NDArray[np.int64], sample: int) -> list[int]:

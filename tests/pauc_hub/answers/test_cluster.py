@@ -157,6 +157,8 @@ def test_empty_clusters_are_left_out(tmp_path: Path, write_table: WriteTable) ->
     """Rows that differ in length alone: as many distinct rows at unit length as there are directions."""
     vectors = np.eye(4, dtype=np.float32)[np.arange(40) % 4] * np.arange(1, 41, dtype=np.float32)[:, None]
     table = write_table(tmp_path / "t.parquet", vectors)
+    # nobody who leaves the numbers open is told to give others
+    assert cluster(table, quiet=True, output=tmp_path / "auto.prototypes.safetensors").prototypes.granularities == (2,)
     with pytest.raises(UsageError, match=r"k=5 is more than the 4 different rows of .* Give 4 or less"):
         cluster(table, 5, quiet=True)
     found = cluster(table, 4, quiet=True)
