@@ -70,8 +70,8 @@ def clusters(found: dict[str, Any]) -> str:
 {table(head, rows)}
 {one["rows"]:,} x {one["width"]} rows, {one["prototypes"]} prototypes, 20 iterations at most; {found["threads"]} thread,
 on a shared machine. Ours and faiss assign to the nearest and the second, scikit-learn to the nearest alone.
-`pauc cluster` as a whole, with 20 reclusterings: {whole["cpu_seconds"]:.0f} s of processor time, {whole["peak_mib"]:.0f}
-MiB, of which the rows are {whole["table_mib"]:.0f}.
+`pauc cluster` as a whole, with 20 reclusterings: {whole["cpu_seconds"]:.0f} s of processor time,
+{whole["peak_mib"]:.0f} MiB, of which the rows are {whole["table_mib"]:.0f}.
 
 {place(found)}
 """
