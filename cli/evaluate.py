@@ -50,6 +50,9 @@ def evaluate(
             help="Scores file, NAME.scores.json; for several models a folder (default: beside DATA).",
         ),
     ] = None,
+    plot: Annotated[
+        Path | None, typer.Option("--plot", help="Plot of confusion, reliability and low shots, .png or .svg.")
+    ] = None,
     into_card: Annotated[
         bool, typer.Option("--into-card", help="Write the scores into the model folder: facts.json and README.md.")
     ] = False,
@@ -71,6 +74,7 @@ def evaluate(
         places[-1],
         test=test,
         output=output,
+        plot=plot,
         into_card=into_card,
         space=space,
         labels=labels,

@@ -14,7 +14,10 @@ from pauc_hub.answers import protocols
 from pauc_hub.answers.alignment import measure_alignment
 from pauc_hub.answers.assignments import check_place
 from pauc_hub.answers.card_scores import require_own_card, write_into_card
+from pauc_hub.answers.evaluation_plot import write_evaluation_plot
 from pauc_hub.answers.labelled import LabelledTable, class_names, group_numbers
+from pauc_hub.answers.probe_plot import SUFFIXES as PICTURES
+from pauc_hub.answers.probe_plot import check_plots
 from pauc_hub.answers.probe_report import Findings
 from pauc_hub.answers.protocols import Question
 from pauc_hub.answers.questions import notes_of, open_labelled, pose_question
@@ -69,6 +72,7 @@ def evaluate(
     *,
     test: str | Path | None = None,
     output: str | Path | None = None,
+    plot: str | Path | None = None,
     into_card: bool = False,
     space: str | None = None,
     labels: str | Path | None = None,
@@ -93,6 +97,7 @@ def evaluate(
             and the test images; otherwise, without `test`, they are cross-validated in five folds.
         test: test images.
         output: the scores file, .scores.json, or a folder for those of several models; beside the images unless given.
+        plot: picture of confusion, calibration and low shots of all models, .png or .svg.
         into_card: write the scores into each model folder too: facts.json, README.md and SHA256SUMS.
         space: to embed images in; `backbone` unless given.
         labels, label_column, group: as for probe().
@@ -116,6 +121,9 @@ def evaluate(
     for name in chosen:
         locate(name)
     asked = Asked(data, test, space, labels, label_column, group, seed, device, quiet)
+    if plot:
+        check_place(Path(plot), PICTURES, overwrite)
+        check_plots()
     if into_card:
         for name in chosen:
             require_own_card(name)
@@ -127,7 +135,17 @@ def evaluate(
         write_scores(place, scores)
         card = write_into_card(model, scores, _command(model, asked)) if into_card and model else None
         found.append(Evaluation(scores, place, notes, card))
+    if plot:
+        _plot(found, chosen, Path(plot))
     return found
+
+
+def _plot(found: list[Evaluation], models: Sequence[str], path: Path) -> None:
+    if found[0].file.protocol["several_labels"]:
+        found[0].notes.append(f"'{path}' is not drawn: images with several labels have neither confusion nor low shots")
+        return
+    names = [Path(model).name for model in models] or [found[0].file.origin.model]
+    write_evaluation_plot([each.file for each in found], names, path)
 
 
 def measure(model: str | None, asked: Asked) -> tuple[ScoresFile, list[str]]:
@@ -302,14 +320,18 @@ def _numbers(findings: Findings) -> dict[str, Any]:
 
 
 def _answers(findings: Findings, question: Question, several: bool) -> dict[str, Any]:
-    """What is said of each image: of one label the class and how likely the right one is, else all probabilities."""
+    """What is said of each image: with one label, the class and how likely it and the right one are; else all."""
     assert findings.probabilities is not None
     if several:
         return {"probabilities": np.round(findings.probabilities.astype(float), DIGITS).tolist()}
     targets = question.data.targets if question.test is None else question.test.targets
     own = findings.probabilities[np.arange(len(targets)), targets]
     predicted = [question.names[c] for c in findings.probabilities.argmax(axis=1)]
-    return {"predicted": predicted, "likelihood": np.round(own.astype(float), DIGITS).tolist()}
+    return {
+        "predicted": predicted,
+        "confidence": np.round(findings.probabilities.max(axis=1).astype(float), DIGITS).tolist(),
+        "likelihood": np.round(own.astype(float), DIGITS).tolist(),
+    }
 
 
 def describe_data(learned: LabelledTable, asked: LabelledTable | None) -> dict[str, Any]:

@@ -1,10 +1,12 @@
 """A picture of what a probe found: confusion matrix and reliability curve, or scores over the images a class."""
 
+from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import numpy.typing as npt
 
 from pauc_hub.answers.probe_report import Draws, Report
 from pauc_hub.errors import UsageError
@@ -16,6 +18,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 SUFFIXES = (".png", ".svg")
+SIDE = 5.5
+"""Of a panel, in inches."""
 MOST_NAMED = 40
 """Classes whose names fit beside the matrix."""
 MOST_COUNTED = 15
@@ -43,12 +47,12 @@ def write_plot(report: Report, path: Path) -> None:
     found = report.findings
     panels: list[tuple[Any, Any]] = []
     if found.scores and found.scores.confusion is not None:
-        panels.append((_draw_confusion, found.scores))
+        panels.append((_draw_scores, found.scores))
     if found.reliability:
-        panels.append((_draw_reliability, found.reliability))
+        panels.append((draw_reliability, found.reliability))
     if found.draws:
         panels.append((_draw_draws, found.draws))
-    figure = Figure(figsize=(5.5 * len(panels), 5), layout="constrained")
+    figure = Figure(figsize=(SIDE * len(panels), 5), layout="constrained")
     for axes, (draw, what) in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True):
         draw(axes, what)
     figure.suptitle(f"{report.protocol} probe of {Path(report.train).name}, {report.model}", fontsize=10)
@@ -56,12 +60,16 @@ def write_plot(report: Report, path: Path) -> None:
         figure.savefig(file, format=path.suffix.removeprefix("."), dpi=150)
 
 
-def _draw_confusion(axes: "Axes", scores: Scores) -> None:
+def _draw_scores(axes: "Axes", scores: Scores) -> None:
     assert scores.confusion is not None
-    shares = scores.confusion / scores.confusion.sum(axis=1, keepdims=True).clip(min=1)
+    draw_confusion(axes, scores.confusion, [each.name for each in scores.classes])
+
+
+def draw_confusion(axes: "Axes", confusion: npt.NDArray[np.int64], names: Sequence[str]) -> None:
+    """Draw (C, C) counts, true by predicted, as shares of each true class."""
+    shares = confusion / confusion.sum(axis=1, keepdims=True).clip(min=1)
     axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
     axes.set(title="share of each true class", xlabel="predicted", ylabel="true")
-    names = [each.name for each in scores.classes]
     if len(names) <= MOST_NAMED:
         axes.set_xticks(range(len(names)), names, rotation=90, fontsize=8)
         axes.set_yticks(range(len(names)), names, fontsize=8)
@@ -72,7 +80,8 @@ def _draw_confusion(axes: "Axes", scores: Scores) -> None:
             axes.text(column, row, f"{100 * share:.0f}", ha="center", va="center", fontsize=7, color=colour)
 
 
-def _draw_reliability(axes: "Axes", bins: Reliability) -> None:
+def draw_reliability(axes: "Axes", bins: Reliability) -> None:
+    """Draw how often claims of each confidence came true."""
     filled = bins.counts > 0
     axes.plot([0, 1], [0, 1], color="grey", linestyle=":", label="as stated")
     axes.plot(bins.confidence[filled], bins.accuracy[filled], marker="o", label="as it came true")

@@ -9,10 +9,12 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from PIL import Image
 from scipy.stats import binomtest
 
 import pauc_hub
 from pauc_hub.answers.compare import Compared, Comparison
+from pauc_hub.answers.evaluation_plot import confusion
 from pauc_hub.answers.scores_file import read_scores
 from pauc_hub.cli import run
 from pauc_hub.errors import ArtefactError, OutputExists, UsageError
@@ -63,6 +65,25 @@ def test_a_table_is_measured_and_its_scores_file_says_what_of(write_table: Write
 
     with pytest.raises(OutputExists, match="exists"):
         pauc_hub.evaluate([], table, quiet=True)
+
+
+def test_a_picture_of_confusion_calibration_and_low_shots(write_table: WriteTable, tmp_path: Path) -> None:
+    table = write(write_table, tmp_path / "t.parquet", 0.8)
+    (found,) = pauc_hub.evaluate([], table, plot=tmp_path / "t.png", quiet=True)
+    with Image.open(tmp_path / "t.png") as picture:
+        assert picture.size[0] > 1000
+    said = found.file.predictions["linear"]
+    counts = confusion(found.file)
+    assert counts.sum(axis=1).tolist() == [20, 20, 20]
+    assert counts.trace() == round(60 * found.file.scores["linear"]["top1"]["value"])
+    assert counts[0, 2] == sum(
+        (label, name) == ("ant", "cat")
+        for label, name in zip(found.file.predictions["label"], said["predicted"], strict=True)
+    )
+    rows = zip(said["confidence"], said["likelihood"], said["predicted"], found.file.predictions["label"], strict=True)
+    assert all((sure == likely) if name == label else (sure >= likely) for sure, likely, name, label in rows)
+    with pytest.raises(UsageError, match=r"must end in .png or .svg"):
+        pauc_hub.evaluate([], table, output=tmp_path / "other.scores.json", plot=tmp_path / "t.pdf", quiet=True)
 
 
 def test_a_table_takes_no_models(write_table: WriteTable, tmp_path: Path) -> None:
