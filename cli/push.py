@@ -19,6 +19,10 @@ def push(
     revision: Annotated[str | None, typer.Option(help="Branch; created if missing (default: main).")] = None,
     create_pr: Annotated[bool, typer.Option("--create-pr", help="Open a pull request instead.")] = False,
     message: Annotated[str | None, typer.Option(help="Commit message.")] = None,
+    gallery: Annotated[
+        str | None,
+        typer.Option(metavar="IMAGES", help="Images for a gallery on the card; whoever sees it sees them."),
+    ] = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="List the files, their sizes and the card; push nothing.")
     ] = False,
@@ -28,6 +32,11 @@ def push(
     """Push a model to the Hugging Face Hub, in one commit."""
     from pauc_hub.hub.push import push as push_model
 
+    picture = None
+    if gallery is not None:
+        from pauc_hub.answers.gallery import gallery as make_gallery  # imports torch, which takes seconds
+
+        picture = make_gallery(gallery, model, quiet=quiet)
     pushed = push_model(
         model,
         repository,
@@ -35,6 +44,7 @@ def push(
         revision=revision,
         create_pr=create_pr,
         message=message,
+        gallery=picture,
         dry_run=dry_run,
         quiet=quiet,
     )

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from huggingface_hub import EvalResultEntry, eval_result_entries_to_yaml
-from huggingface_hub.utils import yaml_dump
+from huggingface_hub.utils import yaml_dump  # type: ignore[attr-defined]
 
 from pauc_hub.errors import ModelFolderError
 from pauc_hub.models.folder import FACTS

@@ -28,7 +28,15 @@ from pauc_hub.models.folder import (
 )
 
 # Left over from an earlier model, these would be taken for parts of the new one.
-PARTS = frozenset({*WEIGHT_FILES, PROJECTOR, PROTOTYPES, FACTS, CARD, CURVES})
+GALLERY = "gallery.jpg"
+SHOWN = f"""
+## What its prototypes find
+
+Each row has the images that are most like one of its largest prototypes.
+
+![Images by prototype]({GALLERY})
+"""
+PARTS = frozenset({GALLERY, *WEIGHT_FILES, PROJECTOR, PROTOTYPES, FACTS, CARD, CURVES})
 REFUSED, MOVED = (401, 403), (409, 412)
 
 
@@ -57,6 +65,7 @@ def push(
     revision: str | None = None,
     create_pr: bool = False,
     message: str | None = None,
+    gallery: bytes | None = None,
     dry_run: bool = False,
     quiet: bool = False,
 ) -> Pushed:
@@ -75,6 +84,7 @@ def push(
         revision: the branch, which is made if need be; the main branch unless given.
         create_pr: open a pull request instead of committing to the branch.
         message: of the commit.
+        gallery: a JPEG that the card shows, such as answers.gallery makes of images that may be shown.
         dry_run: check everything here and ask the Hub nothing.
         quiet: no progress bars.
 
@@ -87,8 +97,10 @@ def push(
     folder = _folder(model)
     files: dict[str, Path | bytes] = {name: folder.path / name for name in (*sorted(folder.sums), SUMS)}
     files |= eval_results(folder.facts)
+    if gallery:
+        files |= _with_gallery(folder, gallery)
     sizes = {name: len(file) if isinstance(file, bytes) else file.stat().st_size for name, file in files.items()}
-    card = read_bytes(folder.path / CARD).decode(errors="replace") if CARD in files else ""
+    card = _read(files[CARD]).decode(errors="replace") if CARD in files else ""
     url = f"{constants.ENDPOINT}/{target.id}"
     if dry_run:
         return Pushed(target.id, url, "", sizes, tuple(sizes), card)
@@ -146,6 +158,19 @@ def _folder(model: str | Path) -> ModelFolder:
         )
     folder.verify()
     return folder
+
+
+def _with_gallery(folder: ModelFolder, picture: bytes) -> dict[str, bytes]:
+    """The picture, the card with it, and the sums of both with those of the others."""
+    card = read_bytes(folder.path / CARD)
+    changed = {GALLERY: picture, CARD: card if SHOWN.encode() in card else card + SHOWN.encode()}
+    sums = folder.sums | {name: sums_of(data)[0] for name, data in changed.items()}
+    lines = (f"{sums[name]}  {name}\n" for name in sorted(sums))
+    return changed | {SUMS: "".join(lines).encode()}
+
+
+def _read(file: Path | bytes) -> bytes:
+    return file if isinstance(file, bytes) else read_bytes(file)
 
 
 def _standing(api: HfApi, target: Repository, private: bool) -> ModelInfo:

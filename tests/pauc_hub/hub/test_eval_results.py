@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from hub_server import HubServer
 from huggingface_hub import parse_eval_result_entries
-from yaml import safe_load
+from yaml import safe_load  # type: ignore[import-untyped]
 
 from pauc_hub.errors import ModelFolderError
 from pauc_hub.files.checksums import file_sum
