@@ -125,7 +125,7 @@ def export(
         loaded.width_in(needed)
     reading = Reading.from_config(loaded.folder.facts.get("data") or {})
     with progress_bar(4, "exporting", unit="steps", quiet=quiet) as bar:
-        if source and images:
+        if source is not None and images is not None:
             pictures = read_pictures(source, images, loaded, reading)
         else:
             pictures = make_pictures(loaded.preprocessing.size)
