@@ -19,14 +19,26 @@ import numpy as np
 import pytest
 import torch
 from hub_server import HubServer
+from hypothesis import HealthCheck, settings
 from PIL import Image
 
+from pauc_hub import progress
 from pauc_hub.clustering.prototypes import Prototypes
 from pauc_hub.images.preprocessing import Preprocessing
 from pauc_hub.models.folder import write_folder
 from pauc_hub.models.projector import Projector
+from pauc_hub.training.monitoring import curves
 
 signal.signal(signal.SIGINT, signal.default_int_handler)  # shells ignore it for what they start in the background
+
+# Nothing depends on chance, or on how busy the machine is.
+settings.register_profile("suite", derandomize=True, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("suite")
+
+
+def pytest_runtest_setup() -> None:
+    torch.manual_seed(0)
+
 
 ARCHITECTURE = "test_resnet"  # timm's smallest, 0.4 million parameters
 WIDTH, DIM = 96, 16
@@ -60,6 +72,29 @@ def write_model(path: Path, *, head: bool = True, preprocessing: Preprocessing |
         card="",
         half=False,
     )
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _no_lines_of_progress() -> Iterator[None]:
+    """On a busy machine a command takes long enough to say how far it is."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(progress, "SECONDS_BETWEEN_LINES", 1e9)
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def drawing_left_out() -> Iterator[Any]:
+    """Training draws no curves, which takes longer than the small trainings themselves; yields what draws them."""
+    with pytest.MonkeyPatch.context() as patch:
+        draw = curves.draw
+        patch.setattr(curves, "draw", lambda run, path: path.touch())
+        yield draw
+
+
+@pytest.fixture
+def drawing(drawing_left_out: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """For tests that look at the curves."""
+    monkeypatch.setattr(curves, "draw", drawing_left_out)
 
 
 @pytest.fixture(scope="session")

@@ -31,6 +31,7 @@ def write_epochs(folder: Path, losses: list[float]) -> None:
         metrics.write_epoch(i + 1, {"data_wait": 0.01, "mstep_seconds": 30.0, "images_per_second": 900.0})
 
 
+@pytest.mark.usefixtures("drawing")
 def test_a_healthy_run_is_called_healthy(begun: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write_epochs(begun, [8.0, 7.5, 7.0, 6.5])
     assert run(["doctor", "run"]) == 0

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from dying import Death, read_diary
+from dying import Death, drawn_deaths, read_diary
 from PIL import Image
 
 IMAGES = 33  # four batches, and one image more
@@ -131,24 +131,10 @@ def folder(tmp_path: Path) -> Path:
 
 
 def deaths(found: Mapping[str, Sequence[int]]) -> list[Death]:
-    """In each activity, at places that are drawn among those there are.
-
-    Args:
-        found: of each activity, the touches of every entry in a run that nothing disturbs.
-    """
     draw = random.Random(5)
-
-    def drawn(counts: Mapping[str, int]) -> list[Death]:
-        several = []
-        for activity, count in counts.items():
-            entries = enumerate(found[activity][:2], 1)
-            places = [Death(activity, entry, touch) for entry, touches in entries for touch in range(touches + 2)]
-            several += draw.sample(places, count)
-        return several
-
-    amid = drawn(AMID)
+    amid = drawn_deaths(draw, found, AMID)
     draw.shuffle(amid)
-    return drawn(FIRST) + amid + drawn(LAST)
+    return drawn_deaths(draw, found, FIRST) + amid + drawn_deaths(draw, found, LAST)
 
 
 def test_weights_prototypes_and_metrics_are_those_of_an_undisturbed_run(server: Any, diary: Path, folder: Path) -> None:

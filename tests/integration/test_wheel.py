@@ -26,7 +26,7 @@ def run(*command: str | Path, cwd: Path, status: int = 0) -> str:
     ours = ("PYTHON", "PIP_", "COVERAGE", "HF_")
     environment = {name: value for name, value in os.environ.items() if not name.startswith(ours)}
     environment |= {"HF_HUB_OFFLINE": "1", "PIP_DISABLE_PIP_VERSION_CHECK": "1"}
-    done = subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, check=False, timeout=300)
+    done = subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, check=False, timeout=600)
     assert done.returncode == status, f"{command}\n{done.stdout}\n{done.stderr}"
     return done.stdout
 

@@ -50,7 +50,7 @@ def found(images: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         )
         for rank in "01"
     ]
-    assert [process.wait(timeout=120) for process in processes] == [0, 9]
+    assert [process.wait(timeout=600) for process in processes] == [0, 9]
     return folder
 
 

@@ -195,9 +195,14 @@ def test_other_threads_run_meanwhile(picture: Picture, step: str) -> None:
         "decode": lambda: read_with(decode, io.BytesIO(data)),
         "resize": lambda: Preprocessing(size=3500).quick_square(pixels),
     }
-    thread, ticks = threading.Thread(target=work[step]), 0
-    thread.start()
-    while thread.is_alive():
-        time.sleep(0.001)
-        ticks += 1
-    assert ticks > 10
+
+    def ticks() -> int:
+        thread, count = threading.Thread(target=work[step]), 0
+        thread.start()
+        while thread.is_alive():
+            time.sleep(0.001)
+            count += 1
+        return count
+
+    # another process may hold the clock up, but not each time
+    assert any(ticks() > 10 for _ in range(5))

@@ -25,7 +25,7 @@ def python(code: str, *, path: Path | None = None) -> str:
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "HF_"))}
     environment |= {"HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"} | ({"PYTHONPATH": str(path)} if path else {})
     command: Sequence[str] = [sys.executable, "-W", "error", "-c", code]
-    done = subprocess.run(command, cwd="/", env=environment, capture_output=True, text=True, check=False, timeout=120)
+    done = subprocess.run(command, cwd="/", env=environment, capture_output=True, text=True, check=False, timeout=600)
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""
     return done.stdout.strip()

@@ -2,8 +2,10 @@
 
 import dataclasses
 import json
+import math
 import socket
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +15,13 @@ import torch
 from PIL import Image
 
 from pauc_hub.errors import TrainingFailed, UsageError
-from pauc_hub.images.jpeg import Picture
-from pauc_hub.sources.by_index import ImageSource, open_by_index
+from pauc_hub.sources.by_index import open_by_index
 from pauc_hub.training import loop
 from pauc_hub.training.config import Config
 from pauc_hub.training.data import Views, resident
+from pauc_hub.training.data.streamed import Streamed
 from pauc_hub.training.data.views import draw_views
+from pauc_hub.training.estep import all_features
 from pauc_hub.training.interruption import StopRequest
 from pauc_hub.training.monitoring import boards, checks, curves, learning, pace
 from pauc_hub.training.monitoring.checks import findings
@@ -52,10 +55,17 @@ def images(tmp_path: Path) -> Path:
     return tmp_path / "images"
 
 
+@pytest.fixture(autouse=True)
+def _never_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However busy the machine is: long epochs that wait for images are a finding."""
+    monkeypatch.setattr(pace, "BRIEF", math.inf)
+
+
 def lines(run: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
 
 
+@pytest.mark.usefixtures("drawing")
 def test_a_watched_run_tells_all_it_should_and_asks_nobody(
     images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -77,7 +87,7 @@ def test_a_watched_run_tells_all_it_should_and_asks_nobody(
     assert epochs[-1]["estep_share"] == pytest.approx(seconds[0] / sum(seconds))
     assert 0.1 < epochs[-1]["memory_gib"] < 64
     assert 0 < epochs[-1]["alignment"] < 4
-    assert (run / "curves.png").exists()
+    assert (run / "curves.png").read_bytes().startswith(b"\x89PNG")
     assert len(list((run / "tensorboard").iterdir())) == 1
     facts = json.loads((model / "facts.json").read_text())
     assert facts["config"]["labelled"] == "images"  # where it lay is nobody's business
@@ -138,25 +148,50 @@ def test_keys_without_momentum_are_seen_to_collapse_and_said_to_once(
     assert alarms[0].endswith(f"`pauc doctor {tmp_path}` tells more.")
 
 
-def test_slow_reading_is_seen_to_starve(images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    read = ImageSource.read
+def clocked(monkeypatch: pytest.MonkeyPatch, *, features: float, wait: float) -> None:
+    """A clock by which a step takes a second, and all features and the wait for a batch so many."""
+    clock = [0.0]
 
-    def slowly(source: ImageSource, index: int) -> Picture | None:
-        time.sleep(0.02)
-        return read(source, index)
+    def taking(seconds: float, function: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*arguments: Any, **named: Any) -> Any:
+            clock[0] += seconds
+            return function(*arguments, **named)
 
-    monkeypatch.setattr(ImageSource, "read", slowly)
+        return call
+
+    views = Streamed.views
+
+    def late(loader: Streamed, batches: Any) -> Any:
+        for batch in views(loader, batches):
+            clock[0] += wait
+            yield batch
+
+    monkeypatch.setattr(time, "monotonic", lambda: clock[0])
+    monkeypatch.setattr(loop, "take_step", taking(1, take_step))
+    monkeypatch.setattr(loop, "all_features", taking(features, all_features))
+    monkeypatch.setattr(Streamed, "views", late)
     monkeypatch.setattr(resident, "SHARE", 0.0)
-    monkeypatch.setattr(pace, "BRIEF", 0.0)
+    monkeypatch.setattr(pace, "BRIEF", 1.0)
+
+
+@pytest.mark.parametrize(("wait", "found"), [(0.3, []), (0.4, ["starved"])])
+def test_slow_reading_is_seen_to_starve(
+    wait: float, found: list[str], images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """From a quarter of the time on."""
+    clocked(monkeypatch, features=0, wait=wait)
     loop.train(images, tmp_path, dataclasses.replace(CONFIG, epochs=4, objective="infonce"), workers=1, quiet=True)
-    assert [finding.name for finding in findings(read_history(tmp_path))] == ["starved"]
+    assert [finding.name for finding in findings(read_history(tmp_path))] == found
 
 
-def test_an_e_step_out_of_proportion_is_seen(images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pace, "BRIEF", 0.0)
-    monkeypatch.setattr(pace, "WAITING", 1.0)  # epochs of four steps mostly wait for the first
-    loop.train(images, tmp_path, dataclasses.replace(CONFIG, epochs=4, kmeans_restarts=40), quiet=True)
-    assert [finding.name for finding in findings(read_history(tmp_path))] == ["burdened"]
+@pytest.mark.parametrize(("features", "found"), [(2.6, []), (2.7, ["burdened"])])
+def test_an_e_step_out_of_proportion_is_seen(
+    features: float, found: list[str], images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """From two fifths of the time on; an epoch has four steps."""
+    clocked(monkeypatch, features=features, wait=0)
+    loop.train(images, tmp_path, dataclasses.replace(CONFIG, epochs=4), workers=1, quiet=True)
+    assert [finding.name for finding in findings(read_history(tmp_path))] == found
 
 
 def test_a_board_that_is_lost_ends_no_run(

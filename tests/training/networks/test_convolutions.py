@@ -21,7 +21,7 @@ def normal(*shape: int, seed: int = 0) -> Tensor:
     return torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(down=ways, across=ways)
 def test_the_gradient_of_the_weights_is_torchs(
     down: tuple[int, int, int, int], across: tuple[int, int, int, int]
