@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, NamedTuple
 import typer
 
 from pauc_hub.cli import options
+from pauc_hub.cli.embed import told_passed_over
 from pauc_hub.cli.failures import SOME_UNREADABLE, said_once_a_machine
 from pauc_hub.cli.flags import flags_of, with_flags
 from pauc_hub.errors import UsageError
@@ -112,6 +113,8 @@ def train(
         str | None,
         typer.Option(help="Log to this Weights & Biases project (needs the extra `wandb`)."),
     ] = None,
+    value_range: options.ValueRange = None,
+    bands: options.Bands = None,
     device: options.TrainingDevice = "auto",
     workers: options.Workers = None,
     chosen: Annotated[
@@ -158,7 +161,8 @@ def train(
     }
     given = _given(typed, chosen or [])
     longer = {} if epochs is None else {"epochs": epochs}
-    others = bool(config or overwrite or dry_run or recipe)
+    reading = options.reading(value_range, bands)
+    others = bool(config or overwrite or dry_run or recipe or value_range or bands)
     if resume and (given != longer or others or export):
         raise UsageError(
             "--resume goes on with the run's own settings: beside it give -o, --epochs, --device, --workers alone."
@@ -181,10 +185,10 @@ def train(
     if not (resume or export or dry_run or overwrite or ranks.several):
         refuse_standing(run)
     silent = quiet or ranks.rank > 0
-    source = open_by_index(images, quiet=silent)
+    source = open_by_index(images, reading, quiet=silent)
     where = device_to_train_on(ranks.device(device))
     plan = None if resume or export else _plan(source, where, given, config, recipe)
-    announce = partial(_announce, plan, len(source), silent)
+    announce = partial(_announce, plan, source, silent)
     if dry_run and plan:
         told = run_training(
             source,
@@ -260,13 +264,17 @@ def _plan(
     return Plan(settings, choices, without_effect(settings, given))
 
 
-def _announce(plan: Plan | None, images: int, silent: bool, settled: "Config", watched: "Labelled | None") -> None:
+def _announce(
+    plan: Plan | None, source: "ImageSource", silent: bool, settled: "Config", watched: "Labelled | None"
+) -> None:
     """To stderr: what is about to be done, once all has been checked; a resumed run has no plan of its own."""
     if silent:
         return
     if plan is not None:
-        show_settings(plan.settings, plan.choices, images)
-        print(end=_kept_out(settled, images), file=sys.stderr)
+        if source.passed_over:
+            print(escaped(f"warning: {told_passed_over(source.passed_over)}"), file=sys.stderr)
+        show_settings(plan.settings, plan.choices, len(source))
+        print(end=_kept_out(settled, len(source)), file=sys.stderr)
         print(end="".join(f"warning: {with_flags(line, flags_of(train))}\n" for line in plan.idle), file=sys.stderr)
     if watched is not None:
         print("\n".join(map(escaped, watched.described())), file=sys.stderr)

@@ -141,10 +141,14 @@ def reason_and_remedy(failure: ClusteringFailed, loader: Loader) -> tuple[str, s
             "all members of each cluster coincide: the features have collapsed.",
             "Try a lower lr, a longer warmup or fewer clusters.",
         )
-    distinct, images = failure.distinct, len(loader.source)
+    return told_distinct(failure.distinct, len(loader.source), failure.clusters)
+
+
+def told_distinct(distinct: int, images: int, clusters: int) -> tuple[str, str]:
+    """That too few images differ, and what to do; a sentence each."""
     fewer = f"give clusters of at most {distinct - 1}, " if distinct > 2 else ""
     return (
-        f"only {distinct} of {images} images are distinct, too few for clusters={failure.clusters}.",
+        f"only {distinct} of {images} images are distinct, too few for clusters={clusters}.",
         f"Remove the copies, {fewer}or train with objective='infonce', which needs no clusters.",
     )
 

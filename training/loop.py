@@ -22,6 +22,7 @@ from pauc_hub.sources.datasets import Dataset, open_images
 from pauc_hub.training import rehearsal
 from pauc_hub.training.calibration import RECLUSTERINGS, calibrate_clusterings
 from pauc_hub.training.config import Config, refuse
+from pauc_hub.training.copies import refuse_copies
 from pauc_hub.training.data import Loader
 from pauc_hub.training.data.kept_out import keep_out
 from pauc_hub.training.data.views import epoch_batches
@@ -166,6 +167,7 @@ def train(
             settled = asked.resolve(len(source))
             learnt, _ = keep_out(source, settled)
             refuse(sharing_problems(settled, ranks.count))
+            refuse_copies(learnt, settled, begins=not goes_on)
             watched = open_watched(settled, wandb, source.reading)
             shown = learnt.fingerprint()
             again = ranks.restarts > 0 or checkpoint.written_under(run, ranks.launch)

@@ -75,7 +75,7 @@ def check_place(path: Path, suffixes: tuple[str, ...], overwrite: bool) -> None:
     if path.is_dir():
         raise OutputExists(f"'{path}' is a folder. Name another place.")
     if path.exists() and not overwrite:
-        raise OutputExists(f"'{path}' exists. Name another place, or give --overwrite.")
+        raise OutputExists(f"'{path}' exists. Name another place, or give overwrite=True.")
 
 
 def write_assignments(

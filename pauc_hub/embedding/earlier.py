@@ -89,8 +89,8 @@ def find_complete(output: Path, plan: Plan, form: Form, update: bool) -> tuple[i
     if update:
         return None
     raise OutputExists(
-        f"'{output}' exists, with another {changed}. Name another place, or give --overwrite"
-        + (" to embed all, or --update to embed what changed." if _can_update(receipt, plan, form) else ".")
+        f"'{output}' exists, with another {changed}. Name another place, or give overwrite=True"
+        + (" to embed all, or update=True to embed what changed." if _can_update(receipt, plan, form) else ".")
     )
 
 
@@ -108,7 +108,7 @@ def open_earlier(output: Path, plan: Plan, form: Form) -> Earlier | None:
     if not _can_update(receipt, plan, form):
         changed = differences(receipt, _without_images(_described(plan, form)))
         raise OutputExists(
-            f"'{output}' cannot be updated: it has another {changed}. --overwrite embeds all images anew."
+            f"'{output}' cannot be updated: it has another {changed}. overwrite=True embeds all images anew."
         )
     return Earlier(output, receipt)
 

@@ -156,11 +156,11 @@ def embed_files(
 
 def _require_sense(form: Form, *, overwrite: bool, update: bool, part: bool) -> None:
     if update and overwrite:
-        raise UsageError("--update keeps what --overwrite would make anew: give one of the two.")
+        raise UsageError("update=True keeps what overwrite=True would make anew: give one of the two.")
     if part and update:
-        raise UsageError("--update is the work of one process: give it without torchrun.")
+        raise UsageError("update=True is the work of one process: give it without torchrun.")
     if part and form.pca:
-        raise UsageError("--pca is the work of one process, since all images share one: leave it out.")
+        raise UsageError(f"pca={form.pca} is the work of one process, since all images share one: leave it out.")
 
 
 def _summary(

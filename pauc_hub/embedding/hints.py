@@ -33,5 +33,5 @@ def about_images(model: str, side: int, median_side: int | None) -> str | None:
         return None
     return (
         f"{model} sees {side} x {side} pixels, and half of these images are larger than {median_side - 1}. "
-        f"For photographs a stronger model is `-m {STRONGER} --image-size {USUAL_SIDE}`."
+        f"For photographs model={STRONGER} with image_size={USUAL_SIDE} is stronger."
     )

@@ -26,8 +26,8 @@ NAMES = {  # of what can change, for people
     "width": "width",
     "images": "number of images",
     "list_sha256": "list of images",
-    "dtype": "--dtype",
-    "pca": "--pca",
+    "dtype": "dtype",
+    "pca": "pca",
 }
 HIDDEN = {"weights_sha256", "preprocessing", "format_version", "list_sha256"}  # their values are no use to the eye
 
@@ -56,11 +56,11 @@ class Plan:
         try:
             changed = differences(json.loads(run.read_bytes()), self.to_run())
         except (OSError, ValueError, AttributeError) as error:
-            raise UnfinishedRun(f"'{run}' is damaged. Give --restart to drop it and start anew.") from error
+            raise UnfinishedRun(f"'{run}' is damaged. Give restart=True to drop it and start anew.") from error
         if changed:
             raise UnfinishedRun(
                 f"an unfinished run for '{output}' had another {changed}. "
-                "Give the same command to go on with it, or --restart to drop it and start anew."
+                "Give the same command to go on with it, or restart=True to drop it and start anew."
             )
 
 
@@ -83,7 +83,7 @@ class Form:
         limit = plan.width if plan.images is None else min(plan.width, plan.images)
         if self.pca and self.pca > limit:
             of = f"{plan.width} numbers" if limit == plan.width else f"{plan.images} images"
-            raise UsageError(f"--pca {self.pca} is more than {of} can have. Give {limit} or less.")
+            raise UsageError(f"pca={self.pca} is more than {of} can have. Give {limit} or less.")
 
     def require_room(self, paths: Sequence[str], embeddings: npt.NDArray[np.float32]) -> None:
         """Raise PaucError where the form cannot hold numbers as the model gives them.

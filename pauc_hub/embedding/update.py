@@ -69,7 +69,7 @@ class Additions:
         except OSError:  # reading it will tell why
             return True
         if modified is None:
-            raise UsageError(f"--update goes by when files were changed, which '{self.root}' does not tell.")
+            raise UsageError(f"update=True goes by when files were changed, which '{self.root}' does not tell.")
         return modified > self.newest
 
 

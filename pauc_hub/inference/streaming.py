@@ -14,7 +14,7 @@ import numpy.typing as npt
 import torch
 from PIL import Image
 
-from pauc_hub.errors import PaucError, UsageError
+from pauc_hub.errors import Note, PaucError, UsageError
 from pauc_hub.images.decoding import FEW_LEVELS, UnreadableImage, from_array, read_with, readable, remarks_on, to_rgb
 from pauc_hub.images.jpeg import Picture, Reduced, decode, decode_reduced
 from pauc_hub.images.preprocessing import Preprocessing
@@ -87,7 +87,7 @@ def embed_images(
         name = f"image {index}" + (f" ('{readable(source)}')" if isinstance(source, str | Path) else "")
         decoded = square(name, open_image(name, source, decoder, reading), encoder.preprocessing)
         if FEW_LEVELS in decoded.remarks:
-            warnings.warn(f"{name} ends in few levels of grey: does its value range fit?", stacklevel=2)
+            warnings.warn(f"{name} ends in few levels of grey: does its value range fit?", Note, stacklevel=2)
         return decoded
 
     parts = [np.empty((0, encoder.width_in(space)), dtype=np.float32)]
@@ -136,9 +136,7 @@ def batch_encoder(encoder: BatchEncoder, space: str) -> Callable[[Sequence[Decod
         try:
             return encoder.encode(squares, space)
         except torch.OutOfMemoryError as error:
-            raise PaucError(
-                f"a batch of {len(images)} images does not fit the GPU. Give a smaller --batch-size."
-            ) from error
+            raise PaucError(f"batch_size={len(images)} does not fit the GPU. Give a smaller one.") from error
 
     return encode
 

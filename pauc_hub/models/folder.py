@@ -281,7 +281,7 @@ def refuse_to_replace(path: Path, overwrite: bool) -> None:
     if not path.exists() or (path.is_dir() and not any(path.iterdir())):
         return
     if not overwrite:
-        raise OutputExists(f"'{path}' exists. Name another place, or give --overwrite.")
+        raise OutputExists(f"'{path}' exists. Name another place, or give overwrite=True.")
     if not all((path / name).is_file() for name in (CONFIG, SUMS)):
         raise OutputExists(f"'{path}' is no model folder, so it is not overwritten. Name another place.")
 

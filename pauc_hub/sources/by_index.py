@@ -1,7 +1,7 @@
 """All images of a place by index, wherever they lie: each can be read at any time, again and again."""
 
 import hashlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import groupby
 from pathlib import Path
@@ -17,6 +17,7 @@ from pauc_hub.sources.folders import ImageFile
 from pauc_hub.sources.spool import Spool
 from pauc_hub.sources.stored import Unreadable, public, why
 from pauc_hub.sources.value_ranges import with_measured_range
+from pauc_hub.sources.walked import Walked
 from pauc_hub.threads import decode_ahead
 
 # images behind URLs: it is waiting, not work
@@ -35,6 +36,7 @@ class ImageSource:
         unreadable: indices that could not be decoded so far, and why.
         has_place: whether `root` is a place that commands take; lists and datasets of a program have none.
         reading: how images are read: value range and bands (docs/images.md).
+        passed_over: files that lie among the images and are none, by suffix.
     """
 
     root: str
@@ -43,6 +45,7 @@ class ImageSource:
     unreadable: dict[int, str] = field(default_factory=dict)
     has_place: bool = True
     reading: Reading = PLAIN
+    passed_over: Mapping[str, int] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.names)
@@ -86,17 +89,21 @@ def from_entries(
     )
 
 
-def open_by_index(place: str | Path, *, quiet: bool = False) -> ImageSource:
+def open_by_index(place: str | Path, given: Reading = PLAIN, *, quiet: bool = False) -> ImageSource:
     """Whatever `pauc embed` takes (docs/sources.md); what is not reopenable is copied to a scratch file first.
 
     Args:
         place: as text, since a Path spoils URLs.
+        given: of value range and bands; a range that is not given is measured where the images need one.
 
     Raises:
         UsageError, NoImages, PaucError: nothing there that could be trained on, or no room for the scratch file.
     """
     source, root = sources.open_source(place), public(str(place))
     with progress_bar(None, "finding the images", quiet=quiet) as bar:
+        if isinstance(source, Walked):
+            # which counts what it passes over
+            source.listing()
         entries = []
         for entry in reopenable(source):
             entries.append(entry)
@@ -110,7 +117,8 @@ def open_by_index(place: str | Path, *, quiet: bool = False) -> ImageSource:
         raise UsageError(
             f"'{root}' is one file, and no tar, Parquet file or list. Training needs many images (docs/sources.md)."
         )
-    return from_entries(root, entries, reading=with_measured_range(entries, PLAIN))
+    found = from_entries(root, entries, reading=with_measured_range(entries, given))
+    return replace(found, passed_over=sources.passed_over(source))
 
 
 def reopenable(source: Source) -> Iterator[Entry]:

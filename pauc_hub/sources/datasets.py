@@ -9,7 +9,7 @@ from PIL import Image
 from pauc_hub.errors import NoImages, UsageError
 from pauc_hub.images.decoding import UnreadableImage, readable, to_rgb
 from pauc_hub.images.jpeg import Picture
-from pauc_hub.images.reading import PLAIN
+from pauc_hub.images.reading import PLAIN, Reading
 from pauc_hub.sources.by_index import ImageSource, from_entries, open_by_index
 from pauc_hub.sources.folders import ImageFile
 from pauc_hub.sources.value_ranges import with_measured_range
@@ -23,13 +23,17 @@ class Dataset(Protocol):
 
 
 def open_images(
-    images: "str | Path | ImageSource | Sequence[str | Path] | Dataset", *, quiet: bool = False
+    images: "str | Path | ImageSource | Sequence[str | Path] | Dataset",
+    given: Reading = PLAIN,
+    *,
+    quiet: bool = False,
 ) -> ImageSource:
     """Whatever train() takes, by index.
 
     Args:
         images: a place as open_by_index() takes it; or a list of paths; or a dataset, whose images are known by their
             numbers.
+        given: of value range and bands; an ImageSource has its own.
 
     Raises:
         UsageError, NoImages, PaucError: nothing there that could be trained on.
@@ -37,7 +41,7 @@ def open_images(
     if isinstance(images, ImageSource):
         return images
     if isinstance(images, str | Path):
-        return open_by_index(images, quiet=quiet)
+        return open_by_index(images, given, quiet=quiet)
     if not (hasattr(images, "__len__") and hasattr(images, "__getitem__")):
         raise UsageError(
             f"images is a {type(images).__name__}, which cannot be read by index: "
@@ -47,7 +51,7 @@ def open_images(
     if count == 0:
         raise NoImages(f"no images: the {type(images).__name__} is empty.")
     if isinstance(images[0], str | Path):
-        return _files([str(path) for path in cast(Sequence[str | Path], images)])
+        return _files([str(path) for path in cast(Sequence[str | Path], images)], given)
     _check(images[0])
     digits = len(str(count - 1))
     names = [f"{index:0{digits}}" for index in range(count)]
@@ -55,11 +59,11 @@ def open_images(
     return ImageSource(type(images).__name__, names, lambda index, _: read_item(images, index), has_place=False)
 
 
-def _files(paths: list[str]) -> ImageSource:
+def _files(paths: list[str], given: Reading) -> ImageSource:
     if missing := [path for path in paths if not Path(path).is_file()]:
         raise UsageError(f"{len(missing)} of {len(paths)} images are no files, such as '{readable(missing[0])}'.")
     files = [ImageFile(readable(path), path) for path in paths]
-    reading = with_measured_range(files, PLAIN)
+    reading = with_measured_range(files, given)
     return from_entries(f"{len(paths)} files", files, has_place=False, reading=reading)
 
 

@@ -41,6 +41,7 @@ def with_measured_range(
         source: the whole, so that all processes that share it find the same; or a list of images.
         learnt: that a model was trained with, which goes before what is measured.
     """
+    reading = replace(reading, bands=reading.bands or learnt.bands)
     if reading.value_range is not None:
         return reading
     found: dict[str, list[npt.NDArray[np.float64]]] = defaultdict(list)
@@ -48,6 +49,8 @@ def with_measured_range(
         for group in _groups(source):
             _measure(pool, group, reading.bands, found)
     ranges: dict[str, Range] = {storage: measured(storage, values) for storage, values in found.items()}
+    if ranges and learnt.value_range is not None and not isinstance(learnt.value_range, Mapping):
+        return replace(reading, value_range=learnt.value_range)
     if isinstance(learnt.value_range, Mapping):
         ranges |= {storage: limits for storage, limits in learnt.value_range.items() if storage in ranges}
     return replace(reading, value_range=ranges or None)

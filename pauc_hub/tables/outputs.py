@@ -76,7 +76,7 @@ def check_output(output: Path, overwrite: bool) -> None:
         if path.is_dir():
             raise OutputExists(f"'{path}' is a folder. Name another place.")
         if path.exists() and not overwrite:
-            raise OutputExists(f"'{path}' exists. Name another place, or give --overwrite.")
+            raise OutputExists(f"'{path}' exists. Name another place, or give overwrite=True.")
 
 
 def in_half(paths: Sequence[str], embeddings: npt.NDArray[np.float32]) -> npt.NDArray[np.float16]:
@@ -92,7 +92,7 @@ def in_half(paths: Sequence[str], embeddings: npt.NDArray[np.float32]) -> npt.ND
         row, column = too_large[0]
         raise PaucError(
             f"the embedding of '{paths[row]}' holds {embeddings[row, column]:.6g}, and float16 ends at 65504. "
-            "Give --dtype float32."
+            "Give dtype=float32."
         )
     return rounded
 

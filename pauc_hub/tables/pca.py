@@ -42,7 +42,7 @@ class Pca:
         parts = (sample[start : start + ROWS_TOGETHER] - mean for start in range(0, len(sample), ROWS_TOGETHER))
         scatter = sum((part.T @ part for part in parts), start=np.zeros((len(mean), len(mean))))
         if not np.isfinite(scatter).all():
-            raise PaucError("--pca needs finite numbers, and the embeddings hold others. Try --precision fp32.")
+            raise PaucError(f"pca={width} needs finite numbers, and the embeddings hold others. Try precision=fp32.")
         values, vectors = np.linalg.eigh(scatter)  # by rising value
         components = vectors.T[::-1][:width]
         largest = np.take_along_axis(components, np.abs(components).argmax(axis=1, keepdims=True), axis=1)
@@ -97,6 +97,6 @@ class Pca:
 def _check(sample: npt.NDArray[np.float32], width: int) -> None:
     rows, numbers = sample.shape
     if width > numbers:
-        raise PaucError(f"--pca {width} is more than the {numbers} numbers of an embedding. Give {numbers} or less.")
+        raise PaucError(f"pca={width} is more than the {numbers} numbers of an embedding. Give {numbers} or less.")
     if width > rows:
-        raise PaucError(f"--pca {width} needs at least {width} images that can be read, and there are {rows}.")
+        raise PaucError(f"pca={width} needs at least {width} images that can be read, and there are {rows}.")

@@ -110,7 +110,7 @@ def test_photographs_for_a_small_model_bring_a_stronger_one_to_mind(capsys: pyte
     printed = capsys.readouterr()
     assert " images/s at 64 px)" in printed.out
     assert printed.err.startswith("note: pauc_resnet18.tiny_imagenet sees 64 x 64 pixels, and half of these images ")
-    assert printed.err.endswith("`-m vit_small_patch14_reg4_dinov2.lvd142m --image-size 224`.\n")
+    assert printed.err.endswith("--model vit_small_patch14_reg4_dinov2.lvd142m with --image-size 224 is stronger.\n")
     assert printed.err.count("\n") == 1
     assert run(["embed", "photos", "--overwrite", "--quiet", *CPU]) == 0
     assert capsys.readouterr() == ("", "")

@@ -142,7 +142,7 @@ def test_a_full_disk(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixt
 
 UNEXPECTED: list[tuple[BaseException, int, str]] = [
     (RuntimeError("two\nlines"), 1, "RuntimeError: two lines (unexpected; --debug shows where)"),
-    (torch.OutOfMemoryError("CUDA"), 1, "a batch of 1 images does not fit the GPU. Give a smaller --batch-size."),
+    (torch.OutOfMemoryError("CUDA"), 1, "--batch-size 1 does not fit the GPU. Give a smaller one."),
     (MemoryError(), 1, "not enough memory. A smaller --batch-size needs less."),
     (KeyboardInterrupt(), 130, "interrupted; 0 of 1 images are done, and the same command goes on from there."),
 ]

@@ -9,10 +9,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pauc_hub.errors import TrainingFailed
+from pauc_hub.errors import TrainingFailed, UsageError
+from pauc_hub.images.jpeg import Picture
+from pauc_hub.images.reading import Reading
 from pauc_hub.models.folder import open_folder
-from pauc_hub.training import finish, loop
+from pauc_hub.sources.by_index import open_by_index
+from pauc_hub.training import copies, finish, loop
 from pauc_hub.training.config import Config
+from pauc_hub.training.copies import refuse_copies
 
 CONFIG = Config(
     architecture="test_resnet",
@@ -43,13 +47,37 @@ def few(tmp_path: Path) -> Path:
     return write_images(tmp_path / "few", [i % 8 for i in range(80)])
 
 
-def test_fewer_distinct_images_than_prototypes_are_counted_with_the_way_out(few: Path, tmp_path: Path) -> None:
-    with pytest.raises(TrainingFailed) as failed:
+@pytest.mark.parametrize("looked_through", [80, 79])
+def test_fewer_distinct_images_than_prototypes_are_counted_with_the_way_out(
+    looked_through: int, few: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a small set before the run begins, else at the first E-step."""
+    monkeypatch.setattr(copies, "LOOKED_THROUGH", looked_through)
+    early = looked_through == 80
+    with pytest.raises(UsageError if early else TrainingFailed) as failed:
         loop.train(few, tmp_path / "run", CONFIG, workers=1, quiet=True)
+    assert (tmp_path / "run").exists() == (not early)
     assert str(failed.value) == (
         "only 8 of 80 images are distinct, too few for clusters=8. Remove the copies, give clusters of at most 7, "
         "or train with objective='infonce', which needs no clusters."
     )
+
+
+def test_a_set_without_copies_costs_a_look_at_one_image_more_than_there_are_prototypes(tmp_path: Path) -> None:
+    source = open_by_index(write_images(tmp_path / "images", range(40)), quiet=True)
+    read: list[int] = []
+
+    def noted(index: int, reading: Reading) -> Picture:
+        read.append(index)
+        return source.picture(index, reading)
+
+    counted = dataclasses.replace(source, picture=noted)
+    refuse_copies(counted, CONFIG)
+    assert read == list(range(9))
+    # and that too few can be read is for the E-step to say
+    for i in range(33):
+        (tmp_path / "images" / f"{i:03}.png").write_text("broken")
+    refuse_copies(source, CONFIG)
 
 
 def test_a_run_that_needs_no_prototypes_ends_with_its_model(

@@ -95,7 +95,7 @@ def convert(
     """
     place = Path(output)
     if place.exists() and not overwrite:
-        raise OutputExists(f"'{place}' exists. Name another place, or give --overwrite.")
+        raise OutputExists(f"'{place}' exists. Name another place, or give overwrite=True.")
     if format != "auto" and format not in {known.name for known in FORMATS}:
         names = ", ".join(known.name for known in FORMATS)
         raise UsageError(f"format={format} is unknown. Use auto, {names}.")

@@ -193,7 +193,7 @@ def test_an_image_that_vanishes_after_the_listing_is_a_row(photos: Path, encoder
 
 def test_a_batch_too_large_for_the_gpu_says_what_to_do(photos: Path, encoder: Any) -> None:
     stop_after(encoder, 0, torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20 GiB.\nGPU 0 has …"))
-    with pytest.raises(PaucError, match=r"^a batch of 4 images does not fit the GPU\. Give a smaller --batch-size\.$"):
+    with pytest.raises(PaucError, match=r"^batch_size=4 does not fit the GPU\. Give a smaller one\.$"):
         embed(photos, encoder, batch_size=5)
 
 
@@ -253,7 +253,7 @@ def test_another_model_does_not_go_on(
         embed(photos, other)
     assert str(refusal.value) == (
         f"an unfinished run for '{photos.with_name('photos.parquet')}' had another {named}. "
-        "Give the same command to go on with it, or --restart to drop it and start anew."
+        "Give the same command to go on with it, or restart=True to drop it and start anew."
     )
     assert embed(photos, other, restart=True).resumed == 0
     assert left(photos) == ["photos", "photos.errors.parquet", "photos.parquet"]
@@ -287,7 +287,7 @@ def test_a_damaged_description_is_refused_and_a_damaged_shard_is_made_again(phot
     assert tables(photos) == whole
     stop(photos, mean_colour(), overwrite=True)
     (working / "run.json").write_text("{")
-    with pytest.raises(UnfinishedRun, match=r"run\.json' is damaged\. Give --restart to drop it and start anew\.$"):
+    with pytest.raises(UnfinishedRun, match=r"run\.json' is damaged\. Give restart=True to drop it and start anew\.$"):
         embed(photos, mean_colour(), overwrite=True)
     assert embed(photos, mean_colour(), overwrite=True, restart=True).resumed == 0
 

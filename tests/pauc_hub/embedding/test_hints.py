@@ -20,6 +20,6 @@ def test_images_that_are_larger_than_the_model_knows(side: int, median: int | No
     assert bool(message) == told
     if message and median:
         assert message == (
-            f"m sees {side} x {side} pixels, and half of these images are larger than {median - 1}. For photographs a "
-            "stronger model is `-m vit_small_patch14_reg4_dinov2.lvd142m --image-size 224`."
+            f"m sees {side} x {side} pixels, and half of these images are larger than {median - 1}. For photographs "
+            "model=vit_small_patch14_reg4_dinov2.lvd142m with image_size=224 is stronger."
         )

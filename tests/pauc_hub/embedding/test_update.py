@@ -220,13 +220,13 @@ def test_a_table_of_another_model_is_not_updated(photos: Path, mean_colour: Any)
         embed(photos, other, update=True)
     assert str(refusal.value) == (
         f"'{photos.with_name('photos.parquet')}' cannot be updated: it has another weights. "
-        "--overwrite embeds all images anew."
+        "overwrite=True embeds all images anew."
     )
 
 
 def test_another_form_is_not_an_update(photos: Path, mean_colour: Any) -> None:
     embed(photos, mean_colour())
-    with pytest.raises(OutputExists, match=r"it has another --dtype \(float32, now float16\)\. --overwrite embeds"):
+    with pytest.raises(OutputExists, match=r"it has another dtype \(float32, now float16\)\. overwrite=True embeds"):
         embed(photos, mean_colour(), update=True, form=Form("float16"))
 
 
@@ -260,11 +260,11 @@ def test_a_table_of_other_images_or_another_model_is_not_touched(photos: Path, m
     with pytest.raises(OutputExists) as refusal:
         embed(photos, encoder)
     start = f"'{photos.with_name('photos.parquet')}' exists, with another "
-    assert str(refusal.value) == f"{start}model (mean, now median). Name another place, or give --overwrite."
+    assert str(refusal.value) == f"{start}model (mean, now median). Name another place, or give overwrite=True."
     paint(photos / "7.png", 1)
     with pytest.raises(OutputExists) as refusal:
         embed(photos, mean_colour())
     assert str(refusal.value) == (
-        f"{start}number of images (6, now 7), list of images. Name another place, or give --overwrite to embed all, "
-        "or --update to embed what changed."
+        f"{start}number of images (6, now 7), list of images. Name another place, or give overwrite=True to embed all, "
+        "or update=True to embed what changed."
     )

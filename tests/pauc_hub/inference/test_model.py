@@ -14,7 +14,7 @@ from PIL import Image
 from torch.nn import functional as F
 
 import pauc_hub
-from pauc_hub.errors import ModelFolderError, UnknownModel, UsageError
+from pauc_hub.errors import ModelFolderError, Note, UnknownModel, UsageError
 from pauc_hub.inference.folded_resnet import FoldedResNet
 from pauc_hub.inference.model import Model, load
 from pauc_hub.models.registration import bundled_folder
@@ -118,6 +118,13 @@ def test_one_image_alone_is_one_row(model: Model, tmp_path: Path) -> None:
 def test_a_stack_of_arrays_is_many_images(model: Model) -> None:
     assert model.embed(np.zeros((3, 64, 64, 3), np.uint8)).shape == (3, 96)
     assert model.embed([]).shape == (0, 96)
+
+
+def test_images_that_lose_their_levels_of_grey_are_noted(model: Model) -> None:
+    twelve_bits = np.linspace(0, 4095, 80 * 80).reshape(80, 80).astype(np.uint16)
+    with pytest.warns(Note, match=r"^image 0 ends in few levels of grey: does its value range fit\?$"):
+        model.embed([twelve_bits])
+    model.embed([twelve_bits], value_range=(0.0, 4095.0))
 
 
 def test_spaces_that_are_not_there_are_refused(model: Model, headless_folder: Path) -> None:

@@ -308,7 +308,7 @@ def test_prototypes_of_another_layout_are_refused(folder: Path) -> None:
 
 
 def test_nothing_is_overwritten_unless_asked(folder: Path) -> None:
-    with pytest.raises(OutputExists, match=rf"^'{folder}' exists\. Name another place, or give --overwrite\.$"):
+    with pytest.raises(OutputExists, match=rf"^'{folder}' exists\. Name another place, or give overwrite=True\.$"):
         write(folder, num_features=9)
     assert open_folder(folder).num_features == 4
     write(folder, num_features=9, overwrite=True, projector=None)

@@ -111,7 +111,7 @@ def test_names_that_no_text_can_hold_are_written_all_the_same(tmp_path: Path, ph
 
 def test_a_page_replaces_nothing_unless_told(tmp_path: Path) -> None:
     (tmp_path / "x.html").touch()
-    with pytest.raises(OutputExists, match=r"x\.html' exists\. Name another place, or give --overwrite\.$"):
+    with pytest.raises(OutputExists, match=r"x\.html' exists\. Name another place, or give overwrite=True\.$"):
         check_page(tmp_path / "x.html", overwrite=False)
     check_page(tmp_path / "x.html", overwrite=True)
     check_page(tmp_path / "y.html", overwrite=False)

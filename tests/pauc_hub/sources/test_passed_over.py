@@ -11,6 +11,7 @@ from PIL import Image
 from pauc_hub.errors import NoImages
 from pauc_hub.images import formats
 from pauc_hub.sources import kinds, open_source, passed_over
+from pauc_hub.sources.by_index import open_by_index
 
 WITHOUT_HEIF = formats.SUFFIXES - formats.HEIF
 
@@ -39,6 +40,11 @@ def test_a_folder_counts_them_when_it_is_listed(mixed: Path) -> None:
     assert passed_over(source) == EXPECTED
     list(source.entries())
     assert passed_over(source) == EXPECTED
+
+
+def test_images_by_index_know_them(mixed: Path, tmp_path: Path, write_tar: Callable[..., Path]) -> None:
+    assert open_by_index(mixed, quiet=True).passed_over == EXPECTED
+    assert open_by_index(write_tar(tmp_path / "x.tar", ["1.png", "2.dng"]), quiet=True).passed_over == {".dng": 1}
 
 
 def test_of_several_processes_the_first_tells_all(mixed: Path) -> None:

@@ -64,6 +64,18 @@ def test_what_is_given_or_declared_is_not_measured(tmp_path: Path, write_tiff: A
     assert measured(tmp_path, Reading("image")) == "image"
 
 
+def test_what_a_model_was_trained_with_goes_before_what_is_measured(tmp_path: Path) -> None:
+    write(tmp_path / "deep" / "x.png", ramp(0, 4080, "uint16"))
+    write(tmp_path / "flat" / "x.png", ramp(0, 255, "uint8"))
+    deep, flat = open_source(tmp_path / "deep"), open_source(tmp_path / "flat")
+    for learnt in (Reading((0.0, 5.0), (1,)), Reading("image"), Reading({"uint16": (0.0, 7.0)})):
+        assert with_measured_range(deep, Reading(), learnt=learnt) == learnt
+        # where there is nothing to read by a range, none is recorded
+        assert with_measured_range(flat, Reading(), learnt=learnt) == Reading(bands=learnt.bands)
+        given = Reading((1.0, 2.0), (2,))
+        assert with_measured_range(deep, given, learnt=learnt) == given
+
+
 def test_as_many_are_looked_at_as_are_needed_the_same_ones_each_time(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -320,11 +320,11 @@ def test_rows_of_another_shape_are_a_mistake_of_the_caller(tmp_path: Path, count
 
 
 REFUSED_OUTPUTS = [
-    ("there.parquet", OutputExists, r"^'.*/there\.parquet' exists\. Name another place, or give --overwrite\.$"),
+    ("there.parquet", OutputExists, r"^'.*/there\.parquet' exists\. Name another place, or give overwrite=True\.$"),
     (
         "stale.parquet",
         OutputExists,
-        r"^'.*/stale\.errors\.parquet' exists\. Name another place, or give --overwrite\.$",
+        r"^'.*/stale\.errors\.parquet' exists\. Name another place, or give overwrite=True\.$",
     ),
     ("stale.npy", OutputExists, r"^'.*/stale\.errors\.parquet' exists"),
     ("indexed.npy", OutputExists, r"^'.*/indexed\.index\.parquet' exists"),

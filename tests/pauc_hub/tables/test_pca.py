@@ -110,11 +110,11 @@ def test_a_sample_that_does_not_vary_is_projected_to_zeros() -> None:
 
 
 REFUSED = [
-    (sample(5), 8, r"^--pca 8 needs at least 8 images that can be read, and there are 5\.$"),
-    (sample(0), 1, r"^--pca 1 needs at least 1 images that can be read, and there are 0\.$"),
-    (sample(width=12), 13, r"^--pca 13 is more than the 12 numbers of an embedding\. Give 12 or less\.$"),
-    (np.array([[1, np.nan], [0, 1]], np.float32), 1, r"^--pca needs finite numbers"),
-    (np.array([[1, np.inf], [0, 1]], np.float32), 1, r"^--pca needs finite numbers"),
+    (sample(5), 8, r"^pca=8 needs at least 8 images that can be read, and there are 5\.$"),
+    (sample(0), 1, r"^pca=1 needs at least 1 images that can be read, and there are 0\.$"),
+    (sample(width=12), 13, r"^pca=13 is more than the 12 numbers of an embedding\. Give 12 or less\.$"),
+    (np.array([[1, np.nan], [0, 1]], np.float32), 1, r"^pca=1 needs finite numbers"),
+    (np.array([[1, np.inf], [0, 1]], np.float32), 1, r"^pca=1 needs finite numbers"),
 ]
 
 
