@@ -41,8 +41,8 @@ def write_evaluation_plot(files: Sequence[ScoresFile], names: Sequence[str], pat
         _draw_low_shots(grid[0, 2], files, names)
     data = files[0].data
     figure.suptitle(f"linear probe on {Path(data['test']).name}, {data['images']} images", fontsize=10)
-    with whole_file(path) as file:
-        figure.savefig(file, format=path.suffix.removeprefix("."), dpi=150)
+    with whole_file(path) as picture:
+        figure.savefig(picture, format=path.suffix.removeprefix("."), dpi=150)
 
 
 def confusion(file: ScoresFile) -> npt.NDArray[np.int64]:
@@ -61,9 +61,10 @@ def _claims(file: ScoresFile) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.b
 
 
 def _draw_low_shots(axes: "Axes", files: Sequence[ScoresFile], names: Sequence[str]) -> None:
-    titles = list(max((file.scores.get("lowshot", {}) for file in files), key=len))
-    for file, name in zip(files, names, strict=True):
-        points = file.scores.get("lowshot", {})
+    curves = [file.scores.get("lowshot", {}) for file in files]
+    # the same for all models, but for those that some could not be measured by
+    titles = list(dict.fromkeys(title for points in curves for title in points))
+    for points, name in zip(curves, names, strict=True):
         places = [titles.index(title) for title in points]
         means = np.array([point["value"] for point in points.values()])
         ends = np.array([[point["low"], point["high"]] for point in points.values()]).reshape(-1, 2)
