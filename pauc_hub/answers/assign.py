@@ -17,7 +17,7 @@ from pauc_hub.clustering.calibration import ALPHA
 from pauc_hub.clustering.prototype_set import PrototypeSet, read_prototypes, unnamed
 from pauc_hub.errors import TableError, UsageError
 from pauc_hub.models.catalog import DEFAULT_MODEL
-from pauc_hub.models.folder import ModelFolder
+from pauc_hub.models.folder import CONFIG, PROTOTYPES, ModelFolder
 from pauc_hub.models.opening import open_model
 from pauc_hub.tables.outputs import is_table, read_provenance
 from pauc_hub.tables.table import PARQUET, companion
@@ -87,6 +87,7 @@ def assign(
     if output:
         check_place(Path(output), (PARQUET, CSV), overwrite)
     if prototypes:
+        _refuse_model(Path(prototypes))
         found = read_prototypes(Path(prototypes))
         given = open_input(
             images,
@@ -131,6 +132,13 @@ def assign(
 def _beside(output: Path, suffix: str) -> Path:
     stem = output.name.removesuffix(output.suffix).removesuffix(".assignments")
     return output.with_name(stem + suffix)
+
+
+def _refuse_model(prototypes: Path) -> None:
+    """Raise UsageError where a model folder, or the prototypes in one, is given for a prototypes file."""
+    folder = prototypes.parent if prototypes.name == PROTOTYPES else prototypes
+    if (folder / CONFIG).is_file():
+        raise UsageError(f"'{prototypes}' belongs to a model: give model='{folder}' in place of prototypes.")
 
 
 def _of_model(

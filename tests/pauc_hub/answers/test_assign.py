@@ -127,3 +127,9 @@ def test_what_does_not_fit_is_refused(
         assign(other, prototypes=prototypes, output=tmp_path / "o.txt")
     with pytest.raises(OutputExists, match="exists"):
         assign(tmp_path / "train.parquet", prototypes=prototypes, quiet=True)
+
+
+def test_a_model_is_not_taken_for_a_prototypes_file(tmp_path: Path, model_folder: Path) -> None:
+    for given in (model_folder, model_folder / "prototypes.safetensors"):
+        with pytest.raises(UsageError, match=r"belongs to a model: give model='.*' in place of prototypes"):
+            assign(tmp_path, prototypes=given, quiet=True)
