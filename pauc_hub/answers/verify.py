@@ -111,9 +111,7 @@ def _check_run(
         if id(score) not in known:
             yield _unmeasured(score, UNKNOWN_PROTOCOL)
         elif not _same_data(score, data):
-            yield _unmeasured(
-                score, f"it is about {score.get('bank')} and {score.get('queries')}; given are {_sizes(data)}"
-            )
+            yield _unmeasured(score, _other_data(score, data))
         else:
             yield _check(score, found, data["images"])
 
@@ -148,8 +146,10 @@ def _count(said: object) -> int | None:
     return int(number) if number.isdecimal() else None
 
 
-def _sizes(data: Mapping[str, Any]) -> str:
-    return f"{data['train_images']:,} training and {data['images']:,} test images"
+def _other_data(score: Score, data: Mapping[str, Any]) -> str:
+    about = f"it is about {score.get('bank')} and {score.get('queries')}"
+    given = f"given are {data['train_images']:,} training and {data['images']:,} test images"
+    return f"{about}; {given}{', of other paths or labels' if 'bank_sha256' in score else ''}"
 
 
 def _tolerance(score: Score, images: int) -> float:

@@ -72,9 +72,11 @@ def test_both_networks_are_measured_and_stand_side_by_side(
     told = scores.measured(folder, {"CIFAR-10": asked})
     assert [score["protocol"].partition(" ")[0] for score in told] == ["linear", "weighted"]
     assert {(score["bank"], score["queries"]) for score in told} == {("CIFAR-10 train, 24", "CIFAR-10 test, 12")}
-    # by their numbers of images, as cards have them
-    plain = [{key: score[key] for key in score if not key.endswith("sha256")} for score in told]
-    monkeypatch.setattr(ModelFolder, "facts", {"scores": plain})
+    monkeypatch.setattr(ModelFolder, "facts", {"scores": told})
+    # however the images are named
+    (tmp_path / "c-train.parquet").rename(tmp_path / "d-train.parquet")
+    (tmp_path / "c-test.parquet").rename(tmp_path / "d-test.parquet")
+    asked = Asked(*place_of_splits(tmp_path / "d-train.parquet"), device="cpu", quiet=True)
     checks = list(scores.repeated(folder, asked))
     assert [check.holds for check in checks] == [True] * 4
     assert [check.found for check in checks] == [score[key] for key in ("value", "random") for score in told]

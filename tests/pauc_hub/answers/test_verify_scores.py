@@ -67,6 +67,7 @@ def test_what_is_about_other_images_is_not_measured(splits: tuple[Path, Path]) -
     checks = list(check_scores(told, None, Asked(*splits, quiet=True)))
     assert [check.holds for check in checks] == [None] * 4
     assert checks[0].reason == "it is about Some train, 300 and Some val, 41; given are 300 training and 40 test images"
+    assert checks[1].reason.endswith("given are 300 training and 40 test images, of other paths or labels")
     assert checks[2].reason == "its protocol is none of `pauc eval`"
     assert checks[3].reason == "`pauc eval` does not measure it here"
 
