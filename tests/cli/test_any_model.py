@@ -106,7 +106,7 @@ def test_the_environment_says_which_hub_which_cache_and_who_asks(hub: HubServer,
 
 def test_photographs_for_a_small_model_bring_a_stronger_one_to_mind(capsys: pytest.CaptureFixture[str]) -> None:
     """200 x 170 pixels, for a model of 64."""
-    assert run(["embed", "photos", *CPU]) == 0
+    assert run(["embed", "photos", "-m", "pauc_resnet18", *CPU]) == 0
     printed = capsys.readouterr()
     assert " images/s at 64 px)" in printed.out
     assert printed.err.startswith("note: pauc_resnet18.tiny_imagenet sees 64 x 64 pixels, and half of these images ")

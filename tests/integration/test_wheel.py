@@ -16,6 +16,12 @@ from pathlib import Path
 
 import pytest
 
+from pauc_hub.models.catalog import DEFAULT_MODEL
+from pauc_hub.models.folder import open_folder
+from pauc_hub.models.registration import bundled_folder
+
+# Of a file, where wheels are published; what is too large goes to models/hub_weights.py.
+LIMIT = 100_000_000
 ROOT = Path(__file__).resolve().parent.parent.parent
 INGREDIENTS = ("pyproject.toml", "README.md", "LICENSE", "pauc_hub", "training", "cli")
 SAMPLES = ROOT / "examples" / "images"
@@ -81,6 +87,7 @@ def in_checkout() -> set[str]:
 def test_the_wheel_holds_all_of_pauc_hub_and_nothing_else(installed: Installed) -> None:
     names = zipfile.ZipFile(installed.wheel).namelist()
     assert in_checkout() <= set(names)
+    assert installed.wheel.stat().st_size < LIMIT
     assert {name.split("/")[0].partition("-")[0] for name in names} == {"pauc_hub"}
 
 
@@ -120,5 +127,7 @@ def test_embeds_the_sample_images(installed: Installed) -> None:
     pauc = installed.environment / "bin" / "pauc"
     said = json.loads(run(pauc, "embed", SAMPLES, "--output", table, "--json", cwd=installed.outside))
     images = sum(path.is_file() for path in SAMPLES.rglob("*.*"))
-    assert (said["images"], said["unreadable"], said["width"]) == (images, 0, 512)
+    default = bundled_folder(DEFAULT_MODEL)
+    assert default
+    assert (said["images"], said["unreadable"], said["width"]) == (images, 0, open_folder(default).num_features)
     assert table.is_file()

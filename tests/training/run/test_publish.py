@@ -60,3 +60,15 @@ def test_without_prototypes_it_claims_none(finished: Finished, tmp_path: Path) -
     assert [open_folder(model).pauc["clusters"] for model in (some, none)] == [[2, 3], []]
     assert not (none / "prototypes.safetensors").exists()
     assert "there are no prototypes" in (none / "README.md").read_text()
+
+
+def test_the_curves_of_the_run_go_with_it(finished: Finished, tmp_path: Path) -> None:
+    picture = tmp_path / "curves.png"
+    picture.write_bytes(b"a picture")
+    folder = open_folder(publish(dataclasses.replace(finished, curves=picture), tmp_path / "model"))
+    folder.verify()
+    assert (folder.path / "curves.png").read_bytes() == b"a picture"
+    assert "](curves.png)" in (folder.path / "README.md").read_text()
+    without = open_folder(publish(finished, tmp_path / "without"))
+    assert "curves.png" not in without.sums
+    assert "curves.png" not in (without.path / "README.md").read_text()
