@@ -109,11 +109,11 @@ def test_more_workers_change_nothing(images: Path, undisturbed: Path, tmp_path: 
     [
         (loop, "take_step", [2]),  # within the warm-up
         (loop, "take_step", [STEPS]),  # in the last step of the warm-up
-        (estep, "autocast", [1]),  # within the first E-step
+        (estep, "encode_squares", [1]),  # within the first E-step
         (lloyd, "best_scores", [2]),  # within its k-means
         (loop, "take_step", [STEPS + 2]),  # with prototypes
         (loop, "take_step", [STEPS + 1, 1, 2, 3]),  # again and again
-        (estep, "autocast", [2 * 3 - 1]),  # within the E-step that the model folder is made of
+        (estep, "encode_squares", [2 * 3 - 1]),  # within the E-step that the model folder is made of
     ],
 )
 def test_a_stopped_and_resumed_run_equals_the_undisturbed_one(
