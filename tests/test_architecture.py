@@ -145,3 +145,16 @@ def test_imports_are_found_wherever_they_stand(tmp_path: Path, monkeypatch: pyte
 
 def test_floors_are_disjoint() -> None:
     assert all(not lower & upper for lower, upper in pairwise(FLOORS))
+
+
+@pytest.mark.parametrize("name", ["ImageSource", "open_source", "Encoder", "fit_temperature", "features", "thumbnail"])
+def test_one_name_has_one_meaning(name: str) -> None:
+    """Names that once stood for two things."""
+    trees = [(path, ast.parse(path.read_text())) for path in python_files(*ROOMS)]
+    defined = [
+        path.relative_to(ROOT)
+        for path, tree in trees
+        for node in tree.body
+        if isinstance(node, ast.FunctionDef | ast.ClassDef) and node.name == name
+    ]
+    assert len(defined) == 1, defined
