@@ -11,7 +11,6 @@ benchmarks/results_page.py makes docs/results.md of the result.
 """
 
 import argparse
-import json
 import sys
 import time
 from collections.abc import Mapping
@@ -22,7 +21,8 @@ import feature_scores
 import numpy as np
 from ablation_plan import HEADLINE_SEEDS, ROWS, Run, config_of, runs
 from labelled_splits import Split, read_rows
-from measuring import machine, result_path, rounded
+from measuring import machine, result_path
+from results_file import Results
 
 import pauc_hub
 from pauc_hub.device import choose_device, keep_freed_memory
@@ -48,36 +48,6 @@ PROTOCOLS = {
     "intra_share": "of the projections of the training split, the same number of clusters for all rows",
     "minutes": "training alone, without E-steps where these only watch",
 }
-
-
-class Results:
-    """The file of results: read at the start, written after each run."""
-
-    def __init__(self, path: Path, about: Mapping[str, Any]) -> None:
-        """`about` is what all rows share.
-
-        Raises:
-            SystemExit: the file holds rows that were trained otherwise.
-        """
-        self._path = path
-        self._content: dict[str, Any] = {"question": QUESTION, "about": rounded(about), "runs": {}}
-        if path.exists():
-            kept = json.loads(path.read_text(encoding="utf-8"))
-            if kept["about"] != json.loads(json.dumps(self._content["about"])):
-                raise SystemExit(
-                    f"error: '{path}' holds runs on other images or settings. Name another file: --result."
-                )
-            self._content["runs"] = kept["runs"]
-
-    def __contains__(self, key: str) -> bool:
-        return key in self._content["runs"]
-
-    def add(self, key: str, found: Mapping[str, Any]) -> None:
-        self._content["runs"][key] = rounded(dict(found))
-        self._path.parent.mkdir(parents=True, exist_ok=True)
-        unfinished = self._path.with_name(f"{self._path.name}.new")
-        unfinished.write_text(json.dumps(self._content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-        unfinished.replace(self._path)
 
 
 def learn(run: Run, images: Path, folder: Path, given: Mapping[str, Any], device: str) -> Path:
@@ -165,7 +135,7 @@ def carry_out(arguments: argparse.Namespace, given: Mapping[str, Any]) -> None:
     shared = about(splits, (arguments.train.name, arguments.test.name), len(bank.images), given)
     device = choose_device(arguments.device)
     path = arguments.result or result_path("ablation", device)
-    results = Results(path, shared)
+    results = Results(path, QUESTION, shared)
     plan = runs(arguments.rows, arguments.seeds)
     # all are checked before the first one is trained
     for run in plan:
