@@ -35,8 +35,10 @@ def verify(
 ) -> Verified:
     """Check sums, format, weights, that card and facts agree, and, with `scores`, that they come out again.
 
-        >>> [check.holds for check in verify("pauc_resnet18", scores="tiny-imagenet-200").scores]
-        [True]
+        >>> verify("pauc_resnet18").model
+        'pauc_resnet18.tiny_imagenet'
+
+    With `scores="tiny-imagenet-200"` each of `.scores` says whether it `holds`.
 
     Args:
         model: what load() takes; what is not here is fetched.

@@ -51,9 +51,6 @@ class Verified:
 def verify_folder(model: str | Path, *, quiet: bool = False) -> Verified:
     """Check sums, format, weights, and that card and facts agree.
 
-        >>> verify("pauc_resnet18").model
-        'pauc_resnet18.tiny_imagenet'
-
     Args:
         model: what load() takes; what is not here is fetched.
         quiet: no progress bar while something is fetched.
