@@ -14,7 +14,7 @@ from torch import Tensor
 
 from pauc_hub.clustering.prototype_set import Calibration
 from pauc_hub.errors import ClusteringFailed, Interrupted, TrainingFailed, UsageError
-from pauc_hub.images.reading import Reading
+from pauc_hub.images.reading import Ranges, Reading, as_reading
 from pauc_hub.processes import Ranks
 from pauc_hub.progress import progress_bar
 from pauc_hub.sources.by_index import ImageSource
@@ -70,6 +70,8 @@ def train(
     *,
     dry_run: bool = False,
     recipe: str = OWN_IMAGES,
+    value_range: Ranges = None,
+    bands: Sequence[int] = (),
     device: str = "auto",
     workers: int | None = None,
     resume: bool = False,
@@ -91,6 +93,8 @@ def train(
     *,
     dry_run: bool = False,
     recipe: str = OWN_IMAGES,
+    value_range: Ranges = None,
+    bands: Sequence[int] = (),
     device: str = "auto",
     workers: int | None = None,
     resume: bool = False,
@@ -121,6 +125,7 @@ def train(
             run keeps its own.
         dry_run: train for about a minute, leave nothing, and tell what a run would be and take.
         recipe: named settings (docs/settings.md), beside which others hold; of a TrainConfig nothing is left open.
+        value_range, bands: of images that hold more than bytes, or other bands than RGB, as for embed().
         workers: threads that decode; one for each core unless given, which the processes of a machine share.
         resume: go on from the run's checkpoint.
         epochs: passes over all images. Those that a resumed run, also a finished one, shall have, under a schedule that
@@ -144,11 +149,11 @@ def train(
     """
     ranks = Ranks.from_environment()
     goes_on = resume or export
-    _refuse_contradictions(
-        run, dry_run=dry_run, goes_on=goes_on, overwrite=overwrite, has_settings=bool(settings) or config is not None
-    )
     given = settings if epochs is None else settings | {"epochs": epochs}
-    source = open_images(images, quiet=quiet or ranks.rank > 0)
+    _refuse_contradictions(
+        run, dry_run=dry_run, goes_on=goes_on, overwrite=overwrite, given=any((settings, value_range, bands, config))
+    )
+    source = open_images(images, as_reading(value_range, bands), quiet=quiet or ranks.rank > 0)
     where = device_to_train_on(ranks.device(device))
     if dry_run:
         plan, choices = read_settings(config, given, source, where, recipe)
@@ -193,10 +198,8 @@ def train(
                 return _export(state, log) if export else _run(state, log)
 
 
-def _refuse_contradictions(
-    run: str | Path | None, *, dry_run: bool, goes_on: bool, overwrite: bool, has_settings: bool
-) -> None:
-    if goes_on and has_settings:
+def _refuse_contradictions(run: Any, *, dry_run: bool, goes_on: bool, overwrite: bool, given: bool) -> None:
+    if goes_on and given:
         raise UsageError("a run goes on with its own settings: beside resume=True or export=True give epochs alone.")
     if dry_run and (goes_on or overwrite):
         raise UsageError("dry_run=True is of a new run: leave out resume, export and overwrite.")

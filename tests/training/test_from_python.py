@@ -111,3 +111,14 @@ def test_a_run_needs_a_folder_and_a_dry_run_is_of_a_new_one(tmp_path: Path) -> N
         pauc_hub.train(Pictures())  # type: ignore[call-overload]
     with pytest.raises(UsageError, match=r"^dry_run=True is of a new run: leave out resume"):
         pauc_hub.train(Pictures(), tmp_path / "run", dry_run=True, resume=True)
+
+
+def test_a_value_range_goes_with_the_model(tmp_path: Path) -> None:
+    for index in range(20):
+        depth = np.random.default_rng(index).integers(0, 4096, (32, 32)).astype(np.uint16)
+        Image.fromarray(depth).save(tmp_path / f"{index:02}.png")
+    run = tmp_path / "run"
+    model = pauc_hub.train(tmp_path, run, epochs=1, quiet=True, precision="fp32", value_range=(0, 4095), **SETTINGS)
+    assert open_folder(model).facts["data"]["value_range"] == [0, 4095]
+    with pytest.raises(UsageError, match="goes on with its own settings"):
+        pauc_hub.train(tmp_path, run, resume=True, value_range=(0, 255), quiet=True)
