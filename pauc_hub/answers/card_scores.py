@@ -191,7 +191,7 @@ def _figures(measure: str, score: Mapping[str, Any]) -> dict[str, float]:
 
 
 def _short(name: str) -> str:
-    """`photos (train)` for the table `/work/photos.parquet (train)`."""
+    """`photos (train)` for the table `/data/photos.parquet (train)`."""
     place, _, split = name.partition(" (")
     stem = Path(place).name.removesuffix(".parquet").removesuffix(".embeddings")
     return f"{stem} ({split}" if split else stem
