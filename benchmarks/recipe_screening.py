@@ -101,9 +101,9 @@ def measure(row: str, seed: int, arguments: argparse.Namespace) -> dict[str, Any
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("images_at", metavar="rows", type=Path, help="Parquet file with columns image and label")
+    parser.add_argument("split", type=Path, help="Parquet file with columns image and label")
     parser.add_argument("-o", "--output", type=Path, required=True, help="folder of the divided images and the runs")
-    parser.add_argument("--images", type=int, help="rows to use, the first ones; all unless given")
+    parser.add_argument("--images", type=int, help="images to use, the first ones; all unless given")
     parser.add_argument("--epochs", type=int, default=2)
     parser.add_argument("--seeds", type=int, default=2)
     parser.add_argument("--rows", type=lambda text: text.split(","), default=list(ROWS), help="names, commas between")
@@ -112,7 +112,7 @@ def main() -> None:
     if unknown := sorted(set(arguments.rows) - set(ROWS)):
         parser.error(f"no row is named {', '.join(unknown)}; there are {', '.join(ROWS)}")
     keep_freed_memory()
-    divide(arguments.images_at, arguments.output, arguments.images)
+    divide(arguments.split, arguments.output, arguments.images)
     images = len(open_by_index(arguments.output / BANK, quiet=True))
     shared = {"images": images, "epochs": arguments.epochs, "settings": COMMON}
     results = Results(arguments.result or result_path("recipe-screening"), QUESTION, shared)
