@@ -1,13 +1,16 @@
-"""Which objective learns the best features, and what does each part of PAUC add? Trains and scores the plan's rows.
+r"""Which objective learns the best features, and what does each part of PAUC add? Trains and scores
+the plan's rows.
 
     python benchmarks/ablation.py cifar10-train.parquet cifar10-test.parquet -o work
-    python benchmarks/ablation.py cifar10-train.parquet cifar10-test.parquet -o work --rows infonce,pauc --set lr=0.12
+    python benchmarks/ablation.py cifar10-train.parquet cifar10-test.parquet -o work \
+        --rows infonce,pauc --set lr=0.12
 
-The rows are those of ablation_plan.py: three of them with several seeds, the others with one. By default ResNet-18
-with its stock stem at 32 pixels, 50 epochs, which is no published setting. Each run is scored once, at its last epoch,
-on the test split; settings are to be chosen elsewhere. Every result is written as it comes. Ctrl-C saves the run that
-is going on, and the same command goes on there; finished runs are neither trained nor scored again.
-benchmarks/results_page.py makes docs/results.md of the result.
+The rows are those of ablation_plan.py: three of them with several seeds, the others with one. By
+default ResNet-18 with its stock stem at 32 pixels, 50 epochs, which is no published setting. Each
+run is scored once, at its last epoch, on the test split; settings are to be chosen elsewhere. Every
+result is written as it comes. Ctrl-C saves the run that is going on, and the same command goes on
+there; finished runs are neither trained nor scored again. benchmarks/results_page.py makes
+docs/results.md of the result.
 """
 
 import argparse
@@ -39,19 +42,29 @@ QUESTION = "Which objective learns the best features, and what does each part of
 CURVES = ("intra_share", "effective_rank", "assignment_nmi")
 INTERRUPTED = 130
 PROTOCOLS = {
-    "knn": f"weighted kNN, k = {feature_scores.K}, T = {feature_scores.TEMPERATURE}, cosine, backbone; top-1 %",
-    "linear": "multinomial logistic regression, L2 chosen on held-out training rows, backbone; top-1 %",
-    "cluster_accuracy": "k-means of the test split, K = classes, unit length, backbone; best matching, %",
+    "knn": (
+        f"weighted kNN, k = {feature_scores.K}, T = {feature_scores.TEMPERATURE}, cosine, "
+        "backbone; top-1 %"
+    ),
+    "linear": (
+        "multinomial logistic regression, L2 chosen on held-out training rows, backbone; top-1 %"
+    ),
+    "cluster_accuracy": (
+        "k-means of the test split, K = classes, unit length, backbone; best matching, %"
+    ),
     "cluster_nmi": "of the same clustering; %",
     "low_shot": "linear SVM, images a class, mean of 5 draws, backbone; top-1 %",
     "effective_rank": "of the projections of about 4096 training images",
-    "intra_share": "of the projections of the training split, the same number of clusters for all rows",
+    "intra_share": (
+        "of the projections of the training split, the same number of clusters for all rows"
+    ),
     "minutes": "training alone, without E-steps where these only watch",
 }
 
 
 def learn(run: Run, images: Path, folder: Path, given: Mapping[str, Any], device: str) -> Path:
-    """The run's model folder, trained from its newest checkpoint where there is one, unless it is there.
+    """The run's model folder, trained from its newest checkpoint where there is one, unless it is
+    there.
 
     Raises:
         UsageError: the run that stands there has other settings.
@@ -63,7 +76,9 @@ def learn(run: Run, images: Path, folder: Path, given: Mapping[str, Any], device
     if begun or (folder / run_folder.MODEL).exists():
         saved = run_folder.saved_config(folder).resolve(len(source))
         if saved != config:
-            raise SystemExit(f"error: '{folder}' holds a run with other settings. Name another folder: -o.")
+            raise SystemExit(
+                f"error: '{folder}' holds a run with other settings. Name another folder: -o."
+            )
     if (folder / run_folder.MODEL).exists():
         return folder / run_folder.MODEL
     command = " ".join(sys.argv)
@@ -109,11 +124,16 @@ def receipts(run: Run, folder: Path, model: pauc_hub.Model) -> dict[str, Any]:
         "commit": facts["commit"],
         "hardware": facts["hardware"],
         "weights_sha256": model.weights_sha256,
-        "curves": {name: dict(zip(("epochs", "values"), history.series(name), strict=True)) for name in CURVES},
+        "curves": {
+            name: dict(zip(("epochs", "values"), history.series(name), strict=True))
+            for name in CURVES
+        },
     }
 
 
-def about(splits: tuple[Split, Split], names: tuple[str, str], images: int, given: Mapping[str, Any]) -> dict[str, Any]:
+def about(
+    splits: tuple[Split, Split], names: tuple[str, str], images: int, given: Mapping[str, Any]
+) -> dict[str, Any]:
     """What all rows share."""
     bank, queries = splits
     common = config_of(Run(ROWS[0], 0), images, given).to_json()
@@ -123,7 +143,9 @@ def about(splits: tuple[Split, Split], names: tuple[str, str], images: int, give
     return {
         "training split": {"name": names[0], "images": len(bank.images)},
         "test split": {"name": names[1], "images": len(queries.images)},
-        "settings": {name: value for name, value in common.items() if name not in own - {"clusters"}},
+        "settings": {
+            name: value for name, value in common.items() if name not in own - {"clusters"}
+        },
         "protocols": PROTOCOLS,
     }
 
@@ -146,30 +168,49 @@ def carry_out(arguments: argparse.Namespace, given: Mapping[str, Any]) -> None:
             continue
         print(f"{number} of {len(plan)}: {run.key}, {run.row.about}", file=sys.stderr)
         folder = arguments.output / run.key
-        model = pauc_hub.load(learn(run, arguments.train, folder, given, arguments.device), device=arguments.device)
+        model = pauc_hub.load(
+            learn(run, arguments.train, folder, given, arguments.device), device=arguments.device
+        )
         began = time.monotonic()
         found = receipts(run, folder, model) | scores(model, bank, queries, clusters)
         found |= {"scoring minutes": (time.monotonic() - began) / 60, "machine": machine(device)}
         results.add(run.key, found)
-        print(f"{run.key}: kNN {found['knn']:.1f}, linear {found['linear']:.1f}; in {path}", file=sys.stderr)
+        print(
+            (f"{run.key}: kNN {found['knn']:.1f}, linear {found['linear']:.1f}; in {path}"),
+            file=sys.stderr,
+        )
 
 
 def parsed() -> tuple[argparse.Namespace, dict[str, Any]]:
     """Arguments, and the settings given for all rows."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("train", type=Path, help="Parquet file with columns image and label, such as CIFAR-10's")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "train", type=Path, help=("Parquet file with columns image and label, such as CIFAR-10's")
+    )
     parser.add_argument("test", type=Path, help="the same of the test split")
     parser.add_argument("-o", "--output", type=Path, required=True, help="folder for the runs")
-    parser.add_argument("--result", type=Path, help="the result's file (default: benchmarks/results/ablation-….json)")
+    parser.add_argument(
+        "--result",
+        type=Path,
+        help=("the result's file (default: benchmarks/results/ablation-….json)"),
+    )
     parser.add_argument("--epochs", type=int, help="50 by default")
     parser.add_argument("--seeds", type=int, default=HEADLINE_SEEDS, help="of the headline rows")
-    parser.add_argument("--rows", type=lambda text: text.split(","), default=[], help="names, commas between")
-    parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="a setting of all rows")
+    parser.add_argument(
+        "--rows", type=lambda text: text.split(","), default=[], help="names, commas between"
+    )
+    parser.add_argument(
+        "--set", action="append", default=[], metavar="NAME=VALUE", help="a setting of all rows"
+    )
     parser.add_argument("--device", default="auto")
     arguments = parser.parse_args()
     unknown = sorted(set(arguments.rows) - {row.name for row in ROWS})
     if unknown:
-        parser.error(f"no row is named {', '.join(unknown)}; there are {', '.join(row.name for row in ROWS)}")
+        parser.error(
+            f"no row is named {', '.join(unknown)}; there are {', '.join(row.name for row in ROWS)}"
+        )
     pairs = [text.partition("=") for text in arguments.set]
     given = {name: read_value(name, value) for name, _, value in pairs}
     return arguments, given | ({"epochs": arguments.epochs} if arguments.epochs else {})

@@ -1,4 +1,6 @@
-"""The rows of the ablation (method.md §4): what each changes of the common settings, and how many seeds it has."""
+"""The rows of the ablation (method.md §4): what each changes of the common settings, and how many
+seeds it has.
+"""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
@@ -18,7 +20,9 @@ FEW_CLUSTERS = [10, 25, 50]
 
 
 class Row(NamedTuple):
-    """A method: its name, what it is in words, its settings beside the common ones, and whether it is a headline."""
+    """A method: its name, what it is in words, its settings beside the common ones, and whether it
+    is a headline.
+    """
 
     name: str
     about: str
@@ -39,24 +43,47 @@ class Run(NamedTuple):
 
 ROWS = (
     # With all weights at 0 the gradient is InfoNCE's alone, and the E-steps only watch.
-    Row("infonce", "InfoNCE alone; E-steps only watch", {"objective": "pauc"} | NO_TERM, headline=True),
+    Row(
+        "infonce",
+        "InfoNCE alone; E-steps only watch",
+        {"objective": "pauc"} | NO_TERM,
+        headline=True,
+    ),
     Row("protonce", "InfoNCE and ProtoNCE, w_p = 1", {"objective": "protonce"}, headline=True),
     Row("pauc", "three terms, w_p = 0; reading A, means over the batch", PAUC, headline=True),
     Row("pauc_literal", "three terms beside ProtoNCE, w_p = 1", PAUC | {"weight_proto": 1.0}),
-    Row("protonce_small", f"ProtoNCE, w_p = {SMALL}", {"objective": "pauc"} | NO_TERM | {"weight_proto": SMALL}),
-    Row("pauc_batch_and_queue", "reading A, means over batch and queue", PAUC | {"prototypes_from": "batch_and_queue"}),
+    Row(
+        "protonce_small",
+        f"ProtoNCE, w_p = {SMALL}",
+        {"objective": "pauc"} | NO_TERM | {"weight_proto": SMALL},
+    ),
+    Row(
+        "pauc_batch_and_queue",
+        ("reading A, means over batch and queue"),
+        PAUC | {"prototypes_from": "batch_and_queue"},
+    ),
     Row("pauc_bank", "reading B, image and bank prototype", PAUC | {"prototypes_from": "bank"}),
     Row("pauc_no_align", "pauc without Align", PAUC | {"weight_align": 0.0}),
     Row("pauc_no_unif", "pauc without Unif", PAUC | {"weight_unif": 0.0}),
     Row("pauc_no_corr", "pauc without Corr", PAUC | {"weight_corr": 0.0}),
-    Row("scatter", "scattering in place of the terms", {"objective": "pauc"} | NO_TERM | {"weight_scatter": 1.0}),
+    Row(
+        "scatter",
+        "scattering in place of the terms",
+        {"objective": "pauc"} | NO_TERM | {"weight_scatter": 1.0},
+    ),
     Row("control_shuffled", "control: assignments shuffled", PAUC | {"shuffle_assignments": True}),
-    Row("control_few_clusters", f"control: {FEW_CLUSTERS} clusters", PAUC | {"clusters": FEW_CLUSTERS}),
+    Row(
+        "control_few_clusters",
+        (f"control: {FEW_CLUSTERS} clusters"),
+        PAUC | {"clusters": FEW_CLUSTERS},
+    ),
 )
 
 
 def runs(names: Sequence[str] = (), headline_seeds: int = HEADLINE_SEEDS) -> list[Run]:
-    """All trainings of the rows named, or of all: headlines with all their seeds first, for they matter most."""
+    """All trainings of the rows named, or of all: headlines with all their seeds first, for they
+    matter most.
+    """
     chosen = [row for row in ROWS if not names or row.name in names]
     headlines = [row for row in chosen if row.headline]
     more = [Run(row, seed) for seed in range(1, headline_seeds) for row in headlines]
@@ -65,7 +92,8 @@ def runs(names: Sequence[str] = (), headline_seeds: int = HEADLINE_SEEDS) -> lis
 
 
 def config_of(run: Run, images: int, given: Mapping[str, Any]) -> Config:
-    """Its settings: the common ones, those given for all rows, and the row's own, checked for so many images.
+    """Its settings: the common ones, those given for all rows, and the row's own, checked for so
+    many images.
 
     Raises:
         UsageError: a problem with them.

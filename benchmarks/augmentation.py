@@ -1,13 +1,15 @@
-"""How many images a second are augmented, two views each: by ours in batches, by torchvision's transforms in workers?
+"""How many images a second are augmented, two views each: by ours in batches, by torchvision's
+transforms in workers?
 
     python benchmarks/augmentation.py                  # views of 32, 64 and 224 pixels
-    python benchmarks/augmentation.py --device cuda    # ours on the GPU, the others' batches sent there
+    python benchmarks/augmentation.py --device cuda    # on the GPU
 
-All have the same set and strengths: random resized crop, flip, colour jitter with hue, greyscale, blur, normalise. The
-others are torchvision's v2 on tensors and its transforms on PIL images, each image for itself in a DataLoader with a
-worker for each core. All begin with decoded images in memory and end with float32 batches on the device. A pass before
-the one that is timed starts workers and chooses kernels; the repetitions are interleaved. Stopped, the same command
-goes on where it was.
+All have the same set and strengths: random resized crop, flip, colour jitter with hue, greyscale,
+blur, normalise. The others are torchvision's v2 on tensors and its transforms on PIL images, each
+image for itself in a DataLoader with a worker for each core. All begin with decoded images in
+memory and end with float32 batches on the device. A pass before the one that is timed starts
+workers and chooses kernels; the repetitions are interleaved. Stopped, the same command goes on
+where it was.
 """
 
 import argparse
@@ -22,7 +24,16 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
-from measuring import DTYPES, Journal, ceilings, machine, medians, result_path, seconds_of, write_result
+from measuring import (
+    DTYPES,
+    Journal,
+    ceilings,
+    machine,
+    medians,
+    result_path,
+    seconds_of,
+    write_result,
+)
 from per_image import BATCH, Settings, in_workers, on_pil, on_tensors
 from PIL import Image
 
@@ -34,7 +45,8 @@ from pauc_hub.training.data.resident import Resident, choose_loader
 from pauc_hub.training.data.views import epoch_batches
 from pauc_hub.training.interruption import StopRequest
 
-SIZES = {32: (32, 4096), 64: (64, 2048), 224: (256, 512)}  # side of the views: side and number of the images
+# side of the views: side and number of the images
+SIZES = {32: (32, 4096), 64: (64, 2048), 224: (256, 512)}
 OURS = "pauc, batches"
 QUESTION = "How many images a second are augmented, two views each?"
 Pixels = npt.NDArray[np.uint8]
@@ -56,9 +68,13 @@ class Ours:
             for i, pixels in enumerate(images):
                 Image.fromarray(pixels).save(Path(name) / f"{i:06d}.png")
             source, workers = open_by_index(Path(name)), os.cpu_count() or 1
-            loader = choose_loader(source, settings.preprocessing, workers, device, StopRequest(), quiet=True)
+            loader = choose_loader(
+                source, settings.preprocessing, workers, device, StopRequest(), quiet=True
+            )
         if not isinstance(loader, Resident):
-            raise SystemExit(f"{len(images)} images of {images[0].shape[0]} pixels do not fit {device}'s memory")
+            raise SystemExit(
+                f"{len(images)} images of {images[0].shape[0]} pixels do not fit {device}'s memory"
+            )
         self.loader, self.config, self.count = loader, settings.config, len(images)
         mean, std = settings.preprocessing.mean, settings.preprocessing.std
         self.augment = Augmentation(mean, std, settings.config.blur_range[1] / settings.config.size)
@@ -81,10 +97,16 @@ class Ours:
         seconds = seconds_of(self.whole)
         cores = (time.process_time() - busy) / seconds
         share = seconds_of(self.cropping) / seconds
-        return {"images_per_second": self.count / seconds, "cropping_share": share, "cores_busy": cores}
+        return {
+            "images_per_second": self.count / seconds,
+            "cropping_share": share,
+            "cores_busy": cores,
+        }
 
 
-def tools(size: int, side: int, count: int, device: torch.device) -> dict[str, Callable[[], dict[str, float]]]:
+def tools(
+    size: int, side: int, count: int, device: torch.device
+) -> dict[str, Callable[[], dict[str, float]]]:
     """Each tool's pass over the same images."""
     settings = Settings(size)
     pixels = [soft_image(i, side) for i in range(count)]
@@ -92,16 +114,26 @@ def tools(size: int, side: int, count: int, device: torch.device) -> dict[str, C
     pictures = [Image.fromarray(image) for image in pixels]
     return {
         OURS: lambda: Ours(settings, pixels, device).measure(),
-        "torchvision v2, tensors in workers": lambda: in_workers(tensors, on_tensors(settings), device),
-        "torchvision, PIL images in workers": lambda: in_workers(pictures, on_pil(settings), device),
+        "torchvision v2, tensors in workers": lambda: in_workers(
+            tensors, on_tensors(settings), device
+        ),
+        "torchvision, PIL images in workers": lambda: in_workers(
+            pictures, on_pil(settings), device
+        ),
     }
 
 
 def measure(given: argparse.Namespace, journal: Journal) -> dict[str, Any]:
     """Every repetition of every tool at every size."""
     device = torch.device(given.device)
-    present = {size: tools(size, SIZES[size][0], given.count or SIZES[size][1], device) for size in given.sizes}
-    runs: dict[str, Any] = {"ceilings": [], "sizes": {size: {name: [] for name in present[size]} for size in present}}
+    present = {
+        size: tools(size, SIZES[size][0], given.count or SIZES[size][1], device)
+        for size in given.sizes
+    }
+    runs: dict[str, Any] = {
+        "ceilings": [],
+        "sizes": {size: {name: [] for name in present[size]} for size in present},
+    }
     for i in range(1, given.repetitions + 1):
         runs["ceilings"].append(journal.once(f"{i}: ceilings", partial(ceilings, device)))
         for size, found in runs["sizes"].items():
@@ -116,22 +148,32 @@ def least_bytes(size: int, side: int) -> int:
 
 
 def crop_gflop(size: int, side: int) -> float:
-    """Of both views: across, then down, each row and column of the view a product with all pixels of the image's."""
+    """Of both views: across, then down, each row and column of the view a product with all pixels
+    of the image's.
+    """
     return 2 * 2e-9 * 3 * side * size * (side + size)
 
 
 def summarise(runs: dict[str, Any]) -> dict[str, Any]:
     """Medians; how many times faster ours is; how near to the memory's speed."""
     top = medians(runs["ceilings"])
-    found = {size: {name: medians(each) for name, each in of.items()} for size, of in runs["sizes"].items()}
-    rates = {size: {name: of["images_per_second"] for name, of in each.items()} for size, each in found.items()}
+    found = {
+        size: {name: medians(each) for name, each in of.items()}
+        for size, of in runs["sizes"].items()
+    }
+    rates = {
+        size: {name: of["images_per_second"] for name, of in each.items()}
+        for size, each in found.items()
+    }
     return {
         "medians": {"ceilings": top, "sizes": found},
         "ratios": {
             size: {name: each[OURS] / rate for name, rate in each.items() if name != OURS}
             for size, each in rates.items()
         },
-        "how far from the limit": {size: limits(size, each[OURS], top) for size, each in found.items()},
+        "how far from the limit": {
+            size: limits(size, each[OURS], top) for size, each in found.items()
+        },
     }
 
 
@@ -145,18 +187,31 @@ def limits(size: int, ours: dict[str, float], top: dict[str, float]) -> dict[str
 
 
 LIMITS = (
-    "Memory: an image must be read and two float32 views written (share_of_copying, of what plain copies reach); each "
-    "of the steps passes over them again. The crops, cropping_share of the time, are matrix products "
+    "Memory: an image must be read and two float32 views written (share_of_copying, of what "
+    "plain copies reach); each "
+    "of the steps passes over them again. The crops, cropping_share of the time, are matrix "
+    "products "
     "(crops_share_of_products, of what bare ones reach)."
 )
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
-    parser.add_argument("--sizes", type=int, nargs="+", choices=SIZES, default=list(SIZES), help="pixels of the views")
     parser.add_argument(
-        "--count", type=int, help=f"images; {', '.join(str(n) for _, n in SIZES.values())} unless given"
+        "--sizes",
+        type=int,
+        nargs="+",
+        choices=SIZES,
+        default=list(SIZES),
+        help="pixels of the views",
+    )
+    parser.add_argument(
+        "--count",
+        type=int,
+        help=(f"images; {', '.join(str(n) for _, n in SIZES.values())} unless given"),
     )
     parser.add_argument("--repetitions", type=int, default=3)
     parser.add_argument("-o", "--output", type=Path, help="benchmarks/results/… unless given")
@@ -166,7 +221,9 @@ def main() -> None:
     output = given.output or result_path("augmentation", device)
     settings = {
         "sizes": given.sizes,
-        "images": {size: dict(zip(("side", "count"), SIZES[size], strict=True)) for size in given.sizes},
+        "images": {
+            size: dict(zip(("side", "count"), SIZES[size], strict=True)) for size in given.sizes
+        },
         "count": given.count,
         "batch_size": BATCH,
         "workers of the others": os.cpu_count(),

@@ -1,4 +1,5 @@
-"""Bundle a trained model: its folder, renamed, with scores and the data's terms, into pauc_hub/weights and model_cards.
+"""Bundle a trained model: its folder, renamed, with scores and the data's terms, into
+pauc_hub/weights and model_cards.
 
 python benchmarks/bundle.py run/model pauc_resnet18.tiny_imagenet --score scores.json
     --data "Tiny ImageNet, training split" --terms "research only"
@@ -15,11 +16,22 @@ from pauc_hub.models.folder import CURVES, ModelFolder, open_folder, write_folde
 
 ROOT = Path(__file__).resolve().parent.parent
 # Of pretrained_cfg.
-KEPT = ("input_size", "pool_size", "crop_pct", "crop_mode", "interpolation", "mean", "std", "first_conv", "classifier")
+KEPT = (
+    "input_size",
+    "pool_size",
+    "crop_pct",
+    "crop_mode",
+    "interpolation",
+    "mean",
+    "std",
+    "first_conv",
+    "classifier",
+)
 
 
 def bundle(folder: ModelFolder, name: str, scores: list[Path], changes: dict[str, Any]) -> Path:
-    """Write pauc_hub/weights/`name` and model_cards/`name`.md; the weights are those of `folder`, in fp16.
+    """Write pauc_hub/weights/`name` and model_cards/`name`.md; the weights are those of `folder`,
+    in fp16.
 
     Args:
         changes: facts that only people know.
@@ -40,7 +52,9 @@ def bundle(folder: ModelFolder, name: str, scores: list[Path], changes: dict[str
         architecture=folder.architecture,
         backbone=folder.read_backbone(),
         num_features=folder.num_features,
-        preprocessing={key: value for key, value in folder.preprocessing_config.items() if key in KEPT},
+        preprocessing={
+            key: value for key, value in folder.preprocessing_config.items() if key in KEPT
+        },
         pauc={key: value for key, value in folder.pauc.items() if key != "format_version"},
         projector=folder.read_projector(),
         prototypes=folder.read_prototypes(),
@@ -60,14 +74,22 @@ def page(facts: Mapping[str, Any]) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("folder", type=Path, help="what `pauc train` wrote")
     parser.add_argument("name", help="architecture.tag")
-    parser.add_argument("--score", type=Path, action="append", default=[], help="what scores.py wrote")
+    parser.add_argument(
+        "--score", type=Path, action="append", default=[], help="what scores.py wrote"
+    )
     parser.add_argument("--data", required=True, help="the data set's name")
-    parser.add_argument("--dataset", action="append", default=[], help="the data set's id on the Hugging Face Hub")
+    parser.add_argument(
+        "--dataset", action="append", default=[], help=("the data set's id on the Hugging Face Hub")
+    )
     parser.add_argument("--terms", required=True, help="under which terms the data may be used")
-    parser.add_argument("--command", help="what trains it anew, where the run's own receipts tell something else")
+    parser.add_argument(
+        "--command", help=("what trains it anew, where the run's own receipts tell something else")
+    )
     parser.add_argument("--note", action="append", default=[], help="a sentence for the card")
     arguments = parser.parse_args()
     folder = open_folder(arguments.folder)

@@ -3,11 +3,12 @@
     python benchmarks/cluster.py                                # 200,000 x 512 in 1000 prototypes
     python benchmarks/cluster.py --rows 1000000 --repetitions 1
 
-All cluster the same unit rows from seeds of their own choice, with at most 20 iterations, and must end with about the
-same objective, the mean squared distance of a row to the mean of its cluster. `pauc cluster` beside them is the whole
-verb: reading the table, k-means, the hierarchy, 20 reclusterings, calibration, and all files. Assigning is to fixed
-centroids, the nearest and the second. Where the machine is shared, seconds of processor time tell more; then give one
-thread (OMP_NUM_THREADS=1), since waiting threads count. Stopped, the same command goes on where it was.
+All cluster the same unit rows from seeds of their own choice, with at most 20 iterations, and must
+end with about the same objective, the mean squared distance of a row to the mean of its cluster.
+`pauc cluster` beside them is the whole verb: reading the table, k-means, the hierarchy, 20
+reclusterings, calibration, and all files. Assigning is to fixed centroids, the nearest and the
+second. Where the machine is shared, seconds of processor time tell more; then give one thread
+(OMP_NUM_THREADS=1), since waiting threads count. Stopped, the same command goes on where it was.
 """
 
 import argparse
@@ -45,7 +46,9 @@ Assign = Callable[[Tensor, Tensor], object]  # unit rows, unit centroids
 
 
 def features(count: int, width: int) -> Tensor:
-    """(count, width) unit rows about one direction for 20 of them: as loose as features of a trained network."""
+    """(count, width) unit rows about one direction for 20 of them: as loose as features of a
+    trained network.
+    """
     generator = torch.Generator().manual_seed(0)
     centres = F.normalize(torch.randn(max(1, count // 20), width, generator=generator), dim=1)
     labels = torch.randint(len(centres), (count,), generator=generator)
@@ -62,12 +65,16 @@ def by_ours(rows: Tensor, k: int) -> Tensor:
 
 
 def by_sklearn(rows: Tensor, k: int) -> Tensor:
-    found = KMeans(k, n_init=1, max_iter=ITERATIONS, tol=0, algorithm="lloyd", random_state=0).fit(rows.numpy())
+    found = KMeans(k, n_init=1, max_iter=ITERATIONS, tol=0, algorithm="lloyd", random_state=0).fit(
+        rows.numpy()
+    )
     return torch.from_numpy(found.cluster_centers_)
 
 
 def by_faiss(rows: Tensor, k: int) -> Tensor:
-    trainer: Any = faiss.Kmeans(rows.shape[1], k, niter=ITERATIONS, max_points_per_centroid=len(rows), seed=0)
+    trainer: Any = faiss.Kmeans(
+        rows.shape[1], k, niter=ITERATIONS, max_points_per_centroid=len(rows), seed=0
+    )
     trainer.train(rows.numpy())
     return torch.from_numpy(trainer.centroids.copy())
 
@@ -88,7 +95,9 @@ def assign_by_faiss(rows: Tensor, centroids: Tensor) -> object:
 
 def assign_by_sklearn(rows: Tensor, centroids: Tensor) -> object:
     """The nearest alone: it has no second."""
-    model = KMeans(len(centroids), n_init=1, max_iter=1, init=centroids.numpy()).fit(centroids.numpy())
+    model = KMeans(len(centroids), n_init=1, max_iter=1, init=centroids.numpy()).fit(
+        centroids.numpy()
+    )
     return model.predict(rows.numpy())
 
 
@@ -96,11 +105,22 @@ def timed(work: Callable[[], Any]) -> tuple[Any, dict[str, float]]:
     """What it returns, and what it took."""
     begun, busy = time.perf_counter(), time.process_time()
     found = work()
-    return found, {"seconds": time.perf_counter() - begun, "cpu_seconds": time.process_time() - busy}
+    return found, {
+        "seconds": time.perf_counter() - begun,
+        "cpu_seconds": time.process_time() - busy,
+    }
 
 
-CLUSTERERS: dict[str, Cluster] = {"ours": by_ours, "scikit-learn": by_sklearn, "faiss-cpu": by_faiss}
-ASSIGNERS: dict[str, Assign] = {"ours": assign_by_ours, "scikit-learn": assign_by_sklearn, "faiss-cpu": assign_by_faiss}
+CLUSTERERS: dict[str, Cluster] = {
+    "ours": by_ours,
+    "scikit-learn": by_sklearn,
+    "faiss-cpu": by_faiss,
+}
+ASSIGNERS: dict[str, Assign] = {
+    "ours": assign_by_ours,
+    "scikit-learn": assign_by_sklearn,
+    "faiss-cpu": assign_by_faiss,
+}
 
 
 def whole_verb(rows: Tensor, k: int) -> dict[str, float]:
@@ -113,7 +133,16 @@ def whole_verb(rows: Tensor, k: int) -> dict[str, float]:
                 names = [f"{row:09}" for row in range(start, start + len(part))]
                 output.write(names, part, np.ones((len(part), 2), np.int32))
         granularities = f"{max(1, k // 16)},{max(1, k // 4)},{k}"
-        found = watch(sys.executable, "-m", "pauc_hub.cli", "cluster", str(table), "-k", granularities, "--json")
+        found = watch(
+            sys.executable,
+            "-m",
+            "pauc_hub.cli",
+            "cluster",
+            str(table),
+            "-k",
+            granularities,
+            "--json",
+        )
         times = {"seconds": found.seconds, "cpu_seconds": found.cpu_seconds}
         return times | {"peak_mib": found.peak_mib, "table_mib": rows.nbytes / 2**20}
 
@@ -131,8 +160,13 @@ def compare(count: int, width: int, k: int, repetitions: int, journal: Journal) 
     def assigning(assigner: Assign) -> dict[str, float]:
         return timed(partial(assigner, rows, centroids))[1]
 
-    def once(what: str, i: int, run: dict[str, Any], measure: Callable[[Any], dict[str, float]]) -> dict[str, Any]:
-        return {name: journal.once(f"{i}: {what} by {name}", partial(measure, work)) for name, work in run.items()}
+    def once(
+        what: str, i: int, run: dict[str, Any], measure: Callable[[Any], dict[str, float]]
+    ) -> dict[str, Any]:
+        return {
+            name: journal.once(f"{i}: {what} by {name}", partial(measure, work))
+            for name, work in run.items()
+        }
 
     clustered = [once("clustering", i, CLUSTERERS, clustering) for i in range(1, repetitions + 1)]
     assigned = [once("assigning", i, ASSIGNERS, assigning) for i in range(1, repetitions + 1)]
@@ -142,27 +176,40 @@ def compare(count: int, width: int, k: int, repetitions: int, journal: Journal) 
         "prototypes": k,
         "times_of_kmeans": {name: medians([run[name] for run in clustered]) for name in CLUSTERERS},
         "objective": {name: run["objective"] for name, run in clustered[0].items()},
-        "times_of_assigning": {name: medians([run[name] for run in assigned]) for name in ASSIGNERS},
+        "times_of_assigning": {
+            name: medians([run[name] for run in assigned]) for name in ASSIGNERS
+        },
         "pauc_cluster": journal.once("pauc cluster", partial(whole_verb, rows, k)),
         "repetitions": {"kmeans": clustered, "assigning": assigned},
     }
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--rows", type=int, default=200_000)
     parser.add_argument("--width", type=int, default=512)
     parser.add_argument("-k", type=int, default=1000)
     parser.add_argument("--repetitions", type=int, default=3)
-    parser.add_argument("-o", "--output", type=Path, help="benchmarks/results/cluster-<machine>.json unless given")
+    parser.add_argument(
+        "-o", "--output", type=Path, help=("benchmarks/results/cluster-<machine>.json unless given")
+    )
     given = parser.parse_args()
     output = given.output or result_path("cluster", CPU)
     size = (given.rows, given.width, given.k, given.repetitions)
-    about = machine() | {"threads": torch.get_num_threads(), "peers": {name: version(name) for name in PEERS}}
+    about = machine() | {
+        "threads": torch.get_num_threads(),
+        "peers": {name: version(name) for name in PEERS},
+    }
     journal = Journal(output.with_suffix(".unfinished.json"), {**about, "size": size})
     result = {
-        "question": "How long do clustering and assignment take, beside scikit-learn and faiss on the same rows?",
-        "command": f"python benchmarks/cluster.py --rows {given.rows} --width {given.width} -k {given.k} "
+        "question": (
+            "How long do clustering and assignment take, beside scikit-learn and faiss on the "
+            "same rows?"
+        ),
+        "command": f"python benchmarks/cluster.py --rows {given.rows} --width {given.width} -k "
+        f"{given.k} "
         f"--repetitions {given.repetitions}",
         **about,
         "results": compare(*size, journal),

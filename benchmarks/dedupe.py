@@ -1,13 +1,14 @@
 """How long does finding near-duplicates take here, beside faiss on the same rows?
 
-    python benchmarks/dedupe.py                        # 200,000 x 512, and a quarter and half of that
-    python benchmarks/dedupe.py --rows 25000 50000     # a cut, for a busy machine
+    python benchmarks/dedupe.py                      # 200,000 x 512, a quarter and half of that
+    python benchmarks/dedupe.py --rows 25000 50000   # a cut, for a busy machine
 
-The rows are made up: loose groups, and one in twenty is a copy of another with noise, at a cosine of 0.99. Ours is what
-`pauc dedupe` does with the rows of a table; faiss' exact inner-product index (IndexFlatIP) finds all pairs by
-range_search, from which the same copies are chosen. Each runs as a process of its own, which makes the rows first; that
-is not timed, and counts towards the peak memory of both. Where the machine is shared, seconds of processor time tell
-more; then give one thread (OMP_NUM_THREADS=1), since waiting threads count. Stopped, the same command goes on.
+The rows are made up: loose groups, and one in twenty is a copy of another with noise, at a cosine
+of 0.99. Ours is what `pauc dedupe` does with the rows of a table; faiss' exact inner-product index
+(IndexFlatIP) finds all pairs by range_search, from which the same copies are chosen. Each runs as a
+process of its own, which makes the rows first; that is not timed, and counts towards the peak
+memory of both. Where the machine is shared, seconds of processor time tell more; then give one
+thread (OMP_NUM_THREADS=1), since waiting threads count. Stopped, the same command goes on.
 """
 
 import argparse
@@ -36,13 +37,19 @@ Floats = npt.NDArray[np.float32]
 
 
 def rows(count: int, width: int) -> Floats:
-    """Unit rows about one direction for 20 of them; every 20th is a copy with noise of the one before it."""
+    """Unit rows about one direction for 20 of them; every 20th is a copy with noise of the one
+    before it.
+    """
     rng = np.random.default_rng(0)
-    centres = rng.standard_normal((max(1, count // GROUP), width), dtype=np.float32) / np.float32(width**0.5)
+    centres = rng.standard_normal((max(1, count // GROUP), width), dtype=np.float32) / np.float32(
+        width**0.5
+    )
     found = centres[rng.integers(0, len(centres), count)]
     found += rng.standard_normal((count, width), dtype=np.float32) / np.float32(width**0.5)
     copies = np.arange(COPIED, count, COPIED)
-    noise = rng.standard_normal((len(copies), width), dtype=np.float32) * np.float32(0.2 / width**0.5)
+    noise = rng.standard_normal((len(copies), width), dtype=np.float32) * np.float32(
+        0.2 / width**0.5
+    )
     found[copies] = found[copies - 1] + noise
     found /= np.linalg.norm(found, axis=1, keepdims=True)
     return found
@@ -54,14 +61,18 @@ def by_ours(vectors: Floats) -> npt.NDArray[np.int64]:
 
 
 def by_faiss(vectors: Floats) -> npt.NDArray[np.int64]:
-    """All pairs, then the keeper of each row: the most similar of the rows before it that are kept."""
+    """All pairs, then the keeper of each row: the most similar of the rows before it that are
+    kept.
+    """
     import faiss
 
     index: Any = faiss.IndexFlatIP(vectors.shape[1])
     index.add(vectors)
     keeper = np.arange(len(vectors))
     for start in range(0, len(vectors), FAISS_TOGETHER):
-        limits, scores, found = index.range_search(vectors[start : start + FAISS_TOGETHER], THRESHOLD)
+        limits, scores, found = index.range_search(
+            vectors[start : start + FAISS_TOGETHER], THRESHOLD
+        )
         for i in range(len(limits) - 1):
             row, part = start + i, slice(int(limits[i]), int(limits[i + 1]))
             earlier = found[part] < row
@@ -81,21 +92,39 @@ def one(name: str, count: int, width: int, output: Path) -> None:
     begun, busy = time.perf_counter(), time.process_time()
     keeper = FINDERS[name](vectors)
     np.save(output, keeper)
-    print(json.dumps({"seconds": time.perf_counter() - begun, "cpu_seconds": time.process_time() - busy}))
+    print(
+        json.dumps(
+            {"seconds": time.perf_counter() - begun, "cpu_seconds": time.process_time() - busy}
+        )
+    )
 
 
 def measured(name: str, count: int, width: int, output: Path) -> dict[str, float]:
     found = watch(
-        sys.executable, __file__, "--one", name, "--rows", str(count), "--width", str(width), "-o", str(output)
+        sys.executable,
+        __file__,
+        "--one",
+        name,
+        "--rows",
+        str(count),
+        "--width",
+        str(width),
+        "-o",
+        str(output),
     )
     return {**json.loads(found.stdout), "peak_mib": found.peak_mib}
 
 
-def compare(count: int, width: int, repetitions: int, journal: Journal, folder: Path) -> dict[str, Any]:
+def compare(
+    count: int, width: int, repetitions: int, journal: Journal, folder: Path
+) -> dict[str, Any]:
     files = {name: folder / f".{name}-{count}.npy" for name in FINDERS}
     runs = [
         {
-            name: journal.once(f"{i}: {count:,} rows by {name}", partial(measured, name, count, width, files[name]))
+            name: journal.once(
+                (f"{i}: {count:,} rows by {name}"),
+                partial(measured, name, count, width, files[name]),
+            )
             for name in FINDERS
         }
         for i in range(1, repetitions + 1)
@@ -105,9 +134,14 @@ def compare(count: int, width: int, repetitions: int, journal: Journal, folder: 
         ours, theirs = (np.load(file) for file in files.values())
         for file in files.values():
             file.unlink()
-        return {"copies": int((ours != np.arange(count)).sum()), "same_keeper": float((ours == theirs).mean())}
+        return {
+            "copies": int((ours != np.arange(count)).sum()),
+            "same_keeper": float((ours == theirs).mean()),
+        }
 
-    times = {name: medians([{key: run[name][key] for key in TOLD} for run in runs]) for name in FINDERS}
+    times = {
+        name: medians([{key: run[name][key] for key in TOLD} for run in runs]) for name in FINDERS
+    }
     ours, theirs = times.values()
     return {
         "rows": count,
@@ -121,18 +155,25 @@ def compare(count: int, width: int, repetitions: int, journal: Journal, folder: 
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--rows", type=int, nargs="+", default=[50_000, 100_000, 200_000])
     parser.add_argument("--width", type=int, default=512)
     parser.add_argument("--repetitions", type=int, default=1)
     parser.add_argument("--one", choices=list(FINDERS), help=argparse.SUPPRESS)
-    parser.add_argument("-o", "--output", type=Path, help="benchmarks/results/dedupe-<machine>.json unless given")
+    parser.add_argument(
+        "-o", "--output", type=Path, help=("benchmarks/results/dedupe-<machine>.json unless given")
+    )
     given = parser.parse_args()
     if given.one:
         one(given.one, given.rows[0], given.width, given.output)
         return
     output = given.output or result_path("dedupe", CPU)
-    about = machine() | {"threads": torch.get_num_threads(), "peers": {"faiss-cpu": version("faiss-cpu")}}
+    about = machine() | {
+        "threads": torch.get_num_threads(),
+        "peers": {"faiss-cpu": version("faiss-cpu")},
+    }
     journal = Journal(output.with_suffix(".unfinished.json"), {**about, "width": given.width})
     counts = " ".join(map(str, given.rows))
     result = {
@@ -141,7 +182,10 @@ def main() -> None:
         f"--repetitions {given.repetitions}",
         **about,
         "threshold": THRESHOLD,
-        "results": [compare(count, given.width, given.repetitions, journal, output.parent) for count in given.rows],
+        "results": [
+            compare(count, given.width, given.repetitions, journal, output.parent)
+            for count in given.rows
+        ],
         "sittings": journal.sittings,
         "load_at_the_end": os.getloadavg()[0],
     }

@@ -1,12 +1,14 @@
-"""How fast are photographs embedded on this machine, and how far is that from what the network alone would allow?
+"""How fast are photographs embedded on this machine, and how far is that from what the network
+alone would allow?
 
     python benchmarks/embed_photos.py photos/ --architecture resnet50
     python benchmarks/embed_photos.py photos/ --architecture vit_small_patch16_224
     python benchmarks/embed_photos.py photos/ --architecture convnext_tiny
 
-Each repetition runs, one after the other: `import torch, timm` (the bar for starting up), `pauc embed` of one
-photograph, `pauc embed` of all as a whole process, then in this process the forward pass alone and the decoding alone.
-Weights are random: they do not change the speed. Without a folder, photo-like JPEGs of 500 x 375 are made.
+Each repetition runs, one after the other: `import torch, timm` (the bar for starting up), `pauc
+embed` of one photograph, `pauc embed` of all as a whole process, then in this process the forward
+pass alone and the decoding alone. Weights are random: they do not change the speed. Without a
+folder, photo-like JPEGs of 500 x 375 are made.
 """
 
 import argparse
@@ -43,7 +45,9 @@ def photo_like(path: Path, seed: int) -> None:
     picture = np.zeros((375, 500, 3))
     for cells, strength in ((4, 90.0), (24, 40.0), (120, 18.0), (375, 6.0)):
         coarse = Image.fromarray(draws.integers(0, 256, (cells, cells, 3), dtype=np.uint8))
-        picture += strength * (np.asarray(coarse.resize((500, 375), Image.Resampling.BICUBIC)) / 127.5 - 1)
+        picture += strength * (
+            np.asarray(coarse.resize((500, 375), Image.Resampling.BICUBIC)) / 127.5 - 1
+        )
     Image.fromarray(np.clip(picture + 128, 0, 255).astype(np.uint8)).save(path, quality=90)
 
 
@@ -67,7 +71,9 @@ def per_second(count: int, work: Callable[[], object]) -> float:
 
 def forward_rate(model: pauc_hub.Model, batches: int) -> float:
     """Of the network alone: no decoding, no normalisation."""
-    squares = torch.randint(0, 256, (BATCH, model.preprocessing.size, model.preprocessing.size, 3), dtype=torch.uint8)
+    squares = torch.randint(
+        0, 256, (BATCH, model.preprocessing.size, model.preprocessing.size, 3), dtype=torch.uint8
+    )
     pixels = model.preprocessing.normalise(squares.to(model.device), model.dtype)
 
     def forward(times: int) -> None:
@@ -88,14 +94,22 @@ def decode_rate(model: pauc_hub.Model, folder: Path) -> float:
         if model.precision == "fp32":
             return preprocessing.square(read_image(path))
         read = read_with(decode, path)
-        return preprocessing.square(read) if isinstance(read, Image.Image) else preprocessing.quick_square(read)
+        return (
+            preprocessing.square(read)
+            if isinstance(read, Image.Image)
+            else preprocessing.quick_square(read)
+        )
 
     paths = [image.path for image in images]
-    return per_second(len(images), lambda: [None for _ in decode_ahead(square, paths, None, 2 * BATCH)])
+    return per_second(
+        len(images), lambda: [None for _ in decode_ahead(square, paths, None, 2 * BATCH)]
+    )
 
 
 def nvjpeg_rate(folder: Path, device: torch.device) -> float:
-    """Files to bytes on the GPU by its own decoder, which `pauc embed` would need if it beat the cores' threads."""
+    """Files to bytes on the GPU by its own decoder, which `pauc embed` would need if it beat the
+    cores' threads.
+    """
     from torchvision.io import decode_jpeg, read_file
 
     files = [read_file(str(image.path)) for image in find_images(folder)]
@@ -117,7 +131,9 @@ def repetition(model: pauc_hub.Model, photos: Path, room: Path) -> dict[str, flo
     one = watch(*embed(photos / "000000.jpg", *options, output=room / "one.parquet"))
     every = watch(*embed(photos, *options, output=room / "all.parquet"))
     told = json.loads(every.stdout)
-    on_gpu = {"nvjpeg_rate": nvjpeg_rate(photos, model.device)} if model.device.type == "cuda" else {}
+    on_gpu = (
+        {"nvjpeg_rate": nvjpeg_rate(photos, model.device)} if model.device.type == "cuda" else {}
+    )
     return on_gpu | {
         "import_torch_timm_seconds": importing.seconds,
         "one_image_seconds": one.seconds,
@@ -133,12 +149,15 @@ def repetition(model: pauc_hub.Model, photos: Path, room: Path) -> dict[str, flo
 def summarise(repetitions: list[dict[str, float]], device: torch.device) -> dict[str, float]:
     """Medians, and what follows from them."""
     middle = medians(repetitions)
-    forward, decoding, reached = (middle[f"{what}_rate"] for what in ("forward", "decode", "after_start"))
+    forward, decoding, reached = (
+        middle[f"{what}_rate"] for what in ("forward", "decode", "after_start")
+    )
     share_cores = device.type == "cpu"
     within_reach = 1 / (1 / forward + 1 / decoding) if share_cores else min(forward, decoding)
     return middle | {
         "share_of_forward": reached / forward,
-        "share_of_forward_with_decoding": reached / within_reach,  # 1: no core ever waits, or the GPU never
+        # 1: no core ever waits, or the GPU never
+        "share_of_forward_with_decoding": reached / within_reach,
         "one_image_over_import": middle["one_image_seconds"] / middle["import_torch_timm_seconds"],
     }
 
@@ -151,7 +170,9 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
         model = pauc_hub.load(folder, device=arguments.device, precision=arguments.precision)
         runs = [repetition(model, photos, room) for _ in range(arguments.repetitions)]
     return {
-        "question": "How fast are photographs embedded, and how far is that from the network alone?",
+        "question": (
+            "How fast are photographs embedded, and how far is that from the network alone?"
+        ),
         "command": command(arguments),
         "settings": {
             "photos": "given" if arguments.folder else "generated",
@@ -173,14 +194,21 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
 def command(arguments: argparse.Namespace) -> str:
     """How to do this again; where the photographs lie is nobody's business."""
     options = ("count", "architecture", "size", "precision", "device", "repetitions")
-    words = ["photos/"] * bool(arguments.folder) + [f"--{name} {getattr(arguments, name)}" for name in options]
+    words = ["photos/"] * bool(arguments.folder) + [
+        (f"--{name} {getattr(arguments, name)}") for name in options
+    ]
     return f"python benchmarks/embed_photos.py {' '.join(words)}"
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument(
-        "folder", type=Path, nargs="?", help="JPEGs of any nesting; taken in turn until there are enough"
+        "folder",
+        type=Path,
+        nargs="?",
+        help=("JPEGs of any nesting; taken in turn until there are enough"),
     )
     parser.add_argument("--count", type=int, default=960, help="photographs to embed")
     parser.add_argument("--architecture", default="resnet50")

@@ -1,11 +1,13 @@
-"""Does embedding grow in proportion to the number of images, in memory not at all, and what do its parts take?
+"""Does embedding grow in proportion to the number of images, in memory not at all, and what do its
+parts take?
 
     python benchmarks/embed_scaling.py
 
-Small images are made: some thousands of different JPEGs of 64 pixels, and hard links to them until there are enough, in
-folders of a thousand. Listing, reading (decoding and resizing) and writing are each timed alone, of the middle number;
-of all numbers, `pauc embed` as a whole process: a ResNet-18 of random weights at 32 pixels, so small that the rest
-shows. Stopped, the same command goes on where it was.
+Small images are made: some thousands of different JPEGs of 64 pixels, and hard links to them until
+there are enough, in folders of a thousand. Listing, reading (decoding and resizing) and writing are
+each timed alone, of the middle number; of all numbers, `pauc embed` as a whole process: a ResNet-18
+of random weights at 32 pixels, so small that the rest shows. Stopped, the same command goes on
+where it was.
 """
 
 import argparse
@@ -20,7 +22,16 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from measuring import Journal, machine, medians, pauc_embed, random_model, result_path, watch, write_result
+from measuring import (
+    Journal,
+    machine,
+    medians,
+    pauc_embed,
+    random_model,
+    result_path,
+    watch,
+    write_result,
+)
 from PIL import Image
 
 import pauc_hub
@@ -54,7 +65,9 @@ def fit(x: Sequence[float], y: Sequence[float]) -> Line:
 
 
 def make_images(folder: Path, count: int) -> Path:
-    """`count` names below `folder`, hard links to DIFFERENT small JPEGs in turn (all beside it, made once)."""
+    """`count` names below `folder`, hard links to DIFFERENT small JPEGs in turn (all beside it,
+    made once).
+    """
     originals = folder.parent / "originals"
     if not originals.exists():
         originals.mkdir()
@@ -71,7 +84,9 @@ def make_images(folder: Path, count: int) -> Path:
 def small_jpeg(seed: int) -> bytes:
     """Soft shapes with some texture: about 2 KB."""
     draws = np.random.default_rng(seed)
-    coarse, fine = (_stretched(draws.integers(0, 256, (cells, cells, 3), dtype=np.uint8)) for cells in (4, 32))
+    coarse, fine = (
+        _stretched(draws.integers(0, 256, (cells, cells, 3), dtype=np.uint8)) for cells in (4, 32)
+    )
     file = io.BytesIO()
     Image.fromarray((0.75 * coarse + 0.25 * fine).astype(np.uint8)).save(file, "JPEG", quality=90)
     return file.getvalue()
@@ -104,11 +119,15 @@ def reading(model: pauc_hub.Model, folder: Path, count: int) -> dict[str, float]
         return square(image.name, read_with(decoder, image.open()), model.preprocessing)
 
     images = open_source(folder).entries()
-    return timed(count, lambda: [None for _ in decode_ahead(read, images, None, BATCHES_AHEAD * BATCH)])
+    return timed(
+        count, lambda: [None for _ in decode_ahead(read, images, None, BATCHES_AHEAD * BATCH)]
+    )
 
 
 def writing(folder: Path, count: int, room: Path) -> dict[str, float]:
-    """A table of random embeddings, which no compression makes smaller, until it is safe on the disk."""
+    """A table of random embeddings, which no compression makes smaller, until it is safe on the
+    disk.
+    """
     names = [image.name for image in open_source(folder).entries()]
     rows = np.random.default_rng(0).standard_normal((BATCH, WIDTH), dtype=np.float32)
     sizes = np.full((BATCH, 2), SIDE, dtype=np.int32)
@@ -164,7 +183,9 @@ def measure(counts: Sequence[int], repetitions: int, journal: Journal) -> dict[s
 
 
 def growth(wholes: dict[int, list[dict[str, float]]]) -> dict[str, float]:
-    """Least squares through every repetition: seconds and peak memory against the number of images."""
+    """Least squares through every repetition: seconds and peak memory against the number of
+    images.
+    """
     points = [(count, run) for count, runs in wholes.items() for run in runs]
     numbers = [float(count) for count, _ in points]
     time_line = fit(numbers, [run["seconds"] for _, run in points])
@@ -181,15 +202,21 @@ def growth(wholes: dict[int, list[dict[str, float]]]) -> dict[str, float]:
 
 LIMITS = {
     "listing": "calls to the system, and strings made of names, on one core",
-    "reading": "the decoders where cores_busy is near cores_used; where it is lower, their threads wait for Python's "
+    "reading": "the decoders where cores_busy is near cores_used; where it is lower, their threads "
+    "wait for Python's "
     "lock, which an image takes as often when it is small",
     "writing": "compression where cores_busy is 1 or more; where it is lower, the disk",
-    "whole": "the same, and the network: what is more than the parts' seconds together is the network's and the start",
+    "whole": (
+        "the same, and the network: what is more than the parts' seconds together is the "
+        "network's and the start"
+    ),
 }
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--counts", type=int, nargs="+", default=[10_000, 50_000, 200_000])
     parser.add_argument("--repetitions", type=int, default=3)
     parser.add_argument("-o", "--output", type=Path, help="benchmarks/results/… unless given")
@@ -201,19 +228,26 @@ def main() -> None:
     output = arguments.output or result_path("embed-scaling")
     words = f"--counts {' '.join(map(str, counts))} --repetitions {repetitions}"
     settings = {
-        "images": f"JPEGs of {SIDE} x {SIDE}, {DIFFERENT} different ones and hard links to them, {IN_FOLDER} a folder",
+        "images": (
+            f"JPEGs of {SIDE} x {SIDE}, {DIFFERENT} different ones and hard links to them, "
+            f"{IN_FOLDER} a folder"
+        ),
         "model": f"{ARCHITECTURE}, random weights, {SIZE} pixels",
         "batch_size": BATCH,
         "counts": counts,
     }
-    journal = Journal(output.with_suffix(".unfinished.json"), about := {"settings": settings, **machine()})
+    journal = Journal(
+        output.with_suffix(".unfinished.json"), about := {"settings": settings, **machine()}
+    )
     runs = measure(counts, repetitions, journal)
     result = {
         "question": QUESTION,
         "command": f"python benchmarks/embed_scaling.py {words}",
         **about,
         "growth": growth(runs["whole"]),
-        "medians": {kind: {name: medians(found) for name, found in runs[kind].items()} for kind in runs},
+        "medians": {
+            kind: {name: medians(found) for name, found in runs[kind].items()} for kind in runs
+        },
         "limits": LIMITS,
         "sittings": journal.sittings,
         "repetitions": runs,

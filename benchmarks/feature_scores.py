@@ -1,4 +1,6 @@
-"""Scores of frozen features on labelled splits (method.md §7). N bank rows, M queries, D width, C classes."""
+"""Scores of frozen features on labelled splits (method.md §7). N bank rows, M queries, D width, C
+classes.
+"""
 
 import numpy as np
 import numpy.typing as npt
@@ -35,7 +37,9 @@ def embed(model: pauc_hub.Model, split: Split, what: str, space: str = "backbone
     return np.concatenate(found)
 
 
-def knn_right(bank: Features, labels: Numbers, queries: Features, truth: Numbers) -> npt.NDArray[np.bool_]:
+def knn_right(
+    bank: Features, labels: Numbers, queries: Features, truth: Numbers
+) -> npt.NDArray[np.bool_]:
     """(M,) whether the weighted vote of the K nearest is right; of a smaller bank all vote."""
     rows, votes, asked = (torch.from_numpy(each) for each in (bank, labels, queries))
     predicted = knn_predict(rows, votes, asked, k=min(K, len(rows)), temperature=TEMPERATURE)
@@ -44,21 +48,27 @@ def knn_right(bank: Features, labels: Numbers, queries: Features, truth: Numbers
 
 
 def linear_accuracy(bank: Features, labels: Numbers, queries: Features, truth: Numbers) -> float:
-    """Share in [0, 1] that the linear probe gets right; L2 is chosen on held-out rows of the bank."""
+    """Share in [0, 1] that the linear probe gets right; L2 is chosen on held-out rows of the
+    bank.
+    """
     data = Labelled(bank, labels, int(labels.max()) + 1)
     model = fit_probe(data, np.arange(len(labels)), Resources(), SEED).model
     predicted = model.logits(queries, np.arange(len(truth))).argmax(dim=1).numpy()
     return float((predicted == truth).mean())
 
 
-def low_shot(bank: Features, labels: Numbers, queries: Features, truth: Numbers) -> dict[str, float]:
+def low_shot(
+    bank: Features, labels: Numbers, queries: Features, truth: Numbers
+) -> dict[str, float]:
     """Mean share that linear SVMs get right, of 5 draws, by images a class."""
     found = low_shot_accuracy(bank, labels, (queries, truth), None, SEED)
     return {str(shot.k): shot.mean for shot in found}
 
 
 def clustering(features: Features, truth: Numbers) -> tuple[float, float]:
-    """Accuracy under the best one-to-one matching, and NMI, of k-means with as many clusters as classes."""
+    """Accuracy under the best one-to-one matching, and NMI, of k-means with as many clusters as
+    classes.
+    """
     from scipy.optimize import linear_sum_assignment
 
     classes = int(truth.max()) + 1
@@ -71,7 +81,9 @@ def clustering(features: Features, truth: Numbers) -> tuple[float, float]:
 
 
 def intra_share(projected: Features, clusters: int) -> float:
-    """Share of the variance within clusters of k-means: comparable for equal `clusters` only (method.md §6)."""
+    """Share of the variance within clusters of k-means: comparable for equal `clusters` only
+    (method.md §6).
+    """
     points = torch.from_numpy(projected)
     assignment = kmeans(points, clusters, seed=SEED, backend="torch").assignment
     return spread(points, assignment, clusters)["intra_share"]

@@ -1,4 +1,6 @@
-"""Labelled data sets as they are distributed: the training and the test split, in memory. N images."""
+"""Labelled data sets as they are distributed: the training and the test split, in memory. N
+images.
+"""
 
 from pathlib import Path
 from typing import NamedTuple
@@ -22,8 +24,9 @@ def read_splits(place: Path) -> tuple[Split, Split]:
     """Training split, and test or validation split.
 
     Args:
-        place: Tiny ImageNet's folder as it is distributed; a folder with Parquet files of both splits; or the
-            training split's Parquet file, `train` in its name, with the other one beside it.
+        place: Tiny ImageNet's folder as it is distributed; a folder with Parquet files of both
+            splits; or the training split's Parquet file, `train` in its name, with the other one
+            beside it.
 
     Raises:
         SystemExit: a split is missing.
@@ -34,7 +37,8 @@ def read_splits(place: Path) -> tuple[Split, Split]:
 
 
 def place_of_splits(place: Path) -> tuple[Path, Path | None]:
-    """The same as `pauc eval` takes it: the place of both splits, or that of the first and that of the other.
+    """The same as `pauc eval` takes it: the place of both splits, or that of the first and that of
+    the other.
 
     Raises:
         SystemExit: a split is missing.
@@ -56,12 +60,19 @@ def _files(place: Path, splits: tuple[str, ...]) -> list[Path]:
     if place.is_file() and splits == ("train",):
         return [place]
     if place.is_file():
-        found = [path for split in splits if (path := place.with_name(place.name.replace("train", split))).exists()]
+        found = [
+            path
+            for split in splits
+            if (path := place.with_name(place.name.replace("train", split))).exists()
+        ]
         found = [path for path in found if path != place]
     else:
         found = [path for split in splits for path in sorted(place.glob(f"*{split}*.parquet"))]
     if not found:
-        raise SystemExit(f"error: '{place}' has no {' or '.join(splits)} split (Parquet, named so) in or beside it.")
+        raise SystemExit(
+            f"error: '{place}' has no {' or '.join(splits)} split (Parquet, named so) in or "
+            "beside it."
+        )
     return found
 
 
@@ -79,7 +90,11 @@ def read_rows(files: list[Path]) -> Split:
 def _tiny_imagenet(folder: Path) -> tuple[Split, Split]:
     """Classes are numbered in the order of their WordNet ids."""
     classes = sorted(path.name for path in (folder / "train").iterdir() if path.is_dir())
-    train = [(path, i) for i, name in enumerate(classes) for path in sorted((folder / "train" / name).rglob("*.JPEG"))]
+    train = [
+        (path, i)
+        for i, name in enumerate(classes)
+        for path in sorted((folder / "train" / name).rglob("*.JPEG"))
+    ]
     annotations = (folder / "val" / "val_annotations.txt").read_text(encoding="utf-8").splitlines()
     fields = [line.split("\t") for line in annotations]
     val = [(folder / "val" / "images" / name, classes.index(wnid)) for name, wnid, *_ in fields]

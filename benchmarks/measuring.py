@@ -1,4 +1,6 @@
-"""Measure commands as whole processes, go on after a stop, and write down results with machine, versions and commit."""
+"""Measure commands as whole processes, go on after a stop, and write down results with machine,
+versions and commit.
+"""
 
 import json
 import os
@@ -40,7 +42,9 @@ class Watched(NamedTuple):
     seconds: float
     cpu_seconds: float
     peak_mib: float
-    """Largest sum of the processes' proportional set sizes that was sampled: what several share counts once."""
+    """Largest sum of the processes' proportional set sizes that was sampled: what several share
+    counts once.
+    """
     stdout: str
 
     def figures(self, count: int) -> dict[str, float]:
@@ -61,7 +65,9 @@ def watch(*command: str, environment: Mapping[str, str] | None = None) -> Watche
     """
     with tempfile.TemporaryFile("w+") as output, tempfile.TemporaryFile("w+") as errors:
         started = time.monotonic()
-        process = subprocess.Popen(command, stdout=output, stderr=errors, env=environment, start_new_session=True)
+        process = subprocess.Popen(
+            command, stdout=output, stderr=errors, env=environment, start_new_session=True
+        )
         try:
             peak = _sample_until_end(process.pid)
             seconds = time.monotonic() - started
@@ -74,7 +80,9 @@ def watch(*command: str, environment: Mapping[str, str] | None = None) -> Watche
         output.seek(0)
         errors.seek(0)
         if process.returncode:
-            raise SystemExit(f"{' '.join(command)}\nended with {process.returncode}:\n{errors.read()[-2000:]}")
+            raise SystemExit(
+                f"{' '.join(command)}\nended with {process.returncode}:\n{errors.read()[-2000:]}"
+            )
         return Watched(seconds, usage.ru_utime + usage.ru_stime, peak / 2**20, output.read())
 
 
@@ -92,19 +100,24 @@ def _sample_until_end(session: int) -> int:
 
 
 def memory_of(session: int) -> int:
-    """Bytes that the processes of a session hold, pages shared by n processes counting one n-th in each."""
+    """Bytes that the processes of a session hold, pages shared by n processes counting one n-th in
+    each.
+    """
     return sum(_proportional_set_size(pid) for pid in processes_of(session))
 
 
 def processes_of(session: int) -> list[int]:
-    """The children of a command that began a session stay in it, also when their parent has ended."""
+    """The children of a command that began a session stay in it, also when their parent has
+    ended.
+    """
     found = []
     for path in PROC.glob("[0-9]*/stat"):
         try:
             stat = path.read_text()
         except OSError:  # ended meanwhile
             continue
-        if int(stat.rpartition(")")[2].split()[3]) == session:  # the name, in brackets, may hold anything
+        # the name, in brackets, may hold anything
+        if int(stat.rpartition(")")[2].split()[3]) == session:
             found.append(int(path.parent.name))
     return found
 
@@ -118,10 +131,14 @@ def _proportional_set_size(pid: int) -> int:
 
 
 class Journal:
-    """Measurements that are made, kept in a file beside the result, so that the same command goes on after a stop."""
+    """Measurements that are made, kept in a file beside the result, so that the same command goes
+    on after a stop.
+    """
 
     def __init__(self, path: Path, about: Any) -> None:
-        """`about` is what the measurements depend on; those of a run about something else are dropped."""
+        """`about` is what the measurements depend on; those of a run about something else are
+        dropped.
+        """
         self._path = path
         self._about = json.loads(json.dumps(about))
         kept = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
@@ -165,22 +182,40 @@ def random_model(path: Path, architecture: str, size: int) -> Path:
     )
 
 
-def pauc_embed(images: Path, *options: str, model: Path, output: Path, device: str = "cpu") -> list[str]:
+def pauc_embed(
+    images: Path, *options: str, model: Path, output: Path, device: str = "cpu"
+) -> list[str]:
     """The command; it prints JSON."""
-    words = ["embed", str(images), "-m", str(model), "-o", str(output), "--device", device, "--overwrite", "--json"]
+    words = [
+        "embed",
+        str(images),
+        "-m",
+        str(model),
+        "-o",
+        str(output),
+        "--device",
+        device,
+        "--overwrite",
+        "--json",
+    ]
     return [sys.executable, "-m", "pauc_hub.cli", *words, *options]
 
 
 def ceilings(device: torch.device = CPU) -> dict[str, float]:
-    """What the device gives to whoever asks for nothing else: matrix products in GFLOP/s, copying in GB/s.
+    """What the device gives to whoever asks for nothing else: matrix products in GFLOP/s, copying
+    in GB/s.
 
-    Products in bf16 are left out where they are emulated: a hundredth of the speed, which nobody would use.
+    Products in bf16 are left out where they are emulated: a hundredth of the speed, which nobody
+    would use.
     """
     side, size = (2048, 1 << 28) if device.type == "cpu" else (8192, 1 << 30)
     squares = torch.randn(side, side, device=device)
     source, target = torch.ones(size // 4, device=device), torch.empty(size // 4, device=device)
     products = {"fp32": squares} | ({"bf16": squares.bfloat16()} if has_native_bf16(device) else {})
-    flops = {f"{name}_gflops": 2e-9 * side**3 / _quickest(partial(torch.matmul, m, m)) for name, m in products.items()}
+    flops = {
+        f"{name}_gflops": 2e-9 * side**3 / _quickest(partial(torch.matmul, m, m))
+        for name, m in products.items()
+    }
     return flops | {"copy_gb_per_second": 2e-9 * size / _quickest(lambda: target.copy_(source))}
 
 
@@ -218,7 +253,8 @@ def machine(device: torch.device = CPU) -> dict[str, Any]:
     return {
         "hardware": receipts.hardware(device),
         "cores_used": len(os.sched_getaffinity(0)),
-        "versions": receipts.versions() | {name: version(name) for name in MORE_PACKAGES if find_spec(name)},
+        "versions": receipts.versions()
+        | {name: version(name) for name in MORE_PACKAGES if find_spec(name)},
         "commit": receipts.commit(),
     }
 
@@ -236,6 +272,8 @@ def slug(*words: object) -> str:
 def write_result(path: Path, result: dict[str, Any], shown: Iterable[str]) -> None:
     """Keep all of it, print the parts named."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(rounded(result), indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    path.write_text(
+        json.dumps(rounded(result), indent=2, ensure_ascii=False) + "\n", encoding="utf-8"
+    )
     print(json.dumps(rounded({name: result[name] for name in shown}), indent=2, ensure_ascii=False))
     print(f"written to {path}", file=sys.stderr)

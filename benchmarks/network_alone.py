@@ -1,4 +1,6 @@
-"""What a training step costs at least: its network, forward and backward, over batches that lie on the device."""
+"""What a training step costs at least: its network, forward and backward, over batches that lie on
+the device.
+"""
 
 from functools import partial
 
@@ -16,14 +18,17 @@ TIMES = {"cpu": 2, "cuda": 20}
 def network_alone(
     architecture: str, batch_size: int, device: torch.device, precision: str = "auto"
 ) -> dict[str, float]:
-    """Two views with gradient and two without, as a symmetric step has them: no images, loss, optimiser or queue.
+    """Two views with gradient and two without, as a symmetric step has them: no images, loss,
+    optimiser or queue.
 
     Beside it the forward pass of one view, as an E-step has it.
     """
     dtype = choose_precision(precision, device)
     torch.manual_seed(0)
     encoder = Encoder(architecture, DIM).to(device).to(memory_format=torch.channels_last)
-    views = torch.randn(batch_size, 3, SIZE, SIZE, device=device).to(memory_format=torch.channels_last)
+    views = torch.randn(batch_size, 3, SIZE, SIZE, device=device).to(
+        memory_format=torch.channels_last
+    )
 
     def passes(times: int) -> None:
         for _ in range(times):

@@ -1,4 +1,6 @@
-"""The environment that peers live in, apart from this package's own; made at first use from peers/requirements.txt."""
+"""The environment that peers live in, apart from this package's own; made at first use from
+peers/requirements.txt.
+"""
 
 import os
 import subprocess
@@ -23,7 +25,9 @@ def peers_venv(venv: Path) -> Path:
         return venv
     print(f"installing the peers into {venv} (once, about 6 GB with torch)", file=sys.stderr)
     subprocess.run([sys.executable, "-m", "venv", str(venv)], check=True)
-    subprocess.run([str(venv / "bin/python"), "-m", "pip", "install", "-qq", "-r", str(pins)], check=True)
+    subprocess.run(
+        [str(venv / "bin/python"), "-m", "pip", "install", "-qq", "-r", str(pins)], check=True
+    )
     stamp.write_text(pins.read_text(encoding="utf-8"), encoding="utf-8")
     return venv
 

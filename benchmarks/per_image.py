@@ -1,4 +1,6 @@
-"""torchvision's transforms image by image, in the workers of a DataLoader: what others augment with, set as ours."""
+"""torchvision's transforms image by image, in the workers of a DataLoader: what others augment
+with, set as ours.
+"""
 
 import math
 import os
@@ -94,7 +96,9 @@ def through(batches: Iterable[Any], device: torch.device) -> int:
     return count
 
 
-def in_workers(images: list[Any], transform: Callable[[Any], Tensor], device: torch.device) -> dict[str, float]:
+def in_workers(
+    images: list[Any], transform: Callable[[Any], Tensor], device: torch.device
+) -> dict[str, float]:
     """A whole pass of workers that are already there."""
     loader = DataLoader(
         InMemory(images, transform),

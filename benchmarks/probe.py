@@ -1,17 +1,17 @@
 """How long does the path of a linear probe take: ours, and scikit-learn's LogisticRegression?
 
-    python benchmarks/probe.py                   # 50,000 x 512 with 10 classes, 50,000 x 2048 with 200
-    python benchmarks/probe.py --sizes small     # the first alone
-    python benchmarks/probe.py --sizes cut       # many classes, on a busy machine: 5,000 x 1024 with 100
+    python benchmarks/probe.py                # 50,000 x 512 x 10 classes, 50,000 x 2048 x 200
+    python benchmarks/probe.py --sizes small  # the first alone
+    python benchmarks/probe.py --sizes cut    # many classes, on a busy machine: 5,000 x 1024 x 100
 
-Both fit the same standardised float32 features at the same eight L2 values from strong to weak, each starting where the
-last one ended, in turn in one run, each twice: with the tolerance that it uses by default, and with a smaller one.
-scikit-learn's is a bound on the gradient, which stops early where L2 is weak; ours is an estimate of what the objective
-may still fall by. Objectives are computed anew in float64; accuracy is on rows that were not fitted. Where the machine
-is shared, the seconds of processor time tell more; then give one thread, since waiting threads count.
-The features are made up: classes overlap, a tenth of the labels is wrong, features are correlated and cut off at 0, as
-those of networks are.
-Stopped, the same command goes on where it was.
+Both fit the same standardised float32 features at the same eight L2 values from strong to weak,
+each starting where the last one ended, in turn in one run, each twice: with the tolerance that it
+uses by default, and with a smaller one. scikit-learn's is a bound on the gradient, which stops
+early where L2 is weak; ours is an estimate of what the objective may still fall by. Objectives are
+computed anew in float64; accuracy is on rows that were not fitted. Where the machine is shared, the
+seconds of processor time tell more; then give one thread, since waiting threads count. The features
+are made up: classes overlap, a tenth of the labels is wrong, features are correlated and cut off at
+0, as those of networks are. Stopped, the same command goes on where it was.
 """
 
 import argparse
@@ -44,7 +44,8 @@ PAIRS = tuple(zip(OURS, TOLERANCES, strict=True))
 
 Floats = npt.NDArray[np.float32]
 Labels = npt.NDArray[np.int64]
-Classifiers = Iterator[tuple[Floats, Floats]]  # weights (C, D) and intercept (C,), one for each L2 value
+# weights (C, D) and intercept (C,), one for each L2 value
+Classifiers = Iterator[tuple[Floats, Floats]]
 
 
 def features(rows: int, width: int, classes: int) -> tuple[Floats, Labels]:
@@ -52,7 +53,8 @@ def features(rows: int, width: int, classes: int) -> tuple[Floats, Labels]:
     rng = np.random.default_rng(0)
     labels = rng.integers(0, classes, rows + TEST_ROWS)
     centres = rng.standard_normal((classes, width), dtype=np.float32) * np.float32(8 / width**0.5)
-    # A spectrum that falls by a factor of 30, as the principal components of a network's features do.
+    # A spectrum that falls by a factor of 30, as the principal components of a network's features
+    # do.
     mixing = rng.standard_normal((width, width), dtype=np.float32)
     mixing *= np.logspace(0, -1.5, width, dtype=np.float32)[:, None]
     noise = rng.standard_normal((len(labels), width), dtype=np.float32)
@@ -87,7 +89,11 @@ def run(library: str, size: tuple[int, int, int]) -> dict[str, Any]:
     rows, width, classes = size
     everything, labels = features(rows, width, classes)
     x, y = everything[:rows], labels[:rows]
-    fit = partial(by_sklearn, TOLERANCES[library]) if library in TOLERANCES else partial(by_us, OURS[library], classes)
+    fit = (
+        partial(by_sklearn, TOLERANCES[library])
+        if library in TOLERANCES
+        else partial(by_us, OURS[library], classes)
+    )
     begun, busy = time.perf_counter(), time.process_time()
     found = list(fit(x, y))
     taken = {"seconds": time.perf_counter() - begun, "cpu_seconds": time.process_time() - busy}
@@ -116,7 +122,9 @@ def compare(size: tuple[int, int, int], repetitions: int, journal: Journal) -> d
     ]
     least = np.min([runs[0][each]["objectives"] for each in libraries], axis=0)
     times = {
-        each: medians([{key: found[each][key] for key in ("seconds", "cpu_seconds")} for found in runs])
+        each: medians(
+            [{key: found[each][key] for key in ("seconds", "cpu_seconds")} for found in runs]
+        )
         for each in libraries
     }
     return {
@@ -126,7 +134,8 @@ def compare(size: tuple[int, int, int], repetitions: int, journal: Journal) -> d
         "l2": L2_VALUES,
         "times": times,
         "times_of_pauc_hub": {
-            peer: {key: times[peer][key] / times[ours][key] for key in times[peer]} for ours, peer in PAIRS
+            peer: {key: times[peer][key] / times[ours][key] for key in times[peer]}
+            for ours, peer in PAIRS
         },
         "largest_gap_to_best_objective": {
             each: float((np.array(runs[0][each]["objectives"]) - least).max()) for each in libraries
@@ -137,20 +146,30 @@ def compare(size: tuple[int, int, int], repetitions: int, journal: Journal) -> d
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--sizes", nargs="+", choices=list(SIZES), default=list(USUAL))
     parser.add_argument("--repetitions", type=int, default=3)
-    parser.add_argument("-o", "--output", type=Path, help="benchmarks/results/probe-<machine>.json unless given")
+    parser.add_argument(
+        "-o", "--output", type=Path, help=("benchmarks/results/probe-<machine>.json unless given")
+    )
     arguments = parser.parse_args()
     output = arguments.output or result_path("probe", CPU)
-    about = machine(CPU) | {"threads": torch.get_num_threads(), "peers": {"scikit-learn": version("scikit-learn")}}
+    about = machine(CPU) | {
+        "threads": torch.get_num_threads(),
+        "peers": {"scikit-learn": version("scikit-learn")},
+    }
     journal = Journal(output.with_suffix(".unfinished.json"), about)
     sizes = " ".join(arguments.sizes)
     result = {
         "question": "How long does the path of a linear probe take?",
-        "command": f"python benchmarks/probe.py --sizes {sizes} --repetitions {arguments.repetitions}",
+        "command": f"python benchmarks/probe.py --sizes {sizes} "
+        f"--repetitions {arguments.repetitions}",
         **about,
-        "results": [compare(SIZES[size], arguments.repetitions, journal) for size in arguments.sizes],
+        "results": [
+            compare(SIZES[size], arguments.repetitions, journal) for size in arguments.sizes
+        ],
         "sittings": journal.sittings,
         "load_at_the_end": os.getloadavg()[0],
     }

@@ -1,11 +1,13 @@
-"""Which encoder should a run export? kNN by the query and by the momentum encoder, on labels that are held out.
+"""Which encoder should a run export? kNN by the query and by the momentum encoder, on labels that
+are held out.
 
     python benchmarks/query_or_momentum.py cifar10-train.parquet -o work
 
-The last tenth of the rows asks, the rest are trained on and vote: weighted kNN (k = 200, T = 0.1, cosine, backbone,
-evaluation transform; method.md §7). No test split is touched. Each encoder is measured with its own running statistics
-of batch norm, and with statistics measured anew over the training images. A ResNet-18 with its stock stem at 32 pixels,
-else as `pauc train` chooses. Stopped, the same command goes on where it was; of a finished run it measures alone.
+The last tenth of the rows asks, the rest are trained on and vote: weighted kNN (k = 200, T = 0.1,
+cosine, backbone, evaluation transform; method.md §7). No test split is touched. Each encoder is
+measured with its own running statistics of batch norm, and with statistics measured anew over the
+training images. A ResNet-18 with its stock stem at 32 pixels, else as `pauc train` chooses.
+Stopped, the same command goes on where it was; of a finished run it measures alone.
 """
 
 import argparse
@@ -44,7 +46,9 @@ CPU = torch.device("cpu")
 
 
 def divide(rows: Path, folder: Path, count: int | None) -> None:
-    """bank.parquet and queries.parquet in the folder, unless they are there; of the first `count` rows, or of all."""
+    """bank.parquet and queries.parquet in the folder, unless they are there; of the first `count`
+    rows, or of all.
+    """
     if (folder / BANK).exists() and (folder / QUERIES).exists():
         return
     folder.mkdir(parents=True, exist_ok=True)
@@ -63,7 +67,13 @@ def learn(folder: Path, epochs: int) -> None:
     if standing(run):
         train(images, run, device="cpu", resume=True, command=command)
         return
-    given = {"architecture": "resnet18", "size": 32, "batch_size": 256, "epochs": epochs, "precision": "fp32"}
+    given = {
+        "architecture": "resnet18",
+        "size": 32,
+        "batch_size": 256,
+        "epochs": epochs,
+        "precision": "fp32",
+    }
     config, _ = settle(images, CPU, given)
     train(images, run, config, device="cpu", command=command)
 
@@ -72,7 +82,9 @@ def restored(folder: Path) -> Training:
     """The run as its newest checkpoint has it."""
     source, run = open_by_index(folder / BANK, quiet=True), folder / RUN
     config = run_folder.saved_config(run)
-    state = new_training(run, config, source, CPU, torch.get_num_threads(), StopRequest(), quiet=True)
+    state = new_training(
+        run, config, source, CPU, torch.get_num_threads(), StopRequest(), quiet=True
+    )
     place = checkpoint.read_place(run, source.fingerprint())
     if place is None:
         raise UsageError(f"'{run}' has no checkpoint.")
@@ -84,7 +96,9 @@ def images_of(source: ImageSource, state: Training) -> Iterator[Tensor]:
     """(n, 3, S, S) under the evaluation transform, in order."""
     loader = Streamed(source, state.loader.preprocessing, torch.get_num_threads(), CPU)
     everything = range(len(source))
-    with closing(loader.squares([everything[i : i + BATCH] for i in everything[::BATCH]])) as squares:
+    with closing(
+        loader.squares([everything[i : i + BATCH] for i in everything[::BATCH]])
+    ) as squares:
         for pixels, readable in squares:
             assert bool(readable.all()), "every row has a class"
             yield loader.preprocessing.normalise(pixels)
@@ -146,12 +160,26 @@ def measure(folder: Path) -> dict[str, Any]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("rows", type=Path, help="Parquet file with columns image and label, such as CIFAR-10's")
-    parser.add_argument("-o", "--output", type=Path, required=True, help="folder of the run and of the divided images")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "rows", type=Path, help=("Parquet file with columns image and label, such as CIFAR-10's")
+    )
+    parser.add_argument(
+        "-o",
+        "--output",
+        type=Path,
+        required=True,
+        help=("folder of the run and of the divided images"),
+    )
     parser.add_argument("--images", type=int, help="rows to use, the first ones; all unless given")
     parser.add_argument("--epochs", type=int, default=10)
-    parser.add_argument("--as-it-stands", action="store_true", help="measure the newest checkpoint, and train no more")
+    parser.add_argument(
+        "--as-it-stands",
+        action="store_true",
+        help=("measure the newest checkpoint, and train no more"),
+    )
     arguments = parser.parse_args()
     keep_freed_memory()
     divide(arguments.rows, arguments.output, arguments.images)

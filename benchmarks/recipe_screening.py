@@ -1,11 +1,13 @@
-"""Which settings make a short run learn most? Trains each row on most of a training split and asks the rest.
+"""Which settings make a short run learn most? Trains each row on most of a training split and asks
+the rest.
 
     python benchmarks/recipe_screening.py cifar10-train.parquet -o work --images 14222 --epochs 2
     python benchmarks/recipe_screening.py cifar10-train.parquet -o work --rows base,adamw --seeds 3
 
-The last tenth of the rows asks, the rest are trained on and vote: weighted kNN (k = 200, T = 0.1, cosine, backbone);
-no test split is touched. InfoNCE alone, ResNet-18 with its stock stem at 32 pixels, batch 256. Every row makes the same
-number of steps; what one costs stands beside it. Results are written as they come, and finished runs are not repeated.
+The last tenth of the rows asks, the rest are trained on and vote: weighted kNN (k = 200, T = 0.1,
+cosine, backbone); no test split is touched. InfoNCE alone, ResNet-18 with its stock stem at 32
+pixels, batch 256. Every row makes the same number of steps; what one costs stands beside it.
+Results are written as they come, and finished runs are not repeated.
 """
 
 import argparse
@@ -61,10 +63,18 @@ ROWS = {
     "lr_third": Row("a third of the learning rate", {"lr": 0.02, "lr_warmup": 0.1}),
     "adamw": Row("AdamW", ADAMW | {"lr_warmup": 0.1}),
     "adamw_as_base": Row("AdamW, the learning rate rises over 2 %", ADAMW),
-    "adamw_third": Row("AdamW, a third of the learning rate", ADAMW | {"lr": 0.0003, "lr_warmup": 0.1}),
-    "adamw_threefold": Row("AdamW, three times the learning rate", ADAMW | {"lr": 0.003, "lr_warmup": 0.1}),
-    "adamw_momentum": Row("AdamW, momentum encoder at 0.9", ADAMW | {"lr_warmup": 0.1, "momentum": 0.9}),
-    "adamw_temperature": Row("AdamW, temperature 0.1", ADAMW | {"lr_warmup": 0.1, "temperature": 0.1}),
+    "adamw_third": Row(
+        "AdamW, a third of the learning rate", ADAMW | {"lr": 0.0003, "lr_warmup": 0.1}
+    ),
+    "adamw_threefold": Row(
+        ("AdamW, three times the learning rate"), ADAMW | {"lr": 0.003, "lr_warmup": 0.1}
+    ),
+    "adamw_momentum": Row(
+        "AdamW, momentum encoder at 0.9", ADAMW | {"lr_warmup": 0.1, "momentum": 0.9}
+    ),
+    "adamw_temperature": Row(
+        "AdamW, temperature 0.1", ADAMW | {"lr_warmup": 0.1, "temperature": 0.1}
+    ),
     "adamw_symmetric": Row("AdamW, symmetric loss", ADAMW | {"lr_warmup": 0.1, "symmetric": True}),
 }
 
@@ -81,9 +91,13 @@ def measure(row: str, seed: int, arguments: argparse.Namespace) -> dict[str, Any
     source, folder = open_by_index(place / BANK, quiet=True), place / f"{row}-seed{seed}"
     config = config_of(row, seed, arguments.epochs, len(source))
     command = " ".join(sys.argv)
-    model = pauc_hub.load(train(source, folder, config, device="cpu", overwrite=True, command=command, quiet=True))
+    model = pauc_hub.load(
+        train(source, folder, config, device="cpu", overwrite=True, command=command, quiet=True)
+    )
     bank, queries = (read_rows([place / name]) for name in (BANK, QUERIES))
-    rows, asked = (feature_scores.embed(model, split, f"{row}, features") for split in (bank, queries))
+    rows, asked = (
+        feature_scores.embed(model, split, f"{row}, features") for split in (bank, queries)
+    )
     right = feature_scores.knn_right(rows, bank.labels, asked, queries.labels)
     lines = (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
     *_, last = (line for line in map(json.loads, lines) if "images_per_second" in line)
@@ -100,13 +114,28 @@ def measure(row: str, seed: int, arguments: argparse.Namespace) -> dict[str, Any
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("split", type=Path, help="Parquet file with columns image and label")
-    parser.add_argument("-o", "--output", type=Path, required=True, help="folder of the divided images and the runs")
-    parser.add_argument("--images", type=int, help="images to use, the first ones; all unless given")
+    parser.add_argument(
+        "-o",
+        "--output",
+        type=Path,
+        required=True,
+        help=("folder of the divided images and the runs"),
+    )
+    parser.add_argument(
+        "--images", type=int, help=("images to use, the first ones; all unless given")
+    )
     parser.add_argument("--epochs", type=int, default=2)
     parser.add_argument("--seeds", type=int, default=2)
-    parser.add_argument("--rows", type=lambda text: text.split(","), default=list(ROWS), help="names, commas between")
+    parser.add_argument(
+        "--rows",
+        type=lambda text: text.split(","),
+        default=list(ROWS),
+        help="names, commas between",
+    )
     parser.add_argument("--result", type=Path, help="the result's file")
     arguments = parser.parse_args()
     if unknown := sorted(set(arguments.rows) - set(ROWS)):

@@ -1,4 +1,6 @@
-"""A file of results that grows by a run at a time, so that a stopped benchmark goes on where it was."""
+"""A file of results that grows by a run at a time, so that a stopped benchmark goes on where it
+was.
+"""
 
 import json
 from collections.abc import Mapping
@@ -23,7 +25,8 @@ class Results:
             kept = json.loads(path.read_text(encoding="utf-8"))
             if kept["about"] != json.loads(json.dumps(self._content["about"])):
                 raise SystemExit(
-                    f"error: '{path}' holds runs on other images or settings. Name another file: --result."
+                    f"error: '{path}' holds runs on other images or settings. Name another "
+                    "file: --result."
                 )
             self._content["runs"] = kept["runs"]
 
@@ -34,5 +37,7 @@ class Results:
         self._content["runs"][key] = rounded(dict(found))
         self._path.parent.mkdir(parents=True, exist_ok=True)
         unfinished = self._path.with_name(f"{self._path.name}.new")
-        unfinished.write_text(json.dumps(self._content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        unfinished.write_text(
+            json.dumps(self._content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8"
+        )
         unfinished.replace(self._path)

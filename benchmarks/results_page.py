@@ -1,4 +1,5 @@
-"""docs/results.md and its figure, from what benchmarks/ablation.py measured: no figure there is typed.
+"""docs/results.md and its figure, from what benchmarks/ablation.py measured: no figure there is
+typed.
 
     python benchmarks/results_page.py
 
@@ -22,7 +23,17 @@ from pauc_hub.evaluation.paired import Difference, accuracy_difference
 DOCS = Path(__file__).resolve().parents[1] / "docs"
 PAGE, FIGURE = "results.md", "ablation.svg"
 # 97.5 % quantiles of Student's t, by degrees of freedom
-STUDENT_T = {1: 12.706, 2: 4.303, 3: 3.182, 4: 2.776, 5: 2.571, 6: 2.447, 7: 2.365, 8: 2.306, 9: 2.262}
+STUDENT_T = {
+    1: 12.706,
+    2: 4.303,
+    3: 3.182,
+    4: 2.776,
+    5: 2.571,
+    6: 2.447,
+    7: 2.365,
+    8: 2.306,
+    9: 2.262,
+}
 COLUMNS = (
     ("knn", "kNN", 1),
     ("linear", "linear", 1),
@@ -43,7 +54,7 @@ CURVES_SECTION = f"""## Coagulation, epoch by epoch
 The share of the projections' variance that lies within clusters, and the number of dimensions in use, after each
 E-step ([method.md](method.md), section 6). A line is the mean over seeds, the band reaches from the least to the
 largest.
-"""
+"""  # noqa: E501
 COLOURS = {"infonce": "#777777", "protonce": "#d1495b", "pauc": "#00798c"}
 
 Found = Mapping[str, Any]
@@ -62,8 +73,11 @@ def spread(values: Sequence[float], digits: int) -> str:
     return mean if len(values) < 2 else f"{mean} ± {statistics.stdev(values):.{digits}f}"
 
 
-def paired(first: Sequence[Found], second: Sequence[Found], name: str) -> tuple[float, float, int] | None:
-    """Mean difference, half of its 95 % interval by Student's t, and the number of seeds that both have.
+def paired(
+    first: Sequence[Found], second: Sequence[Found], name: str
+) -> tuple[float, float, int] | None:
+    """Mean difference, half of its 95 % interval by Student's t, and the number of seeds that both
+    have.
 
     Returns:
         None with fewer than two seeds in common.
@@ -105,7 +119,7 @@ Made by `python benchmarks/results_page.py` from what `benchmarks/ablation.py` m
 {queries["name"]}, at the last epoch. **This is no published setting**: compare the rows with each other, and with no
 table elsewhere. The rows differ in the objective alone. Rows of one seed have no spread of their own; take that of the
 rows with several for what a difference means.
-"""
+"""  # noqa: E501
 
 
 def _scores(result: Found) -> str:
@@ -139,7 +153,11 @@ def _comparisons(result: Found) -> str:
             over_seeds.append((f"{a} − {b}", str(found[0][2]), *told))
         difference = by_images(rows[a][0], rows[b][0], images)
         low, high = (100 * end for end in difference.interval)
-        told = [f"{100 * difference.value:+.2f}", f"{low:+.2f} to {high:+.2f}", f"{difference.p_value:.3f}"]
+        told = [
+            f"{100 * difference.value:+.2f}",
+            f"{low:+.2f} to {high:+.2f}",
+            f"{difference.p_value:.3f}",
+        ]
         over_images.append((f"{a} − {b}", *told))
     titles = [title for key, title, _ in COLUMNS if key in SCORES]
     text = "## Method against method\n\n"
@@ -148,7 +166,7 @@ def _comparisons(result: Found) -> str:
 An interval that holds 0 shows no difference.
 
 {table(("difference", "seeds", *titles), over_seeds)}
-"""
+"""  # noqa: E501
     else:
         text += "Not enough seeds to compare methods.\n\n"
     if over_images:
@@ -156,14 +174,16 @@ An interval that holds 0 shows no difference.
 kNN in points, with Tango's intervals and McNemar's mid-p. This compares two networks;
 another seed gives another network.
 
-{table(("difference", "kNN", "95 %", "p"), over_images)}"""
+{table(("difference", "kNN", "95 %", "p"), over_images)}"""  # noqa: E501
     return text
 
 
 def _protocols(result: Found) -> str:
     about, rows = result["about"], of_rows(result)
     runs = [run for found in rows.values() for run in found]
-    hardware = sorted({f"{run['hardware']['name']}, {run['hardware']['cores']} cores" for run in runs})
+    hardware = sorted(
+        {(f"{run['hardware']['name']}, {run['hardware']['cores']} cores") for run in runs}
+    )
     commits = sorted({str(run["commit"]) for run in runs})
     protocols = "\n".join(f"- {name}: {told}." for name, told in about["protocols"].items())
     settings = ", ".join(f"{name} {value}" for name, value in about["settings"].items())
@@ -191,7 +211,14 @@ def draw(result: Found, path: Path) -> None:
                 values = np.array([curve["values"] for curve in curves], float)
                 epochs = curves[0]["epochs"]
                 axes.plot(epochs, values.mean(axis=0), color=COLOURS[name], label=name)
-                axes.fill_between(epochs, values.min(axis=0), values.max(axis=0), color=COLOURS[name], alpha=0.2, lw=0)
+                axes.fill_between(
+                    epochs,
+                    values.min(axis=0),
+                    values.max(axis=0),
+                    color=COLOURS[name],
+                    alpha=0.2,
+                    lw=0,
+                )
             axes.set_xlabel("epoch")
             axes.set_title(title)
         figure.axes[0].legend(frameon=False)
@@ -206,7 +233,10 @@ def fullest() -> Path:
     """
     found = sorted(RESULTS.glob("ablation-*.json"))
     if not found:
-        raise SystemExit("error: there is no benchmarks/results/ablation-….json. benchmarks/ablation.py writes it.")
+        raise SystemExit(
+            "error: there is no benchmarks/results/ablation-….json. benchmarks/ablation.py "
+            "writes it."
+        )
     return max(found, key=lambda path: len(json.loads(path.read_text(encoding="utf-8"))["runs"]))
 
 

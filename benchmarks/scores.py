@@ -1,12 +1,14 @@
-"""Do the scores on the cards come out again? Repeats them from the weights and the data; or measures new ones.
+"""Do the scores on the cards come out again? Repeats them from the weights and the data; or
+measures new ones.
 
     python benchmarks/scores.py --tiny tiny-imagenet-200 --cifar cifar10-train.parquet
     python benchmarks/scores.py --tiny tiny-imagenet-200 --measure run/model -o scores.json
 
-Without --measure: `pauc verify --scores` of each bundled model, and the same of its network with random weights, whose
-scores stand beside; exit code 1 where one differs by more than rounding and the arithmetic of other processors explain.
-With it: linear probe and kNN on all data given, as facts.json has scores; benchmarks/bundle.py takes the file.
-Data sets are named as in labelled_splits.py. Tables of embeddings are kept beside them, and used again.
+Without --measure: `pauc verify --scores` of each bundled model, and the same of its network with
+random weights, whose scores stand beside; exit code 1 where one differs by more than rounding and
+the arithmetic of other processors explain. With it: linear probe and kNN on all data given, as
+facts.json has scores; benchmarks/bundle.py takes the file. Data sets are named as in
+labelled_splits.py. Tables of embeddings are kept beside them, and used again.
 """
 
 import argparse
@@ -52,7 +54,9 @@ def write_untrained(folder: ModelFolder, place: Path, seed: int) -> Path:
         architecture=folder.architecture,
         backbone=network.state_dict(),
         num_features=folder.num_features,
-        preprocessing={key: value for key, value in folder.preprocessing_config.items() if key in KEPT},
+        preprocessing={
+            key: value for key, value in folder.preprocessing_config.items() if key in KEPT
+        },
         pauc={},
         projector=None,
         prototypes=[],
@@ -102,7 +106,11 @@ def measured(folder: ModelFolder, splits: dict[str, Asked]) -> list[Score]:
 def _top1(model: Path, asked: Asked) -> list[Score]:
     file, _ = measure(str(model), replace(asked, seed=SEED, only=EVALUATIONS))
     # Scores without copies of training images depend on what a network takes for a copy.
-    return [row for row in card_scores(file, COMMAND) if row["metric"] == METRIC and COPIES not in row["protocol"]]
+    return [
+        row
+        for row in card_scores(file, COMMAND)
+        if row["metric"] == METRIC and COPIES not in row["protocol"]
+    ]
 
 
 def repeat_all(splits: dict[str, Asked]) -> None:
@@ -125,18 +133,28 @@ def repeat_all(splits: dict[str, Asked]) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--tiny", type=Path, help="Tiny ImageNet: its folder, or Parquet")
     parser.add_argument(
-        "--cifar", type=Path, help="CIFAR-10: the training split's Parquet file, the other one beside it"
+        "--cifar",
+        type=Path,
+        help=("CIFAR-10: the training split's Parquet file, the other one beside it"),
     )
     parser.add_argument("--measure", metavar="MODEL", help="score this model, and look at no card")
-    parser.add_argument("-o", "--output", type=Path, help="where --measure writes its JSON (default: stdout)")
+    parser.add_argument(
+        "-o", "--output", type=Path, help=("where --measure writes its JSON (default: stdout)")
+    )
     parser.add_argument("--device", default="auto")
     arguments = parser.parse_args()
     keep_freed_memory()
     given = {name: getattr(arguments, option) for name, (option, *_) in DATA.items()}
-    splits = {name: Asked(*place_of_splits(place), device=arguments.device) for name, place in given.items() if place}
+    splits = {
+        name: Asked(*place_of_splits(place), device=arguments.device)
+        for name, place in given.items()
+        if place
+    }
     try:
         if not arguments.measure:
             repeat_all(splits)
@@ -145,8 +163,15 @@ def main() -> None:
         scores = measured(model.folder, splits)
     except PaucError as error:
         raise SystemExit(f"error: {error}") from error
-    about = {"weights_sha256": model.weights_sha256, "precision": model.precision, "machine": machine(model.device)}
-    text = json.dumps({"model": model.name, "scores": scores} | about, indent=2, ensure_ascii=False) + "\n"
+    about = {
+        "weights_sha256": model.weights_sha256,
+        "precision": model.precision,
+        "machine": machine(model.device),
+    }
+    text = (
+        json.dumps({"model": model.name, "scores": scores} | about, indent=2, ensure_ascii=False)
+        + "\n"
+    )
     if arguments.output:
         arguments.output.write_text(text, encoding="utf-8")
     else:

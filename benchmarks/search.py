@@ -1,10 +1,12 @@
-"""How long does a search take, how much does an index shorten it, and how much of the truth does the index find?
+"""How long does a search take, how much does an index shorten it, and how much of the truth does
+the index find?
 
     python benchmarks/search.py                          # a million made-up embeddings
     python benchmarks/search.py --table photos.parquet   # those of a table, of which a copy is made
 
-Rows of the table are the queries, each without itself. Made-up embeddings lie about 2000 centres in a space of 32
-dimensions, which a random layer of ReLUs and a little noise widen: nearest neighbours have cosines of about 0.8.
+Rows of the table are the queries, each without itself. Made-up embeddings lie about 2000 centres in
+a space of 32 dimensions, which a random layer of ReLUs and a little noise widen: nearest neighbours
+have cosines of about 0.8.
 """
 
 import argparse
@@ -36,7 +38,8 @@ CENTRES, LATENT, SPREAD, NOISE = 2000, 32, 0.7, 0.3
 TOGETHER = 50_000  # rows made at a time
 QUERIES = 200  # that recall is measured with
 INDEXED_SEARCH = (
-    "from pauc_hub.retrieval import neighbors; neighbors.INDEX_ROWS = 0; import pauc_hub.cli as c; c.main()"
+    "from pauc_hub.retrieval import neighbors; neighbors.INDEX_ROWS = 0; import pauc_hub.cli "
+    "as c; c.main()"
 )
 
 
@@ -61,7 +64,9 @@ def write_made_up(path: Path, rows: int, width: int) -> None:
 
 
 def timed(work: Callable[[], object]) -> dict[str, float]:
-    """Seconds on the clock, and of processors, which a busy machine changes less; those of child processes count."""
+    """Seconds on the clock, and of processors, which a busy machine changes less; those of child
+    processes count.
+    """
     started, before = time.monotonic(), sum(os.times()[:4])
     work()
     return {"seconds": time.monotonic() - started, "cpu_seconds": sum(os.times()[:4]) - before}
@@ -99,7 +104,11 @@ def repetition(table: Path, picked: list[int]) -> dict[str, float]:
         "exact_whole_process": lambda: run_process([*words, "--exact"], "-m", "pauc_hub.cli"),
         "index_whole_process": lambda: run_process(words, "-c", INDEXED_SEARCH),
     }
-    return {f"{what}_{kind}": value for what, each in work.items() for kind, value in timed(each).items()}
+    return {
+        f"{what}_{kind}": value
+        for what, each in work.items()
+        for kind, value in timed(each).items()
+    }
 
 
 def measure(arguments: argparse.Namespace) -> dict[str, Any]:
@@ -112,14 +121,20 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
             write_made_up(table, arguments.rows, arguments.width)
         stored = open_table(table)
         picked = np.random.default_rng(1).choice(stored.rows, QUERIES, replace=False).tolist()
-        building = timed(lambda: neighbors.find_neighbors(table, read_vectors(stored, [0]), 1, quiet=True))
+        building = timed(
+            lambda: neighbors.find_neighbors(table, read_vectors(stored, [0]), 1, quiet=True)
+        )
         building = {f"building_{kind}": value for kind, value in building.items()}
         runs = [repetition(table, picked) for _ in range(arguments.repetitions)]
         found = {f"recall_at_{k}": recall(table, picked, k) for k in (10, faiss_index.LARGEST_K)}
-        sizes = {"table_mib": table.stat().st_size, "index_mib": faiss_index.index_path(table).stat().st_size}
+        sizes = {
+            "table_mib": table.stat().st_size,
+            "index_mib": faiss_index.index_path(table).stat().st_size,
+        }
     medians = {key: statistics.median(run[key] for run in runs) for key in runs[0]}
     return {
-        "question": "How long does a search take, exact and by an index, and what does the index find?",
+        "question": "How long does a search take, exact and by an index, and what does the index "
+        "find?",
         "command": command(arguments),
         "settings": {
             "embeddings": "given" if arguments.table else "made up",
@@ -139,7 +154,11 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
 
 def command(arguments: argparse.Namespace) -> str:
     """How to do this again; where the table lies is nobody's business."""
-    what = "--table TABLE" if arguments.table else f"--rows {arguments.rows} --width {arguments.width}"
+    what = (
+        "--table TABLE"
+        if arguments.table
+        else (f"--rows {arguments.rows} --width {arguments.width}")
+    )
     return f"python benchmarks/search.py {what} --repetitions {arguments.repetitions}"
 
 
@@ -155,17 +174,24 @@ def rounded(value: Any) -> Any:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--table", type=Path, help="a table in Parquet that `pauc embed` wrote")
     parser.add_argument("--rows", type=int, default=1_000_000, help="made-up embeddings")
     parser.add_argument("--width", type=int, default=512)
     parser.add_argument("--repetitions", type=int, default=3)
     parser.add_argument(
-        "-o", "--output", type=Path, help="benchmarks/results/search-<what>-<machine>.json unless given"
+        "-o",
+        "--output",
+        type=Path,
+        help=("benchmarks/results/search-<what>-<machine>.json unless given"),
     )
     arguments = parser.parse_args()
     result = rounded(measure(arguments))
-    machine = re.sub(r"[^a-z0-9]+", "-", f"{result['hardware']['name']} {result['hardware']['cores']}".lower())
+    machine = re.sub(
+        r"[^a-z0-9]+", "-", (f"{result['hardware']['name']} {result['hardware']['cores']}").lower()
+    )
     what = f"{result['settings']['embeddings'].replace(' ', '-')}-{result['settings']['rows']}"
     output = arguments.output or RESULTS / f"search-{what}-{machine}.json"
     output.parent.mkdir(parents=True, exist_ok=True)

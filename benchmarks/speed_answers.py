@@ -18,13 +18,19 @@ def probe(found: dict[str, Any]) -> str:
         for one in found["results"]
         for name, times in one["times"].items()
     ]
-    head = ("rows", "tool and tolerance", "processor time, s", "objective above the best, nats", "accuracy, %")
+    head = (
+        "rows",
+        "tool and tolerance",
+        "processor time, s",
+        ("objective above the best, nats"),
+        "accuracy, %",
+    )
     return f"""
 {table(head, rows)}
 Eight L2 values from strong to weak, each from where the last one ended; {found["threads"]} thread, on a shared machine.
 
 {place(found)}
-"""
+"""  # noqa: E501
 
 
 def duplicates(found: dict[str, Any]) -> str:
@@ -40,7 +46,13 @@ def duplicates(found: dict[str, Any]) -> str:
         for one in found["results"]
         for name, times in one["times"].items()
     ]
-    head = ("rows", "tool", "processor time, s", "peak of the process, MiB", "of these the rows, MiB")
+    head = (
+        "rows",
+        "tool",
+        "processor time, s",
+        "peak of the process, MiB",
+        "of these the rows, MiB",
+    )
     alike = min(one["same_keeper"] for one in found["results"])
     return f"""
 {table(head, rows)}
@@ -49,7 +61,7 @@ Cosine of {found["threshold"]} or more, one row in 20 a copy; {found["threads"]}
 grows with the square of their number.
 
 {place(found)}
-"""
+"""  # noqa: E501
 
 
 def clusters(found: dict[str, Any]) -> str:
@@ -74,4 +86,4 @@ on a shared machine. Ours and faiss assign to the nearest and the second, scikit
 {whole["peak_mib"]:.0f} MiB, of which the rows are {whole["table_mib"]:.0f}.
 
 {place(found)}
-"""
+"""  # noqa: E501

@@ -16,7 +16,7 @@ HEAD = """\
 
 Made by `python benchmarks/speed_page.py` from the files in `benchmarks/results`, which hold every repetition, the
 machine and all versions. Machines differ and are shared: trust the ratios of one run, and repeat it on yours.
-"""
+"""  # noqa: E501
 
 
 def against_peers(found: dict[str, Any]) -> str:
@@ -43,7 +43,7 @@ processes, shared pages divided among those that share them. `import torch, timm
 What limits `pauc embed` is the network, then the decoders; the others also leave cores idle while they start and load.
 
 {place(found)}
-"""
+"""  # noqa: E501
 
 
 def alone(found: dict[str, Any]) -> str:
@@ -58,7 +58,7 @@ most: {reached:.0%} of that is reached, and {share:.0%} of the network's own rat
 takes {m["one_image_seconds"]:.1f} s, {m["one_image_over_import"]:.2f} times what `import torch, timm` takes alone.
 
 {place(found)}
-"""
+"""  # noqa: E501
 
 
 def scaling(found: dict[str, Any]) -> str:
@@ -69,7 +69,12 @@ def scaling(found: dict[str, Any]) -> str:
         for count, figures in medians["whole"].items()
     ]
     parts = [
-        (name, f"{figures['seconds']:.1f}", f"{figures['images_per_second']:,.0f}", found["limits"][name])
+        (
+            name,
+            f"{figures['seconds']:.1f}",
+            (f"{figures['images_per_second']:,.0f}"),
+            found["limits"][name],
+        )
         for name, figures in medians["parts"].items()
     ]
     seconds, memory = growth["seconds_per_100000_images"], growth["mib_per_100000_images"]
@@ -82,7 +87,7 @@ def scaling(found: dict[str, Any]) -> str:
 
 {table(("50,000 images", "s", "a second", "limited by"), parts)}
 {place(found)}
-"""
+"""  # noqa: E501
 
 
 def page() -> str:

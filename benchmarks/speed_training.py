@@ -1,4 +1,6 @@
-"""The part of docs/speed.md about training: each table with what limits it, and how far from the limit it is."""
+"""The part of docs/speed.md about training: each table with what limits it, and how far from the
+limit it is.
+"""
 
 from typing import Any
 
@@ -25,7 +27,8 @@ def beside_lightly(found: dict[str, Any]) -> str:
     settings, stems = found["settings"], found["backbone_gflop"]
     limits = " ".join(
         f"{name} reaches {of['share_of_network_alone']:.0%} of its network alone, and that "
-        f"{of['network_alone_share_of_products']:.0%} of bare matrix products; 200 epochs of CIFAR-10 would take "
+        f"{of['network_alone_share_of_products']:.0%} of bare matrix products; 200 epochs of "
+        "CIFAR-10 would take "
         f"{span(60 * of['minutes_of_200_epochs'])}."
         for name, of in far.items()
     )
@@ -39,19 +42,28 @@ lightly's MoCo benchmark on CIFAR-10 from its published settings, and ours with 
 What limits it is the network. {limits}
 
 {place(found)}
-"""
+"""  # noqa: E501
 
 
 def augmentation(found: dict[str, Any]) -> str:
-    """Images a second at each size, and how near ours comes to the speed of memory and of matrix products."""
+    """Images a second at each size, and how near ours comes to the speed of memory and of matrix
+    products.
+    """
     rows = [
-        (f"{size} pixels", name, f"{figures['images_per_second']:,.0f}", f"{ratio(found, size, name):.1f}")
+        (
+            f"{size} pixels",
+            name,
+            (f"{figures['images_per_second']:,.0f}"),
+            (f"{ratio(found, size, name):.1f}"),
+        )
         for size, tools in found["medians"]["sizes"].items()
         for name, figures in tools.items()
     ]
     limits = "; ".join(
-        f"at {size} pixels ours moves {of['share_of_copying']:.0%} of what plain copies move, and its crops, "
-        f"{of['cropping_share']:.0%} of the time, reach {of['crops_share_of_products']:.0%} of bare matrix products"
+        f"at {size} pixels ours moves {of['share_of_copying']:.0%} of what plain copies move, "
+        "and its crops, "
+        f"{of['cropping_share']:.0%} of the time, reach {of['crops_share_of_products']:.0%} of "
+        "bare matrix products"
         for size, of in found["how far from the limit"].items()
     )
     return f"""
@@ -60,7 +72,7 @@ Two views of each image, which lies decoded in memory: crop, flip, jitter, greys
 is memory, passed over once for each of these, and matrix products: {limits}.
 
 {place(found)}
-"""
+"""  # noqa: E501
 
 
 def ratio(found: dict[str, Any], size: str, name: str) -> float:
@@ -80,13 +92,20 @@ def on_cpu(found: dict[str, Any]) -> str:
         seconds, objectives = size["seconds_per_iteration"], size["objective_after_long_run"]
         name = f"{size['points']:,} x {size['width']} in {size['clusters']:,}"
         rows += [
-            (name, library, f"{seconds[library]:.3f}", f"{seconds[library] / seconds['torch']:.2f}", f"{objective:.4f}")
+            (
+                name,
+                library,
+                f"{seconds[library]:.3f}",
+                (f"{seconds[library] / seconds['torch']:.2f}"),
+                f"{objective:.4f}",
+            )
             for library, objective in objectives.items()
         ]
         products = seconds["products_alone"]
         gflops = 2e-9 * size["points"] * size["clusters"] * size["width"] / products
         limits.append(
-            f"of {name} ours takes {seconds['torch'] / products:.2f} times what the products take alone, which run at "
+            f"of {name} ours takes {seconds['torch'] / products:.2f} times what the products "
+            "take alone, which run at "
             f"{gflops / found['ceilings']['fp32_gflops']:.0%} of the speed of large square ones"
         )
     head = ("points in clusters", "", "s an iteration", "times ours", "objective")
@@ -121,12 +140,17 @@ def on_gpu(found: dict[str, Any]) -> str:
 {size["points"]:,} points of width {size["width"]}, seeds and {size["iterations"]} iterations; all three take
 {totals["fp32"]:.1f} s in fp32 and {totals["bf16"]:.1f} s in bf16. What limits it are the products of points and
 centroids; the share is that of their speed which {size["iterations"]} passes alone would need.
-"""
+"""  # noqa: E501
 
 
 def scaling(found: dict[str, Any]) -> str:
     """Seconds of each part, and memory, against the number of images."""
-    words = {"listing": "listing", "preparing": "reading", "features": "features", "kmeans": "k-means"}
+    words = {
+        "listing": "listing",
+        "preparing": "reading",
+        "features": "features",
+        "kmeans": "k-means",
+    }
     rows = [
         (
             f"{int(count):,}",
@@ -139,11 +163,20 @@ def scaling(found: dict[str, Any]) -> str:
     ]
     growth, far = found["growth"], found["how far from the limit"]
     lines = "; ".join(
-        f"{word} {growth[name]['per_100000_images']:.1f} s ({growth[name]['residual']:.1f} off the line)"
+        (
+            f"{word} {growth[name]['per_100000_images']:.1f} s ({growth[name]['residual']:.1f} off "
+            "the line)"
+        )
         for name, word in words.items()
     )
     memory, held, step = growth["peak_mib"], growth["held_mib"], growth["step"]["per_100000_images"]
-    head = ("images", *(f"{word}, s" for word in words.values()), "a step, s", "an epoch's steps, s", "peak, MiB")
+    head = (
+        "images",
+        *(f"{word}, s" for word in words.values()),
+        "a step, s",
+        "an epoch's steps, s",
+        "peak, MiB",
+    )
     return f"""
 {found["settings"]["images"]}; {found["settings"]["model"]}; clusters {list(found["settings"]["clusters"])}.
 
@@ -155,4 +188,4 @@ What limits it is the network: a step reaches {far["step_share_of_network_alone"
 passes alone, the features {far["features_share_of_forward_alone"]:.0%} of the forward pass alone.
 
 {place(found)}
-"""
+"""  # noqa: E501

@@ -1,10 +1,12 @@
-"""Train the recipes in the minutes that there are: Ctrl-C for each when time is over, and on from there the next time.
+r"""Train the recipes in the minutes that there are: Ctrl-C for each when time is over, and on from
+there the next time.
 
-    python benchmarks/timed_training.py --minutes 60 -o runs --cifar cifar10-train.parquet --tiny tiny-imagenet-200
+    python benchmarks/timed_training.py --minutes 60 -o runs \
+        --cifar cifar10-train.parquet --tiny tiny-imagenet-200
 
-The recipes are trained one after the other, the finished ones left alone. The same command, given again, goes on with
-the one that was stopped. More options go to `pauc train` as they are. Ends with 0 when the time is over or all are
-finished, and with pauc's code where it failed.
+The recipes are trained one after the other, the finished ones left alone. The same command, given
+again, goes on with the one that was stopped. More options go to `pauc train` as they are. Ends with
+0 when the time is over or all are finished, and with pauc's code where it failed.
 """
 
 import argparse
@@ -21,15 +23,34 @@ from labelled_splits import training_images
 from pauc_hub.training.run.checkpoint_files import standing
 from pauc_hub.training.run.run_folder import MODEL
 
-RECIPES = {"cifar10_infonce": "cifar", "cifar10_protonce": "cifar", "cifar10_pauc": "cifar", "tiny_imagenet": "tiny"}
+RECIPES = {
+    "cifar10_infonce": "cifar",
+    "cifar10_protonce": "cifar",
+    "cifar10_pauc": "cifar",
+    "tiny_imagenet": "tiny",
+}
 # pauc's exit codes
 INTERRUPTED, SOME_UNREADABLE = 130, 3
 SECONDS_TO_SAVE = 600
 
 
-def command_for(recipe: str, images: str, run: Path, device: str, more: Sequence[str]) -> list[str] | None:
-    """`pauc train`, from the beginning or on from where the run was stopped; None where it is finished."""
-    pauc = [sys.executable, "-m", "pauc_hub.cli", "train", images, "-o", str(run), "--device", device]
+def command_for(
+    recipe: str, images: str, run: Path, device: str, more: Sequence[str]
+) -> list[str] | None:
+    """`pauc train`, from the beginning or on from where the run was stopped; None where it is
+    finished.
+    """
+    pauc = [
+        sys.executable,
+        "-m",
+        "pauc_hub.cli",
+        "train",
+        images,
+        "-o",
+        str(run),
+        "--device",
+        device,
+    ]
     if finished(run):
         return None
     if standing(run):
@@ -45,7 +66,8 @@ def finished(run: Path) -> bool:
 
 
 def until(deadline: float, command: Sequence[str]) -> int:
-    """The exit code of a command that gets a SIGINT at the deadline (of time.monotonic()), unless it ends before.
+    """The exit code of a command that gets a SIGINT at the deadline (of time.monotonic()), unless
+    it ends before.
 
     Raises:
         SystemExit: it did not end in SECONDS_TO_SAVE after that; it was killed.
@@ -60,10 +82,14 @@ def until(deadline: float, command: Sequence[str]) -> int:
             return process.wait(SECONDS_TO_SAVE)
         except subprocess.TimeoutExpired:
             process.kill()
-            raise SystemExit(f"error: the run did not save itself in {SECONDS_TO_SAVE} s.") from None
+            raise SystemExit(
+                f"error: the run did not save itself in {SECONDS_TO_SAVE} s."
+            ) from None
 
 
-def train_all(places: dict[str, Path], runs: Path, minutes: float, device: str, more: Sequence[str]) -> int:
+def train_all(
+    places: dict[str, Path], runs: Path, minutes: float, device: str, more: Sequence[str]
+) -> int:
     """Train each recipe for whose data a place is given; returns the exit code."""
     deadline = time.monotonic() + 60 * minutes
     for recipe, data in RECIPES.items():
@@ -85,7 +111,9 @@ def train_all(places: dict[str, Path], runs: Path, minutes: float, device: str, 
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--minutes", type=float, required=True)
     parser.add_argument("-o", "--output", type=Path, required=True, help="folder for the runs")
     parser.add_argument("--cifar", type=Path, help="CIFAR-10's training split as Parquet")

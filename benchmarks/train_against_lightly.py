@@ -1,13 +1,17 @@
-"""How fast is `pauc train` beside lightly's MoCo benchmark on CIFAR-10, and beside its own network alone?
+r"""How fast is `pauc train` beside lightly's MoCo benchmark on CIFAR-10, and beside its own network
+alone?
 
-    python benchmarks/train_against_lightly.py cifar10-train.parquet --peers-venv ~/.cache/pauc-peers
-    python benchmarks/train_against_lightly.py cifar10-train.parquet --peers-venv … --device cuda --steps 97 --epochs 4
+    python benchmarks/train_against_lightly.py cifar10-train.parquet \
+        --peers-venv ~/.cache/pauc-peers
+    python benchmarks/train_against_lightly.py cifar10-train.parquet \
+        --peers-venv … --device cuda --steps 97 --epochs 4
 
-Both have the benchmark's published settings (peers/lightly_moco.py): ResNet-18 with a stem for small images, batches of
-512, 8192 keys, a symmetric loss, the same views. Each tool learns from the same files as a whole process, the
-repetitions interleaved; epochs after the first count, from their first wait for images to their last step. Beside them
-stands the network alone: forward and backward passes over random batches that lie on the device. On a GPU the objective
-pauc runs too, with its E-steps, and compiled encoders. Stopped, the same command goes on where it was.
+Both have the benchmark's published settings (peers/lightly_moco.py): ResNet-18 with a stem for
+small images, batches of 512, 8192 keys, a symmetric loss, the same views. Each tool learns from the
+same files as a whole process, the repetitions interleaved; epochs after the first count, from their
+first wait for images to their last step. Beside them stands the network alone: forward and backward
+passes over random batches that lie on the device. On a GPU the objective pauc runs too, with its
+E-steps, and compiled encoders. Stopped, the same command goes on where it was.
 """
 
 import argparse
@@ -50,7 +54,10 @@ ON_A_GPU: dict[str, dict[str, Any]] = {
     "compiled": {"compile": True},
 }
 CIFAR, RECIPE_EPOCHS = 50_000, 200
-QUESTION = "How fast is `pauc train` beside lightly's MoCo benchmark on CIFAR-10, and beside its network alone?"
+QUESTION = (
+    "How fast is `pauc train` beside lightly's MoCo benchmark on CIFAR-10, and beside its "
+    "network alone?"
+)
 
 
 class Tool(NamedTuple):
@@ -59,18 +66,42 @@ class Tool(NamedTuple):
     settings: str
 
 
-def pauc_train(folder: Path, room: Path, given: argparse.Namespace, precision: str, **more: Any) -> dict[str, float]:
+def pauc_train(
+    folder: Path, room: Path, given: argparse.Namespace, precision: str, **more: Any
+) -> dict[str, float]:
     """The command as a process; the figures are those that it wrote into metrics.jsonl."""
-    settings = SETTINGS | {"architecture": given.architecture, "batch_size": given.batch_size, "epochs": given.epochs}
+    settings = SETTINGS | {
+        "architecture": given.architecture,
+        "batch_size": given.batch_size,
+        "epochs": given.epochs,
+    }
     config, run = room / "settings.toml", room / "run"
-    lines = [f"{name} = {json.dumps(value)}\n" for name, value in (settings | more | {"precision": precision}).items()]
+    lines = [
+        f"{name} = {json.dumps(value)}\n"
+        for name, value in (settings | more | {"precision": precision}).items()
+    ]
     config.write_text("".join(lines), encoding="utf-8")
-    words = ["train", str(folder), "-o", str(run), "--config", str(config), "--device", given.device]
+    words = [
+        "train",
+        str(folder),
+        "-o",
+        str(run),
+        "--config",
+        str(config),
+        "--device",
+        given.device,
+    ]
     took = watch(sys.executable, "-m", "pauc_hub.cli", *words, "--overwrite", "--quiet", "--json")
-    metrics = [json.loads(line) for line in (run / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
+    metrics = [
+        json.loads(line)
+        for line in (run / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
+    ]
     epochs = [
         {"seconds": line["mstep_seconds"], "estep_seconds": line.get("estep_seconds", 0.0)}
-        | {"images": line["images_per_second"] * line["mstep_seconds"], "data_wait": line["data_wait"]}
+        | {
+            "images": line["images_per_second"] * line["mstep_seconds"],
+            "data_wait": line["data_wait"],
+        }
         for line in metrics
         if line["step"] == 0
     ]
@@ -78,9 +109,19 @@ def pauc_train(folder: Path, room: Path, given: argparse.Namespace, precision: s
 
 
 def lightly(folder: Path, venv: Path, given: argparse.Namespace) -> dict[str, float]:
-    options = {"batch-size": given.batch_size, "bank": BANK, "epochs": given.epochs, "device": given.device}
+    options = {
+        "batch-size": given.batch_size,
+        "bank": BANK,
+        "epochs": given.epochs,
+        "device": given.device,
+    }
     words = [f"--{name}={value}" for name, value in options.items()]
-    script = [str(venv / "bin/python"), str(PEERS / "lightly_moco.py"), str(folder), f"--workers={os.cpu_count()}"]
+    script = [
+        str(venv / "bin/python"),
+        str(PEERS / "lightly_moco.py"),
+        str(folder),
+        f"--workers={os.cpu_count()}",
+    ]
     took = watch(*script, *words, environment=peer_environment())
     told = json.loads(took.stdout.splitlines()[-1])
     return (
@@ -91,7 +132,9 @@ def lightly(folder: Path, venv: Path, given: argparse.Namespace) -> dict[str, fl
 
 
 def figures(epochs: Sequence[dict[str, float]]) -> dict[str, float]:
-    """Of all epochs but the first, in which kernels are chosen and files read for the first time."""
+    """Of all epochs but the first, in which kernels are chosen and files read for the first
+    time.
+    """
     counted = epochs[1:]
     seconds, images = (sum(epoch[name] for epoch in counted) for name in ("seconds", "images"))
     waited = sum(epoch["data_wait"] * epoch["seconds"] for epoch in counted)
@@ -109,7 +152,9 @@ def copy_images(source: Path, count: int, folder: Path) -> Path:
     folder.mkdir()
     images = photographs(source)
     if len(images) < count:
-        raise SystemExit(f"{source} holds {len(images)} images, and --steps with --batch-size takes {count}")
+        raise SystemExit(
+            f"{source} holds {len(images)} images, and --steps with --batch-size takes {count}"
+        )
     for i, data in enumerate(islice(images, count)):
         (folder / f"{i:06d}.jpg").write_bytes(data)
     return folder
@@ -121,7 +166,9 @@ def precisions(device: torch.device) -> list[str]:
 
 
 def tools(folder: Path, room: Path, given: argparse.Namespace) -> list[Tool]:
-    """lightly's first; then ours in its precision, in our default one, and on a GPU in further ways."""
+    """lightly's first; then ours in its precision, in our default one, and on a GPU in further
+    ways.
+    """
     found = [
         Tool(
             LIGHTLY,
@@ -136,7 +183,9 @@ def tools(folder: Path, room: Path, given: argparse.Namespace) -> list[Tool]:
     if given.device == "cuda":
         for name, more in ON_A_GPU.items():
             measure = partial(pauc_train, folder, room, given, kinds[-1], **more)
-            found.append(Tool(f"pauc train {kinds[-1]}, {name}", measure, json.dumps(SETTINGS | more)))
+            found.append(
+                Tool((f"pauc train {kinds[-1]}, {name}"), measure, json.dumps(SETTINGS | more))
+            )
     return found
 
 
@@ -153,7 +202,9 @@ def measure(given: argparse.Namespace, journal: Journal) -> dict[str, Any]:
         for i in range(1, given.repetitions + 1):
             runs["ceilings"].append(journal.once(f"{i}: ceilings", partial(ceilings, device)))
             for precision, found in runs["network alone"].items():
-                once = partial(network_alone, given.architecture, given.batch_size, device, precision)
+                once = partial(
+                    network_alone, given.architecture, given.batch_size, device, precision
+                )
                 found.append(journal.once(f"{i}: network alone, {precision}", once))
             for tool in present:
                 runs["tools"][tool.name].append(journal.once(f"{i}: {tool.name}", tool.measure))
@@ -171,12 +222,14 @@ def summarise(runs: dict[str, Any]) -> dict[str, Any]:
         "medians": {"ceilings": top, "network alone": alone, "tools": found},
         "ratios": {
             "images a second over lightly's": {
-                name: of["images_per_second"] / found[LIGHTLY]["images_per_second"] for name, of in ours.items()
+                name: of["images_per_second"] / found[LIGHTLY]["images_per_second"]
+                for name, of in ours.items()
             },
         },
         "how far from the limit": {
             name: {
-                "share_of_network_alone": of["images_per_second"] / alone[precision_of[name]]["images_per_second"],
+                "share_of_network_alone": of["images_per_second"]
+                / alone[precision_of[name]]["images_per_second"],
                 "network_alone_share_of_products": alone[precision_of[name]]["gflops"]
                 / top[f"{precision_of[name]}_gflops"],
                 "data_wait": of["data_wait"],
@@ -188,21 +241,36 @@ def summarise(runs: dict[str, Any]) -> dict[str, Any]:
 
 
 LIMITS = (
-    "The network: a step cannot be faster than its forward and backward passes alone (share_of_network_alone), nor "
-    "these faster than bare matrix products (network_alone_share_of_products): what lies between are convolutions of "
-    "few channels, batch norm and the memory that activations pass through. What is missing to share_of_network_alone "
+    "The network: a step cannot be faster than its forward and backward passes alone "
+    "(share_of_network_alone), nor "
+    "these faster than bare matrix products (network_alone_share_of_products): what lies "
+    "between are convolutions of "
+    "few channels, batch norm and the memory that activations pass through. What is missing to "
+    "share_of_network_alone "
     "is the wait for images (data_wait), augmentation, loss, optimiser and momentum encoder."
 )
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("images", type=Path, help="CIFAR-10: Parquet file with a column `image`, or folder of JPEGs")
-    parser.add_argument("--peers-venv", type=Path, required=True, help="made where it is missing; about 6 GB")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "images",
+        type=Path,
+        help=("CIFAR-10: Parquet file with a column `image`, or folder of JPEGs"),
+    )
+    parser.add_argument(
+        "--peers-venv", type=Path, required=True, help=("made where it is missing; about 6 GB")
+    )
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
-    parser.add_argument("--architecture", default="pauc_resnet18_cifar", help="ours; with lightly's own stem")
+    parser.add_argument(
+        "--architecture", default="pauc_resnet18_cifar", help=("ours; with lightly's own stem")
+    )
     parser.add_argument("--batch-size", type=int, default=512)
-    parser.add_argument("--steps", type=int, default=4, help="an epoch; so many batches of images are taken")
+    parser.add_argument(
+        "--steps", type=int, default=4, help=("an epoch; so many batches of images are taken")
+    )
     parser.add_argument("--epochs", type=int, default=2, help="the first does not count")
     parser.add_argument("--repetitions", type=int, default=3)
     parser.add_argument("-o", "--output", type=Path, help="benchmarks/results/… unless given")
@@ -213,8 +281,15 @@ def main() -> None:
     keep_freed_memory()
     device = torch.device(given.device)
     output = given.output or result_path("train-against-lightly", device)
-    options = {name: getattr(given, name) for name in ("device", "architecture", "batch_size", "steps", "epochs")}
-    about = {"settings": options, **machine(device), "peers": peer_versions(given.peers_venv, PEERS_PACKAGES)}
+    options = {
+        name: getattr(given, name)
+        for name in ("device", "architecture", "batch_size", "steps", "epochs")
+    }
+    about = {
+        "settings": options,
+        **machine(device),
+        "peers": peer_versions(given.peers_venv, PEERS_PACKAGES),
+    }
     journal = Journal(output.with_suffix(".unfinished.json"), about)
     runs = measure(given, journal)
     result = {
@@ -237,8 +312,14 @@ def main() -> None:
 
 def command(options: dict[str, Any], repetitions: int) -> str:
     """How to do this again; where the images lie is nobody's business."""
-    words = [f"--{name.replace('_', '-')} {value}" for name, value in (options | {"repetitions": repetitions}).items()]
-    return f"python benchmarks/train_against_lightly.py cifar10-train.parquet --peers-venv peers {' '.join(words)}"
+    words = [
+        f"--{name.replace('_', '-')} {value}"
+        for name, value in (options | {"repetitions": repetitions}).items()
+    ]
+    return (
+        "python benchmarks/train_against_lightly.py cifar10-train.parquet --peers-venv peers "
+        f"{' '.join(words)}"
+    )
 
 
 if __name__ == "__main__":

@@ -1,4 +1,6 @@
-"""The command line, `pauc VERB INPUT …`: gathers the commands, one file each, and turns every failure into one line."""
+"""The command line, `pauc VERB INPUT …`: gathers the commands, one file each, and turns every
+failure into one line.
+"""
 
 import signal
 import sys
@@ -37,11 +39,18 @@ __all__ = ["app", "main"]
 app = typer.Typer(
     name="pauc",
     help="Train image backbones without labels, and embed, search, group and classify images.",
-    epilog="Exit codes: 0 done; 1 failed; 2 wrong usage; 3 done, but some images were unreadable; 130 interrupted.",
+    epilog=(
+        "Exit codes: 0 done; 1 failed; 2 wrong usage; 3 done, but some images were unreadable; "
+        "130 interrupted."
+    ),
     add_completion=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-EMBED, UNDERSTAND, EVALUATE, TRAIN, SHARE = "Embed and search", "Understand", "Evaluate", "Train", "Share"
+EMBED = "Embed and search"
+UNDERSTAND = "Understand"
+EVALUATE = "Evaluate"
+TRAIN = "Train"
+SHARE = "Share"
 app.command(rich_help_panel=EMBED)(embed.embed)
 app.command(rich_help_panel=EMBED)(search.search)
 app.command(rich_help_panel=UNDERSTAND)(cluster.cluster)
@@ -66,7 +75,9 @@ app.command(rich_help_panel=SHARE)(info.info)
 def pauc(
     context: typer.Context,
     version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
-    _debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks; accepted anywhere on the line.")] = False,
+    _debug: Annotated[
+        bool, typer.Option("--debug", help=("Show tracebacks; accepted anywhere on the line."))
+    ] = False,
 ) -> None:
     if version:
         import pauc_hub
@@ -79,8 +90,10 @@ def pauc(
 def main() -> None:
     """The program `pauc`."""
     if isinstance(sys.stdout, TextIOWrapper):
-        sys.stdout.reconfigure(errors="backslashreplace")  # names of files may be any bytes; stderr does so by itself
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # leave nothing half done behind, as after Ctrl-C
+        # names of files may be any bytes; stderr does so by itself
+        sys.stdout.reconfigure(errors="backslashreplace")
+    # leave nothing half done behind, as after Ctrl-C
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     status, message = _outcome(sys.argv[1:], _heed_no_more_signals)
     say(message)
     sys.exit(status)
@@ -128,5 +141,9 @@ def _run(arguments: Sequence[str], debug: bool, ended: Callable[[], None]) -> tu
 def _flags(arguments: Sequence[str]) -> dict[str, str]:
     """Of the command that was called."""
     called = next((word for word in arguments if not word.startswith("-")), "")
-    commands = {each.name or each.callback.__name__: each.callback for each in app.registered_commands if each.callback}
+    commands = {
+        each.name or each.callback.__name__: each.callback
+        for each in app.registered_commands
+        if each.callback
+    }
     return flags_of(commands[called]) if called in commands else {}

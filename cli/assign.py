@@ -23,14 +23,20 @@ def assign(
     model: options.InputModel = None,
     output: Annotated[
         Path | None,
-        typer.Option("-o", "--output", help=".parquet or .csv (default: NAME.assignments.parquet)."),
+        typer.Option(
+            "-o", "--output", help=(".parquet or .csv (default: NAME.assignments.parquet).")
+        ),
     ] = None,
     names: options.Names = None,
     exemplars: Annotated[
-        int, typer.Option(min=0, help="Central and borderline images to list for each prototype, as CSV.")
+        int,
+        typer.Option(
+            min=0, help=("Central and borderline images to list for each prototype, as CSV.")
+        ),
     ] = 0,
     alpha: Annotated[
-        float, typer.Option(help="Share of images from the prototypes' own source to flag as outliers.")
+        float,
+        typer.Option(help=("Share of images from the prototypes' own source to flag as outliers.")),
     ] = 0.05,
     table: options.InputTable = None,
     device: options.Device = "auto",
@@ -58,7 +64,10 @@ def assign(
         quiet=quiet,
     )
     if found.outliers is None and not quiet:
-        print("note: these prototypes are uncalibrated: no confidences, no outliers", file=sys.stderr)
+        print(
+            ("note: these prototypes are uncalibrated: no confidences, no outliers"),
+            file=sys.stderr,
+        )
     if as_json:
         print(json.dumps(as_object(found)))
     elif not quiet:
@@ -75,7 +84,9 @@ def as_text(found: "Assignments") -> str:
         told += f"; {found.outliers} outliers ({share:.1f} %, where {expected})"
     lines = [told]
     for level in _levels(found):
-        shown = ", ".join(f"{each['name'] or each['prototype']} ({each['images']})" for each in level["largest"])
+        shown = ", ".join(
+            (f"{each['name'] or each['prototype']} ({each['images']})") for each in level["largest"]
+        )
         lines.append(f"  {level['used']} of {level['prototypes']} prototypes; largest: {shown}")
     lines += [f"  examples: {found.exemplars}"] if found.exemplars else []
     return "\n".join(map(escaped, lines))
@@ -98,14 +109,20 @@ def as_object(found: "Assignments") -> dict[str, Any]:
 
 def _levels(found: "Assignments") -> list[dict[str, Any]]:
     levels = []
-    for tally, k, names in zip(found.levels, found.prototypes.granularities, found.prototypes.names, strict=True):
+    for tally, k, names in zip(
+        found.levels, found.prototypes.granularities, found.prototypes.names, strict=True
+    ):
         sizes = tally.sizes(k)
-        largest = [int(each) for each in (-sizes).argsort(kind="stable")[:LARGEST_SHOWN] if sizes[each]]
+        largest = [
+            int(each) for each in (-sizes).argsort(kind="stable")[:LARGEST_SHOWN] if sizes[each]
+        ]
         levels.append(
             {
                 "prototypes": k,
                 "used": int((sizes > 0).sum()),
-                "largest": [{"prototype": i, "name": names[i], "images": int(sizes[i])} for i in largest],
+                "largest": [
+                    {"prototype": i, "name": names[i], "images": int(sizes[i])} for i in largest
+                ],
             }
         )
     return levels

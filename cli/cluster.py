@@ -21,15 +21,23 @@ LARGEST_SHOWN = 5
 def cluster(
     images: options.Input,
     k: Annotated[
-        str, typer.Option("-k", metavar="NUMBERS|auto", help="Numbers of prototypes, such as 50,200,1000.")
+        str,
+        typer.Option(
+            "-k", metavar="NUMBERS|auto", help=("Numbers of prototypes, such as 50,200,1000.")
+        ),
     ] = "auto",
     output: Annotated[
         Path | None,
-        typer.Option("-o", "--output", help="NAME.prototypes.safetensors (default: beside the table)."),
+        typer.Option(
+            "-o", "--output", help=("NAME.prototypes.safetensors (default: beside the table).")
+        ),
     ] = None,
     names: options.Names = None,
     exemplars: Annotated[
-        int, typer.Option(min=1, help="Central images, and as many borderline ones, to show for each prototype.")
+        int,
+        typer.Option(
+            min=1, help=("Central images, and as many borderline ones, to show for each prototype.")
+        ),
     ] = 9,
     model: options.InputModel = None,
     table: options.InputTable = None,
@@ -67,7 +75,10 @@ def cluster(
         print(as_text(found))
     if found.unpictured and not quiet:
         print(
-            f"note: {found.unpictured} of the images on {found.sheet} cannot be read where the table says they are",
+            (
+                f"note: {found.unpictured} of the images on {found.sheet} cannot be read where the "
+                "table says they are"
+            ),
             file=sys.stderr,
         )
     raise typer.Exit(SOME_UNREADABLE if found.unreadable else 0)
@@ -80,14 +91,21 @@ def numbers_of(text: str) -> list[int] | str:
     try:
         return [int(part) for part in text.split(",")]
     except ValueError:
-        raise UsageError(f"-k '{text}' is neither auto nor a list of numbers, such as 50,200,1000.") from None
+        raise UsageError(
+            f"-k '{text}' is neither auto nor a list of numbers, such as 50,200,1000."
+        ) from None
 
 
-def _name(path: Path, names: Path | None, output: Path | None, overwrite: bool, as_json: bool, quiet: bool) -> None:
+def _name(
+    path: Path, names: Path | None, output: Path | None, overwrite: bool, as_json: bool, quiet: bool
+) -> None:
     from pauc_hub.answers.names import name_file
 
     if names is None:
-        raise UsageError(f"'{path}' is a prototypes file already. Give --names to name its prototypes, or a table.")
+        raise UsageError(
+            f"'{path}' is a prototypes file already. Give --names to name its prototypes, or a "
+            "table."
+        )
     named = name_file(path, names, output, overwrite=overwrite)
     if as_json:
         print(json.dumps({"output": str(output or path), "named": named}))
@@ -98,24 +116,41 @@ def _name(path: Path, names: Path | None, output: Path | None, overwrite: bool, 
 def as_text(found: "Clustered") -> str:
     """What was found: a table of granularities, the largest prototypes, and the files."""
     facts, prototypes = found.prototypes.facts, found.prototypes
-    lines = [f"{found.output}: {', '.join(map(str, prototypes.granularities))} prototypes of {found.rows} images"]
+    lines = [
+        (
+            f"{found.output}: {', '.join(map(str, prototypes.granularities))} prototypes of "
+            f"{found.rows} images"
+        )
+    ]
     if facts["empty"]:
-        lines.append(f"  {facts['empty']} of {facts['asked'][-1]} clusters stayed empty and are left out")
+        lines.append(
+            f"  {facts['empty']} of {facts['asked'][-1]} clusters stayed empty and are left out"
+        )
     lines.append("  prototypes  stability  silhouette  largest  smallest")
     for m, (k, level) in enumerate(zip(prototypes.granularities, prototypes.levels, strict=True)):
         silhouette = facts["silhouette"][m]
         shown = "-" if silhouette is None else f"{silhouette:.3f}"
         largest, smallest = int(level.sizes.max()), int(level.sizes.min())
-        lines.append(f"  {k:10}  {facts['stability'][m]:9.3f}  {shown:>10}  {largest:7}  {smallest:8}")
+        lines.append(
+            f"  {k:10}  {facts['stability'][m]:9.3f}  {shown:>10}  {largest:7}  {smallest:8}"
+        )
     if calibration := prototypes.calibration:
         errors = ", ".join(f"{error:.3f}" for error in calibration.errors)
         lines.append(
             f"  calibrated on {facts['kept']} images kept out: calibration error {errors}; "
-            f"outliers: asked for {100 * calibration.alpha:g} %, {100 * calibration.flagged:.1f} % on the other half"
+            f"outliers: asked for {100 * calibration.alpha:g} %, "
+            f"{100 * calibration.flagged:.1f} % on the other half"
         )
     else:
-        lines.append("  uncalibrated: confidences and outliers need at least 500 images, and twice as many as -k")
-    lines += [f"  look at   {found.sheet}", f"  each image in {found.assignments}", f"  examples  {found.exemplars}"]
+        lines.append(
+            "  uncalibrated: confidences and outliers need at least 500 images, and twice as "
+            "many as -k"
+        )
+    lines += [
+        f"  look at   {found.sheet}",
+        (f"  each image in {found.assignments}"),
+        (f"  examples  {found.exemplars}"),
+    ]
     return "\n".join(map(escaped, lines))
 
 
@@ -132,7 +167,9 @@ def as_object(found: "Clustered") -> dict[str, Any]:
         "outliers": found.outliers,
         "granularities": [
             {"prototypes": k, "sizes": level.sizes.tolist(), "names": list(names)}
-            for k, level, names in zip(prototypes.granularities, prototypes.levels, prototypes.names, strict=True)
+            for k, level, names in zip(
+                prototypes.granularities, prototypes.levels, prototypes.names, strict=True
+            )
         ],
         "nested": prototypes.nested,
         "calibration": calibration
@@ -142,5 +179,8 @@ def as_object(found: "Clustered") -> dict[str, Any]:
             "alpha": calibration.alpha,
             "flagged": calibration.flagged,
         },
-        **{name: prototypes.facts[name] for name in ("stability", "silhouette", "objective", "empty", "seed", "kept")},
+        **{
+            name: prototypes.facts[name]
+            for name in ("stability", "silhouette", "objective", "empty", "seed", "kept")
+        },
     }

@@ -17,25 +17,38 @@ PLAIN = frozenset({"nmi", "ari"})
 
 
 def compare(
-    first: Annotated[str, typer.Argument(metavar="A", help="Scores file written by `pauc eval`, or a model.")],
-    second: Annotated[str, typer.Argument(metavar="B", help="Scores file of the other model, or that model.")],
+    first: Annotated[
+        str, typer.Argument(metavar="A", help=("Scores file written by `pauc eval`, or a model."))
+    ],
+    second: Annotated[
+        str, typer.Argument(metavar="B", help=("Scores file of the other model, or that model."))
+    ],
     data: Annotated[
-        str | None, typer.Argument(metavar="[DATA]", help="Labelled images on which two models are measured.")
+        str | None,
+        typer.Argument(
+            metavar="[DATA]", help=("Labelled images on which two models are measured.")
+        ),
     ] = None,
-    test: Annotated[str | None, typer.Option(help="Test images (default: five-fold cross-validation on DATA).")] = None,
+    test: Annotated[
+        str | None,
+        typer.Option(help=("Test images (default: five-fold cross-validation on DATA).")),
+    ] = None,
     labels: options.LabelsFile = None,
     label_column: options.LabelColumn = None,
     group: options.Group = None,
     space: options.Space = None,
     margin: Annotated[
-        float, typer.Option(min=0.01, max=99.0, help="Difference that matters, in points (hundredths).")
+        float,
+        typer.Option(min=0.01, max=99.0, help=("Difference that matters, in points (hundredths).")),
     ] = 1.0,
     seed: Annotated[int, typer.Option(help="Random seed of folds, draws and resamples.")] = 0,
     device: options.Device = "auto",
     as_json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
-    """Say whether two models differ on the same images by more than chance, and by more than a margin."""
+    """Say whether two models differ on the same images by more than chance, and by more than a
+    margin.
+    """
     from pauc_hub.answers.compare import compare as compare_scores
 
     found = compare_scores(
@@ -85,7 +98,10 @@ def as_lines(found: "Comparison") -> list[str]:
     lines += ["", *_methods(found)]
     return [
         *lines,
-        "  This compares two networks, not two methods of training. For that, train each with several seeds,",
+        (
+            "  This compares two networks, not two methods of training. For that, train each with "
+            "several seeds,"
+        ),
         "  and compare their scores by Student's t, paired by seed.",
     ]
 
@@ -99,7 +115,10 @@ def _table(found: "Comparison") -> list[str]:
         p_value = each.difference.p_value
         shown = "" if p_value is None else "<0.0001" if p_value < 0.0001 else f"{p_value:.4f}"
         interval = f"{low:+.1f} to {high:+.1f}"
-        values = f"{100 * each.first:6.1f}  {100 * each.second:6.1f}  {100 * each.difference.value:+6.1f}"
+        values = (
+            f"{100 * each.first:6.1f}  {100 * each.second:6.1f}  "
+            f"{100 * each.difference.value:+6.1f}"
+        )
         lines.append(f"  {title:<{width}}  {values}  {interval:<16}  {shown}".rstrip())
     return lines
 
@@ -127,7 +146,10 @@ def _sentence(each: "Compared", found: "Comparison") -> str:
     if each.images_needed is None:
         return f"{said}."
     units = "images" if found.groups is None else "groups"
-    return f"{said}. About {_rounded(each.images_needed):,} {units} tell a difference of {margin} (80 % power)."
+    return (
+        f"{said}. About {_rounded(each.images_needed):,} {units} tell a difference of {margin} "
+        "(80 % power)."
+    )
 
 
 def _rounded(count: int) -> int:

@@ -23,7 +23,9 @@ def dedupe(
     images: options.Input,
     other: Annotated[
         str | None,
-        typer.Argument(metavar="[OTHER]", help="Second table or images: find those with a copy in the first."),
+        typer.Argument(
+            metavar="[OTHER]", help=("Second table or images: find those with a copy in the first.")
+        ),
     ] = None,
     output: Annotated[
         Path | None,
@@ -31,11 +33,20 @@ def dedupe(
     ] = None,
     threshold: Annotated[
         float | None,
-        typer.Option(help="Minimum cosine similarity of a copy (default: chosen on copies made from a sample)."),
+        typer.Option(
+            help=(
+                "Minimum cosine similarity of a copy (default: chosen on copies made from a "
+                "sample)."
+            )
+        ),
     ] = None,
     model: options.InputModel = None,
-    move: Annotated[Path | None, typer.Option("--move", help="Move the copies into this folder.")] = None,
-    link: Annotated[Path | None, typer.Option("--link", help="Link to the copies from this folder.")] = None,
+    move: Annotated[
+        Path | None, typer.Option("--move", help=("Move the copies into this folder."))
+    ] = None,
+    link: Annotated[
+        Path | None, typer.Option("--link", help=("Link to the copies from this folder."))
+    ] = None,
     table: options.InputTable = None,
     device: options.Device = "auto",
     overwrite: options.Overwrite = False,
@@ -61,7 +72,8 @@ def dedupe(
     false = found.threshold.false_pairs
     if false is not None and false > MANY_FALSE * found.images and not quiet:
         print(
-            f"warning: up to {false:.0f} pairs that reach the threshold may be like images, not copies. "
+            f"warning: up to {false:.0f} pairs that reach the threshold may be like images, not "
+            "copies. "
             "Give --threshold, or embed by a stronger model",
             file=sys.stderr,
         )
@@ -74,11 +86,20 @@ def dedupe(
 def as_text(found: "Duplicates") -> str:
     kinds = ", ".join(f"{count} {kind}" for kind, count in found.kinds.items() if count)
     count = len(found.duplicates)
-    what = f"have a copy in {found.table}" if found.other else f"are copies, in {found.groups} groups"
-    lines = [f"{found.output}: {count} of {found.images} images {what}{f' ({kinds})' if kinds else ''}"]
+    what = (
+        f"have a copy in {found.table}"
+        if found.other
+        else (f"are copies, in {found.groups} groups")
+    )
+    lines = [
+        (f"{found.output}: {count} of {found.images} images {what}{f' ({kinds})' if kinds else ''}")
+    ]
     lines += [f"  threshold {found.threshold.value:.4f}: {_how(found)}"]
     for each in found.duplicates[:LARGEST_SHOWN]:
-        lines.append(f"  {each.path} = {each.kept}  ({each.kind}, {each.similarity:.4f}; kept: {each.reason})")
+        lines.append(
+            f"  {each.path} = {each.kept}  ({each.kind}, {each.similarity:.4f}; kept: "
+            f"{each.reason})"
+        )
     if count > LARGEST_SHOWN:
         lines.append(f"  … and {count - LARGEST_SHOWN} more")
     return "\n".join(map(escaped, lines))
@@ -87,9 +108,14 @@ def as_text(found: "Duplicates") -> str:
 def _how(found: "Duplicates") -> str:
     chosen = found.threshold
     if chosen.recall is None or chosen.false_pairs is None:
-        return "as given" if chosen.given else "not calibrated: too few images, or their model, can be reached"
+        return (
+            "as given"
+            if chosen.given
+            else ("not calibrated: too few images, or their model, can be reached")
+        )
     return (
-        f"{100 * chosen.recall:.0f} % of {chosen.copies} re-encoded, resized and cropped copies reach it; "
+        f"{100 * chosen.recall:.0f} % of {chosen.copies} re-encoded, resized and cropped copies "
+        "reach it; "
         f"at most about {chosen.false_pairs:.0f} false pairs among all"
     )
 

@@ -18,16 +18,28 @@ if TYPE_CHECKING:  # it takes seconds to import
 
 
 def doctor(
-    run: Annotated[Path, typer.Argument(help="Folder of a run; it may be training, stopped or finished.")],
+    run: Annotated[
+        Path, typer.Argument(help=("Folder of a run; it may be training, stopped or finished."))
+    ],
     as_json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
-    """Diagnose a training run: collapse, coagulation, divergence, wasted time; say what to change."""
+    """Diagnose a training run: collapse, coagulation, divergence, wasted time; say what to
+    change.
+    """
     from pauc_hub.training.monitoring.doctor import examine
 
     found = examine(run)
     if as_json:
-        print(json.dumps({"run": str(run), **asdict(found), "curves": str(found.curves) if found.curves else None}))
+        print(
+            json.dumps(
+                {
+                    "run": str(run),
+                    **asdict(found),
+                    "curves": str(found.curves) if found.curves else None,
+                }
+            )
+        )
         return
     if found.undrawn and not quiet:
         print(escaped(f"note: no curves: {found.undrawn}"), file=sys.stderr)
@@ -41,6 +53,9 @@ def _told(run: Path, found: "Diagnosis") -> list[str]:
     for finding in found.findings:
         shown = f"; panel '{finding.panel}' of {found.curves}" if found.curves else ""
         lines += [f"{finding.name}: {finding.said}"]
-        lines += [f"  seen:   {finding.evidence}{shown}", f"  change: {with_flags(finding.change, flags)}"]
+        lines += [
+            f"  seen:   {finding.evidence}{shown}",
+            (f"  change: {with_flags(finding.change, flags)}"),
+        ]
     lines += [f"not judged: {each}" for each in found.unjudged]
     return [*lines, f"curves: {found.curves}"] if found.curves else lines

@@ -22,12 +22,19 @@ FEW_LEVELS = 32  # as pauc_hub.images.deep has it, which takes time to import
 
 def embed(
     images: Annotated[
-        str, typer.Argument(help="Folder, image, tar or Parquet file, list or pattern of these, or URL.")
+        str,
+        typer.Argument(
+            help=("Folder, image, tar or Parquet file, list or pattern of these, or URL.")
+        ),
     ],
     model: options.EmbeddingModel = None,
     output: Annotated[
         Path | None,
-        typer.Option("-o", "--output", help="File to write: .parquet, .npy or .safetensors (default: IMAGES.parquet)."),
+        typer.Option(
+            "-o",
+            "--output",
+            help=("File to write: .parquet, .npy or .safetensors (default: IMAGES.parquet)."),
+        ),
     ] = None,
     batch_size: options.BatchSize = None,
     device: options.Device = "auto",
@@ -39,11 +46,16 @@ def embed(
     value_range: options.ValueRange = None,
     bands: options.Bands = None,
     like: Annotated[
-        Path | None, typer.Option(exists=True, help="Take model, space, value range and bands from this table.")
+        Path | None,
+        typer.Option(
+            exists=True, help=("Take model, space, value range and bands from this table.")
+        ),
     ] = None,
     image_column: options.ImageColumn = None,
     dtype: options.Dtype = "float32",
-    pca: Annotated[int | None, typer.Option(min=1, help="Keep this many principal components.")] = None,
+    pca: Annotated[
+        int | None, typer.Option(min=1, help=("Keep this many principal components."))
+    ] = None,
     update: options.Update = False,
     overwrite: options.Overwrite = False,
     restart: options.Restart = False,
@@ -91,12 +103,15 @@ def warnings_of(summary: "Summary") -> Iterator[str]:
     """What people should know of the images, a line each."""
     images = summary.images + summary.unreadable
     if summary.errors:
-        yield f"{summary.unreadable} of {images} images could not be read; listed in {summary.errors}"
+        yield (
+            f"{summary.unreadable} of {images} images could not be read; listed in {summary.errors}"
+        )
     if summary.passed_over:
         yield told_passed_over(summary.passed_over)
     if summary.few_levels:
         yield (
-            f"{summary.few_levels} of {images} images are left with fewer than {FEW_LEVELS} levels of grey; "
+            f"{summary.few_levels} of {images} images are left with fewer than {FEW_LEVELS} "
+            "levels of grey; "
             "--range LOW,HIGH says which numbers are black and white"
         )
     if summary.more_pages:
@@ -122,15 +137,23 @@ def sentence(summary: "Summary", *, updated: bool) -> str:
     plural = "s" * (summary.images != 1)
     made = f"{summary.images} embedding{plural} of {summary.width} numbers by {summary.model}"
     if summary.done_before:
-        more = "nothing is new or changed" if updated else "--update embeds what changed since, --overwrite everything"
+        more = (
+            "nothing is new or changed"
+            if updated
+            else ("--update embeds what changed since, --overwrite everything")
+        )
         return f"{summary.output}: complete already, {made}; {more}"
     rate = (summary.images + summary.unreadable - summary.resumed) / summary.seconds
     before = f"; {summary.resumed} were done before" if summary.resumed else ""
     return (
-        f"{summary.output}: {made} in {summary.seconds:.1f} s ({rate:.1f} images/s at {summary.image_size} px{before})"
+        f"{summary.output}: {made} in {summary.seconds:.1f} s ({rate:.1f} images/s at "
+        f"{summary.image_size} px{before})"
     )
 
 
 def as_object(summary: "Summary") -> dict[str, object]:
-    files = {"output": str(summary.output), "errors": str(summary.errors) if summary.errors else None}
+    files = {
+        "output": str(summary.output),
+        "errors": str(summary.errors) if summary.errors else None,
+    }
     return asdict(summary) | files | {"seconds": round(summary.seconds, 3)}

@@ -32,41 +32,62 @@ NAMES = {
     "effective_rank": "effective rank",
     "without_copies": "without copies",
 }
-PLAIN = frozenset({"alignment", "uniformity", "correlation", "effective_rank", "intra_share", "nmi", "ami", "ari"})
+PLAIN = frozenset(
+    {"alignment", "uniformity", "correlation", "effective_rank", "intra_share", "nmi", "ami", "ari"}
+)
 """Measures that are no shares of images."""
 
 
 def evaluate(
     places: Annotated[
         list[str],
-        typer.Argument(metavar="[MODEL]… DATA", help="Models, then labelled images; or one table of embeddings."),
+        typer.Argument(
+            metavar="[MODEL]… DATA",
+            help=("Models, then labelled images; or one table of embeddings."),
+        ),
     ],
-    test: Annotated[str | None, typer.Option(help="Test images (default: five-fold cross-validation on DATA).")] = None,
+    test: Annotated[
+        str | None,
+        typer.Option(help=("Test images (default: five-fold cross-validation on DATA).")),
+    ] = None,
     output: Annotated[
         Path | None,
         typer.Option(
             "-o",
             "--output",
-            help="Scores file, NAME.scores.json; for several models a folder (default: beside DATA).",
+            help=(
+                "Scores file, NAME.scores.json; for several models a folder (default: beside DATA)."
+            ),
         ),
     ] = None,
     plot: Annotated[
-        Path | None, typer.Option("--plot", help="Plot of confusion, reliability and low shots, .png or .svg.")
+        Path | None,
+        typer.Option(
+            "--plot", help=("Plot of confusion, reliability and low shots, .png or .svg.")
+        ),
     ] = None,
     into_card: Annotated[
-        bool, typer.Option("--into-card", help="Write the scores into the model folder: facts.json and README.md.")
+        bool,
+        typer.Option(
+            "--into-card",
+            help=("Write the scores into the model folder: facts.json and README.md."),
+        ),
     ] = False,
     labels: options.LabelsFile = None,
     label_column: options.LabelColumn = None,
     group: options.Group = None,
     space: options.Space = None,
-    seed: Annotated[int, typer.Option(help="Random seed of folds, draws, clusterings and resamples.")] = 0,
+    seed: Annotated[
+        int, typer.Option(help=("Random seed of folds, draws, clusterings and resamples."))
+    ] = 0,
     device: options.Device = "auto",
     overwrite: options.Overwrite = False,
     as_json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
-    """Measure models on labelled images: probe, kNN, low shots, clustering, geometry; a scores file for each."""
+    """Measure models on labelled images: probe, kNN, low shots, clustering, geometry; a scores file
+    for each.
+    """
     from pauc_hub.answers.evaluate import evaluate as measure
 
     found = measure(
@@ -99,7 +120,10 @@ def as_object(found: "Evaluation") -> dict[str, Any]:
     """All but what is said of each image, which the file holds."""
     value = found.file.to_dict()
     del value["predictions"]
-    return value | {"output": str(found.output), "card": None if found.card is None else str(found.card)}
+    return value | {
+        "output": str(found.output),
+        "card": None if found.card is None else str(found.card),
+    }
 
 
 def as_lines(found: list["Evaluation"]) -> list[str]:
@@ -109,12 +133,16 @@ def as_lines(found: list["Evaluation"]) -> list[str]:
     lines = [f"{data['test']}: {data['images']} images, {len(data['classes'])} classes, {how}"]
     if data["copies"]:
         lines.append(f"  {data['copies']} test images have a copy among the training images.")
-    columns = [[each.file.origin.model or str(each.output), *_column(found, each)] for each in found]
+    columns = [
+        [each.file.origin.model or str(each.output), *_column(found, each)] for each in found
+    ]
     widths = [max(map(len, column)) for column in columns]
     titles = ["", *_titles(found)]
     left = max(map(len, titles))
     for row, title in enumerate(titles):
-        cells = "  ".join(f"{column[row]:<{width}}" for column, width in zip(columns, widths, strict=True))
+        cells = "  ".join(
+            f"{column[row]:<{width}}" for column, width in zip(columns, widths, strict=True)
+        )
         lines.append(f"  {title:<{left}}  {cells}".rstrip())
     lines.append("")
     for name, covers in _first_said(found, "intervals").items():
@@ -122,9 +150,13 @@ def as_lines(found: list["Evaluation"]) -> list[str]:
     for name, reason in _first_said(found, "left_out").items():
         lines.append(f"  Left out: {NAMES.get(name, name)}: {reason}.")
     lines += [f"{each.output}: written" for each in found]
-    lines += [f"{each.card}: scores are in its facts.json and README.md" for each in found if each.card]
+    lines += [
+        (f"{each.card}: scores are in its facts.json and README.md") for each in found if each.card
+    ]
     if len(found) == 2:
-        lines.append(f"`pauc compare {found[0].output} {found[1].output}` tells whether they differ.")
+        lines.append(
+            f"`pauc compare {found[0].output} {found[1].output}` tells whether they differ."
+        )
     return lines
 
 
@@ -140,7 +172,9 @@ def _rows(found: list["Evaluation"]) -> list[tuple[str, str]]:
     """Evaluation and measure, with an empty measure for the heading of an evaluation."""
     rows: list[tuple[str, str]] = []
     for name in dict.fromkeys(name for each in found for name in each.file.scores):
-        measures = dict.fromkeys(measure for each in found for measure in each.file.scores.get(name, {}))
+        measures = dict.fromkeys(
+            measure for each in found for measure in each.file.scores.get(name, {})
+        )
         rows += [(name, ""), *((name, measure) for measure in measures)] if measures else []
     return rows
 
@@ -155,7 +189,10 @@ def _named(measure: str) -> str:
 
 
 def _column(found: list["Evaluation"], each: "Evaluation") -> list[str]:
-    return [_cell(measure, each.file.scores.get(name, {}).get(measure)) for name, measure in _rows(found)]
+    return [
+        _cell(measure, each.file.scores.get(name, {}).get(measure))
+        for name, measure in _rows(found)
+    ]
 
 
 def _cell(measure: str, score: dict[str, Any] | None) -> str:
@@ -164,7 +201,9 @@ def _cell(measure: str, score: dict[str, Any] | None) -> str:
     shown = _number if measure in PLAIN else _share
     if isnan(score["low"]):
         return shown(score["value"])
-    return f"{shown(score['value'])} ({shown(score['low']).strip()} to {shown(score['high']).strip()})"
+    return (
+        f"{shown(score['value'])} ({shown(score['low']).strip()} to {shown(score['high']).strip()})"
+    )
 
 
 def _share(value: float) -> str:

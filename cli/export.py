@@ -18,9 +18,12 @@ if TYPE_CHECKING:  # takes seconds to import
 
 def export(
     model: Annotated[str, typer.Argument(metavar="MODEL", help=options.MODEL)],
-    onnx: Annotated[Path | None, typer.Option(metavar="FILE.onnx", help="ONNX file to write.")] = None,
+    onnx: Annotated[
+        Path | None, typer.Option(metavar="FILE.onnx", help="ONNX file to write.")
+    ] = None,
     torch_export: Annotated[
-        Path | None, typer.Option(metavar="FILE.pt2", help="File to write for torch.export.load() instead.")
+        Path | None,
+        typer.Option(metavar="FILE.pt2", help=("File to write for torch.export.load() instead.")),
     ] = None,
     images: Annotated[
         str | None,
@@ -31,29 +34,43 @@ def export(
         ),
     ] = None,
     precision: Annotated[
-        Literal["fp32", "fp16", "int8"], typer.Option(help="Of the network; input and outputs keep their types.")
+        Literal["fp32", "fp16", "int8"],
+        typer.Option(help=("Of the network; input and outputs keep their types.")),
     ] = "fp32",
     space: Annotated[
         Literal["backbone", "projection"],
-        typer.Option(help="Space of the embedding: backbone features, or the projection (unit vectors)."),
+        typer.Option(
+            help=("Space of the embedding: backbone features, or the projection (unit vectors).")
+        ),
     ] = "backbone",
     uint8: Annotated[
-        bool, typer.Option("--uint8", help="Take RGB bytes (N, S, S, 3), and normalise inside the file.")
+        bool,
+        typer.Option(
+            "--uint8", help=("Take RGB bytes (N, S, S, 3), and normalise inside the file.")
+        ),
     ] = False,
     prototypes: Annotated[
         str | None,
         typer.Option(
             metavar="FILE|model",
-            help="Also give each image's prototypes: of a file from `pauc cluster`, or `model` for the model's own.",
+            help=(
+                "Also give each image's prototypes: of a file from `pauc cluster`, or `model` "
+                "for the model's own."
+            ),
         ),
     ] = None,
     probe: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="Also give each image's class, by a probe from `pauc probe`."),
+        typer.Option(
+            metavar="FILE", help=("Also give each image's class, by a probe from `pauc probe`.")
+        ),
     ] = None,
     image_size: options.ImageSize = None,
     dynamic_size: Annotated[
-        bool, typer.Option("--dynamic-size", help="Leave height and width free, where the network allows it.")
+        bool,
+        typer.Option(
+            "--dynamic-size", help=("Leave height and width free, where the network allows it.")
+        ),
     ] = False,
     overwrite: options.Overwrite = False,
     as_json: options.Json = False,
@@ -89,7 +106,9 @@ def export(
 def warnings_of(exported: "Exported") -> Iterator[str]:
     """What people should know of the comparison, a line each."""
     if exported.unreadable:
-        yield f"{exported.unreadable} of the images in {exported.images} could not be read; left out"
+        yield (
+            f"{exported.unreadable} of the images in {exported.images} could not be read; left out"
+        )
     if not exported.images:
         yield (
             f"compared on {exported.parity.images} made pictures, which resemble no photographs; "
@@ -101,14 +120,20 @@ def lines(exported: "Exported") -> Iterator[str]:
     """What was written, what it takes and gives, and how near it is."""
     takes = exported.input
     shape = ", ".join(str(side) for side in takes["shape"])
-    yield f"{exported.output}: {exported.model} in {exported.precision}, {exported.bytes / 1e6:.1f} MB"
+    yield (
+        f"{exported.output}: {exported.model} in {exported.precision}, "
+        f"{exported.bytes / 1e6:.1f} MB"
+    )
     yield f"  takes {takes['name']} ({shape}) {takes['type']}: {takes['values']}"
     yield f"  gives {', '.join(_given(name, sides) for name, sides in exported.outputs.items())}"
     parity = exported.parity
     batches = ", ".join(str(batch) for batch in parity.batches)
     # cut off, not rounded: 1.0000000 would claim too much
     cosine = f"{int(parity.least_cosine * 1e7) / 1e7:.7f}"
-    yield f"  {parity.images} images at batches of {batches}: least cosine {cosine} to the model's embedding"
+    yield (
+        f"  {parity.images} images at batches of {batches}: least cosine {cosine} to the "
+        "model's embedding"
+    )
     for found in (*_neighbours(exported), *_answers(exported)):
         yield f"  {found}"
 

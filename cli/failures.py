@@ -32,13 +32,16 @@ def say(message: str) -> None:
 
 
 @contextmanager
-def notes_printed(*, quiet: bool, others: bool, flags: Callable[[], Mapping[str, str]]) -> Iterator[None]:
+def notes_printed(
+    *, quiet: bool, others: bool, flags: Callable[[], Mapping[str, str]]
+) -> Iterator[None]:
     """Print the library's notes to stderr, a line each, once a machine.
 
     Args:
         quiet: no notes.
         flags: parameter to flag, as for with_flags().
-        others: leave all other warnings as they are; they address programmers, and are dropped otherwise.
+        others: leave all other warnings as they are; they address programmers, and are dropped
+            otherwise.
     """
     with warnings.catch_warnings():
         if not others:
@@ -47,7 +50,9 @@ def notes_printed(*, quiet: bool, others: bool, flags: Callable[[], Mapping[str,
         warnings.simplefilter("always" if tell else "ignore", Note)
         show = warnings.showwarning
 
-        def show_note(message: Warning | str, category: type[Warning], *place: Any, **options: Any) -> None:
+        def show_note(
+            message: Warning | str, category: type[Warning], *place: Any, **options: Any
+        ) -> None:
             if issubclass(category, Note):
                 print(f"note: {on_one_line(with_flags(str(message), flags()))}", file=sys.stderr)
             else:
@@ -58,7 +63,9 @@ def notes_printed(*, quiet: bool, others: bool, flags: Callable[[], Mapping[str,
 
 
 def said_once_a_machine(command: Callable[Options, None]) -> Callable[Options, None]:
-    """Of several processes with one command, the first on each machine tells what all find alike."""
+    """Of several processes with one command, the first on each machine tells what all find
+    alike.
+    """
 
     @functools.wraps(command)
     def quieter(*given: Options.args, **named: Options.kwargs) -> None:

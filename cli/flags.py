@@ -1,4 +1,6 @@
-"""Parameters of the library as they are typed: a message that says `lr=100` is shown with `--lr 100`."""
+"""Parameters of the library as they are typed: a message that says `lr=100` is shown with `--lr
+100`.
+"""
 
 import inspect
 import re
@@ -21,13 +23,18 @@ def flags_of(command: Callable[..., Any]) -> dict[str, str]:
         for option in getattr(parameter.annotation, "__metadata__", ()):
             if isinstance(option, OptionInfo):
                 # Beside a type, typer keeps the first name where a default would stand.
-                named = [each for each in (option.default, *(option.param_decls or ())) if isinstance(each, str)]
+                named = [
+                    each
+                    for each in (option.default, *(option.param_decls or ()))
+                    if isinstance(each, str)
+                ]
                 found[name] = max(named or [f"--{name.replace('_', '-')}"], key=len)
     return found
 
 
 def with_flags(message: str, flags: Mapping[str, str]) -> str:
-    """The message with every `parameter=value` as an option; settings of a run that have none are given by --set.
+    """The message with every `parameter=value` as an option; settings of a run that have none are
+    given by --set.
 
     Args:
         flags: of the command, parameter to flag; other words are left alone.
@@ -37,7 +44,11 @@ def with_flags(message: str, flags: Mapping[str, str]) -> str:
         name, value = found[1], found[2].strip("'")
         if name in flags:
             return flags[name] if value == "True" else f"{flags[name]} {shlex.quote(value)}"
-        return f"{SET} {name}={shlex.quote(value)}" if SET in flags.values() and _is_setting(name) else found[0]
+        return (
+            f"{SET} {name}={shlex.quote(value)}"
+            if SET in flags.values() and _is_setting(name)
+            else found[0]
+        )
 
     return GIVEN.sub(typed, message)
 

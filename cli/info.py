@@ -12,7 +12,11 @@ from pauc_hub.cli import options
 
 def info(
     file: Annotated[
-        str, typer.Argument(metavar="FILE", help="Model folder, run, table, prototypes file, probe or exported model.")
+        str,
+        typer.Argument(
+            metavar="FILE",
+            help=("Model folder, run, table, prototypes file, probe or exported model."),
+        ),
     ],
     as_json: options.Json = False,
 ) -> None:

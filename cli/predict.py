@@ -19,11 +19,14 @@ def predict(
     images: options.Input,
     probe: Annotated[Path, typer.Option("--probe", help="Probe written by `pauc probe`.")],
     output: Annotated[
-        Path | None, typer.Option("-o", "--output", help="File to write, .parquet or .csv (default: stdout).")
+        Path | None,
+        typer.Option("-o", "--output", help=("File to write, .parquet or .csv (default: stdout).")),
     ] = None,
     model: Annotated[
         str | None,
-        typer.Option("-m", "--model", help="Folder of the probe's model, if it is not found by name."),
+        typer.Option(
+            "-m", "--model", help=("Folder of the probe's model, if it is not found by name.")
+        ),
     ] = None,
     table: options.InputTable = None,
     device: options.Device = "auto",
@@ -35,7 +38,14 @@ def predict(
     from pauc_hub.answers.predict import predict as predict_images
 
     found = predict_images(
-        images, probe, output=output, model=model, table=table, device=device, overwrite=overwrite, quiet=quiet
+        images,
+        probe,
+        output=output,
+        model=model,
+        table=table,
+        device=device,
+        overwrite=overwrite,
+        quiet=quiet,
     )
     if as_json:
         print(json.dumps(as_object(found), ensure_ascii=False))
@@ -51,7 +61,11 @@ def sentence(found: "Predictions") -> str:
     commonest = sorted(found.counts.items(), key=lambda each: -each[1])[:5]
     counts = ", ".join(f"{count} {name}" for name, count in commonest if count)
     error = found.calibration_error
-    trust = "" if error is None else f"; probabilities were off by {error:.1%} on average where they were tested"
+    trust = (
+        ""
+        if error is None
+        else (f"; probabilities were off by {error:.1%} on average where they were tested")
+    )
     place = f"{found.output}: " if found.output else ""
     return f"{place}{found.images} images: {counts}{trust}"
 

@@ -22,23 +22,30 @@ NAMES = {"top1": "top-1", "top5": "top-5", "mean_per_class": "mean per class", "
 
 
 def probe(
-    train: Annotated[str, typer.Argument(help="Training images: table, or images, which are embedded first.")],
+    train: Annotated[
+        str, typer.Argument(help=("Training images: table, or images, which are embedded first."))
+    ],
     test: Annotated[
-        str | None, typer.Argument(help="Test images (default: five-fold cross-validation on TRAIN).")
+        str | None,
+        typer.Argument(help=("Test images (default: five-fold cross-validation on TRAIN).")),
     ] = None,
     output: Annotated[
         Path | None, typer.Option("-o", "--output", help="Probe to write, NAME.probe.safetensors.")
     ] = None,
     plot: Annotated[
-        Path | None, typer.Option("--plot", help="Plot of confusion, reliability and draws, .png or .svg.")
+        Path | None,
+        typer.Option("--plot", help=("Plot of confusion, reliability and draws, .png or .svg.")),
     ] = None,
     protocol: Annotated[
-        Literal["linear", "knn", "lowshot", "pcl-voc07", "semi"], typer.Option(help="Evaluation protocol.")
+        Literal["linear", "knn", "lowshot", "pcl-voc07", "semi"],
+        typer.Option(help="Evaluation protocol."),
     ] = "linear",
     labels: options.LabelsFile = None,
     label_column: options.LabelColumn = None,
     group: options.Group = None,
-    difficult: Annotated[str | None, typer.Option(help="Column that lists difficult classes, for pcl-voc07.")] = None,
+    difficult: Annotated[
+        str | None, typer.Option(help=("Column that lists difficult classes, for pcl-voc07."))
+    ] = None,
     model: options.InputModel = None,
     space: options.Space = None,
     seed: Annotated[int, typer.Option(help="Random seed of folds, draws and resamples.")] = 0,
@@ -89,19 +96,27 @@ def as_lines(report: "Report") -> list[str]:
             plain = 0.0 if found.uncalibrated_error is None else found.uncalibrated_error
             lines += [
                 "",
-                f"  calibration error {found.reliability.error:.1%} ({plain:.1%} before the temperature)",
+                (
+                    f"  calibration error {found.reliability.error:.1%} ({plain:.1%} before the "
+                    "temperature)"
+                ),
             ]
         lines += ["", *_classes(found.scores), *_confusion(found.scores)]
     for name, draws in found.draws.items():
         lines += ["", *([f"  {name}"] if name else [])]
-        lines += [f"  {training:<18}{_interval(*_of_draws(point))}".rstrip() for training, point in draws.points]
+        lines += [
+            (f"  {training:<18}{_interval(*_of_draws(point))}").rstrip()
+            for training, point in draws.points
+        ]
         if draws.full is not None:
             lines.append(f"  {'all':<18}{draws.full:7.1%}")
     if not found.scores and report.copies:
         lines += ["", f"  {len(report.copies)} test images have a copy among the training images."]
     lines += ["", f"  Intervals: 95 %, {found.covers}."]
     if report.output:
-        lines.append(f"{report.output}: written; `pauc predict IMAGES --probe {report.output}` uses it.")
+        lines.append(
+            f"{report.output}: written; `pauc predict IMAGES --probe {report.output}` uses it."
+        )
     elif report.protocol == "linear":
         lines.append("No probe was written; -o NAME.probe.safetensors keeps it.")
     return lines
@@ -109,7 +124,11 @@ def as_lines(report: "Report") -> list[str]:
 
 def _heading(report: "Report") -> list[str]:
     size = f"{report.train_images} images, {len(report.classes)} classes"
-    alone = "tested on images that were not drawn" if report.findings.draws else "cross-validated in five folds"
+    alone = (
+        "tested on images that were not drawn"
+        if report.findings.draws
+        else ("cross-validated in five folds")
+    )
     asked = f"tested on {report.test} ({report.test_images} images)" if report.test else alone
     lines = [
         f"{report.protocol} probe of {report.train} ({size}), {asked}",
@@ -118,17 +137,23 @@ def _heading(report: "Report") -> list[str]:
     settings = report.findings.settings
     if "l2" in settings:
         lines.append(
-            f"  L2 {settings['l2']:.1e}, temperature {settings['temperature']:.2f}, chosen on {settings['chosen_on']}"
+            f"  L2 {settings['l2']:.1e}, temperature {settings['temperature']:.2f}, chosen on "
+            f"{settings['chosen_on']}"
         )
     elif "k" in settings:
-        lines.append(f"  k = {settings['k']}, T = {settings['temperature']}, chosen on a tenth of the training images")
+        lines.append(
+            f"  k = {settings['k']}, T = {settings['temperature']}, chosen on a tenth of the "
+            "training images"
+        )
     elif "classifier" in settings:
         lines.append(f"  {settings['classifier']}")
     return lines
 
 
 def _totals(scores: "Scores") -> list[str]:
-    return [f"  {NAMES[name]:<18}{_of_score(score)}".rstrip() for name, score in scores.totals.items()]
+    return [
+        f"  {NAMES[name]:<18}{_of_score(score)}".rstrip() for name, score in scores.totals.items()
+    ]
 
 
 def _copies(report: "Report") -> list[str]:
@@ -178,7 +203,10 @@ def _confusion(scores: "Scores") -> list[str]:
     return [
         "",
         "  commonest mistakes",
-        *(f"  {count:6d}  {names[i]} taken for {names[j]}" for count, i, j in sorted(pairs, reverse=True)[:10]),
+        *(
+            f"  {count:6d}  {names[i]} taken for {names[j]}"
+            for count, i, j in sorted(pairs, reverse=True)[:10]
+        ),
     ]
 
 

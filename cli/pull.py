@@ -11,9 +11,14 @@ from pauc_hub.cli import options
 
 
 def pull(
-    repository: Annotated[str, typer.Argument(metavar="OWNER/NAME[@REVISION]", help="Repository to fetch.")],
+    repository: Annotated[
+        str, typer.Argument(metavar="OWNER/NAME[@REVISION]", help="Repository to fetch.")
+    ],
     output: Annotated[
-        Path | None, typer.Option("-o", "--output", help="Folder to write (default: NAME).", show_default=False)
+        Path | None,
+        typer.Option(
+            "-o", "--output", help=("Folder to write (default: NAME)."), show_default=False
+        ),
     ] = None,
     overwrite: options.Overwrite = False,
     as_json: options.Json = False,

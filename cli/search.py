@@ -16,20 +16,30 @@ if TYPE_CHECKING:  # takes time to import
 
 def search(
     images: Annotated[list[str], typer.Argument(help="Image files, or paths in the table.")],
-    table: Annotated[Path, typer.Option("--in", exists=True, help="Table written by `pauc embed`.")],
+    table: Annotated[
+        Path, typer.Option("--in", exists=True, help=("Table written by `pauc embed`."))
+    ],
     k: Annotated[
         int | None,
-        typer.Option("-k", min=1, help="Number of neighbours (default: 10, fewer in a smaller table)."),
+        typer.Option(
+            "-k", min=1, help=("Number of neighbours (default: 10, fewer in a smaller table).")
+        ),
     ] = None,
     model: Annotated[
         str | None,
-        typer.Option("-m", "--model", help="Model that made the table, if it is not found by name."),
+        typer.Option(
+            "-m", "--model", help=("Model that made the table, if it is not found by name.")
+        ),
     ] = None,
     prototypes: Annotated[
         Path | None,
-        typer.Option("--prototypes", help="File written by `pauc cluster`; adds each image's prototype."),
+        typer.Option(
+            "--prototypes", help=("File written by `pauc cluster`; adds each image's prototype.")
+        ),
     ] = None,
-    page: Annotated[Path | None, typer.Option("--html", help="Write a page of thumbnails here.")] = None,
+    page: Annotated[
+        Path | None, typer.Option("--html", help=("Write a page of thumbnails here."))
+    ] = None,
     exact: Annotated[
         bool, typer.Option("--exact", help="Compare every image, even if the table has an index.")
     ] = False,
@@ -46,7 +56,14 @@ def search(
     if page:
         check_page(page, overwrite)
     matches = search_table(
-        images, table, k=k, model=model, prototypes=prototypes, exact=exact, device=device, quiet=quiet
+        images,
+        table,
+        k=k,
+        model=model,
+        prototypes=prototypes,
+        exact=exact,
+        device=device,
+        quiet=quiet,
     )
     if matches.note and not quiet:
         print(escaped(f"note: {matches.note}"), file=sys.stderr)
@@ -69,7 +86,9 @@ def as_text(matches: "Matches") -> str:
         lines = [query.word]
         for rank, score, path in ranked(neighbors):
             label = matches.labels[i][rank - 1] if matches.labels else None
-            shown = f"  [{label.prototype}{f' {label.name}' if label.name else ''}]" if label else ""
+            shown = (
+                (f"  [{label.prototype}{f' {label.name}' if label.name else ''}]") if label else ""
+            )
             lines.append(f"{rank:5}  {score:7.4f}  {path}{shown}")
         blocks.append("\n".join(map(escaped, lines)))
     return "\n\n".join(blocks)

@@ -36,7 +36,10 @@ def list_settings(wanted: bool) -> None:
         return
     from pauc_hub.training.settings import all_settings
 
-    print("# NAME = DEFAULT  [KIND, UNIT]; recipes have defaults of their own. Give one with --set NAME=VALUE.")
+    print(
+        "# NAME = DEFAULT  [KIND, UNIT]; recipes have defaults of their own. Give one with "
+        "--set NAME=VALUE."
+    )
     for setting in all_settings():
         kind = f"{setting.kind}, {setting.unit}" if setting.unit else setting.kind
         print(f"{setting.name} = {setting.default}  [{kind}]\n    {setting.meaning}")
@@ -45,14 +48,18 @@ def list_settings(wanted: bool) -> None:
 
 @said_once_a_machine
 def train(
-    images: Annotated[str, typer.Argument(help="Folder, tar or Parquet file, list or pattern of these, or URL.")],
+    images: Annotated[
+        str, typer.Argument(help=("Folder, tar or Parquet file, list or pattern of these, or URL."))
+    ],
     output: Annotated[
         Path | None,
         typer.Option("-o", "--output", help="Folder of the run; not needed with --dry-run."),
     ] = None,
     recipe: Annotated[
         str | None,
-        typer.Option(show_default="own_images", help="Named settings; docs/settings.md lists the recipes."),
+        typer.Option(
+            show_default="own_images", help=("Named settings; docs/settings.md lists the recipes.")
+        ),
     ] = None,
     config: Annotated[
         Path | None,
@@ -68,7 +75,11 @@ def train(
     ] = None,
     weights_from: Annotated[
         str | None,
-        typer.Option("--from", metavar="MODEL", help="Start from the weights of this model, as embed -m takes it."),
+        typer.Option(
+            "--from",
+            metavar="MODEL",
+            help=("Start from the weights of this model, as embed -m takes it."),
+        ),
     ] = None,
     freeze: Annotated[
         int | None,
@@ -95,7 +106,9 @@ def train(
     ] = None,
     clusters: Annotated[
         str | None,
-        typer.Option(show_default=BY_RECIPE, help="Prototypes of each clustering, e.g. 250,500,1000."),
+        typer.Option(
+            show_default=BY_RECIPE, help=("Prototypes of each clustering, e.g. 250,500,1000.")
+        ),
     ] = None,
     precision: Annotated[
         str | None,
@@ -119,23 +132,40 @@ def train(
     workers: options.Workers = None,
     chosen: Annotated[
         list[str] | None,
-        typer.Option("--set", metavar="NAME=VALUE", help="Any setting, e.g. --set temperature=0.1; may be repeated."),
+        typer.Option(
+            "--set",
+            metavar="NAME=VALUE",
+            help=("Any setting, e.g. --set temperature=0.1; may be repeated."),
+        ),
     ] = None,
     _list_settings: Annotated[
         bool,
-        typer.Option("--list-settings", is_eager=True, callback=list_settings, help="List all settings, and exit."),
+        typer.Option(
+            "--list-settings",
+            is_eager=True,
+            callback=list_settings,
+            help=("List all settings, and exit."),
+        ),
     ] = False,
     dry_run: Annotated[
         bool,
-        typer.Option("--dry-run", help="Train for about a minute and estimate time and memory; write nothing."),
+        typer.Option(
+            "--dry-run",
+            help=("Train for about a minute and estimate time and memory; write nothing."),
+        ),
     ] = False,
     resume: Annotated[
         bool,
-        typer.Option("--resume", help="Continue from the last checkpoint; with --epochs, for longer."),
+        typer.Option(
+            "--resume", help=("Continue from the last checkpoint; with --epochs, for longer.")
+        ),
     ] = False,
     export: Annotated[
         bool,
-        typer.Option("--export", help="Write the model of an unfinished run from its last checkpoint; do not train."),
+        typer.Option(
+            "--export",
+            help=("Write the model of an unfinished run from its last checkpoint; do not train."),
+        ),
     ] = False,
     overwrite: options.Overwrite = False,
     as_json: options.Json = False,
@@ -143,7 +173,8 @@ def train(
 ) -> None:
     """Pretrain a backbone on unlabelled images, and write it as a model folder.
 
-    `pauc train --list-settings` prints every setting with its type, default, unit and meaning; --set gives any of them.
+    `pauc train --list-settings` prints every setting with its type, default, unit and meaning;
+    --set gives any of them.
     """
     typed: dict[str, object] = {
         "objective": objective,
@@ -165,12 +196,17 @@ def train(
     others = bool(config or overwrite or dry_run or recipe or value_range or bands)
     if resume and (given != longer or others or export):
         raise UsageError(
-            "--resume goes on with the run's own settings: beside it give -o, --epochs, --device, --workers alone."
+            "--resume goes on with the run's own settings: beside it give -o, --epochs, "
+            "--device, --workers alone."
         )
     if export and (given or others):
-        raise UsageError("--export takes the run as it is: beside it give -o, --device, --workers alone.")
+        raise UsageError(
+            "--export takes the run as it is: beside it give -o, --device, --workers alone."
+        )
     if output is None and not dry_run:
-        raise UsageError("-o is missing: the folder that the run goes into. Only --dry-run needs none.")
+        raise UsageError(
+            "-o is missing: the folder that the run goes into. Only --dry-run needs none."
+        )
     # What follows takes seconds to import.
     from pauc_hub.device import keep_freed_memory
     from pauc_hub.processes import Ranks
@@ -254,20 +290,32 @@ class Plan(NamedTuple):
 
 
 def _plan(
-    source: "ImageSource", where: "torch.device", given: dict[str, object], config: Path | None, recipe: str | None
+    source: "ImageSource",
+    where: "torch.device",
+    given: dict[str, object],
+    config: Path | None,
+    recipe: str | None,
 ) -> Plan:
     from pauc_hub.training.recipes import OWN_IMAGES, settle
     from pauc_hub.training.settings import read_config, without_effect
 
     given = (read_config(config) if config else {}) | given
-    settings, choices = settle(source, where, given, recipe or OWN_IMAGES, str(config or "the settings"))
+    settings, choices = settle(
+        source, where, given, recipe or OWN_IMAGES, str(config or "the settings")
+    )
     return Plan(settings, choices, without_effect(settings, given))
 
 
 def _announce(
-    plan: Plan | None, source: "ImageSource", silent: bool, settled: "Config", watched: "Labelled | None"
+    plan: Plan | None,
+    source: "ImageSource",
+    silent: bool,
+    settled: "Config",
+    watched: "Labelled | None",
 ) -> None:
-    """To stderr: what is about to be done, once all has been checked; a resumed run has no plan of its own."""
+    """To stderr: what is about to be done, once all has been checked; a resumed run has no plan of
+    its own.
+    """
     if silent:
         return
     if plan is not None:
@@ -275,7 +323,10 @@ def _announce(
             print(escaped(f"warning: {told_passed_over(source.passed_over)}"), file=sys.stderr)
         show_settings(plan.settings, plan.choices, len(source))
         print(end=_kept_out(settled, len(source)), file=sys.stderr)
-        print(end="".join(f"warning: {with_flags(line, flags_of(train))}\n" for line in plan.idle), file=sys.stderr)
+        print(
+            end="".join((f"warning: {with_flags(line, flags_of(train))}\n") for line in plan.idle),
+            file=sys.stderr,
+        )
     if watched is not None:
         print("\n".join(map(escaped, watched.described())), file=sys.stderr)
 
@@ -288,13 +339,16 @@ def _kept_out(config: "Config", images: int) -> str:
     if count := images_kept_out(images, config.kept_out):
         return f"{count} images are kept out of training, to calibrate the model's prototypes on\n"
     return (
-        f"the model's prototypes will be uncalibrated: {config.kept_out:.3g} of {images} images is less than the "
+        f"the model's prototypes will be uncalibrated: {config.kept_out:.3g} of {images} images "
+        "is less than the "
         f"{FEWEST_KEPT_OUT} that calibration needs (--set kept_out=SHARE)\n"
     )
 
 
 def show_settings(config: "Config", choices: "list[Choice]", images: int) -> None:
-    """To stderr: what nobody wrote down, each with its reason; and what becomes of a learning rate that was given."""
+    """To stderr: what nobody wrote down, each with its reason; and what becomes of a learning rate
+    that was given.
+    """
     from pauc_hub.training.auto import scaling
 
     head = f"{images} images; chosen for them and this machine, where nothing else was asked for:"
@@ -304,25 +358,41 @@ def show_settings(config: "Config", choices: "list[Choice]", images: int) -> Non
         print(f"lr {config.lr:g}  ({scaling(config)})", file=sys.stderr)
 
 
-def show_estimate(estimate: "Estimate", config: "Config", choices: "list[Choice]", *, as_json: bool) -> None:
+def show_estimate(
+    estimate: "Estimate", config: "Config", choices: "list[Choice]", *, as_json: bool
+) -> None:
     """To stdout: what a run would take."""
     if as_json:
         reasons = {choice.name: choice.reason for choice in choices}
-        print(json.dumps({"settings": config.to_json(), "reasons": reasons, "estimate": asdict(estimate)}))
+        print(
+            json.dumps(
+                {"settings": config.to_json(), "reasons": reasons, "estimate": asdict(estimate)}
+            )
+        )
         return
-    epoch = [f"{span(estimate.learning_seconds)} of learning", f"{span(estimate.saving_seconds)} of saving"]
+    epoch = [
+        (f"{span(estimate.learning_seconds)} of learning"),
+        (f"{span(estimate.saving_seconds)} of saving"),
+    ]
     if config.objective != "infonce":
         epoch.insert(1, f"{span(estimate.estep_seconds)} of E-step")
-    print(f"time: about {span(estimate.seconds)} for {config.epochs} epochs, each {', '.join(epoch)}")
+    print(
+        f"time: about {span(estimate.seconds)} for {config.epochs} epochs, each {', '.join(epoch)}"
+    )
     if estimate.gpu_memory_gib is None:
-        print(f"memory: about {estimate.memory_gib:.1f} of this machine's {estimate.available_gib:.1f} GiB")
+        print(
+            f"memory: about {estimate.memory_gib:.1f} of this machine's "
+            f"{estimate.available_gib:.1f} GiB"
+        )
     else:
         gpu = f"{estimate.gpu_memory_gib:.1f} of the GPU's {estimate.available_gib:.1f} GiB"
         print(f"memory: about {gpu}, and {estimate.memory_gib:.1f} GiB of the machine's")
 
 
 def show_result(model: Path, run: Path, ranks: "Ranks", *, as_json: bool, quiet: bool) -> None:
-    """To stdout; leaves with exit code 3 where images could not be read, which torchrun would take for a crash."""
+    """To stdout; leaves with exit code 3 where images could not be read, which torchrun would take
+    for a crash.
+    """
     if ranks.rank > 0:
         return
     from pauc_hub.models.folder import open_folder
@@ -339,18 +409,29 @@ def show_result(model: Path, run: Path, ranks: "Ranks", *, as_json: bool, quiet:
         print(escaped(f"warning: {unreadable}; listed in {run / UNREADABLE}"), file=sys.stderr)
     if not quiet:
         for finding in findings:
-            print(f"warning: {finding.name}: {with_flags(finding.change, flags_of(train))}", file=sys.stderr)
+            print(
+                (f"warning: {finding.name}: {with_flags(finding.change, flags_of(train))}"),
+                file=sys.stderr,
+            )
     compared = facts.get("before_after", {})
     if not quiet:
         for line in told(compared):
             print(line, file=sys.stderr)
     if as_json:
         counts = {"images": seen["images"], "unreadable": seen["unreadable"]}
-        shown = {"model": str(model), "run": str(run)} | counts | {"finished": not unfinished, "verdict": verdict}
+        shown = (
+            {"model": str(model), "run": str(run)}
+            | counts
+            | {"finished": not unfinished, "verdict": verdict}
+        )
         print(json.dumps(shown | ({"before_after": compared} if compared else {})))
     elif not quiet:
         again = shlex.join(["pauc", "embed", "IMAGES", "-m", str(model)])
-        done = f"made after {facts['epochs']} of {unfinished['epochs']} epochs" if unfinished else "trained"
+        done = (
+            (f"made after {facts['epochs']} of {unfinished['epochs']} epochs")
+            if unfinished
+            else "trained"
+        )
         if made_worse(compared):
             done += f", and by its labels it made {compared['from']} worse"
         print(escaped(f"{model}: {done}; verdict: {verdict}. Embed with it: {again}"))

@@ -21,22 +21,36 @@ if TYPE_CHECKING:  # takes seconds to import
 def verify(
     model: Annotated[str, typer.Argument(metavar="MODEL", help=options.MODEL)],
     scores: Annotated[
-        str | None, typer.Option(metavar="DATA", help="Measure the scores on the card again, on these labelled images.")
+        str | None,
+        typer.Option(
+            metavar="DATA", help=("Measure the scores on the card again, on these labelled images.")
+        ),
     ] = None,
-    test: Annotated[str | None, typer.Option(help="Test images, if DATA holds the training images alone.")] = None,
+    test: Annotated[
+        str | None, typer.Option(help=("Test images, if DATA holds the training images alone."))
+    ] = None,
     labels: Annotated[
         Path | None,
-        typer.Option(help="CSV or Parquet file with the columns path and label (default: folders are labels)."),
+        typer.Option(
+            help=(
+                "CSV or Parquet file with the columns path and label (default: folders are labels)."
+            )
+        ),
     ] = None,
-    label_column: Annotated[str | None, typer.Option(help="Column of labels (default: label).")] = None,
+    label_column: Annotated[
+        str | None, typer.Option(help=("Column of labels (default: label)."))
+    ] = None,
     group: Annotated[
-        str | None, typer.Option(help="Column of groups that are never split, such as videos or patients.")
+        str | None,
+        typer.Option(help=("Column of groups that are never split, such as videos or patients.")),
     ] = None,
     device: options.Device = "auto",
     as_json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
-    """Check a model: checksums, format, weights, that card and facts agree, and with --scores its scores."""
+    """Check a model: checksums, format, weights, that card and facts agree, and with --scores its
+    scores.
+    """
     from pauc_hub.answers.verify import verify as verify_model
 
     verified = verify_model(
@@ -55,7 +69,9 @@ def verify(
     elif not quiet:
         all_holds = "all holds" if scores is None else "holds"
         print(f"{verified.model}: {all_holds}: {', '.join(verified.checks)}")
-        print("\n".join(map(escaped, as_lines(verified.scores))), end="\n" if verified.scores else "")
+        print(
+            "\n".join(map(escaped, as_lines(verified.scores))), end="\n" if verified.scores else ""
+        )
     verdicts = {check.holds for check in verified.scores}
     if scores and (False in verdicts or True not in verdicts):
         raise typer.Exit(FAILED)
@@ -71,7 +87,11 @@ def as_lines(checks: "Sequence[ScoreCheck]") -> list[str]:
     reasons = Counter(check.reason for check in checks if check.found is None)
     for reason, count in reasons.items():
         if count == 1:
-            lines += [sentence(check) for check in checks if check.reason == reason and check.found is None]
+            lines += [
+                sentence(check)
+                for check in checks
+                if check.reason == reason and check.found is None
+            ]
         else:
             lines.append(f"  not measured  {count} scores, of each of which: {reason}")
     return lines

@@ -18,7 +18,8 @@ HUB = HubServer().__enter__()
 os.environ |= {"HF_ENDPOINT": HUB.url, "HF_HOME": CACHE.name, "HF_HUB_DISABLE_TELEMETRY": "1"}
 os.environ.pop("HF_TOKEN", None)
 
-# The bundled one; one that pools by a class token; one that only pauc-hub knows the architecture of.
+# The bundled one; one that pools by a class token; one that only pauc-hub knows the architecture
+# of.
 KINDS = ("bundled", "vit", "cifar-stem")
 
 
@@ -100,7 +101,9 @@ def ours(folder: Path, pictures: Path) -> np.ndarray[Any, Any]:
 
 @pytest.fixture
 def repository(folder: Path) -> Iterator[str]:
-    """The folder as a repository on the Hub, whose main branch holds something else in the meantime: its name."""
+    """The folder as a repository on the Hub, whose main branch holds something else in the
+    meantime: its name.
+    """
     name = f"me/{folder.name.replace('.', '-')}"
     HUB.add(name, folder, tag="v1")
     HUB.add(name, {"README.md": b"moved on"})
@@ -110,13 +113,17 @@ def repository(folder: Path) -> Iterator[str]:
 
 @pytest.fixture
 def assert_ours(ours: np.ndarray[Any, Any]) -> Callable[[Any, str], None]:
-    """Compares with `ours`, rounding aside; the difference is printed, and `pytest -rP` shows it."""
+    """Compares with `ours`, rounding aside; the difference is printed, and `pytest -rP` shows
+    it.
+    """
 
     def compare(found: Any, what: str) -> None:
         found = np.asarray(found)
         assert found.shape == ours.shape
         difference = float(np.abs(found - ours).max())
-        print(f"{what}: largest difference {difference:.1e} of numbers up to {np.abs(ours).max():.1f}")
+        print(
+            f"{what}: largest difference {difference:.1e} of numbers up to {np.abs(ours).max():.1f}"
+        )
         assert difference < 1e-5
 
     return compare

@@ -1,4 +1,6 @@
-"""Ray Data calls Embedder with batches of rows, in processes of its own, as docs/scale.md shows it."""
+"""Ray Data calls Embedder with batches of rows, in processes of its own, as docs/scale.md shows
+it.
+"""
 
 import io
 import os
@@ -24,7 +26,9 @@ BROKEN = 4
 
 
 def picture(seed: int) -> Image.Image:
-    return Image.fromarray(np.random.default_rng(seed).integers(0, 256, (40, 50, 3), dtype=np.uint8))
+    return Image.fromarray(
+        np.random.default_rng(seed).integers(0, 256, (40, 50, 3), dtype=np.uint8)
+    )
 
 
 def encoded(seed: int) -> bytes:
@@ -63,5 +67,9 @@ def test_the_same_rows_come_back_with_embedding_and_error(tmp_path: Path, form: 
     assert [row["error"] is None for row in rows] == [row != BROKEN for row in range(ROWS)]
     assert rows[BROKEN]["embedding"] is None
     there = [row for row in range(ROWS) if row != BROKEN]
-    expected = pauc_hub.load(MODEL, device="cpu", precision="fp32").embed([picture(row) for row in there])
-    np.testing.assert_allclose(np.array([rows[row]["embedding"] for row in there]), expected, atol=1e-4)
+    expected = pauc_hub.load(MODEL, device="cpu", precision="fp32").embed(
+        [picture(row) for row in there]
+    )
+    np.testing.assert_allclose(
+        np.array([rows[row]["embedding"] for row in there]), expected, atol=1e-4
+    )

@@ -1,4 +1,6 @@
-"""sentence-transformers reads a model folder, from the disk and from a Hub, and gives pauc-hub's numbers."""
+"""sentence-transformers reads a model folder, from the disk and from a Hub, and gives pauc-hub's
+numbers.
+"""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -26,10 +28,14 @@ def test_a_folder(folder: Path, pictures: Path, assert_ours: Compare) -> None:
 
 
 def test_a_repository(repository: str, pictures: Path, assert_ours: Compare) -> None:
-    assert_ours(embeddings(repository, pictures, revision="v1"), f"SentenceTransformer, {repository}")
+    assert_ours(
+        embeddings(repository, pictures, revision="v1"), (f"SentenceTransformer, {repository}")
+    )
 
 
-def test_the_snippet_on_the_card(folders: dict[str, Path], pictures: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_snippet_on_the_card(
+    folders: dict[str, Path], pictures: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     folder = folders["bundled"]
     monkeypatch.chdir(pictures)
     (code,) = [code for code in snippets(folder / "README.md") if "sentence_transformers" in code]

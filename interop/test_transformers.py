@@ -1,4 +1,6 @@
-"""transformers reads a model folder, from the disk and from a Hub, and gives the numbers that pauc-hub gives."""
+"""transformers reads a model folder, from the disk and from a Hub, and gives the numbers that
+pauc-hub gives.
+"""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -24,11 +26,15 @@ def embeddings(source: str | Path, pictures: Path, **options: str) -> Array:
         return np.asarray(model(**processor(images)).pooler_output)
 
 
-def test_model_and_processor_of_a_folder(folder: Path, pictures: Path, assert_ours: Compare) -> None:
+def test_model_and_processor_of_a_folder(
+    folder: Path, pictures: Path, assert_ours: Compare
+) -> None:
     assert_ours(embeddings(folder, pictures), f"AutoModel, {folder.name}")
 
 
-def test_model_and_processor_of_a_repository(repository: str, pictures: Path, assert_ours: Compare) -> None:
+def test_model_and_processor_of_a_repository(
+    repository: str, pictures: Path, assert_ours: Compare
+) -> None:
     assert_ours(embeddings(repository, pictures, revision="v1"), f"AutoModel, {repository}")
 
 
@@ -38,7 +44,9 @@ def test_pipeline(folder: Path, pictures: Path, assert_ours: Compare) -> None:
     assert_ours(found[:, 0], f"pipeline, {folder.name}")
 
 
-def test_the_snippet_on_the_card(folders: dict[str, Path], pictures: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_snippet_on_the_card(
+    folders: dict[str, Path], pictures: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     folder = folders["bundled"]
     monkeypatch.chdir(pictures)
     (code,) = [code for code in snippets(folder / "README.md") if "transformers.pipeline" in code]

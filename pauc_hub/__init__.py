@@ -1,8 +1,10 @@
-"""Image backbones trained without labels by prototypical contrastive learning, and embeddings from them.
+"""Image backbones trained without labels by prototypical contrastive learning, and embeddings from
+them.
 
     >>> import pauc_hub, timm
     >>> backbone = timm.create_model("pauc_resnet18", pretrained=True)
-    >>> embeddings = pauc_hub.load("pauc_resnet18").embed(["cat.jpg", "dog.jpg"])  # (2, 512) float32
+    >>> model = pauc_hub.load("pauc_resnet18")
+    >>> embeddings = model.embed(["cat.jpg", "dog.jpg"])  # (2, 512) float32
 
 Importing this imports neither torch nor timm; they come with the first use.
 """

@@ -1,4 +1,6 @@
-"""Where and how to compute: device, precision, and an allocator that does not hand memory back all the time."""
+"""Where and how to compute: device, precision, and an allocator that does not hand memory back all
+the time.
+"""
 
 import ctypes
 import platform
@@ -11,12 +13,14 @@ import torch
 from pauc_hub.errors import UsageError
 
 PRECISIONS = ("auto", "fp32", "bf16")
-BATCH_SIZES = defaultdict(lambda: 256, cpu=32)  # images that go through the network together, by type of device
+# images that go through the network together, by type of device
+BATCH_SIZES = defaultdict(lambda: 256, cpu=32)
 MOST_LANES = 4  # batches in the network at the same time; each holds its activations
 
 
 def choose_device(name: str = "auto") -> torch.device:
-    """`auto` is the first GPU where there is one, else the CPU; any other name is torch's own (`cpu`, `cuda:1`, `mps`).
+    """`auto` is the first GPU where there is one, else the CPU; any other name is torch's own
+    (`cpu`, `cuda:1`, `mps`).
 
     Raises:
         UsageError: torch knows no such device, or it is not on this machine.
@@ -32,7 +36,9 @@ def choose_device(name: str = "auto") -> torch.device:
         if reason.startswith("Expected one of"):
             # a list of 25 kinds of hardware follows
             reason = "there is no such kind of device; GPUs are cuda, cuda:1, …"
-        raise UsageError(f"device={name} cannot be used here ({reason}). Use `auto` or `cpu`.") from error
+        raise UsageError(
+            f"device={name} cannot be used here ({reason}). Use `auto` or `cpu`."
+        ) from error
     return device
 
 
@@ -60,7 +66,9 @@ def has_native_bf16(device: torch.device) -> bool:
 
 
 def send(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
-    """The tensor on the device. A GPU is not waited for: from pinned memory it takes the copy in its own time."""
+    """The tensor on the device. A GPU is not waited for: from pinned memory it takes the copy in
+    its own time.
+    """
     if device.type != "cuda" or tensor.device.type != "cpu":
         return tensor.to(device)
     return (tensor if tensor.is_pinned() else tensor.pin_memory()).to(device, non_blocking=True)
@@ -75,11 +83,13 @@ def autocast(device: torch.device, dtype: torch.dtype) -> AbstractContextManager
 def side_by_side(device: torch.device) -> Iterator[int]:
     """Let batches go through the network side by side, each with its own share of torch's threads.
 
-    On a CPU threads that work at one layer together wait for the slowest of them after each, and the decoding threads
-    make one of them slow: 2 lanes of 1 thread embed photographs 1.15 times as fast as 1 lane of 2 (docs/LOG.md).
+    On a CPU threads that work at one layer together wait for the slowest of them after each, and
+    the decoding threads make one of them slow: 2 lanes of 1 thread embed photographs 1.15 times as
+    fast as 1 lane of 2 (docs/LOG.md).
 
     Yields:
-        How many batches to launch at the same time; torch's number of threads is as before afterwards.
+        How many batches to launch at the same time; torch's number of threads is as before
+        afterwards.
     """
     if device.type != "cpu":
         yield 1
@@ -94,9 +104,11 @@ def side_by_side(device: torch.device) -> Iterator[int]:
 
 
 def keep_freed_memory() -> None:
-    """Tell glibc not to return large blocks to the kernel after each activation: 1.4 to 1.8 times the speed on a CPU.
+    """Tell glibc not to return large blocks to the kernel after each activation: 1.4 to 1.8 times
+    the speed on a CPU.
 
-    For programs (our commands), not for a library inside somebody else's process. Does nothing without glibc.
+    For programs (our commands), not for a library inside somebody else's process. Does nothing
+    without glibc.
     """
     if platform.libc_ver()[0] != "glibc":
         return

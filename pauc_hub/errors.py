@@ -1,4 +1,6 @@
-"""What can go wrong, drawn as a tree. Every message is one line: what is wrong, the offending value, the way out."""
+"""What can go wrong, drawn as a tree. Every message is one line: what is wrong, the offending
+value, the way out.
+"""
 
 
 class PaucError(RuntimeError):
@@ -57,7 +59,9 @@ class TooFewDistinct(ClusteringFailed):
     """No cluster holds two different points: there are no more distinct points than clusters."""
 
     def __init__(self, distinct: int, points: int, clusters: int) -> None:
-        super().__init__(f"{points} points hold {distinct} distinct ones: too few for {clusters} clusters.")
+        super().__init__(
+            f"{points} points hold {distinct} distinct ones: too few for {clusters} clusters."
+        )
         self.distinct = distinct
         self.clusters = clusters
 

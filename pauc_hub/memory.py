@@ -1,4 +1,5 @@
-"""Memory that this process may have: the machine's, or less where a container or a batch system sets a limit (cgroups).
+"""Memory that this process may have: the machine's, or less where a container or a batch system
+sets a limit (cgroups).
 
 A process that takes more than its limit is killed without a word, though the machine has room.
 """
@@ -35,7 +36,8 @@ def _physical() -> int:
 
 def _available() -> int:
     told = _numbers(PROC / "meminfo").get("MemAvailable:")
-    return told * 1024 if told is not None else _physical() // 2  # a guess where the system does not tell
+    # a guess where the system does not tell
+    return told * 1024 if told is not None else _physical() // 2
 
 
 def _limits() -> Iterator[Limit]:
@@ -43,15 +45,19 @@ def _limits() -> Iterator[Limit]:
     with suppress(OSError):
         for line in (PROC / "self" / "cgroup").read_text().splitlines():
             hierarchy, controllers, path = line.split(":", 2)
-            if hierarchy == "0":  # version 2; cgroup_v1.html and cgroup-v2.html of the kernel's documentation
-                yield from _limits_above(CGROUPS, path, "memory.max", "memory.current", "inactive_file")
+            # version 2; cgroup_v1.html and cgroup-v2.html of the kernel's documentation
+            if hierarchy == "0":
+                yield from _limits_above(
+                    CGROUPS, path, "memory.max", "memory.current", "inactive_file"
+                )
             elif "memory" in controllers.split(","):
                 names = ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file")
                 yield from _limits_above(CGROUPS / "memory", path, *names)
 
 
 def _limits_above(root: Path, path: str, most: str, used: str, cache: str) -> Iterator[Limit]:
-    """From the group at `path` up to the root, which in a container is its own group though `path` is the host's.
+    """From the group at `path` up to the root, which in a container is its own group though `path`
+    is the host's.
 
     Args:
         cache: pages of files that count as used, and give way at once.
@@ -67,5 +73,7 @@ def _numbers(path: Path) -> dict[str, int]:
     """The first two words of each line; none where there is no such file."""
     with suppress(OSError):
         pairs = (line.split() for line in path.read_text().splitlines())
-        return {words[0]: int(words[1]) for words in pairs if len(words) > 1 and words[1].isdecimal()}
+        return {
+            words[0]: int(words[1]) for words in pairs if len(words) > 1 and words[1].isdecimal()
+        }
     return {}

@@ -1,4 +1,6 @@
-"""The origin of a file: which weights, space and preprocessing made the embeddings that it holds or was made from."""
+"""The origin of a file: which weights, space and preprocessing made the embeddings that it holds or
+was made from.
+"""
 
 import json
 from collections.abc import Mapping
@@ -10,7 +12,8 @@ from pauc_hub.errors import OriginMismatch
 
 @dataclass(frozen=True)
 class Origin:
-    """What made the embeddings. Two origins are equal where embeddings may be compared with each other.
+    """What made the embeddings. Two origins are equal where embeddings may be compared with each
+    other.
 
     Model name, precision, root and version are shown to people, and not compared.
     """
@@ -45,10 +48,15 @@ class Origin:
     def __str__(self) -> str:
         """In a few words, for messages."""
         projected = f", PCA {self.pca[:12]}…" if self.pca else ""
-        return f"{self.model or 'a model'} (weights {self.weights_sha256[:12]}…, {self.space} space{projected})"
+        return (
+            f"{self.model or 'a model'} (weights {self.weights_sha256[:12]}…, {self.space} "
+            f"space{projected})"
+        )
 
 
-def require_same_origin(first: Origin, first_name: object, second: Origin, second_name: object) -> None:
+def require_same_origin(
+    first: Origin, first_name: object, second: Origin, second_name: object
+) -> None:
     """Refuse to mix what two different origins made.
 
     Args:
@@ -61,7 +69,8 @@ def require_same_origin(first: Origin, first_name: object, second: Origin, secon
         return
     differs = _differences(first, second)
     raise OriginMismatch(
-        f"'{first_name}' was made by {first} and '{second_name}' by {second}, which differ in {differs}. "
+        f"'{first_name}' was made by {first} and '{second_name}' by {second}, which differ in "
+        f"{differs}. "
         f"Embed the images of one as those of the other: `pauc embed IMAGES --like TABLE`."
     )
 

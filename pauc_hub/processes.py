@@ -1,4 +1,6 @@
-"""Which of several processes this is, as torchrun numbers them in the environment, and its share of the machine."""
+"""Which of several processes this is, as torchrun numbers them in the environment, and its share of
+the machine.
+"""
 
 import os
 from dataclasses import dataclass
@@ -20,25 +22,34 @@ class Ranks:
 
     @classmethod
     def from_environment(cls) -> Self:
-        """By RANK, WORLD_SIZE, LOCAL_RANK and LOCAL_WORLD_SIZE, which torchrun sets; one process without them.
+        """By RANK, WORLD_SIZE, LOCAL_RANK and LOCAL_WORLD_SIZE, which torchrun sets; one process
+        without them.
 
         Raises:
             UsageError: they are no numbers, or do not fit each other.
         """
         count = _number("WORLD_SIZE", 1)
-        ranks = cls(_number("RANK", 0), count, _number("LOCAL_RANK", 0), _number("LOCAL_WORLD_SIZE", 1))
+        ranks = cls(
+            _number("RANK", 0), count, _number("LOCAL_RANK", 0), _number("LOCAL_WORLD_SIZE", 1)
+        )
         if not 0 <= ranks.rank < count:
-            raise UsageError(f"RANK {ranks.rank} is not one of WORLD_SIZE {count}: 0 to {count - 1}.")
+            raise UsageError(
+                f"RANK {ranks.rank} is not one of WORLD_SIZE {count}: 0 to {count - 1}."
+            )
         return ranks
 
     @property
     def restarts(self) -> int:
-        """How often torchrun has started the same command again, after one of this machine's processes ended."""
+        """How often torchrun has started the same command again, after one of this machine's
+        processes ended.
+        """
         return _number("TORCHELASTIC_RESTART_COUNT", 0)
 
     @property
     def launch(self) -> str:
-        """What torchrun calls the processes that it keeps alive, over all restarts and machines; empty without it."""
+        """What torchrun calls the processes that it keeps alive, over all restarts and machines;
+        empty without it.
+        """
         name = os.environ.get("TORCHELASTIC_RUN_ID", "none")
         return "" if name == "none" else name  # what it says where nobody named them
 
@@ -61,7 +72,9 @@ class Ranks:
 
 def default_workers() -> int:
     """One a core that this process may use."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    cores = (
+        len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    )
     return min(cores, MAX_WORKERS)
 
 

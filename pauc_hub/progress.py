@@ -35,7 +35,9 @@ def progress_bar(
         what: what is being done, e.g. "embedding".
         done: how many were done in an earlier sitting; they do not count for the rate.
     """
-    with tqdm(total=total, initial=done, desc=what, unit=f" {unit}", disable=quiet, **_appearance()) as bar:
+    with tqdm(
+        total=total, initial=done, desc=what, unit=f" {unit}", disable=quiet, **_appearance()
+    ) as bar:
         yield Bar(bar)
 
 
@@ -63,7 +65,9 @@ def _appearance() -> dict[str, Any]:
         "mininterval": 0.2 if terminal else SECONDS_BETWEEN_LINES,
         "miniters": 1,
         "delay": 0 if terminal else SECONDS_BETWEEN_LINES,
-        "bar_format": None if terminal else "{desc}: {n_fmt}/{total_fmt}, {rate_fmt}, {remaining} left{postfix}",
+        "bar_format": None
+        if terminal
+        else ("{desc}: {n_fmt}/{total_fmt}, {rate_fmt}, {remaining} left{postfix}"),
     }
 
 

@@ -1,4 +1,6 @@
-"""Text for people: names of files may hold characters that a terminal would obey rather than show."""
+"""Text for people: names of files may hold characters that a terminal would obey rather than
+show.
+"""
 
 import re
 
@@ -13,6 +15,8 @@ def escaped(line: str) -> str:
 
 
 def on_one_line(message: str) -> str:
-    """A message whose names stand in single quotes: they are escaped, and other line breaks become blanks."""
+    """A message whose names stand in single quotes: they are escaped, and other line breaks become
+    blanks.
+    """
     quoted = QUOTED.sub(lambda found: escaped(found[0]), message)
     return escaped(re.sub(r"\s*[\r\n]\s*", " ", quoted.strip()))

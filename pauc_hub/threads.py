@@ -14,7 +14,8 @@ Result = TypeVar("Result")
 def decode_ahead(
     read: Callable[[Item], Result], items: Iterable[Item], workers: int | None, ahead: int
 ) -> Generator[Result]:
-    """Results of `read` in order, worked out by threads that are never more than `ahead` items further.
+    """Results of `read` in order, worked out by threads that are never more than `ahead` items
+    further.
 
     Threads suffice: the decoders and the resizing let other threads run meanwhile.
 

@@ -1,4 +1,6 @@
-"""Shared by all tests: small model folders with random weights, generated pictures, and ways for a process to die."""
+"""Shared by all tests: small model folders with random weights, generated pictures, and ways for a
+process to die.
+"""
 
 import json
 import os
@@ -29,10 +31,13 @@ from pauc_hub.models.folder import write_folder
 from pauc_hub.models.projector import Projector
 from pauc_hub.training.monitoring import curves
 
-signal.signal(signal.SIGINT, signal.default_int_handler)  # shells ignore it for what they start in the background
+# shells ignore it for what they start in the background
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # Nothing depends on chance, or on how busy the machine is.
-settings.register_profile("suite", derandomize=True, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile(
+    "suite", derandomize=True, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
 settings.load_profile("suite")
 
 
@@ -47,8 +52,12 @@ WriteModel = Callable[..., Path]
 Picture = Callable[[int, int], Image.Image]
 
 
-def write_model(path: Path, *, head: bool = True, preprocessing: Preprocessing | None = None) -> Path:
-    """A model folder whose weights are drawn from a fixed seed; its batch norms have seen something."""
+def write_model(
+    path: Path, *, head: bool = True, preprocessing: Preprocessing | None = None
+) -> Path:
+    """A model folder whose weights are drawn from a fixed seed; its batch norms have seen
+    something.
+    """
     import timm  # takes seconds, and most tests need no model
 
     with torch.random.fork_rng():
@@ -84,7 +93,9 @@ def _no_lines_of_progress() -> Iterator[None]:
 
 @pytest.fixture(scope="session", autouse=True)
 def drawing_left_out() -> Iterator[Any]:
-    """Training draws no curves, which takes longer than the small trainings themselves; yields what draws them."""
+    """Training draws no curves, which takes longer than the small trainings themselves; yields what
+    draws them.
+    """
     with pytest.MonkeyPatch.context() as patch:
         draw = curves.draw
         patch.setattr(curves, "draw", lambda run, path: path.touch())
@@ -99,7 +110,9 @@ def drawing(drawing_left_out: Any, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(scope="session")
 def model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A model folder named `tiny` with head and prototypes: 96 numbers from 64 px, 16 in projection space."""
+    """A model folder named `tiny` with head and prototypes: 96 numbers from 64 px, 16 in projection
+    space.
+    """
     return write_model(tmp_path_factory.mktemp("models") / "tiny")
 
 
@@ -138,7 +151,9 @@ class WriteTiff(Protocol):
 
 @pytest.fixture(scope="session")
 def write_tiff() -> WriteTiff:
-    """Writes (H, W, N) pixels of any type as a TIFF, as scientific tools do: in blocks of 16 rows, or in tiles."""
+    """Writes (H, W, N) pixels of any type as a TIFF, as scientific tools do: in blocks of 16 rows,
+    or in tiles.
+    """
 
     def write(
         path: Path,
@@ -158,7 +173,11 @@ def write_tiff() -> WriteTiff:
         blocks = [zlib.compress(block) for block in blocks] if deflate else blocks
         places = list(accumulate(map(len, blocks), initial=16 if big else 8))
         kind = {"u": 1, "i": 2, "f": 3}[pixels.dtype.kind]
-        fields: dict[int, Sequence[int]] = {256: [width], 257: [height], 258: [8 * pixels.dtype.itemsize] * samples}
+        fields: dict[int, Sequence[int]] = {
+            256: [width],
+            257: [height],
+            258: [8 * pixels.dtype.itemsize] * samples,
+        }
         fields |= {259: [8 if deflate else 1], 262: [photometric], 277: [samples], 284: [planar]}
         fields |= {317: [predictor], 339: [kind] * samples}
         sizes = [len(block) for block in blocks]
@@ -168,19 +187,31 @@ def write_tiff() -> WriteTiff:
             fields |= {273: places[:-1], 278: [16], 279: sizes}
         directory = tiff_directory(fields | dict(tags or {}), places[-1], order, big)
         mark = b"II" if order == "<" else b"MM"
-        first = struct.pack(f"{order}HHHQ", 43, 8, 0, places[-1]) if big else struct.pack(f"{order}HI", 42, places[-1])
+        first = (
+            struct.pack(f"{order}HHHQ", 43, 8, 0, places[-1])
+            if big
+            else struct.pack(f"{order}HI", 42, places[-1])
+        )
         path.write_bytes(mark + first + b"".join(blocks) + directory)
         return path
 
     return write
 
 
-def tiff_blocks(pixels: np.ndarray[Any, Any], predictor: int, tile: int, planar: int) -> list[bytes]:
+def tiff_blocks(
+    pixels: np.ndarray[Any, Any], predictor: int, tile: int, planar: int
+) -> list[bytes]:
     """Strips of 16 rows, or tiles, band after band where they are kept apart."""
     rows, columns = (tile, tile) if tile else (16, pixels.shape[1])
     if tile:
-        pixels = np.pad(pixels, ((0, -pixels.shape[0] % tile), (0, -pixels.shape[1] % tile), (0, 0)), "edge")
-    planes = [pixels] if planar == 1 else [pixels[..., band : band + 1] for band in range(pixels.shape[2])]
+        pixels = np.pad(
+            pixels, ((0, -pixels.shape[0] % tile), (0, -pixels.shape[1] % tile), (0, 0)), "edge"
+        )
+    planes = (
+        [pixels]
+        if planar == 1
+        else [pixels[..., band : band + 1] for band in range(pixels.shape[2])]
+    )
     return [
         tiff_differences(plane[y : y + rows, x : x + columns], predictor)
         for plane in planes
@@ -190,10 +221,14 @@ def tiff_blocks(pixels: np.ndarray[Any, Any], predictor: int, tile: int, planar:
 
 
 def tiff_differences(block: np.ndarray[Any, Any], predictor: int) -> bytes:
-    """A block (rows, width, samples), each number less the one before it; or, of floats, the bytes so."""
+    """A block (rows, width, samples), each number less the one before it; or, of floats, the bytes
+    so.
+    """
     order = block.dtype.byteorder
     if predictor == 3:
-        ordered = block.astype(block.dtype.newbyteorder(">")).reshape(len(block), -1, 1).view(np.uint8)
+        ordered = (
+            block.astype(block.dtype.newbyteorder(">")).reshape(len(block), -1, 1).view(np.uint8)
+        )
         block = ordered.swapaxes(1, 2).reshape(len(block), -1, block.shape[2])
     elif predictor == 2:
         block = block.astype(block.dtype.newbyteorder("=")).view(f"u{block.dtype.itemsize}")
@@ -211,12 +246,16 @@ def tiff_directory(fields: Mapping[int, Sequence[int]], place: int, order: str, 
         packed = struct.pack(f"{order}{len(values)}I", *values)
         if len(packed) > room:
             beyond, packed = beyond + packed, struct.pack(f"{order}{offset}", start + len(beyond))
-        entries += struct.pack(f"{order}HH{offset}", tag, 4, len(values)) + packed.ljust(room, b"\0")
+        entries += struct.pack(f"{order}HH{offset}", tag, 4, len(values)) + packed.ljust(
+            room, b"\0"
+        )
     return struct.pack(f"{order}{count}", len(fields)) + entries + bytes(room) + beyond
 
 
 class MeanColour:
-    """An encoder whose embedding of an image is its mean colour; counts the images of each batch it is given."""
+    """An encoder whose embedding of an image is its mean colour; counts the images of each batch it
+    is given.
+    """
 
     name, weights_sha256, precision = "mean", "00", "fp32"
     preprocessing = Preprocessing(size=8, crop_pct=1.0)
@@ -239,7 +278,9 @@ def mean_colour() -> type[MeanColour]:
 
 @pytest.fixture
 def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[HubServer]:
-    """A Hub on this machine with nothing on it, and an empty cache; huggingface_hub knows no other, and no token."""
+    """A Hub on this machine with nothing on it, and an empty cache; huggingface_hub knows no other,
+    and no token.
+    """
     from huggingface_hub import constants  # takes time
 
     with HubServer() as server:
@@ -258,7 +299,9 @@ class Death(BaseException):
 
 @pytest.fixture
 def dying_at(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], AbstractContextManager[list[int]]]:
-    """The file system fails from the given touch on, so that no clean-up gets through either; counts the touches."""
+    """The file system fails from the given touch on, so that no clean-up gets through either;
+    counts the touches.
+    """
 
     @contextmanager
     def dying(touch: int) -> Iterator[list[int]]:
@@ -274,7 +317,8 @@ def dying_at(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], AbstractContext
             return call
 
         with monkeypatch.context() as patch, suppress(Death):
-            for name in ("fsync", "replace", "rename", "unlink", "rmdir", "mkdir"):  # what pathlib and shutil call
+            # what pathlib and shutil call
+            for name in ("fsync", "replace", "rename", "unlink", "rmdir", "mkdir"):
                 patch.setattr(os, name, dies(getattr(os, name)))
             yield count
 
@@ -283,7 +327,9 @@ def dying_at(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], AbstractContext
 
 @pytest.fixture(scope="session")
 def files_of_at_most() -> Callable[[int], AbstractContextManager[None]]:
-    """The system itself refuses to write more into a file, in the middle of a write, as it does on a full disk."""
+    """The system itself refuses to write more into a file, in the middle of a write, as it does on
+    a full disk.
+    """
 
     @contextmanager
     def limited(size: int) -> Iterator[None]:
@@ -297,7 +343,8 @@ def files_of_at_most() -> Callable[[int], AbstractContextManager[None]]:
     return limited
 
 
-# A process for each command, forked from one that has imported what takes seconds; torch has started no thread by then.
+# A process for each command, forked from one that has imported what takes seconds; torch has
+# started no thread by then.
 FORKS = """
 for words in sys.stdin:
     if (process := os.fork()) == 0:
@@ -336,14 +383,21 @@ class ForkServer:
 
 @pytest.fixture(scope="session")
 def fork_server() -> Callable[[str], AbstractContextManager[ForkServer]]:
-    """A server that runs a program first, in which `json`, `os` and `sys` are imported and which defines `run`."""
+    """A server that runs a program first, in which `json`, `os` and `sys` are imported and which
+    defines `run`.
+    """
 
     @contextmanager
     def serve(program: str) -> Iterator[ForkServer]:
         command = [sys.executable, "-c", f"import json, os, sys\n{program}\n{FORKS}"]
-        environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+        environment = os.environ | {
+            "OMP_NUM_THREADS": "1",
+            "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),
+        }
         pipe, nowhere = subprocess.PIPE, subprocess.DEVNULL
-        with subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=nowhere, text=True, env=environment) as process:
+        with subprocess.Popen(
+            command, stdin=pipe, stdout=pipe, stderr=nowhere, text=True, env=environment
+        ) as process:
             yield ForkServer(process)
             process.kill()  # quicker than its own end
 

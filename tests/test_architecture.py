@@ -1,4 +1,6 @@
-"""Holds the arrows: `cli → training → pauc_hub`, in pauc_hub downstairs only; and the sizes and names of files."""
+"""Holds the arrows: `cli → training → pauc_hub`, in pauc_hub downstairs only; and the sizes and
+names of files.
+"""
 
 import ast
 from collections.abc import Iterator
@@ -8,7 +10,8 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
-ROOMS = {"pauc_hub": "pauc_hub", "training": "pauc_hub.training", "cli": "pauc_hub.cli"}  # folder, name in imports
+# each folder, and its name in imports
+ROOMS = {"pauc_hub": "pauc_hub", "training": "pauc_hub.training", "cli": "pauc_hub.cli"}
 FLOORS = (
     {"errors"},
     {"progress", "device", "processes", "origin", "memory", "terminal"},
@@ -26,7 +29,12 @@ BANNED = {"base.py", "common.py", "helpers.py", "utils.py"}  # names for drawers
 
 
 def python_files(*folders: str) -> list[Path]:
-    return sorted(path for folder in folders for path in (ROOT / folder).rglob("*.py") if not through_link(path))
+    return sorted(
+        path
+        for folder in folders
+        for path in (ROOT / folder).rglob("*.py")
+        if not through_link(path)
+    )
 
 
 def through_link(path: Path) -> bool:
@@ -39,17 +47,28 @@ def module_name(path: Path) -> str:
 
 
 def imported_names(path: Path) -> Iterator[str]:
-    """Every module that a file imports, wherever in it, and `module.name` for each name taken from one."""
-    package = module_name(path) if path.name == "__init__.py" else module_name(path).rpartition(".")[0]
+    """Every module that a file imports, wherever in it, and `module.name` for each name taken from
+    one.
+    """
+    package = (
+        module_name(path) if path.name == "__init__.py" else module_name(path).rpartition(".")[0]
+    )
     for node in ast.walk(ast.parse(path.read_text())):
         match node:
             case ast.Import():
                 yield from (alias.name for alias in node.names)
             case ast.ImportFrom():
-                above = package.split(".")[: len(package.split(".")) - node.level + 1] if node.level else []
+                above = (
+                    package.split(".")[: len(package.split(".")) - node.level + 1]
+                    if node.level
+                    else []
+                )
                 source = ".".join([*above, *([node.module] if node.module else [])])
                 yield from (f"{source}.{alias.name}" for alias in node.names)
-            case ast.Call(func=ast.Name(id=call) | ast.Attribute(attr=call), args=[ast.Constant(value=str(name)), *_]):
+            case ast.Call(
+                func=ast.Name(id=call) | ast.Attribute(attr=call),
+                args=[ast.Constant(value=str(name)), *_],
+            ):
                 if call in ("import_module", "__import__"):
                     yield name
 
@@ -62,7 +81,11 @@ def library_rooms(path: Path) -> set[str]:
 
 def room_of(path: Path) -> str:
     """The short name of a module of pauc_hub; all files of a package have that of the package."""
-    return path.relative_to(ROOT / "pauc_hub").parts[0].removesuffix(".py") if ROOT / "pauc_hub" in path.parents else ""
+    return (
+        path.relative_to(ROOT / "pauc_hub").parts[0].removesuffix(".py")
+        if ROOT / "pauc_hub" in path.parents
+        else ""
+    )
 
 
 def imports_room(path: Path, room: str) -> bool:
@@ -85,7 +108,9 @@ def test_training_and_cli_are_links_in_the_package() -> None:
 
 @pytest.mark.parametrize("path", LIBRARY, ids=lambda path: path.stem)
 def test_every_module_of_the_library_has_a_floor(path: Path) -> None:
-    assert sum(room_of(path) in modules for modules in FLOORS) == 1, f"give {room_of(path)} a floor in FLOORS"
+    assert sum(room_of(path) in modules for modules in FLOORS) == 1, (
+        f"give {room_of(path)} a floor in FLOORS"
+    )
 
 
 @pytest.mark.parametrize("path", LIBRARY, ids=lambda path: path.stem)
@@ -115,7 +140,9 @@ def test_one_file_alone_hooks_into_imports() -> None:
     assert hooks == ["registration.py"]
 
 
-@pytest.mark.parametrize("path", python_files(*ROOMS, "tests", "benchmarks"), ids=lambda path: path.name)
+@pytest.mark.parametrize(
+    "path", python_files(*ROOMS, "tests", "benchmarks"), ids=lambda path: path.name
+)
 def test_files_say_what_they_are_for_and_stay_short(path: Path) -> None:
     text = path.read_text()
     assert ast.get_docstring(ast.parse(text)), "no docstring at the top"
@@ -123,7 +150,9 @@ def test_files_say_what_they_are_for_and_stay_short(path: Path) -> None:
     assert path.name not in BANNED
 
 
-def test_imports_are_found_wherever_they_stand(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_imports_are_found_wherever_they_stand(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The finder itself: without it the tests above would pass on anything."""
     monkeypatch.setattr(f"{__name__}.ROOT", tmp_path)
     file = tmp_path / "training" / "loop.py"
@@ -131,7 +160,8 @@ def test_imports_are_found_wherever_they_stand(tmp_path: Path, monkeypatch: pyte
     file.write_text(
         "import pauc_hub.tables.table\nfrom pauc_hub.models import folder\nfrom . import estep\n"
         "from ..inference import load\n"
-        "def run():\n    from pauc_hub.embedding import embed_folder\n    import_module('pauc_hub.models.card')\n"
+        "def run():\n    from pauc_hub.embedding import embed_folder\n    "
+        "import_module('pauc_hub.models.card')\n"
     )
     assert sorted(imported_names(file)) == [
         "pauc_hub.embedding.embed_folder",
@@ -147,7 +177,9 @@ def test_floors_are_disjoint() -> None:
     assert all(not lower & upper for lower, upper in pairwise(FLOORS))
 
 
-@pytest.mark.parametrize("name", ["ImageSource", "open_source", "Encoder", "fit_temperature", "features", "thumbnail"])
+@pytest.mark.parametrize(
+    "name", ["ImageSource", "open_source", "Encoder", "fit_temperature", "features", "thumbnail"]
+)
 def test_one_name_has_one_meaning(name: str) -> None:
     """Names that once stood for two things."""
     trees = [(path, ast.parse(path.read_text())) for path in python_files(*ROOMS)]

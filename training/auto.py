@@ -1,4 +1,6 @@
-"""Settings for somebody's own images, from their number, their size and the machine; each with its reason."""
+"""Settings for somebody's own images, from their number, their size and the machine; each with its
+reason.
+"""
 
 import math
 import statistics
@@ -22,8 +24,10 @@ LARGEST_BATCH, SMALLEST_BATCH = 256, 2 * SMALLEST_GROUP
 BATCHES = 16  # an epoch, at least
 HOURS = 3  # that a run takes, within the bounds below
 FEWEST_EPOCHS, MOST_EPOCHS = {True: 100, False: 10}, {True: 800, False: 200}
-BEYOND_THE_NETWORK = 1.4  # what a step keeps over what timm's network does, counted on ResNets (docs/LOG.md)
-FOR_A_BATCH = 0.5  # of the memory; images that lie there (a quarter: resident.py), keys, weights and the rest share it
+# what a step keeps over what timm's network does, counted on ResNets (docs/LOG.md)
+BEYOND_THE_NETWORK = 1.4
+# of the memory; images that lie there (a quarter: resident.py), keys, weights and the rest share it
+FOR_A_BATCH = 0.5
 LR_WITHOUT_BATCH_NORM = 5e-4  # of AdamW for a batch of 256; Caron et al. 2021 (DINO), section 3.2
 DECAY_WITHOUT_BATCH_NORM = 0.1  # Chen, Xie & He 2021 (MoCo v3), section 4
 LOOKED_AT = 64  # images at most, whose size is read
@@ -53,7 +57,8 @@ class Facts(NamedTuple):
 
 
 def choose(facts: Facts, given: Mapping[str, Any]) -> list[Choice]:
-    """What to train with where nothing else is asked for; Config.resolve() chooses clusters and queue.
+    """What to train with where nothing else is asked for; Config.resolve() chooses clusters and
+    queue.
 
     Args:
         given: settings by name that stand, and that the choices agree with.
@@ -75,7 +80,8 @@ def choose(facts: Facts, given: Mapping[str, Any]) -> list[Choice]:
 
 
 def choose_optimiser(architecture: str, size: int, given: Mapping[str, Any]) -> list[Choice]:
-    """Where the defaults, which are a ResNet's, do not suit the network: those without batch norm, such as ViTs.
+    """Where the defaults, which are a ResNet's, do not suit the network: those without batch norm,
+    such as ViTs.
 
     Args:
         given: settings by name that stand.
@@ -100,8 +106,14 @@ def consequences(config: Config, given: Mapping[str, Any]) -> list[Choice]:
         given: settings by name that somebody wrote down.
     """
     found = [
-        Choice("clusters", list(config.clusters or ()), "one for 50, 25 and 12.5 images, or for 10 at least"),
-        Choice("queue", config.queue, f"whole batches: half of the images, {LARGEST_QUEUE:,} at most"),
+        Choice(
+            "clusters",
+            list(config.clusters or ()),
+            ("one for 50, 25 and 12.5 images, or for 10 at least"),
+        ),
+        Choice(
+            "queue", config.queue, (f"whole batches: half of the images, {LARGEST_QUEUE:,} at most")
+        ),
         Choice("lr", config.lr, scaling(config)),
     ]
     return [choice for choice in found if given.get(choice.name) is None]
@@ -114,7 +126,9 @@ def scaling(config: Config) -> str:
 
 
 def usual_side(source: ImageSource) -> int:
-    """Median of the shorter sides of some images, spread evenly over the source; 224 where none can be read."""
+    """Median of the shorter sides of some images, spread evenly over the source; 224 where none can
+    be read.
+    """
     indices = range(0, len(source), math.ceil(len(source) / LOOKED_AT))
     pictures = (source.read(index) for index in indices)
     sides = [min(size_of(picture)) for picture in pictures if picture is not None]
@@ -127,7 +141,8 @@ def _architecture(facts: Facts, settled: Mapping[str, Any]) -> Choice:
     here = f"here are {_place(facts)} and {facts.images:,}"
     reason = f"a resnet50 pays off with a GPU and {DEEP:,} images or more; {here}"
     if gpu and settled["size"] <= SMALL_VIEWS:  # without one, 15 times the work is too much
-        network, reason = f"pauc_{network}_cifar", f"{reason}; the usual stem leaves too little of views so small"
+        network = f"pauc_{network}_cifar"
+        reason = f"{reason}; the usual stem leaves too little of views so small"
     return Choice("architecture", network, reason)
 
 
@@ -136,24 +151,39 @@ def _size(facts: Facts, settled: Mapping[str, Any]) -> Choice:
     size = min(largest, max(STEP, facts.side // STEP * STEP))
     if "architecture" in settled:
         size = fitting_side(settled["architecture"], size)
-    limit = f"{largest} is the most" if facts.machine.gpu else f"a CPU takes too long over more than {largest}"
-    return Choice("size", size, f"pixels; the images' shorter sides have about {facts.side}, and {limit}")
+    limit = (
+        f"{largest} is the most"
+        if facts.machine.gpu
+        else (f"a CPU takes too long over more than {largest}")
+    )
+    return Choice(
+        "size", size, (f"pixels; the images' shorter sides have about {facts.side}, and {limit}")
+    )
 
 
 def _batch_size(facts: Facts, settled: Mapping[str, Any]) -> Choice:
     small_views = settled.get("small_views", 0)
     halved = 1 if facts.machine.wide else 2
     a_batch = _kept(settled) * BEYOND_THE_NETWORK / halved * (1 + small_views / 4)
-    fitting = int(facts.machine.memory * FOR_A_BATCH / max(a_batch, 1)) // SMALLEST_GROUP * SMALLEST_GROUP
+    fitting = (
+        int(facts.machine.memory * FOR_A_BATCH / max(a_batch, 1)) // SMALLEST_GROUP * SMALLEST_GROUP
+    )
     wanted = min(LARGEST_BATCH, facts.images // BATCHES // SMALLEST_GROUP * SMALLEST_GROUP)
     reason = f"{BATCHES} batches an epoch or more, of {SMALLEST_BATCH} to {LARGEST_BATCH} images"
     if fitting < wanted:
-        reason = f"what the {facts.machine.memory / 2**30:.0f} GiB of {_place(facts)} hold; {SMALLEST_BATCH} at least"
-    return Choice("batch_size", max(2, min(facts.images, max(SMALLEST_BATCH, min(wanted, fitting)))), reason)
+        reason = (
+            f"what the {facts.machine.memory / 2**30:.0f} GiB of {_place(facts)} hold; "
+            f"{SMALLEST_BATCH} at least"
+        )
+    return Choice(
+        "batch_size", max(2, min(facts.images, max(SMALLEST_BATCH, min(wanted, fitting)))), reason
+    )
 
 
 def _kept(settled: Mapping[str, Any]) -> int:
-    """Bytes for the gradient of an image, in fp32; 0 where the network cannot be built, which others refuse."""
+    """Bytes for the gradient of an image, in fp32; 0 where the network cannot be built, which
+    others refuse.
+    """
     try:
         return inspect_backbone(settled["architecture"], settled["size"]).kept
     except UsageError:
@@ -169,17 +199,27 @@ def _norm_group(facts: Facts, settled: Mapping[str, Any]) -> Choice | None:
         return Choice(
             "norm_group",
             batch,
-            f"images that share batch statistics: all of a batch, since two groups of {SMALLEST_GROUP} need "
-            f"{SMALLEST_BATCH} images; what is given up: a query can find its key by their batch mates",
+            "images that share batch statistics: all of a batch, since two groups of "
+            f"{SMALLEST_GROUP} need "
+            f"{SMALLEST_BATCH} images; what is given up: a query can find its key by their "
+            "batch mates",
         )
     group = SMALLEST_GROUP if batch < 2 * Config.norm_group else Config.norm_group
     count = max(1, batch // group)
-    divided = f"{count} groups of {batch // count}" + (f" or {batch // count + 1}" if batch % count else "")
-    return Choice("norm_group", group, f"images that share batch statistics, at least: a batch of {batch} is {divided}")
+    divided = f"{count} groups of {batch // count}" + (
+        f" or {batch // count + 1}" if batch % count else ""
+    )
+    return Choice(
+        "norm_group",
+        group,
+        (f"images that share batch statistics, at least: a batch of {batch} is {divided}"),
+    )
 
 
 def _epochs(facts: Facts, settled: Mapping[str, Any]) -> Choice | None:
-    """By what the network takes here, to one digit, so that the same machine mostly chooses the same."""
+    """By what the network takes here, to one digit, so that the same machine mostly chooses the
+    same.
+    """
     gpu = facts.machine.gpu
     try:
         rate = facts.images_per_second(settled["architecture"], settled["size"])
@@ -189,7 +229,10 @@ def _epochs(facts: Facts, settled: Mapping[str, Any]) -> Choice | None:
     seen = float(f"{rate * HOURS * 3600:.1g}")
     epochs = min(MOST_EPOCHS[gpu], max(FEWEST_EPOCHS[gpu], round(seen / facts.images)))
     bounds = f"{FEWEST_EPOCHS[gpu]} to {MOST_EPOCHS[gpu]}"
-    measured = f"about {seen:,.0f} images in all, {HOURS} hours at the rate measured on this {_place(facts)[2:]}"
+    measured = (
+        f"about {seen:,.0f} images in all, {HOURS} hours at the rate measured on this "
+        f"{_place(facts)[2:]}"
+    )
     return Choice("epochs", epochs, f"{bounds}, to see {measured}")
 
 

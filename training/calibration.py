@@ -1,4 +1,5 @@
-"""Confidence and outliers for a model's own prototypes, from images that were kept out (method.md §8).
+"""Confidence and outliers for a model's own prototypes, from images that were kept out (method.md
+§8).
 
 N images that were trained on, n that were not, D projection width, K prototypes.
 """
@@ -35,21 +36,27 @@ def calibrate_clusterings(
 
     Args:
         points: (N, D) unit rows that the prototypes are made from, the same on all processes.
-        kept: (n, D) unit rows of images that were not trained on, in no order, n >= 4; the same on all processes.
+        kept: (n, D) unit rows of images that were not trained on, in no order, n >= 4; the same on
+            all processes.
         clusterings: coarse to fine, of unit centroids.
         seed: of the run.
         world: the processes, which share the reclusterings; their number changes nothing.
-        done: called after each round of reclusterings, equally often on all processes; what it raises ends it.
+        done: called after each round of reclusterings, equally often on all processes; what it
+            raises ends it.
     """
     references = [assign(points, level.centroids)[0] for level in clusterings]
-    votes = torch.zeros(len(clusterings), RECLUSTERINGS, len(kept), dtype=torch.int64, device=points.device)
+    votes = torch.zeros(
+        len(clusterings), RECLUSTERINGS, len(kept), dtype=torch.int64, device=points.device
+    )
     for start in range(0, RECLUSTERINGS, world.size):
         own = start + world.rank
         if own < RECLUSTERINGS:
             for m, level in enumerate(clusterings):
                 bootstrap = seed_for(seed, Purpose.BOOTSTRAP, own, m)
                 k = len(level.centroids)
-                votes[m, own] = matched_again(points, references[m], k, kept, bootstrap, spherical=False)
+                votes[m, own] = matched_again(
+                    points, references[m], k, kept, bootstrap, spherical=False
+                )
         done()
     votes = world.sum(votes).cpu()
     # what they are derived from is known once the folder is written
@@ -64,4 +71,9 @@ def calibrate_clusterings(
 
 def on_cpu(level: Prototypes) -> Prototypes:
     """The same prototypes, where `calibrate` works."""
-    return Prototypes(level.centroids.cpu().float(), level.concentrations.cpu(), level.sizes.cpu(), level.radius.cpu())
+    return Prototypes(
+        level.centroids.cpu().float(),
+        level.concentrations.cpu(),
+        level.sizes.cpu(),
+        level.radius.cpu(),
+    )

@@ -1,4 +1,6 @@
-"""Everything that decides a training run: one frozen dataclass, checked whole, all problems reported at once."""
+"""Everything that decides a training run: one frozen dataclass, checked whole, all problems
+reported at once.
+"""
 
 import dataclasses
 import math
@@ -38,15 +40,25 @@ class Config:
     objective: str = "pauc"
     """infonce, protonce or pauc (method.md §2, §4)."""
     architecture: str = "resnet18"
-    """timm's name of the backbone, any that pools; pauc_resnet18_cifar and the like have a stem for small images."""
+    """timm's name of the backbone, any that pools; pauc_resnet18_cifar and the like have a stem for
+    small images.
+    """
     weights_from: str = ""
-    """Model whose weights the run starts from, anything that `pauc embed -m` takes; initial ones unless given."""
+    """Model whose weights the run starts from, anything that `pauc embed -m` takes; initial ones
+    unless given.
+    """
     freeze: int | None = None
-    """Stages or blocks, from the first, that keep those weights; by default all but the last quarter [blocks]."""
+    """Stages or blocks, from the first, that keep those weights; by default all but the last
+    quarter [blocks].
+    """
     projector_share: float = 0.1
-    """With weights_from: share of the epochs at the start in which the projector alone learns [share]."""
+    """With weights_from: share of the epochs at the start in which the projector alone learns
+    [share].
+    """
     backbone_rate: float = 0.1
-    """With weights_from: learning rate of the last block, as a share of lr; the projector has lr itself [share]."""
+    """With weights_from: learning rate of the last block, as a share of lr; the projector has lr
+    itself [share].
+    """
     layer_decay: float = 0.75
     """With weights_from: learning rate of a block as a share of that of the next one [share]."""
     mean: tuple[float, float, float] = IMAGENET_MEAN
@@ -60,19 +72,29 @@ class Config:
     batch_size: int = 256
     """Batch size [images]."""
     accumulate: int = 1
-    """Parts in which a batch's gradient is computed, for batches beyond the memory: the same result, slower."""
+    """Parts in which a batch's gradient is computed, for batches beyond the memory: the same
+    result, slower.
+    """
     optimiser: str = "sgd"
-    """sgd, lars or adamw; lars, for batches of thousands, needs an lr of about 0.3, adamw one of about 0.001."""
+    """sgd, lars or adamw; lars, for batches of thousands, needs an lr of about 0.3, adamw one of
+    about 0.001.
+    """
     lr: float = 0.06
-    """Peak learning rate for a batch of 256; scaled with the batch, or with its square root for adamw."""
+    """Peak learning rate for a batch of 256; scaled with the batch, or with its square root for
+    adamw.
+    """
     lr_warmup: float = 0.02
-    """Share of the steps over which the learning rate rises; then it falls along a cosine to 0 [share]."""
+    """Share of the steps over which the learning rate rises; then it falls along a cosine to 0
+    [share].
+    """
     weight_decay: float = 5e-4
     """Weight decay; not applied to norms and biases."""
     momentum: float = 0.99
     """Momentum of the key encoder: share of the old weights kept each step."""
     momentum_rises: bool = False
-    """Let the momentum rise to 1 along a cosine, as BYOL and MoCo v3 do; in MoCo v2 and PCL it is constant."""
+    """Let the momentum rise to 1 along a cosine, as BYOL and MoCo v3 do; in MoCo v2 and PCL it is
+    constant.
+    """
     queue: int | None = None
     """Past keys that are kept; by default 16384, and at most half of the images [keys]."""
     mask_own_keys: bool = True
@@ -84,7 +106,9 @@ class Config:
     clusters: tuple[int, ...] | None = None
     """Prototypes of each clustering, rising; by default N/50, N/25 and N/12.5 of N images."""
     negatives: int = 16384
-    """Most prototypes that a query is contrasted with; up to this number, all of them [prototypes]."""
+    """Most prototypes that a query is contrasted with; up to this number, all of them
+    [prototypes].
+    """
     warmup: float = 0.1
     """Share of the epochs with InfoNCE alone, before the first clustering [share]."""
     ramp: float = 0.05
@@ -100,27 +124,43 @@ class Config:
     weight_scatter: float = 0.0
     """Weight of scattering within pauc, beside or in place of the other terms (method.md §4)."""
     prototypes_from: str = "batch"
-    """What PAUC's terms compare: means over batch or batch_and_queue, or bank: image and prototype (method.md §4)."""
+    """What PAUC's terms compare: means over batch or batch_and_queue, or bank: image and prototype
+    (method.md §4).
+    """
     shuffle_assignments: bool = False
-    """As a control: shuffle assignments among the images after each E-step, so that clusters mean nothing."""
+    """As a control: shuffle assignments among the images after each E-step, so that clusters mean
+    nothing.
+    """
     correlation_lambda: float = 1.0
     """Weight of the off-diagonal within Corr."""
     symmetric: bool = False
-    """Compute every loss twice, the views' roles exchanged: about 1.5 times the time, and more learnt an epoch."""
+    """Compute every loss twice, the views' roles exchanged: about 1.5 times the time, and more
+    learnt an epoch.
+    """
     norm_group: int = 64
-    """Images that share batch statistics, 32 or more; a batch holds two such groups or more (method.md §5) [images]."""
+    """Images that share batch statistics, 32 or more; a batch holds two such groups or more
+    (method.md §5) [images].
+    """
     crop_min: float = 0.2
     """Smallest share of the image's area that a view shows [share]."""
     small_views: int = 0
-    """Small views of each image besides its two full ones, as queries alone (method.md §1) [views]."""
+    """Small views of each image besides its two full ones, as queries alone (method.md §1)
+    [views].
+    """
     small_view_size: int | None = None
     """Side of the small views; by default half of size [pixels]."""
     small_view_crop: tuple[float, float] | None = None
-    """Least and largest share of the area that they show; by default 0.05 and 0.2, with size below 160 0.15 and 0.4."""
+    """Least and largest share of the area that they show; by default 0.05 and 0.2, with size below
+    160 0.15 and 0.4.
+    """
     progressive_sizes: tuple[int, ...] = ()
-    """Sides of the views in the first epochs, rising, before they have their full size (method.md §5) [pixels]."""
+    """Sides of the views in the first epochs, rising, before they have their full size (method.md
+    §5) [pixels].
+    """
     progressive_share: float = 0.5
-    """Share of the epochs with progressive_sizes, in equal parts; the last tenth always has the full size [share]."""
+    """Share of the epochs with progressive_sizes, in equal parts; the last tenth always has the
+    full size [share].
+    """
     jitter: tuple[float, float, float, float] = (0.4, 0.4, 0.4, 0.1)
     """Strength of the colour jitter: brightness, contrast, saturation, hue."""
     jitter_probability: float = 0.8
@@ -130,7 +170,9 @@ class Config:
     blur: float = 0.5
     """Share of views that are blurred [share]."""
     blur_sigma: tuple[float, float] | None = None
-    """Least and largest standard deviation of the blur; by default 0.1 and 2.0 times size / 224 [pixels]."""
+    """Least and largest standard deviation of the blur; by default 0.1 and 2.0 times size / 224
+    [pixels].
+    """
     flip: float = 0.5
     """Share of views that are mirrored [share]."""
     kmeans: str = "auto"
@@ -142,27 +184,41 @@ class Config:
     precision: str = "auto"
     """Compute precision: auto, fp32 or bf16."""
     compile: bool = False
-    """Compile the networks with torch.compile, which takes about a minute at the start; on a CPU it gained nothing."""
+    """Compile the networks with torch.compile, which takes about a minute at the start; on a CPU it
+    gained nothing.
+    """
     labelled: str = ""
-    """Folder with one subfolder for each class, for kNN accuracy while training; it chooses nothing."""
+    """Folder with one subfolder for each class, for kNN accuracy while training; it chooses
+    nothing.
+    """
     kept_out: float = 0.01
-    """Share of the images, 2000 at most, that calibrate the prototypes instead of being trained on [share]."""
+    """Share of the images, 2000 at most, that calibrate the prototypes instead of being trained on
+    [share].
+    """
     seed: int = 0
     """Random seed."""
 
     @property
     def warmup_epochs(self) -> int:
-        """Epochs with InfoNCE alone: at least one, so that the first features are not random ones."""
+        """Epochs with InfoNCE alone: at least one, so that the first features are not random
+        ones.
+        """
         return max(1, round(self.warmup * self.epochs))
 
     @property
     def projector_epochs(self) -> int:
         """Epochs in which the projector alone learns, before the weights that were given."""
-        return min(self.epochs - 1, max(1, round(self.projector_share * self.epochs))) if self.weights_from else 0
+        return (
+            min(self.epochs - 1, max(1, round(self.projector_share * self.epochs)))
+            if self.weights_from
+            else 0
+        )
 
     @property
     def peak_lr(self) -> float:
-        """In proportion to the batch (Goyal et al. 2017), for AdamW to its square root (Malladi et al. 2022)."""
+        """In proportion to the batch (Goyal et al. 2017), for AdamW to its square root (Malladi et
+        al. 2022).
+        """
         batches = self.batch_size / 256
         return self.lr * (math.sqrt(batches) if self.optimiser == "adamw" else batches)
 
@@ -179,35 +235,49 @@ class Config:
         """Epochs before the views have their full size."""
         if not self.progressive_sizes:
             return 0
-        return min(round(self.progressive_share * self.epochs), self.epochs - math.ceil(self.epochs / 10))
+        return min(
+            round(self.progressive_share * self.epochs), self.epochs - math.ceil(self.epochs / 10)
+        )
 
     def side_at(self, epoch: int) -> int:
         """Side of the views in epoch `epoch` (from 0), pixels."""
         if epoch >= self.progressive_epochs:
             return self.size
-        return self.progressive_sizes[epoch * len(self.progressive_sizes) // self.progressive_epochs]
+        return self.progressive_sizes[
+            epoch * len(self.progressive_sizes) // self.progressive_epochs
+        ]
 
     @property
     def small_view_side(self) -> int:
-        """Side of the small views, pixels; where the full ones are of another side, it is as other in proportion."""
+        """Side of the small views, pixels; where the full ones are of another side, it is as other
+        in proportion.
+        """
         return self.small_view_size if self.small_view_size is not None else self.size // 2
 
     @property
     def small_view_shares(self) -> tuple[float, float]:
-        """Least and largest share of the image's area that a small view shows; of few pixels it has to be more."""
+        """Least and largest share of the image's area that a small view shows; of few pixels it has
+        to be more.
+        """
         if self.small_view_crop is not None:
             return self.small_view_crop
         return (0.05, 0.2) if self.size >= 160 else (0.15, 0.4)
 
     @property
     def has_batch_norm(self) -> bool:
-        """Whether the images of a batch share statistics in this network; with weights_from its own are kept."""
+        """Whether the images of a batch share statistics in this network; with weights_from its own
+        are kept.
+        """
         return not self.weights_from and has_batch_norm(self.architecture, self.size)
 
     @property
     def norm_groups(self) -> int:
-        """Groups of a batch that share batch statistics; without batch norm each image is by itself."""
-        return max(1, self.batch_size // self.norm_group) if self.has_batch_norm else self.batch_size
+        """Groups of a batch that share batch statistics; without batch norm each image is by
+        itself.
+        """
+        return (
+            max(1, self.batch_size // self.norm_group) if self.has_batch_norm else self.batch_size
+        )
 
     @property
     def keys_per_step(self) -> int:
@@ -226,11 +296,14 @@ class Config:
         images -= images_kept_out(images, self.kept_out)
         clusters = self.clusters if self.clusters is not None else default_clusters(images)
         queue = self.queue if self.queue is not None else default_queue(images, self.keys_per_step)
-        labelled = str(Path(self.labelled).absolute()) if self.labelled else ""  # a run may go on from elsewhere
+        # a run may go on from elsewhere
+        labelled = str(Path(self.labelled).absolute()) if self.labelled else ""
         freeze = self.freeze
         if self.weights_from and freeze is None and not self._wrong_network():
             freeze = default_freeze(self.architecture, self.size)
-        resolved = dataclasses.replace(self, clusters=clusters, queue=queue, labelled=labelled, freeze=freeze)
+        resolved = dataclasses.replace(
+            self, clusters=clusters, queue=queue, labelled=labelled, freeze=freeze
+        )
         refuse(resolved.problems(images))
         return resolved
 
@@ -242,19 +315,33 @@ class Config:
         values = dataclasses.asdict(self)
         found = wrong_choices(values)
         if self.kmeans == "faiss" and resolve_backend("auto") != "faiss":
-            found.append("kmeans='faiss' is not installed: `pip install 'pauc-hub[faiss-cpu]'`, or leave it at auto")
+            found.append(
+                "kmeans='faiss' is not installed: `pip install 'pauc-hub[faiss-cpu]'`, or "
+                "leave it at auto"
+            )
         if self.prototypes_from == "bank" and self.weight_scatter > 0:
             found.append(
-                "weight_scatter needs prototypes of the batch: give weight_scatter=0 or prototypes_from='batch'"
+                "weight_scatter needs prototypes of the batch: give weight_scatter=0 or "
+                "prototypes_from='batch'"
             )
         if self.optimiser == "adamw" and self.lr > HIGHEST_ADAMW_LR:
-            found.append(f"lr={self.lr:g} is too high for adamw: give {HIGHEST_ADAMW_LR:g} or less, about 0.001")
+            found.append(
+                f"lr={self.lr:g} is too high for adamw: give {HIGHEST_ADAMW_LR:g} or less, "
+                "about 0.001"
+            )
         found += out_of_range(values)
-        if not all(0 <= reach <= most for reach, most in zip(self.jitter, (1, 1, 1, 0.5), strict=True)):
-            found.append(f"jitter={words(self.jitter)} must lie in [0, 1], the fourth, hue, in [0, 0.5]")
+        if not all(
+            0 <= reach <= most for reach, most in zip(self.jitter, (1, 1, 1, 0.5), strict=True)
+        ):
+            found.append(
+                f"jitter={words(self.jitter)} must lie in [0, 1], the fourth, hue, in [0, 0.5]"
+            )
         if not all(0 < value <= HUGE for value in self.std):
             found.append(f"std={words(self.std)} must be finite numbers above 0")
-        if self.blur_sigma is not None and not 0 < self.blur_sigma[0] <= self.blur_sigma[1] <= self.size:
+        if (
+            self.blur_sigma is not None
+            and not 0 < self.blur_sigma[0] <= self.blur_sigma[1] <= self.size
+        ):
             found.append(
                 f"blur_sigma={words(self.blur_sigma)} must be the least and the largest, "
                 f"in pixels above 0, at most size ({self.size})"
@@ -264,19 +351,32 @@ class Config:
     def _wrong_sides(self) -> list[str]:
         found = []
         rising = list(self.progressive_sizes) == sorted(set(self.progressive_sizes))
-        if not rising or not all(SMALLEST_SIZE <= side < self.size for side in self.progressive_sizes):
+        if not rising or not all(
+            SMALLEST_SIZE <= side < self.size for side in self.progressive_sizes
+        ):
             found.append(
-                f"progressive_sizes={words(self.progressive_sizes)} must be rising numbers, {SMALLEST_SIZE} or more "
+                f"progressive_sizes={words(self.progressive_sizes)} must be rising numbers, "
+                f"{SMALLEST_SIZE} or more "
                 f"and less than size ({self.size})"
             )
-        if self.small_view_crop is not None and not 0 < self.small_view_crop[0] <= self.small_view_crop[1] <= 1:
-            found.append(f"small_view_crop={words(self.small_view_crop)} must be the least and the largest, in (0, 1]")
+        if (
+            self.small_view_crop is not None
+            and not 0 < self.small_view_crop[0] <= self.small_view_crop[1] <= 1
+        ):
+            found.append(
+                f"small_view_crop={words(self.small_view_crop)} must be the least and the "
+                "largest, in (0, 1]"
+            )
         if self.small_views > 0 and not SMALLEST_VIEW <= self.small_view_side < self.size:
-            found.append(f"small_view_size={self.small_view_side} must be {SMALLEST_VIEW} or more and less than size")
+            found.append(
+                f"small_view_size={self.small_view_side} must be {SMALLEST_VIEW} or more and "
+                "less than size"
+            )
         network, least = NETWORKS.get(self.architecture), min((self.size, *self.progressive_sizes))
         if self.small_views > 0 and network is not None and least < 2 * network.reduction:
             found.append(
-                f"small_views={self.small_views} needs views of {2 * network.reduction} pixels or more with "
+                f"small_views={self.small_views} needs views of {2 * network.reduction} pixels "
+                "or more with "
                 f"architecture='{self.architecture}', whose last maps are 1 x 1 at {least}"
             )
         return found
@@ -290,18 +390,26 @@ class Config:
         if self.norm_group >= 1 and not 1 <= self.accumulate <= self.norm_groups:
             found.append(
                 f"accumulate={self.accumulate} must be 1 to {self.norm_groups}, "
-                + ("the batch-norm groups of a batch (batch_size / norm_group)" if batch_norm else "batch_size")
+                + (
+                    ("the batch-norm groups of a batch (batch_size / norm_group)")
+                    if batch_norm
+                    else "batch_size"
+                )
             )
         if self.queue is not None and self.queue < self.keys_per_step:
-            found.append(f"queue={self.queue} must hold the {self.keys_per_step} keys of a step at least")
+            found.append(
+                f"queue={self.queue} must hold the {self.keys_per_step} keys of a step at least"
+            )
         clusters = self.clusters or ()
         if not clusters or min(clusters) < 2 or list(clusters) != sorted(set(clusters)):
             found.append(f"clusters={words(clusters)} must be rising numbers, 2 or more")
         elif clusters[-1] * IMAGES_PER_CLUSTER > images:
             most = images // IMAGES_PER_CLUSTER
             found.append(
-                f"clusters={clusters[-1]} needs at least {clusters[-1] * IMAGES_PER_CLUSTER} images "
-                f"({IMAGES_PER_CLUSTER} each); there are {images}" + (f": give {most} or less" if most >= 2 else "")
+                f"clusters={clusters[-1]} needs at least {clusters[-1] * IMAGES_PER_CLUSTER} "
+                "images "
+                f"({IMAGES_PER_CLUSTER} each); there are {images}"
+                + (f": give {most} or less" if most >= 2 else "")
             )
         return found
 
@@ -312,9 +420,15 @@ class Config:
             traits = inspect_backbone(self.architecture, self.size)
         except UsageError as error:
             return [str(error)]
-        other_sides = {"small_views": self.small_views, "progressive_sizes": words(self.progressive_sizes)}
+        other_sides = {
+            "small_views": self.small_views,
+            "progressive_sizes": words(self.progressive_sizes),
+        }
         return [
-            f"{name}={value} needs views of several sides, and architecture='{self.architecture}' takes one alone"
+            (
+                f"{name}={value} needs views of several sides, and "
+                f"architecture='{self.architecture}' takes one alone"
+            )
             for name, value in other_sides.items()
             if traits.fixed_size and getattr(self, name)
         ]
@@ -325,13 +439,20 @@ class Config:
         count = block_count(self.architecture, self.size)
         if 0 <= self.freeze < count:
             return []
-        return [f"freeze={self.freeze} must be 0 to {count - 1}: {self.architecture} has {count} stages or blocks"]
+        return [
+            (
+                f"freeze={self.freeze} must be 0 to {count - 1}: {self.architecture} has {count} "
+                "stages or blocks"
+            )
+        ]
 
     def _wrong_groups(self, images: int) -> list[str]:
         """Fewer than 64 images hold no two groups of 32: there a batch may be one group."""
         if not self.has_batch_norm:
             return []
-        least = SMALLEST_GROUP if images >= 2 * SMALLEST_GROUP else min(SMALLEST_GROUP, self.batch_size)
+        least = (
+            SMALLEST_GROUP if images >= 2 * SMALLEST_GROUP else min(SMALLEST_GROUP, self.batch_size)
+        )
         if self.norm_group < least:
             return [f"norm_group={self.norm_group} must be {least} or more"]
         if images < 2 * SMALLEST_GROUP or self.norm_groups >= 2:
@@ -339,7 +460,10 @@ class Config:
         way_out = f"give batch_size={2 * self.norm_group} or more"
         if self.batch_size >= 2 * SMALLEST_GROUP:
             way_out += f", or norm_group={SMALLEST_GROUP}"
-        held = f"batch_size={self.batch_size} does not hold two batch-norm groups of norm_group={self.norm_group}"
+        held = (
+            f"batch_size={self.batch_size} does not hold two batch-norm groups of "
+            f"norm_group={self.norm_group}"
+        )
         return [f"{held}, and with one a query finds its key by their batch mates: {way_out}"]
 
     def to_json(self) -> dict[str, Any]:

@@ -1,4 +1,6 @@
-"""What each setting of a run may be by itself: one of some words, no less than a number, within a range."""
+"""What each setting of a run may be by itself: one of some words, no less than a number, within a
+range.
+"""
 
 import math
 import sys
@@ -94,9 +96,17 @@ def out_of_range(values: Mapping[str, Any]) -> list[str]:
     Args:
         values: of all settings, by name.
     """
-    found = [f"{name}={values[name]} must be {least} or more" for name, least in LEAST if values[name] < least]
+    found = [
+        (f"{name}={values[name]} must be {least} or more")
+        for name, least in LEAST
+        if values[name] < least
+    ]
     for names, low, high, allowed in RANGES:
-        found += [f"{name}={values[name]:g} must {allowed}" for name in names if not low <= values[name] <= high]
+        found += [
+            f"{name}={values[name]:g} must {allowed}"
+            for name in names
+            if not low <= values[name] <= high
+        ]
     return found
 
 

@@ -9,7 +9,8 @@ from pauc_hub.sources.by_index import ImageSource
 from pauc_hub.training.config import Config
 from pauc_hub.training.estep import told_distinct
 
-# In larger sets the first E-step finds it out: a set without copies costs a look at one image in ten.
+# In larger sets the first E-step finds it out: a set without copies costs a look at one image in
+# ten.
 LOOKED_THROUGH = 2000
 
 

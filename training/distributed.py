@@ -1,7 +1,9 @@
-"""The few collectives that training needs, each the identity on one process. N rows of all processes together.
+"""The few collectives that training needs, each the identity on one process. N rows of all
+processes together.
 
-Whoever starts the processes (torchrun, SLURM) numbers them in the environment. Each holds a stretch of every batch and
-one of all images; all draw the same random numbers, and so a run does not depend on how many share it.
+Whoever starts the processes (torchrun, SLURM) numbers them in the environment. Each holds a stretch
+of every batch and one of all images; all draw the same random numbers, and so a run does not depend
+on how many share it.
 """
 
 import os
@@ -23,8 +25,10 @@ from pauc_hub.processes import Ranks
 from pauc_hub.training.config import Config
 
 T = TypeVar("T")
-PATIENCE = timedelta(minutes=30)  # with a process that lives and is slow; one that has ended is noticed at once
-BUCKET = 1 << 23  # gradients summed at once: large enough for a network's full speed, small beside the activations
+# with a process that lives and is slow; one that has ended is noticed at once
+PATIENCE = timedelta(minutes=30)
+# gradients summed at once: large enough for a network's full speed, small beside the activations
+BUCKET = 1 << 23
 
 
 @dataclass(frozen=True)
@@ -64,7 +68,9 @@ class World:
                 gradient.copy_(part.view(gradient.shape))
 
     def gather(self, rows: Tensor, total: int) -> Tensor:
-        """(total, …): the rows of all processes, in order of rank. `rows` are those of `stretch(total)`."""
+        """(total, …): the rows of all processes, in order of rank. `rows` are those of
+        `stretch(total)`.
+        """
         if self.size == 1:
             return rows
         most = -(-total // self.size)
@@ -76,10 +82,17 @@ class World:
             return everyone
         ends = [total * rank // self.size for rank in range(self.size + 1)]
         lengths = [stop - start for start, stop in pairwise(ends)]
-        return torch.cat([part[:length] for part, length in zip(torch.split(everyone, most), lengths, strict=True)])
+        return torch.cat(
+            [
+                part[:length]
+                for part, length in zip(torch.split(everyone, most), lengths, strict=True)
+            ]
+        )
 
     def gather_with_gradient(self, rows: Tensor, total: int) -> Tensor:
-        """The same, with gradient to this process's own rows: every process computes the loss of all of them."""
+        """The same, with gradient to this process's own rows: every process computes the loss of
+        all of them.
+        """
         if self.size == 1:
             return rows
         own, everyone = self.stretch(total), self.gather(rows.detach(), total)
@@ -95,9 +108,13 @@ class World:
         if self.size == 1:
             return rows[send(order, rows.device)]
         count, own = len(rows), self.stretch(len(order))
-        leaving = (order // count == self.rank).nonzero().squeeze(1)  # places in the new order, so by who gets them
+        # places in the new order, so by who gets them
+        leaving = (order // count == self.rank).nonzero().squeeze(1)
         origins = order[own] // count
-        sent, received = (torch.bincount(ranks, minlength=self.size).tolist() for ranks in (leaving // count, origins))
+        sent, received = (
+            torch.bincount(ranks, minlength=self.size).tolist()
+            for ranks in (leaving // count, origins)
+        )
         packed = rows[send(order[leaving] - own.start, rows.device)].contiguous()
         arrived = torch.empty_like(packed)
         with _loss_explained():
@@ -153,7 +170,8 @@ def join(ranks: Ranks, device: torch.device) -> Iterator[World]:
         return
     if missing := [name for name in ("MASTER_ADDR", "MASTER_PORT") if name not in os.environ]:
         raise UsageError(
-            f"WORLD_SIZE is {ranks.count}, but {missing[0]} is not set: start the processes with torchrun, "
+            f"WORLD_SIZE is {ranks.count}, but {missing[0]} is not set: start the processes "
+            "with torchrun, "
             "or set it as docs/scale.md shows."
         )
     if device.type == "cuda":
@@ -177,8 +195,9 @@ def join(ranks: Ranks, device: torch.device) -> Iterator[World]:
 def _meeting_place(ranks: Ranks) -> Store:
     """Where the processes tell each other their addresses.
 
-    torchrun (torch 2.14) keeps its store over restarts, and whoever reads an address of the attempt before waits for a
-    process that is gone. Machines count their restarts apart; docs/scale.md says what several of them need.
+    torchrun (torch 2.14) keeps its store over restarts, and whoever reads an address of the attempt
+    before waits for a process that is gone. Machines count their restarts apart; docs/scale.md says
+    what several of them need.
     """
     store, *_ = next(rendezvous("env://", ranks.rank, ranks.count, timeout=PATIENCE))
     attempt = ranks.restarts if ranks.local_count == ranks.count else 0
@@ -197,16 +216,21 @@ def sharing_problems(config: Config, processes: int) -> list[str]:
         if batch % processes == 0 and batch // processes >= 32:  # the least norm_group
             ways += f", norm_group {batch // processes}"
         found.append(
-            f"batch_size {batch} gives {processes} processes no equal numbers of whole groups of norm_group {group}: "
+            f"batch_size {batch} gives {processes} processes no equal numbers of whole groups "
+            f"of norm_group {group}: "
             f"choose {ways}, or fewer processes"
         )
     elif config.accumulate > groups // processes:
         found.append(
-            f"accumulate {config.accumulate} must be {groups // processes} or less, the batch-norm groups of a batch "
+            f"accumulate {config.accumulate} must be {groups // processes} or less, the "
+            "batch-norm groups of a batch "
             f"that each of {processes} processes has"
         )
     if config.kmeans == "faiss":
-        found.append(f"kmeans 'faiss' runs in one process, not in {processes}: choose torch, or leave it at auto")
+        found.append(
+            f"kmeans 'faiss' runs in one process, not in {processes}: choose torch, or leave it "
+            "at auto"
+        )
     return found
 
 
@@ -226,7 +250,9 @@ def _loss_explained() -> Iterator[None]:
 
 
 def _buckets(gradients: list[Tensor]) -> Iterator[list[Tensor]]:
-    """In their order, a bucket's numbers together BUCKET at most where one gradient alone is not more."""
+    """In their order, a bucket's numbers together BUCKET at most where one gradient alone is not
+    more.
+    """
     bucket: list[Tensor] = []
     for gradient in gradients:
         if bucket and sum(each.numel() for each in bucket) + gradient.numel() > BUCKET:

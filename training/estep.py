@@ -1,4 +1,6 @@
-"""The E-step: features of all images by an encoder, then prototypes of M clusterings (method.md §3)."""
+"""The E-step: features of all images by an encoder, then prototypes of M clusterings (method.md
+§3).
+"""
 
 from collections.abc import Callable
 from contextlib import closing
@@ -27,8 +29,8 @@ class Expectation:
 
     Attributes:
         prototypes: of each clustering, coarse to fine.
-        assignments: of each clustering, (N,) int64, every image's prototype; 0 for those that cannot be read, which
-            the M-step never sees.
+        assignments: of each clustering, (N,) int64, every image's prototype; 0 for those that
+            cannot be read, which the M-step never sees.
     """
 
     prototypes: tuple[Prototypes, ...]
@@ -48,14 +50,18 @@ def all_features(
     """Projections of every image under the evaluation transform, each exactly once.
 
     Args:
-        seen: called with the size of each batch done, equally often on all processes; what it raises ends the pass.
+        seen: called with the size of each batch done, equally often on all processes; what it
+            raises ends the pass.
 
     Returns:
-        (N, D) unit rows, and (N,) bool: which images could be read; of this process's stretch of the N images.
+        (N, D) unit rows, and (N,) bool: which images could be read; of this process's stretch of
+        the N images.
     """
     total = len(loader.source)
     count = -(-total // (world.size * batch_size))  # of batches, the same on all processes
-    batches = [part.tolist() for part in torch.arange(total)[world.stretch(total)].tensor_split(count)]
+    batches = [
+        part.tolist() for part in torch.arange(total)[world.stretch(total)].tensor_split(count)
+    ]
     found, readable = [], []
 
     def encode(batch: tuple[Tensor, Tensor]) -> Tensor:
@@ -80,23 +86,29 @@ def expect(
     """Cluster the readable images once for each number of clusters.
 
     Args:
-        features, readable: of this process's stretch, as `all_features` returns them; the result is that of all.
-        heed: called before each iteration of k-means, equally often on all processes; what it raises ends the step.
+        features, readable: of this process's stretch, as `all_features` returns them; the result is
+            that of all.
+        heed: called before each iteration of k-means, equally often on all processes; what it
+            raises ends the step.
 
     Raises:
         TrainingFailed: the features are not finite.
-        ClusteringFailed: too few images can be read, or too few features differ; see `reason_and_remedy`.
+        ClusteringFailed: too few images can be read, or too few features differ; see
+            `reason_and_remedy`.
     """
     points = features[readable.to(features.device)]
     spoilt = (~torch.isfinite(points)).sum()
     counts = [torch.full_like(spoilt, len(each)) for each in (features, points)]
     total, found_readable, found_spoilt = world.sum(torch.stack([*counts, spoilt])).tolist()
     if found_spoilt:
-        raise TrainingFailed("the features are no longer finite: training diverged. Try a lower lr.")
+        raise TrainingFailed(
+            "the features are no longer finite: training diverged. Try a lower lr."
+        )
     assert config.clusters is not None, "resolve() fills it in"
     if found_readable < config.clusters[-1]:
         raise ClusteringFailed(
-            f"only {found_readable} of {total} images can be read, fewer than clusters={config.clusters[-1]}."
+            f"only {found_readable} of {total} images can be read, fewer than "
+            f"clusters={config.clusters[-1]}."
         )
     found: list[tuple[Prototypes, Tensor]] = []
     for m, count in enumerate(config.clusters):
@@ -117,7 +129,8 @@ def expect(
 
 
 def shuffled(expectation: Expectation, seed: int, epoch: int) -> Expectation:
-    """The same clusters with their members drawn by lot: as a control, whether clusters matter at all (method.md §4).
+    """The same clusters with their members drawn by lot: as a control, whether clusters matter at
+    all (method.md §4).
 
     All clusterings are shuffled alike, so that they nest as before.
     """
@@ -131,8 +144,8 @@ def shuffled(expectation: Expectation, seed: int, epoch: int) -> Expectation:
 def reason_and_remedy(failure: ClusteringFailed, loader: Loader) -> tuple[str, str]:
     """Why a clustering failed in terms of the images, and what to do; a sentence each.
 
-    Features coincide where the images are copies of a few, and where the encoder no longer tells different ones apart:
-    looking at the images decides.
+    Features coincide where the images are copies of a few, and where the encoder no longer tells
+    different ones apart: looking at the images decides.
     """
     if not isinstance(failure, TooFewDistinct):
         return str(failure), "Remove what cannot be read, or give fewer clusters."
@@ -154,7 +167,9 @@ def told_distinct(distinct: int, images: int, clusters: int) -> tuple[str, str]:
 
 
 def distinct_images(loader: Loader) -> int:
-    """Of the readable images, or COMPARED of them, spread evenly: how many differ as the encoder sees them."""
+    """Of the readable images, or COMPARED of them, spread evenly: how many differ as the encoder
+    sees them.
+    """
     found = set()
     sample = list(range(0, len(loader.source), -(-len(loader.source) // COMPARED)))
     with closing(loader.squares([sample])) as squares:

@@ -16,7 +16,10 @@ SAMPLE = 256
 
 
 def publish_run(
-    state: Training, scores: list[dict[str, Any]], found: dict[str, Any], calibration: Calibration | None
+    state: Training,
+    scores: list[dict[str, Any]],
+    found: dict[str, Any],
+    calibration: Calibration | None,
 ) -> None:
     """Write the model folder of a run that stands behind its last E-step.
 
@@ -28,7 +31,9 @@ def publish_run(
         TrainingFailed: there is no room for it.
     """
     assert state.expectation is not None, "the E-step sets it"
-    sample = [index for index in range(len(state.source)) if index not in state.source.unreadable][:SAMPLE]
+    sample = [index for index in range(len(state.source)) if index not in state.source.unreadable][
+        :SAMPLE
+    ]
     pixels = torch.cat([squares for squares, _ in state.loader.squares([sample])])
     # Now, so that the model folder has them too.
     curves, _ = drawn(read_history(state.run), state.run / run_folder.CURVES)

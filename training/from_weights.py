@@ -13,12 +13,15 @@ from pauc_hub.training.config import Config
 from pauc_hub.training.networks.backbone import fitting_side
 from pauc_hub.training.networks.pretrained import block_count, default_freeze
 
-LARGEST_SIZE = 224  # pixels: what most networks are compared at; some have 518, which takes five times as long
+# pixels: what most networks are compared at; some have 518, which takes five times as long
+LARGEST_SIZE = 224
 FEW = 10_000  # images, below which prototypes of many images each spoil what the weights tell apart
 EPOCHS = 20  # weights that were good before need few
 
 
-def choose_from_weights(given: Mapping[str, Any], images: int, *, quiet: bool = False) -> list[Choice]:
+def choose_from_weights(
+    given: Mapping[str, Any], images: int, *, quiet: bool = False
+) -> list[Choice]:
     """What follows from the model that the run starts from.
 
     Args:
@@ -33,7 +36,8 @@ def choose_from_weights(given: Mapping[str, Any], images: int, *, quiet: bool = 
     architecture = folder.architecture
     if given.get("architecture", architecture) != architecture:
         raise UsageError(
-            f"architecture='{given['architecture']}' is not that of weights_from='{folder.name}', which is a "
+            f"architecture='{given['architecture']}' is not that of "
+            f"weights_from='{folder.name}', which is a "
             f"{architecture}: leave it out."
         )
     shown = Preprocessing.from_config(folder.preprocessing_config)
@@ -48,7 +52,9 @@ def choose_from_weights(given: Mapping[str, Any], images: int, *, quiet: bool = 
         *_objective(images),
         *_rates(architecture, size, folder, given),
     ]
-    return [choice for choice in choices if choice.name not in given or choice.name == "weights_from"]
+    return [
+        choice for choice in choices if choice.name not in given or choice.name == "weights_from"
+    ]
 
 
 def _lasting_name(folder: ModelFolder) -> str:
@@ -62,17 +68,36 @@ def _lasting_name(folder: ModelFolder) -> str:
 def _objective(images: int) -> list[Choice]:
     if images >= FEW:
         return []
-    reason = f"with less than {FEW:,} images, prototypes of many images each spoil what the weights tell apart"
+    reason = (
+        f"with less than {FEW:,} images, prototypes of many images each spoil what the weights "
+        "tell apart"
+    )
     return [Choice("objective", "infonce", reason)]
 
 
-def _rates(architecture: str, size: int, folder: ModelFolder, given: Mapping[str, Any]) -> list[Choice]:
-    count, freeze = block_count(architecture, size), given.get("freeze", default_freeze(architecture, size))
-    rate, decay = given.get("backbone_rate", Config.backbone_rate), given.get("layer_decay", Config.layer_decay)
+def _rates(
+    architecture: str, size: int, folder: ModelFolder, given: Mapping[str, Any]
+) -> list[Choice]:
+    count = block_count(architecture, size)
+    freeze = given.get("freeze", default_freeze(architecture, size))
+    rate = given.get("backbone_rate", Config.backbone_rate)
+    decay = given.get("layer_decay", Config.layer_decay)
     slowest = rate * decay ** (count - freeze - 1) if 0 <= freeze < count else rate
     return [
-        Choice("freeze", freeze, f"of {count} stages or blocks the first {freeze} keep the weights of {folder.name}"),
-        Choice("projector_share", Config.projector_share, "of the epochs the new projector learns alone: to train all "
-               "at once destroys what the weights know"),
-        Choice("backbone_rate", rate, f"the rate of the blocks that learn is {slowest:.2g} to {rate:g} of lr"),
-    ]  # fmt: skip
+        Choice(
+            "freeze",
+            freeze,
+            f"of {count} stages or blocks the first {freeze} keep the weights of {folder.name}",
+        ),
+        Choice(
+            "projector_share",
+            Config.projector_share,
+            "of the epochs the new projector learns alone: "
+            "to train all at once destroys what the weights know",
+        ),
+        Choice(
+            "backbone_rate",
+            rate,
+            f"the rate of the blocks that learn is {slowest:.2g} to {rate:g} of lr",
+        ),
+    ]

@@ -1,4 +1,6 @@
-"""Ctrl-C and SIGTERM ask a run to stop at the next step, where it can be saved; a second Ctrl-C stops at once."""
+"""Ctrl-C and SIGTERM ask a run to stop at the next step, where it can be saved; a second Ctrl-C
+stops at once.
+"""
 
 import signal
 import threading
@@ -16,7 +18,8 @@ class StopRequest:
         self._former: dict[signal.Signals, Any] = {}
 
     def __enter__(self) -> Self:
-        if threading.current_thread() is threading.main_thread():  # elsewhere Python allows no handlers
+        # elsewhere Python allows no handlers
+        if threading.current_thread() is threading.main_thread():
             self._former = {number: signal.signal(number, self._note) for number in SIGNALS}
         return self
 

@@ -1,4 +1,6 @@
-"""The EM loop: a warm-up, then each epoch an E-step and an M-step over all batches; reads like Algorithm 1 of PCL."""
+"""The EM loop: a warm-up, then each epoch an E-step and an M-step over all batches; reads like
+Algorithm 1 of PCL.
+"""
 
 import dataclasses
 import math
@@ -107,7 +109,8 @@ def train(
     announce: Callable[[Config, Labelled | None], None] = lambda *_: None,
     **settings: Any,
 ) -> Path | DryRun:
-    """Pretrain on images, and export a model folder; what `pauc train` does, with the same defaults.
+    """Pretrain on images, and export a model folder; what `pauc train` does, with the same
+    defaults.
 
         >>> model = train("labelled/", "run", epochs=1, size=32, quiet=True)
         >>> load(model).embed("photos/camera.jpg").shape
@@ -117,30 +120,36 @@ def train(
         (100, True)
 
     Args:
-        images: whatever `pauc embed` takes (docs/sources.md); a list of paths; or a map-style dataset of PIL images, of
-            tuples that begin with one, or of mappings that hold one: torchvision's, Hugging Face's. Labels are neither
-            needed nor looked for.
+        images: whatever `pauc embed` takes (docs/sources.md); a list of paths; or a map-style
+            dataset of PIL images, of tuples that begin with one, or of mappings that hold one:
+            torchvision's, Hugging Face's. Labels are neither needed nor looked for.
         run: folder for config, metrics, checkpoint and, at the end, `model/`; a dry run needs none.
-        config: a TrainConfig, whose `None`s are chosen from the number of images; or a TOML file of settings. A resumed
-            run keeps its own.
+        config: a TrainConfig, whose `None`s are chosen from the number of images; or a TOML file of
+            settings. A resumed run keeps its own.
         dry_run: train for about a minute, leave nothing, and tell what a run would be and take.
-        recipe: named settings (docs/settings.md), beside which others hold; of a TrainConfig nothing is left open.
-        value_range, bands: of images that hold more than bytes, or other bands than RGB, as for embed().
-        workers: threads that decode; one for each core unless given, which the processes of a machine share.
+        recipe: named settings (docs/settings.md), beside which others hold; of a TrainConfig
+            nothing is left open.
+        value_range, bands: of images that hold more than bytes, or other bands than RGB, as for
+            embed().
+        workers: threads that decode; one for each core unless given, which the processes of a
+            machine share.
         resume: go on from the run's checkpoint.
-        epochs: passes over all images. Those that a resumed run, also a finished one, shall have, under a schedule that
-            is laid anew (schedule.py); its own unless given.
+        epochs: passes over all images. Those that a resumed run, also a finished one, shall have,
+            under a schedule that is laid anew (schedule.py); its own unless given.
         export: make a model folder of the run's checkpoint as it is, and train no further.
         command: what was typed, for the receipts.
         wandb: project there, to be told what metrics.jsonl is.
-        announce: called on the first process once all has been checked: with the settings, and the labelled images.
-        settings: any field of TrainConfig by its name, before what `config` has. What nobody gives is the recipe's, or
-            chosen for the images, the network and the machine.
+        announce: called on the first process once all has been checked: with the settings, and the
+            labelled images.
+        settings: any field of TrainConfig by its name, before what `config` has. What nobody gives
+            is the recipe's, or chosen for the images, the network and the machine.
 
-    Of several processes, as torchrun numbers them in the environment, each calls this; the first writes and prints.
+    Of several processes, as torchrun numbers them in the environment, each calls this; the first
+    writes and prints.
 
     Returns:
-        The model folder; of a dry run the settings, the reasons for those that were chosen, and the estimate.
+        The model folder; of a dry run the settings, the reasons for those that were chosen, and the
+        estimate.
 
     Raises:
         UsageError, NoImages, OutputExists: before anything starts.
@@ -151,7 +160,11 @@ def train(
     goes_on = resume or export
     given = settings if epochs is None else settings | {"epochs": epochs}
     _refuse_contradictions(
-        run, dry_run=dry_run, goes_on=goes_on, overwrite=overwrite, given=any((settings, value_range, bands, config))
+        run,
+        dry_run=dry_run,
+        goes_on=goes_on,
+        overwrite=overwrite,
+        given=any((settings, value_range, bands, config)),
     )
     source = open_images(images, as_reading(value_range, bands), quiet=quiet or ranks.rank > 0)
     where = device_to_train_on(ranks.device(device))
@@ -159,7 +172,9 @@ def train(
         plan, choices = read_settings(config, given, source, where, recipe)
         plan = plan.resolve(len(source))
         announce(plan, open_watched(plan, wandb, source.reading))
-        return DryRun(plan, tuple(choices), rehearsal.rehearse(source, plan, where, workers, quiet=quiet))
+        return DryRun(
+            plan, tuple(choices), rehearsal.rehearse(source, plan, where, workers, quiet=quiet)
+        )
     run = Path(run or "")
     if export:
         run_folder.refuse_unsaved(run)
@@ -168,7 +183,11 @@ def train(
 
         def opened() -> tuple[Config, Place | None, Reading]:
             nonlocal watched
-            asked = run_folder.saved_config(run) if goes_on else read_settings(config, given, source, where, recipe)[0]
+            asked = (
+                run_folder.saved_config(run)
+                if goes_on
+                else read_settings(config, given, source, where, recipe)[0]
+            )
             settled = asked.resolve(len(source))
             learnt, _ = keep_out(source, settled)
             refuse(sharing_problems(settled, ranks.count))
@@ -177,12 +196,22 @@ def train(
             shown = learnt.fingerprint()
             again = ranks.restarts > 0 or checkpoint.written_under(run, ranks.launch)
             folder = run_folder.open_run(
-                run, settled, shown, resume=goes_on, overwrite=overwrite, restarted=again, quiet=quiet
+                run,
+                settled,
+                shown,
+                resume=goes_on,
+                overwrite=overwrite,
+                restarted=again,
+                quiet=quiet,
             )
             place = held.enter_context(folder)
             if goes_on and epochs is not None:
                 settled = run_folder.lay_schedule_anew(run, settled, epochs, place)
-            return settled, place, run_folder.keep_reading(run, source.reading, goes_on=place is not None)
+            return (
+                settled,
+                place,
+                run_folder.keep_reading(run, source.reading, goes_on=place is not None),
+            )
 
         settled, place, source.reading = world.decided_by_first(opened)
         if world.first:
@@ -192,23 +221,34 @@ def train(
         with limits_explained(settled):
             silent, threads = quiet or not world.first, workers or ranks.workers()
             learnt, kept = keep_out(source, settled)
-            state = new_training(run, settled, learnt, where, threads, stop, silent, command, world, kept=kept)
+            state = new_training(
+                run, settled, learnt, where, threads, stop, silent, command, world, kept=kept
+            )
             _begin(state, place, watched)
             with watching(state, wandb, watched) as log:
                 return _export(state, log) if export else _run(state, log)
 
 
-def _refuse_contradictions(run: Any, *, dry_run: bool, goes_on: bool, overwrite: bool, given: bool) -> None:
+def _refuse_contradictions(
+    run: Any, *, dry_run: bool, goes_on: bool, overwrite: bool, given: bool
+) -> None:
     if goes_on and given:
-        raise UsageError("a run goes on with its own settings: beside resume=True or export=True give epochs alone.")
+        raise UsageError(
+            "a run goes on with its own settings: beside resume=True or export=True give "
+            "epochs alone."
+        )
     if dry_run and (goes_on or overwrite):
         raise UsageError("dry_run=True is of a new run: leave out resume, export and overwrite.")
     if run is None and not dry_run:
-        raise UsageError("run is missing: the folder that the run goes into. Only dry_run=True needs none.")
+        raise UsageError(
+            "run is missing: the folder that the run goes into. Only dry_run=True needs none."
+        )
 
 
 def _begin(state: Training, place: Place | None, watched: Labelled | None) -> None:
-    """Stand where the run's checkpoint does, or at the start with the weights that were asked for."""
+    """Stand where the run's checkpoint does, or at the start with the weights that were asked
+    for.
+    """
     if place is not None:
         state.resume_from(place)
     elif state.config.weights_from:
@@ -227,7 +267,8 @@ def _run(state: Training, log: Log) -> Path:
         return _finish(state, log)
     except Interrupted:
         state.save()
-        state.world.wait()  # who leaves early looks like a failure to torchrun, which then ends the first
+        # who leaves early looks like a failure to torchrun, which then ends the first
+        state.world.wait()
         raise
     except ClusteringFailed as failure:
         raise TrainingFailed(" ".join(reason_and_remedy(failure, state.loader))) from failure
@@ -243,7 +284,11 @@ def _export(state: Training, log: Log) -> Path:
 
 def _alternate(state: Training, log: Log) -> None:
     while state.epoch < state.config.epochs:
-        if state.config.objective != "infonce" and state.epoch >= state.config.warmup_epochs and state.step == 0:
+        if (
+            state.config.objective != "infonce"
+            and state.epoch >= state.config.warmup_epochs
+            and state.step == 0
+        ):
             state.watched, _ = _expectation_step(state, state.pair.key, state.side)
         watched = state.watched | _maximisation_step(state, log)
         watched |= {"estep_share": _estep_share(watched, watched["mstep_seconds"])} | log.knn()
@@ -254,14 +299,18 @@ def _alternate(state: Training, log: Log) -> None:
         state.heed_signals()
 
 
-def _expectation_step(state: Training, encoder: Encoder, side: int) -> tuple[dict[str, float], Features]:
+def _expectation_step(
+    state: Training, encoder: Encoder, side: int
+) -> tuple[dict[str, float], Features]:
     """Prototypes from all images, as `encoder` sees them at that side.
 
     Returns:
         What is worth watching about them, and the features, as `all_features` gives them.
     """
     began, before = time.monotonic(), state.expectation
-    features, readable = _features(state, encoder, state.loader.at(side), f"epoch {state.epoch + 1}: E-step")
+    features, readable = _features(
+        state, encoder, state.loader.at(side), (f"epoch {state.epoch + 1}: E-step")
+    )
     found = expect(features, readable, state.config, state.epoch, state.world, state.heed_signals)
     shuffle = state.config.shuffle_assignments
     state.expectation = shuffled(found, state.config.seed, state.epoch) if shuffle else found
@@ -280,7 +329,9 @@ def _features(state: Training, encoder: Encoder, loader: Loader, told: str) -> F
             state.heed_signals()
 
         batch_size = 2 * state.config.batch_size  # without gradients there is room for more
-        return all_features(encoder, loader, state.device, state.dtype, batch_size, seen, state.world)
+        return all_features(
+            encoder, loader, state.device, state.dtype, batch_size, seen, state.world
+        )
 
 
 def _maximisation_step(state: Training, log: Log) -> dict[str, float]:
@@ -291,7 +342,9 @@ def _maximisation_step(state: Training, log: Log) -> dict[str, float]:
         let_learn(state.pair.query, config, state.epoch)
     left = state.steps - state.step
     images, own = left * config.batch_size, state.world.stretch(config.batch_size)
-    batches = (batch[own] for batch in epoch_batches(config, len(state.source), state.epoch, state.step))
+    batches = (
+        batch[own] for batch in epoch_batches(config, len(state.source), state.epoch, state.step)
+    )
     with (
         closing(state.loader.views(batches)) as views,
         progress_bar(images, f"epoch {state.epoch + 1}/{config.epochs}", quiet=state.quiet) as bar,
@@ -304,22 +357,32 @@ def _maximisation_step(state: Training, log: Log) -> dict[str, float]:
             state.step += 1
             if state.step % STEPS_BETWEEN_LINES == 0 or state.step == state.steps:
                 values = {name: term.item() for name, term in terms.items()}
-                log.write_step(state.epoch, state.step, values | {"lr": state.optimiser.param_groups[0]["lr"]})
+                log.write_step(
+                    state.epoch, state.step, values | {"lr": state.optimiser.param_groups[0]["lr"]}
+                )
                 _refuse_infinite(values, state)
                 share = _estep_share(state.watched, time.monotonic() - began)
-                bar.note(**{name: round(value, 3) for name, value in values.items()}, **{"E-step": f"{share:.0%}"})
+                bar.note(
+                    **{name: round(value, 3) for name, value in values.items()},
+                    **{"E-step": f"{share:.0%}"},
+                )
             bar.advance(config.batch_size)
             if state.step < state.steps:  # the last step's save follows, with the epoch's own line
                 state.heed_signals()
                 state.save_now_and_then()
     seconds = time.monotonic() - began
-    return {"images_per_second": images / seconds, "data_wait": waited / seconds, "mstep_seconds": seconds}
+    return {
+        "images_per_second": images / seconds,
+        "data_wait": waited / seconds,
+        "mstep_seconds": seconds,
+    }
 
 
 def _refuse_infinite(values: dict[str, float], state: Training) -> None:
     if not all(math.isfinite(value) for value in values.values()):
         raise TrainingFailed(
-            f"the loss is no longer finite at step {state.step} of epoch {state.epoch + 1}: training diverged. "
+            f"the loss is no longer finite at step {state.step} of epoch {state.epoch + 1}: "
+            "training diverged. "
             f"The last checkpoint stands; start anew with a lower lr (now {state.config.lr:g})."
         )
 
@@ -331,9 +394,11 @@ def _estep_share(watched: dict[str, float], mstep_seconds: float) -> float:
 
 
 def _finish(state: Training, log: Log) -> Path:
-    """A last E-step with the encoder that is exported, whose prototypes go with it; then the model folder.
+    """A last E-step with the encoder that is exported, whose prototypes go with it; then the model
+    folder.
 
-    An objective without clusters ends with its model in any case, without prototypes where there can be none.
+    An objective without clusters ends with its model in any case, without prototypes where there
+    can be none.
     """
     if state.config.progressive_sizes:
         _measure_statistics(state)
@@ -358,7 +423,9 @@ def _finish(state: Training, log: Log) -> Path:
 
 
 def _calibrated(state: Training, features: Features) -> Calibration | None:
-    """How far to trust the prototypes, by the images that were kept out of training; None without such."""
+    """How far to trust the prototypes, by the images that were kept out of training; None without
+    such.
+    """
     kept = state.kept
     if kept is None or state.expectation is None:
         return None
@@ -368,7 +435,9 @@ def _calibrated(state: Training, features: Features) -> Calibration | None:
     kept.source.unreadable |= state.world.merge(kept.source.unreadable)
     if state.world.first:
         # those of the images kept out follow those that were trained on
-        more = {len(state.source) + index: reason for index, reason in kept.source.unreadable.items()}
+        more = {
+            len(state.source) + index: reason for index, reason in kept.source.unreadable.items()
+        }
         names = [*state.source.names, *kept.source.names]
         run_folder.list_unreadable(state.run, state.source.unreadable | more, names)
     if len(others) < FEWEST_KEPT_OUT:
@@ -380,7 +449,9 @@ def _calibrated(state: Training, features: Features) -> Calibration | None:
             bar.advance(1)
             state.heed_signals()
 
-        return calibrate_clusterings(points, others, state.expectation.prototypes, state.config.seed, state.world, done)
+        return calibrate_clusterings(
+            points, others, state.expectation.prototypes, state.config.seed, state.world, done
+        )
 
 
 def _readable(state: Training, features: Tensor, readable: Tensor, total: int) -> Tensor:
@@ -390,10 +461,15 @@ def _readable(state: Training, features: Tensor, readable: Tensor, total: int) -
 
 
 def _measure_statistics(state: Training) -> None:
-    """Batch-norm statistics of the exported encoder at the full side, from an epoch's batches or some of them."""
+    """Batch-norm statistics of the exported encoder at the full side, from an epoch's batches or
+    some of them.
+    """
     config = dataclasses.replace(state.config, small_views=0)
     own, count = state.world.stretch(config.batch_size), min(state.steps, BATCHES_MEASURED)
-    batches = (batch[own] for batch in islice(epoch_batches(config, len(state.source), config.epochs), count))
+    batches = (
+        batch[own]
+        for batch in islice(epoch_batches(config, len(state.source), config.epochs), count)
+    )
     with closing(state.loader.views(batches)) as views:
         images = (state.augment(batch.first, batch.draws[0]) for batch in views)
         measure_statistics(state.pair.exported, images, state.dtype, state.world)

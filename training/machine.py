@@ -40,7 +40,8 @@ def device_to_train_on(name: str = "auto") -> torch.device:
     device = choose_device(name)
     if device.type not in TRAINED_ON:
         raise UsageError(
-            f"device='{name}': training runs on {' and '.join(TRAINED_ON)} alone. `pauc embed` runs there."
+            f"device='{name}': training runs on {' and '.join(TRAINED_ON)} alone. `pauc embed` "
+            "runs there."
         )
     return device
 
@@ -67,12 +68,16 @@ def limits_explained(config: Config) -> Iterator[None]:
     except torch.OutOfMemoryError as error:
         raise TrainingFailed(
             f"a batch of {config.batch_size} images of {config.size} pixels does not fit the GPU. "
-            f"Start anew with less than batch_size={config.batch_size} or size={config.size}, a smaller architecture, "
+            f"Start anew with less than batch_size={config.batch_size} or size={config.size}, a "
+            "smaller architecture, "
             f"or accumulate={2 * config.accumulate}."
         ) from error
     except RuntimeError as error:
         if not config.compile or not type(error).__module__.startswith(COMPILER):
             raise
-        said = shorten(" ".join(str(error).splitlines()[:2]), LONGEST, placeholder=" …")  # who failed, and how
+        # who failed, and how
+        said = shorten(" ".join(str(error).splitlines()[:2]), LONGEST, placeholder=" …")
         reason = said or type(error).__name__
-        raise TrainingFailed(f"torch.compile failed ({reason}). Start anew with compile=False.") from error
+        raise TrainingFailed(
+            f"torch.compile failed ({reason}). Start anew with compile=False."
+        ) from error

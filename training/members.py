@@ -1,7 +1,8 @@
-"""The prototypes that a batch hits, their members in batch and queue, and the means of these (method.md §2, §4).
+"""The prototypes that a batch hits, their members in batch and queue, and the means of these
+(method.md §2, §4).
 
-N batch, D projection width, K prototypes, R queue. No shape depends on a tensor's values, so that a GPU is never waited
-for.
+N batch, D projection width, K prototypes, R queue. No shape depends on a tensor's values, so that a
+GPU is never waited for.
 """
 
 from typing import NamedTuple
@@ -13,10 +14,11 @@ from pauc_hub.device import send
 
 
 class Members(NamedTuple):
-    """The distinct prototypes A that a batch hit, in the order of their indices, and whose images are whose.
+    """The distinct prototypes A that a batch hit, in the order of their indices, and whose images
+    are whose.
 
-    |A| differs from batch to batch, and a GPU would have to be waited for to know it: so all that belongs to A has N
-    rows, of which the first |A| count and the others are zero.
+    |A| differs from batch to batch, and a GPU would have to be waited for to know it: so all that
+    belongs to A has N rows, of which the first |A| count and the others are zero.
     """
 
     hit: Tensor
@@ -49,15 +51,16 @@ def batch_members(assignment: Tensor) -> Members:
 def choose_prototypes(
     members: Members, count: int, negatives: int, generator: torch.Generator
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """The set J of method.md §2: those that the batch hit, and `negatives` more, drawn from the rest, each once.
+    """The set J of method.md §2: those that the batch hit, and `negatives` more, drawn from the
+    rest, each once.
 
     Args:
         members: of a batch of N.
         count: number of prototypes in the clustering; with count <= negatives all of them are in J.
 
     Returns:
-        (J,) int64 prototypes, (J,) bool which of them are in J (the others fill the shape), and the (N,) position of
-        each image's own.
+        (J,) int64 prototypes, (J,) bool which of them are in J (the others fill the shape), and the
+        (N,) position of each image's own.
     """
     device = members.hit.device
     if count <= negatives:
@@ -66,7 +69,11 @@ def choose_prototypes(
     rank = send(torch.rand(count, generator=generator), device)
     rank.index_fill_(0, members.hit[members.number], 2.0)  # behind all others
     last, drawn = rank.topk(negatives, largest=False)
-    return torch.cat([members.hit, drawn]), torch.cat([members.sizes > 0, last < 2.0]), members.number
+    return (
+        torch.cat([members.hit, drawn]),
+        torch.cat([members.sizes > 0, last < 2.0]),
+        members.number,
+    )
 
 
 def share_alone(assignment: Tensor) -> Tensor:
@@ -88,7 +95,9 @@ class PastMembers(NamedTuple):
     """(N,) float32: how many keys."""
 
 
-def past_members(members: Members, queue: Tensor, queue_assignment: Tensor, count: int) -> PastMembers:
+def past_members(
+    members: Members, queue: Tensor, queue_assignment: Tensor, count: int
+) -> PastMembers:
     """Sort the queue's keys by the prototypes that a batch hit; all other keys are left out.
 
     Args:
@@ -108,7 +117,8 @@ def past_members(members: Members, queue: Tensor, queue_assignment: Tensor, coun
 
 
 def batch_prototypes(x: Tensor, members: Members, past: PastMembers | None = None) -> Tensor:
-    """Normalised mean of the rows of each prototype that the batch hit: (N, D), zero from row |A| on.
+    """Normalised mean of the rows of each prototype that the batch hit: (N, D), zero from row |A|
+    on.
 
     Args:
         x: (N, D) queries or keys; gradient flows to them.

@@ -1,4 +1,6 @@
-"""The M-step: one batch through the networks, its loss back through the queries (method.md §2, §4)."""
+"""The M-step: one batch through the networks, its loss back through the queries (method.md §2,
+§4).
+"""
 
 from dataclasses import dataclass
 
@@ -56,8 +58,8 @@ def learn(
         moment: decides learning rate, momentum, the weights of the terms, and what is drawn by lot.
 
     Returns:
-        () loss, its unweighted terms, and the alignment that is watched (method.md §6), detached; symmetric training's
-        are means over both sides.
+        () loss, its unweighted terms, and the alignment that is watched (method.md §6), detached;
+        symmetric training's are means over both sides.
     """
     total = config.epochs * moment.steps
     for group in optimiser.param_groups:
@@ -84,7 +86,8 @@ def _terms(
     config: Config,
     moment: Moment,
 ) -> tuple[dict[str, Tensor], list[Tensor], Tensor]:
-    """The terms of the loss, means over the sides; the (n, D) keys of each side; and the () alignment.
+    """The terms of the loss, means over the sides; the (n, D) keys of each side; and the ()
+    alignment.
 
     Args:
         index: (n,) int64, the images of all processes.
@@ -94,7 +97,10 @@ def _terms(
     sides = [(batch.first, batch.second), (batch.second, batch.first)][: 1 + config.symmetric]
     # keys first: what they take is free again when the queries' graphs grow
     with autocast(device, dtype):
-        keys = [pair.keys(key, _draws(config, Purpose.SHUFFLE, moment, side)) for side, (_, key) in enumerate(sides)]
+        keys = [
+            pair.keys(key, _draws(config, Purpose.SHUFFLE, moment, side))
+            for side, (_, key) in enumerate(sides)
+        ]
         small = [pair.small_queries(view) for view in batch.small]
     queries_each = 1 + len(small)
     images = index.repeat(queries_each)
@@ -123,7 +129,8 @@ def prototype_terms(
     config: Config,
     draws: torch.Generator,
 ) -> dict[str, Tensor]:
-    """The terms over prototypes, unweighted, each the mean over the M clusterings; none before the first E-step.
+    """The terms over prototypes, unweighted, each the mean over the M clusterings; none before the
+    first E-step.
 
     Args:
         q: (N, D) queries, with gradient.
@@ -139,7 +146,8 @@ def prototype_terms(
         if config.objective == "protonce" or config.weight_proto > 0:
             count = len(prototypes.sizes)
             chosen, there, target = choose_prototypes(members, count, config.negatives, draws)
-            centroids, concentrations = prototypes.centroids[chosen], prototypes.concentrations[chosen]
+            centroids = prototypes.centroids[chosen]
+            concentrations = prototypes.concentrations[chosen]
             found["proto"] = objectives.proto_nce(q, centroids, concentrations, target, there)
         if config.objective == "pauc" and config.prototypes_from == "bank":
             found |= _bank_terms(q, prototypes.centroids, assignment[index], config)
@@ -150,7 +158,9 @@ def prototype_terms(
             p, p_key = (batch_prototypes(x, members, past) for x in (q, k))
             found |= _batch_terms(p, p_key, members.there, config)
         clusterings.append(found)
-    return {name: torch.stack([found[name] for found in clusterings]).mean() for name in clusterings[0]}
+    return {
+        name: torch.stack([found[name] for found in clusterings]).mean() for name in clusterings[0]
+    }
 
 
 def _batch_terms(p: Tensor, p_key: Tensor, there: Tensor, config: Config) -> dict[str, Tensor]:
@@ -182,7 +192,9 @@ def _past_members(members: Members, queue: Queue, assignment: Tensor, count: int
 
 
 def _watched(index: Tensor, expectation: Expectation | None, config: Config) -> dict[str, Tensor]:
-    """The share of a batch's images that are alone with their prototype there: to them PAUC is between images."""
+    """The share of a batch's images that are alone with their prototype there: to them PAUC is
+    between images.
+    """
     if expectation is None or config.objective != "pauc":
         return {}
     shares = [share_alone(assignment[index]) for assignment in expectation.assignments]

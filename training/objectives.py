@@ -1,7 +1,8 @@
-"""Objectives of the M-step: InfoNCE, ProtoNCE, PAUC's three terms and scattering (method.md §2, §4).
+"""Objectives of the M-step: InfoNCE, ProtoNCE, PAUC's three terms and scattering (method.md §2,
+§4).
 
-N batch, D projection width, K prototypes, R queue. Every loss is a mean over the batch, in nats. No shape depends on a
-tensor's values, so that a GPU is never waited for.
+N batch, D projection width, K prototypes, R queue. Every loss is a mean over the batch, in nats. No
+shape depends on a tensor's values, so that a GPU is never waited for.
 """
 
 import torch
@@ -9,7 +10,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 
-def info_nce(q: Tensor, k: Tensor, queue: Tensor, temperature: float, masked: Tensor | None = None) -> Tensor:
+def info_nce(
+    q: Tensor, k: Tensor, queue: Tensor, temperature: float, masked: Tensor | None = None
+) -> Tensor:
     """Tell each query's own key from the queue's.
 
     Args:
@@ -17,8 +20,8 @@ def info_nce(q: Tensor, k: Tensor, queue: Tensor, temperature: float, masked: Te
         k: (N, D) keys, unit norm; row i belongs to query i.
         queue: (R, D) past keys, unit norm.
         temperature: divides the similarities.
-        masked: (N, R) bool, True where a past key is no negative, as those of the query's own image; none is
-            unless given.
+        masked: (N, R) bool, True where a past key is no negative, as those of the query's own
+            image; none is unless given.
 
     Returns:
         () loss; log(R + 1) where the queries tell nothing apart, 0 where no negative is left.
@@ -35,9 +38,14 @@ def info_nce(q: Tensor, k: Tensor, queue: Tensor, temperature: float, masked: Te
 
 
 def proto_nce(
-    q: Tensor, prototypes: Tensor, concentration: Tensor, assignment: Tensor, there: Tensor | None = None
+    q: Tensor,
+    prototypes: Tensor,
+    concentration: Tensor,
+    assignment: Tensor,
+    there: Tensor | None = None,
 ) -> Tensor:
-    """Pull each query to its own prototype and away from the others, each of which stands among the logits once.
+    """Pull each query to its own prototype and away from the others, each of which stands among the
+    logits once.
 
     Args:
         q: (N, D) queries, unit norm.
@@ -58,7 +66,8 @@ def proto_nce(
 
 
 def alignment(p: Tensor, p_key: Tensor, there: Tensor) -> Tensor:
-    """Mean squared distance of each prototype's two views, in [0, 4]; blind to how its members spread.
+    """Mean squared distance of each prototype's two views, in [0, 4]; blind to how its members
+    spread.
 
     Args:
         p: (N, D) batch prototypes of the queries.
@@ -71,7 +80,8 @@ def alignment(p: Tensor, p_key: Tensor, there: Tensor) -> Tensor:
 
 
 def uniformity(p: Tensor, there: Tensor, t: float = 2.0) -> Tensor:
-    """log of the mean Gaussian potential over distinct pairs of prototypes, at most 0; lower is more spread.
+    """log of the mean Gaussian potential over distinct pairs of prototypes, at most 0; lower is
+    more spread.
 
     Args:
         p: (N, D), unit norm. 0 where |A| < 2.
@@ -102,8 +112,11 @@ def _log_mean_potential(p: Tensor, pairs: Tensor, t: float) -> Tensor:
     return torch.log((potential.sum() + none) / (pairs.sum() + none))
 
 
-def correlation(p: Tensor, p_key: Tensor, there: Tensor, off_diagonal: float = 1.0, eps: float = 1e-6) -> Tensor:
-    """Each dimension agrees across views, and no two say the same. Both parts are means, so neither depends on D.
+def correlation(
+    p: Tensor, p_key: Tensor, there: Tensor, off_diagonal: float = 1.0, eps: float = 1e-6
+) -> Tensor:
+    """Each dimension agrees across views, and no two say the same. Both parts are means, so neither
+    depends on D.
 
     Args:
         p: (N, D) batch prototypes of the queries. 0 where |A| < 2.
@@ -130,7 +143,8 @@ def _standardise(p: Tensor, there: Tensor, eps: float) -> Tensor:
 
 
 def scattering(p: Tensor, p_key: Tensor, there: Tensor, temperature: float = 0.5) -> Tensor:
-    """Tell each prototype seen through the other view from all other prototypes: alignment and uniformity in one.
+    """Tell each prototype seen through the other view from all other prototypes: alignment and
+    uniformity in one.
 
     Args:
         p: (N, D) batch prototypes of the queries, unit norm. 0 where |A| < 2.
@@ -145,6 +159,9 @@ def scattering(p: Tensor, p_key: Tensor, there: Tensor, temperature: float = 0.5
     """
     positive = (p * p_key.detach()).sum(dim=1)
     others = (p @ p.T).masked_fill(there == 0, -torch.inf)
-    logits = torch.where(torch.eye(len(p), dtype=torch.bool, device=p.device), positive.diag(), others) / temperature
+    logits = (
+        torch.where(torch.eye(len(p), dtype=torch.bool, device=p.device), positive.diag(), others)
+        / temperature
+    )
     losses = logits.logsumexp(dim=1) - positive / temperature
     return (losses * there).sum() / there.sum()

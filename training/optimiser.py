@@ -1,4 +1,6 @@
-"""The optimisers of the M-step, by name; biases and norms are spared weight decay, and LARS' adaptation too."""
+"""The optimisers of the M-step, by name; biases and norms are spared weight decay, and LARS'
+adaptation too.
+"""
 
 from collections import defaultdict
 
@@ -14,18 +16,24 @@ MOMENTUM = 0.9  # of SGD and LARS
 
 
 def new_optimiser(encoder: nn.Module, config: Config) -> torch.optim.Optimizer:
-    """For the encoder's parameters, where they lie now; fused, which on a CPU gives the same numbers.
+    """For the encoder's parameters, where they lie now; fused, which on a CPU gives the same
+    numbers.
 
-    Those of an encoder that starts from existing weights learn at a share of the rate, `scale` of their group, and
-    those of its first blocks not at all.
+    Those of an encoder that starts from existing weights learn at a share of the rate, `scale` of
+    their group, and those of its first blocks not at all.
     """
     groups = []
     for scale, parameters in _scaled(encoder, config):
-        matrices = {"params": [p for p in parameters if p.ndim > 1], "weight_decay": config.weight_decay}
+        matrices = {
+            "params": [p for p in parameters if p.ndim > 1],
+            "weight_decay": config.weight_decay,
+        }
         vectors = {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0}
         # LARS of You et al. 2017
         adapted = {"always_adapt": True} if config.optimiser == "lars" else {}
-        groups += [group | {"scale": scale} for group in (matrices | adapted, vectors) if group["params"]]
+        groups += [
+            group | {"scale": scale} for group in (matrices | adapted, vectors) if group["params"]
+        ]
     match config.optimiser:
         case "lars":
             return Lars(groups, lr=config.peak_lr, momentum=MOMENTUM)
@@ -35,7 +43,9 @@ def new_optimiser(encoder: nn.Module, config: Config) -> torch.optim.Optimizer:
 
 
 def let_learn(encoder: Encoder, config: Config, epoch: int) -> None:
-    """Freeze what keeps the weights it started from in epoch `epoch` (from 0): at first all but the projector."""
+    """Freeze what keeps the weights it started from in epoch `epoch` (from 0): at first all but the
+    projector.
+    """
     depths = blocks_of(encoder.backbone).of
     started = epoch >= config.projector_epochs
     for name, parameter in encoder.backbone.named_parameters():
@@ -55,5 +65,7 @@ def _scaled(encoder: nn.Module, config: Config) -> list[tuple[float, list[nn.Par
     blocks, scaled = blocks_of(encoder.backbone), defaultdict[float, list[nn.Parameter]](list)
     for name, parameter in encoder.backbone.named_parameters():
         if _learns(depth := blocks.of[name], config):
-            scaled[config.backbone_rate * config.layer_decay ** (blocks.total - depth)].append(parameter)
+            scaled[config.backbone_rate * config.layer_decay ** (blocks.total - depth)].append(
+                parameter
+            )
     return [*scaled.items(), (1.0, list(encoder.projector.parameters()))]

@@ -1,4 +1,6 @@
-"""Recipes: named settings, a TOML file each in recipes/; and what a run is trained with, from all who have a say."""
+"""Recipes: named settings, a TOML file each in recipes/; and what a run is trained with, from all
+who have a say.
+"""
 
 import tomllib
 from collections.abc import Mapping
@@ -50,7 +52,8 @@ def settle(
     *,
     quiet: bool = False,
 ) -> tuple[Config, list[Choice]]:
-    """The settings of a run: what is given, else the recipe's, else what is chosen, else the defaults; all checked.
+    """The settings of a run: what is given, else the recipe's, else what is chosen, else the
+    defaults; all checked.
 
     Args:
         given: settings by name.
@@ -72,7 +75,9 @@ def settle(
     asked = from_mapping(written, named)
     if recipe == OWN_IMAGES:
         # a wrong one is refused with all other problems, below
-        dtype = choose_precision(asked.precision if asked.precision in PRECISIONS else "auto", device)
+        dtype = choose_precision(
+            asked.precision if asked.precision in PRECISIONS else "auto", device
+        )
         facts = Facts(
             len(source),
             usual_side(source),
@@ -105,18 +110,29 @@ def read_settings(
     Raises:
         UsageError: as settle() does; or a recipe beside a whole config.
     """
-    plain = {name: str(value) if isinstance(value, Path) else value for name, value in given.items()}
+    plain = {
+        name: str(value) if isinstance(value, Path) else value for name, value in given.items()
+    }
     if isinstance(config, Config):
         if recipe != OWN_IMAGES:
-            raise UsageError(f"recipe='{recipe}' has no say beside a whole TrainConfig: give one of them.")
+            raise UsageError(
+                f"recipe='{recipe}' has no say beside a whole TrainConfig: give one of them."
+            )
         return from_mapping(config.to_json() | plain, "the settings"), []
     written = read_config(Path(config)) if config is not None else {}
     return settle(source, device, written | plain, recipe, str(config or "the settings"))
 
 
 def _suiting_the_network(recipe: dict[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
-    """The recipe without its optimiser, where another network was asked for that does not learn by it."""
-    architecture, size = given.get("architecture"), given.get("size", recipe.get("size", Config.size))
-    if not isinstance(architecture, str) or not isinstance(size, int) or has_batch_norm(architecture, size):
+    """The recipe without its optimiser, where another network was asked for that does not learn by
+    it.
+    """
+    architecture = given.get("architecture")
+    size = given.get("size", recipe.get("size", Config.size))
+    if (
+        not isinstance(architecture, str)
+        or not isinstance(size, int)
+        or has_batch_norm(architecture, size)
+    ):
         return recipe
     return {name: value for name, value in recipe.items() if name not in OF_THE_OPTIMISER}

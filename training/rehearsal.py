@@ -1,4 +1,6 @@
-"""A minute of training that leaves nothing, to tell what a run would take. N images, D projection width, K clusters."""
+"""A minute of training that leaves nothing, to tell what a run would take. N images, D projection
+width, K clusters.
+"""
 
 import dataclasses
 import resource
@@ -79,7 +81,12 @@ class DryRun:
 
 
 def rehearse(
-    source: ImageSource, config: Config, device: torch.device, workers: int | None = None, *, quiet: bool = False
+    source: ImageSource,
+    config: Config,
+    device: torch.device,
+    workers: int | None = None,
+    *,
+    quiet: bool = False,
 ) -> Estimate:
     """Take a few steps, embed a few batches, cluster a few points; then multiply.
 
@@ -101,7 +108,9 @@ def rehearse(
         limits_explained(config),
     ):
         threads = workers or default_workers()
-        state = new_training(Path(folder), config, source, device, threads, StopRequest(), True, most=READ)
+        state = new_training(
+            Path(folder), config, source, device, threads, StopRequest(), True, most=READ
+        )
         if clustered:
             state.expectation = _pretended(len(source), clusters, config.dim, device)
         # one a side: with progressive resolution there are several
@@ -110,20 +119,37 @@ def rehearse(
         saving = _saving_seconds(state)
         clustering = sum(_kmeans_seconds(len(source), k, config, device) for k in clusters)
         clustering += _description_seconds(len(source), config, device)
-        again = sum(_reclustering_seconds(len(source), k, config, device) for k in clusters) if len(kept) else 0.0
+        again = (
+            sum(_reclustering_seconds(len(source), k, config, device) for k in clusters)
+            if len(kept)
+            else 0.0
+        )
     step = fmean(steps[config.side_at(epoch)] for epoch in range(config.epochs))
     learning = step * state.steps
     # the last one is for the model folder
-    sides = [config.side_at(epoch) for epoch in range(config.warmup_epochs, config.epochs)] if clustered else []
+    sides = (
+        [config.side_at(epoch) for epoch in range(config.warmup_epochs, config.epochs)]
+        if clustered
+        else []
+    )
     estep = fmean(features[side] for side in [*sides, config.size]) + clustering
     calibrating = features[config.size] * len(kept) / len(source) + RECLUSTERINGS * again
-    measuring = features[config.size] * min(1.0, BATCHES_MEASURED / state.steps) if config.progressive_sizes else 0.0
+    measuring = (
+        features[config.size] * min(1.0, BATCHES_MEASURED / state.steps)
+        if config.progressive_sizes
+        else 0.0
+    )
     gpu = device.type == "cuda"
     reading, unread = _left_out(state)
-    to_come = unread + FEATURE_COPIES * len(source) * config.dim * 4  # beyond what the rehearsal takes
+    # beyond what the rehearsal takes
+    to_come = unread + FEATURE_COPIES * len(source) * config.dim * 4
     own = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     return Estimate(
-        seconds=reading + config.epochs * (learning + saving) + (len(sides) + 1) * estep + measuring + calibrating,
+        seconds=reading
+        + config.epochs * (learning + saving)
+        + (len(sides) + 1) * estep
+        + measuring
+        + calibrating,
         learning_seconds=learning,
         step_seconds=step,
         estep_seconds=estep,
@@ -137,7 +163,9 @@ def rehearse(
 
 
 def _left_out(state: Training) -> tuple[float, int]:
-    """Seconds to read all images into memory, and the bytes of those that the rehearsal has left out."""
+    """Seconds to read all images into memory, and the bytes of those that the rehearsal has left
+    out.
+    """
     loader, images = state.loader, len(state.source)
     if not isinstance(loader, Resident):
         return 0.0, 0
@@ -145,7 +173,9 @@ def _left_out(state: Training) -> tuple[float, int]:
     return loader.seconds * images / held, loader.images.nbytes // held * (images - held)
 
 
-def _pretended(images: int, clusters: tuple[int, ...], dim: int, device: torch.device) -> Expectation:
+def _pretended(
+    images: int, clusters: tuple[int, ...], dim: int, device: torch.device
+) -> Expectation:
     """Prototypes of the right number anywhere: a step takes the same time with them."""
     draws = torch.Generator().manual_seed(0)
     prototypes, assignments = [], []
@@ -169,17 +199,24 @@ def _step_seconds(state: Training, side: int, bar: Bar) -> float:
         take_step(state, batch)["loss"].item()  # waits for the device
         times.append(time.monotonic())
         bar.advance(len(batch.index))
-        if times[-1] - times[0] > LEARNING_SECONDS / len(_sides(state.config)) or len(times) > MOST_STEPS:
+        if (
+            times[-1] - times[0] > LEARNING_SECONDS / len(_sides(state.config))
+            or len(times) > MOST_STEPS
+        ):
             break
     warm = min(WARMING_UP, len(times) - 2)
     return (times[-1] - times[warm]) / (len(times) - 1 - warm)
 
 
 def _epochs(state: Training, side: int) -> Iterator[Views]:
-    """Batches without end, epoch by epoch, as the loop reads them: short epochs wait for their first images often."""
+    """Batches without end, epoch by epoch, as the loop reads them: short epochs wait for their
+    first images often.
+    """
     epochs = [epoch for epoch in range(state.config.epochs) if state.config.side_at(epoch) == side]
     for epoch in cycle(epochs):
-        with closing(state.loader.views(epoch_batches(state.config, len(state.source), epoch))) as views:
+        with closing(
+            state.loader.views(epoch_batches(state.config, len(state.source), epoch))
+        ) as views:
             yield from views
 
 
@@ -206,12 +243,16 @@ def _feature_seconds(state: Training, side: int, bar: Bar) -> float:
 
     batch_size = 2 * state.config.batch_size
     with suppress(_Enough):
-        all_features(state.pair.key, state.loader.at(side), state.device, state.dtype, batch_size, seen)
+        all_features(
+            state.pair.key, state.loader.at(side), state.device, state.dtype, batch_size, seen
+        )
     return (time.monotonic() - began) / done * len(state.source)
 
 
 def _kmeans_seconds(images: int, clusters: int, config: Config, device: torch.device) -> float:
-    """Its work grows with points times clusters times passes; seeding is about one pass more, assigning another."""
+    """Its work grows with points times clusters times passes; seeding is about one pass more,
+    assigning another.
+    """
     points = _points(min(images, POINTS), config.dim, device)
     count = len(points)
     k = min(clusters, count // 8)
@@ -220,13 +261,22 @@ def _kmeans_seconds(images: int, clusters: int, config: Config, device: torch.de
     kmeans(points, k, iterations=iterations, backend=config.kmeans).centroids.sum().item()
     work = count * k * (iterations + 2)
     return (
-        (time.monotonic() - began) * config.kmeans_restarts * images * clusters * (config.kmeans_iterations + 2) / work
+        (time.monotonic() - began)
+        * config.kmeans_restarts
+        * images
+        * clusters
+        * (config.kmeans_iterations + 2)
+        / work
     )
 
 
-def _reclustering_seconds(images: int, clusters: int, config: Config, device: torch.device) -> float:
+def _reclustering_seconds(
+    images: int, clusters: int, config: Config, device: torch.device
+) -> float:
     """Of one for the calibration, at most: it may end before its iterations do."""
-    settings = dataclasses.replace(config, kmeans="torch", kmeans_iterations=ITERATIONS, kmeans_restarts=1)
+    settings = dataclasses.replace(
+        config, kmeans="torch", kmeans_iterations=ITERATIONS, kmeans_restarts=1
+    )
     return _kmeans_seconds(bootstrap_size(images, config.dim, clusters), clusters, settings, device)
 
 
@@ -246,7 +296,9 @@ def _description_seconds(images: int, config: Config, device: torch.device) -> f
     if config.objective == "infonce":
         return described
     draws = torch.Generator().manual_seed(0)
-    now, before = (torch.randint(clusters[-1], (images,), generator=draws).to(device) for _ in range(2))
+    now, before = (
+        torch.randint(clusters[-1], (images,), generator=draws).to(device) for _ in range(2)
+    )
     began = time.monotonic()
     nmi(now, before)
     return described + time.monotonic() - began

@@ -1,6 +1,8 @@
-"""Every random number of a run comes from (seed, what it is for, where in the run), never from a generator's past.
+"""Every random number of a run comes from (seed, what it is for, where in the run), never from a
+generator's past.
 
-So a resumed run draws what an uninterrupted one would have drawn, and nothing depends on the number of workers.
+So a resumed run draws what an uninterrupted one would have drawn, and nothing depends on the number
+of workers.
 """
 
 from enum import IntEnum

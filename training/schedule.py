@@ -1,4 +1,6 @@
-"""What changes over a run: the weights of the terms, the learning rate, the momentum of the key encoder."""
+"""What changes over a run: the weights of the terms, the learning rate, the momentum of the key
+encoder.
+"""
 
 import dataclasses
 import math
@@ -10,7 +12,9 @@ from pauc_hub.training.config_limits import MOST_PROGRESSIVE
 
 @dataclass(frozen=True)
 class Moment:
-    """A place in a run: before step `step` of epoch `epoch`, both from 0, of `steps` steps an epoch."""
+    """A place in a run: before step `step` of epoch `epoch`, both from 0, of `steps` steps an
+    epoch.
+    """
 
     epoch: int
     step: int
@@ -58,7 +62,8 @@ def learning_rate(config: Config, done: int, steps: int) -> float:
 def key_momentum(config: Config, done: int, steps: int) -> float:
     """Of the momentum encoder in the next step: constant, or from `momentum` along a cosine to 1.
 
-    It is not lower in the first steps: keys that follow at once collapse beside a queue (docs/LOG.md).
+    It is not lower in the first steps: keys that follow at once collapse beside a queue
+    (docs/LOG.md).
 
     Args:
         done, steps: as for learning_rate().
@@ -73,9 +78,9 @@ def key_momentum(config: Config, done: int, steps: int) -> float:
 def laid_anew(config: Config, epochs: int) -> Config:
     """The same run over another number of epochs, for one that has begun.
 
-    What falls to 0 or rises to 1 along a cosine does so over the new length, so the rate of a finished run rises again.
-    What only begins a run (warm-up, ramp, the rate's rise, lower sides) keeps its length in epochs, or it would come
-    again.
+    What falls to 0 or rises to 1 along a cosine does so over the new length, so the rate of a
+    finished run rises again. What only begins a run (warm-up, ramp, the rate's rise, lower sides)
+    keeps its length in epochs, or it would come again.
     """
 
     def share(of_epochs: float) -> float:

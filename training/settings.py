@@ -1,4 +1,6 @@
-"""Settings as people write and read them: from TOML, JSON and the command line; listed; named where they do nothing."""
+"""Settings as people write and read them: from TOML, JSON and the command line; listed; named where
+they do nothing.
+"""
 
 import ast
 import dataclasses
@@ -18,7 +20,9 @@ from pauc_hub.errors import UsageError
 from pauc_hub.training import config as module
 from pauc_hub.training.config import Config
 
-KINDS = {field.name: typing.get_type_hints(Config)[field.name] for field in dataclasses.fields(Config)}
+KINDS = {
+    field.name: typing.get_type_hints(Config)[field.name] for field in dataclasses.fields(Config)
+}
 NEAREST = 3  # names that are offered in place of one that is unknown
 DERIVED = "derived"  # in place of a default that follows from the images or from other settings
 
@@ -41,7 +45,9 @@ def from_mapping(given: Mapping[str, Any], source: str) -> Config:
             except (TypeError, OverflowError):
                 problems.append(f"{name} must be {_described(KINDS[name])}, not {value!r}")
     if problems:
-        raise UsageError(f"{source}: {'; '.join(problems)}. `pauc train --list-settings` shows all settings.")
+        raise UsageError(
+            f"{source}: {'; '.join(problems)}. `pauc train --list-settings` shows all settings."
+        )
     return Config(**values)
 
 
@@ -55,7 +61,8 @@ def read_config(path: Path) -> dict[str, Any]:
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except tomllib.TOMLDecodeError as error:
         raise UsageError(
-            f"config='{path}' is not TOML ({error}). Write a setting a line, such as lr = 0.03; JSON is not read."
+            f"config='{path}' is not TOML ({error}). Write a setting a line, such as lr = 0.03; "
+            "JSON is not read."
         ) from error
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(f"config='{path}' cannot be read: {error}.") from error
@@ -70,7 +77,9 @@ def read_saved(path: Path) -> Config:
     try:
         saved = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise UsageError(f"'{path}' cannot be read: {error}. Start anew with overwrite=True.") from error
+        raise UsageError(
+            f"'{path}' cannot be read: {error}. Start anew with overwrite=True."
+        ) from error
     if not isinstance(saved, dict):
         raise UsageError(f"'{path}' holds no settings. Start anew with overwrite=True.")
     # runs of versions that kept no images out go on with all of theirs
@@ -112,20 +121,27 @@ def as_text(value: Any) -> str:
 
 
 def _unknown(name: str) -> str:
-    near = difflib.get_close_matches(name, KINDS, NEAREST) or [known for known in KINDS if name in known][:NEAREST]
+    near = (
+        difflib.get_close_matches(name, KINDS, NEAREST)
+        or [known for known in KINDS if name in known][:NEAREST]
+    )
     hint = f" (did you mean {' or '.join(near)}?)" if near else ""
     return f"unknown setting '{name}'{hint}"
 
 
 def _coerce(value: Any, kind: Any) -> Any:
-    """The value as the field's type: integers pass for floats, lists for tuples; nothing else is bent."""
+    """The value as the field's type: integers pass for floats, lists for tuples; nothing else is
+    bent.
+    """
     if value is None and isinstance(kind, types.UnionType):
         return None
     kind = _kind_given(kind)
     if typing.get_origin(kind) is tuple:
         item = typing.get_args(kind)[0]
         count = len(typing.get_args(kind))
-        if not isinstance(value, list | tuple) or (Ellipsis not in typing.get_args(kind) and len(value) != count):
+        if not isinstance(value, list | tuple) or (
+            Ellipsis not in typing.get_args(kind) and len(value) != count
+        ):
             raise TypeError
         return tuple(_coerce(each, item) for each in value)
     if kind is float and isinstance(value, int) and not isinstance(value, bool):
@@ -170,7 +186,9 @@ class Setting(NamedTuple):
 
 
 def all_settings() -> list[Setting]:
-    """Every setting, in the order of Config; what is said of each is the string under its field, `Meaning [unit].`"""
+    """Every setting, in the order of Config; what is said of each is the string under its field,
+    `Meaning [unit].`
+    """
     said, found = _docstrings(), []
     for field in dataclasses.fields(Config):
         meaning, _, unit = said[field.name].removesuffix(".").partition(" [")
@@ -183,11 +201,17 @@ def all_settings() -> list[Setting]:
 def _docstrings() -> dict[str, str]:
     """The string under each field."""
     tree = ast.parse(inspect.getsource(module))
-    [body] = [node.body for node in tree.body if isinstance(node, ast.ClassDef) and node.name == Config.__name__]
+    [body] = [
+        node.body
+        for node in tree.body
+        if isinstance(node, ast.ClassDef) and node.name == Config.__name__
+    ]
     found = {}
     for field, text in pairwise(body):
         match field, text:
-            case ast.AnnAssign(target=ast.Name(id=name)), ast.Expr(value=ast.Constant(value=str(meaning))):
+            case ast.AnnAssign(target=ast.Name(id=name)), ast.Expr(
+                value=ast.Constant(value=str(meaning))
+            ):
                 found[name] = meaning
     return found
 
@@ -201,12 +225,15 @@ OF_CLUSTERING = ("clusters", "kmeans", "kmeans_iterations", "kmeans_restarts")
 
 
 def without_effect(config: Config, given: Collection[str]) -> list[str]:
-    """What changes nothing beside the other settings, though somebody wrote it down; a line each, with the reason.
+    """What changes nothing beside the other settings, though somebody wrote it down; a line each,
+    with the reason.
 
     Args:
         given: names of the settings that were written down.
     """
-    reasons = _idle_in_the_objective(config) | _idle_in_the_views(config) | _idle_in_the_network(config)
+    reasons = (
+        _idle_in_the_objective(config) | _idle_in_the_views(config) | _idle_in_the_network(config)
+    )
     return [
         f"{name}={as_text(getattr(config, name))} has no effect {reasons[name]}"
         for name in KINDS
@@ -218,7 +245,9 @@ def _idle_in_the_objective(config: Config) -> dict[str, str]:
     chosen = f"with objective={config.objective}"
     if config.objective == "infonce":
         last = f"on what is learnt {chosen}, which clusters once, at the end"
-        return dict.fromkeys((*OF_PROTOTYPES, *OF_PAUC), chosen) | dict.fromkeys(OF_CLUSTERING, last)
+        return dict.fromkeys((*OF_PROTOTYPES, *OF_PAUC), chosen) | dict.fromkeys(
+            OF_CLUSTERING, last
+        )
     if config.objective == "protonce":
         return dict.fromkeys(OF_PAUC, chosen)
     idle = {}
@@ -234,7 +263,9 @@ def _idle_in_the_objective(config: Config) -> dict[str, str]:
 def _idle_in_the_network(config: Config) -> dict[str, str]:
     if config.weights_from:
         return {"norm_group": "with weights_from, whose statistics are kept"}
-    idle = dict.fromkeys(("freeze", "projector_share", "backbone_rate", "layer_decay"), "without weights_from")
+    idle = dict.fromkeys(
+        ("freeze", "projector_share", "backbone_rate", "layer_decay"), "without weights_from"
+    )
     if not config.has_batch_norm:
         idle["norm_group"] = f"with architecture={config.architecture}, which has no batch norm"
     return idle

@@ -30,7 +30,8 @@ from pauc_hub.training.run import checkpoint, run_folder
 from pauc_hub.training.run.checkpoint import Place
 from pauc_hub.training.schedule import Moment, learning_rate
 
-PHOTOGRAPH = 160  # pixels; timm crops the margins of larger pictures, smaller ones are cut tightly already
+# pixels; timm crops the margins of larger pictures, smaller ones are cut tightly already
+PHOTOGRAPH = 160
 SECONDS_BETWEEN_CHECKPOINTS = 600  # at most this much work is lost to a power cut
 
 
@@ -49,8 +50,8 @@ class Training:
         watched: what this epoch's E-step measured, for the epoch's line of metrics.jsonl.
         queue_side: of the views that the queue's keys were made of, pixels; 0 before there are any.
         earlier_seconds: spent in sittings before this one.
-        schedules: laid anew on the way, for the receipts: each with the `epoch` and `step` from which on it holds, its
-            `epochs`, those `before`, and the `command`.
+        schedules: laid anew on the way, for the receipts: each with the `epoch` and `step` from
+            which on it holds, its `epochs`, those `before`, and the `command`.
     """
 
     run: Path
@@ -105,12 +106,13 @@ class Training:
         """By the first process alone: what a checkpoint holds is the same on all.
 
         Raises:
-            TrainingFailed: there is no room for it, or a number is not finite, which would be all that is left to go
-                on from.
+            TrainingFailed: there is no room for it, or a number is not finite, which would be all
+                that is left to go on from.
         """
         if not self.is_finite():
             raise TrainingFailed(
-                f"weights are no longer finite at step {self.step} of epoch {self.epoch + 1}: training diverged. "
+                f"weights are no longer finite at step {self.step} of epoch {self.epoch + 1}: "
+                "training diverged. "
                 f"The last checkpoint stands; start anew with a lower lr (now {self.config.lr:g})."
             )
         if not self.world.first:
@@ -132,9 +134,15 @@ class Training:
         self.saved = time.monotonic()
 
     def is_finite(self) -> bool:
-        """Weights, statistics, queue, and what the optimiser remembers; waits for the device once."""
+        """Weights, statistics, queue, and what the optimiser remembers; waits for the device
+        once.
+        """
         kept = (value for values in self.optimiser.state.values() for value in values.values())
-        tensors = [each for each in (*self.pair.state_dict().values(), *kept) if isinstance(each, torch.Tensor)]
+        tensors = [
+            each
+            for each in (*self.pair.state_dict().values(), *kept)
+            if isinstance(each, torch.Tensor)
+        ]
         checks = [each.isfinite().all() for each in tensors if each.is_floating_point()]
         return bool(torch.stack([each.to(self.device) for each in checks]).all())
 
@@ -145,27 +153,41 @@ class Training:
     def resume_from(self, place: Place) -> None:
         """Stand where `place` says, with everything as the run's checkpoint holds it.
 
-        Where that was trained under a schedule of another length, the new one is noted, and saved at once.
+        Where that was trained under a schedule of another length, the new one is noted, and saved
+        at once.
         """
-        self.expectation = checkpoint.restore(self.run, place, self.pair, self.optimiser, self.device)
+        self.expectation = checkpoint.restore(
+            self.run, place, self.pair, self.optimiser, self.device
+        )
         self.epoch, self.step, self.earlier_seconds = place.epoch, place.step, place.seconds
         typed, self.command = self.command, place.command
-        self.watched, self.schedules, self.queue_side = place.watched, place.schedules, place.queue_side
+        self.watched = place.watched
+        self.schedules = place.schedules
+        self.queue_side = place.queue_side
         if place.epochs in (0, self.config.epochs):
             return
-        laid = {"epoch": place.epoch, "step": place.step, "before": place.epochs, "epochs": self.config.epochs}
+        laid = {
+            "epoch": place.epoch,
+            "step": place.step,
+            "before": place.epochs,
+            "epochs": self.config.epochs,
+        }
         self.schedules = [*self.schedules, laid | {"command": typed}]
         self.save()
         if not self.quiet:
             done, steps = place.epoch * self.steps + place.step, self.config.epochs * self.steps
             rate = learning_rate(self.config, done, steps)
             sys.stderr.write(
-                f"going on in epoch {place.epoch + 1} under a schedule laid anew, of {self.config.epochs} epochs "
-                f"({place.epochs} before): the learning rate follows a cosine over them, and is now {rate:.3g}\n"
+                f"going on in epoch {place.epoch + 1} under a schedule laid anew, of "
+                f"{self.config.epochs} epochs "
+                f"({place.epochs} before): the learning rate follows a cosine over them, and is "
+                f"now {rate:.3g}\n"
             )
 
     def heed_signals(self) -> None:
-        """Raise Interrupted if a signal to any of the processes asked for a stop; all of them come here together."""
+        """Raise Interrupted if a signal to any of the processes asked for a stop; all of them come
+        here together.
+        """
         if self.world.any(self.stop.requested):
             again = shlex.join(["pauc", "train", self.source.root, "-o", str(self.run), "--resume"])
             if not self.source.has_place:
@@ -177,7 +199,9 @@ class Training:
 
 
 def take_step(state: Training, batch: Views) -> dict[str, Tensor]:
-    """Learn from a batch where the run stands, and return what learn() does; the next step is the caller's to count."""
+    """Learn from a batch where the run stands, and return what learn() does; the next step is the
+    caller's to count.
+    """
     crops = (batch.first, batch.second, *batch.small)
     first, second, *small = map(state.augment, crops, batch.draws)
     shown = Shown(batch.index, first, second, tuple(small))
@@ -229,8 +253,12 @@ def new_training(
     return Training(
         run=run,
         config=config,
-        loader=choose_loader(source, preprocessing, workers, device, stop, world.size, quiet=quiet, most=most),
-        augment=Augmentation(preprocessing.mean, preprocessing.std, config.blur_range[1] / config.size),
+        loader=choose_loader(
+            source, preprocessing, workers, device, stop, world.size, quiet=quiet, most=most
+        ),
+        augment=Augmentation(
+            preprocessing.mean, preprocessing.std, config.blur_range[1] / config.size
+        ),
         pair=pair,
         optimiser=new_optimiser(pair.query, config),
         device=device,

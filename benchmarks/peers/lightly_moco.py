@@ -1,11 +1,13 @@
-"""lightly's CIFAR-10 benchmark of MoCo, from its published settings and lightly's own parts: how fast is an epoch?
+"""lightly's CIFAR-10 benchmark of MoCo, from its published settings and lightly's own parts: how
+fast is an epoch?
 
     python lightly_moco.py FOLDER --epochs 2 --workers 2 --device cpu
 
-As published: lightly's ResNet-18 for small images with batch norm split 8 ways, its MoCo head, a memory bank of 8192
-keys for batches of 512, its SimCLR views without blur, a symmetric loss, SGD under pytorch-lightning in float32. Left
-out, to lightly's advantage: kNN after each epoch, checkpoints, the progress bar. Prints JSON: of each epoch its
-seconds, its images, and the share of the time spent waiting for batches.
+As published: lightly's ResNet-18 for small images with batch norm split 8 ways, its MoCo head, a
+memory bank of 8192 keys for batches of 512, its SimCLR views without blur, a symmetric loss, SGD
+under pytorch-lightning in float32. Left out, to lightly's advantage: kNN after each epoch,
+checkpoints, the progress bar. Prints JSON: of each epoch its seconds, its images, and the share of
+the time spent waiting for batches.
 """
 
 import argparse
@@ -57,8 +59,12 @@ class MoCo(lightning.LightningModule):  # type: ignore[misc]
         return loss
 
     def configure_optimizers(self) -> Any:
-        optimiser = torch.optim.SGD(self.query.parameters(), lr=self.rate, momentum=0.9, weight_decay=5e-4)
-        return [optimiser], [torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, PUBLISHED_EPOCHS)]
+        optimiser = torch.optim.SGD(
+            self.query.parameters(), lr=self.rate, momentum=0.9, weight_decay=5e-4
+        )
+        return [optimiser], [
+            torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, PUBLISHED_EPOCHS)
+        ]
 
 
 class Clock(lightning.Callback):  # type: ignore[misc]
@@ -84,7 +90,9 @@ class Clock(lightning.Callback):  # type: ignore[misc]
             torch.cuda.synchronize()
         seconds = time.monotonic() - self.began
         images = self.batches * self.batch_size
-        self.epochs.append({"seconds": seconds, "images": images, "data_wait": self.waited / seconds})
+        self.epochs.append(
+            {"seconds": seconds, "images": images, "data_wait": self.waited / seconds}
+        )
 
 
 def gflop(backbone: nn.Module) -> float:

@@ -1,4 +1,5 @@
-"""The script that one writes in ten minutes: torchvision's ResNet-50, its transforms, a DataLoader, a loop.
+"""The script that one writes in ten minutes: torchvision's ResNet-50, its transforms, a DataLoader,
+a loop.
 
 python plain.py FOLDER OUTPUT.npy
 """

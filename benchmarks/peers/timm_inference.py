@@ -1,9 +1,11 @@
-"""The path of timm's own inference.py (not in its wheel): its dataset, its loader with prefetching, its defaults.
+"""The path of timm's own inference.py (not in its wheel): its dataset, its loader with prefetching,
+its defaults.
 
     python timm_inference.py FOLDER OUTPUT.npy [--bf16]
 
-Defaults of that script: batches of 256, 2 workers. Given on top: 224 pixels of a short side of 256, as the others do
-(timm tests its resnet50 at 288); no classifier. `--bf16` is its `--model-dtype bfloat16 --channels-last`.
+Defaults of that script: batches of 256, 2 workers. Given on top: 224 pixels of a short side of 256,
+as the others do (timm tests its resnet50 at 288); no classifier. `--bf16` is its `--model-dtype
+bfloat16 --channels-last`.
 """
 
 import sys

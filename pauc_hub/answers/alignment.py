@@ -41,9 +41,15 @@ Square = npt.NDArray[np.uint8]
 
 
 def measure_alignment(
-    table: LabelledTable, model: str | Path | None, groups: Numbers | None, seed: int, device: str, quiet: bool
+    table: LabelledTable,
+    model: str | Path | None,
+    groups: Numbers | None,
+    seed: int,
+    device: str,
+    quiet: bool,
 ) -> Score:
-    """Mean squared distance between unit features of two random views of an image: 0 where views make no difference.
+    """Mean squared distance between unit features of two random views of an image: 0 where views
+    make no difference.
 
     Every model is shown the same crops, mirror images and colours of the same SAMPLE images.
 
@@ -53,7 +59,8 @@ def measure_alignment(
         groups: (N,) numbers of what belongs together, for the interval.
 
     Raises:
-        PaucError: fewer than LEAST images can be reached, or not the model; in a few words, for a list of reasons.
+        PaucError: fewer than LEAST images can be reached, or not the model; in a few words, for a
+            list of reasons.
 
     Source: Wang & Isola 2020, with alpha = 2; method.md §6.
     """
@@ -65,8 +72,12 @@ def measure_alignment(
     rows = {names[row]: int(row) for row in chosen}
     places = list(reachable_images(about.root, {*rows}))
     if len(places) < LEAST:
-        raise PaucError(f"needs the images, and {len(places)} of {len(rows)} are still in '{about.root}'")
-    found = _distances(places, _model_of(table, model, device), about.space, about.reading, seed, quiet)
+        raise PaucError(
+            f"needs the images, and {len(places)} of {len(rows)} are still in '{about.root}'"
+        )
+    found = _distances(
+        places, _model_of(table, model, device), about.space, about.reading, seed, quiet
+    )
     if len(found) < LEAST:
         raise PaucError(f"needs the images, and {len(found)} of {len(rows)} could be read")
     squared = np.array(list(found.values()))
@@ -83,16 +94,29 @@ def _model_of(table: LabelledTable, model: str | Path | None, device: str) -> Mo
     about = table.given.table.provenance
     side = about.preprocessing.get("input_size", [None])[-1]
     try:
-        found = load(model or about.model, device=device, precision=about.precision, image_size=side, quiet=True)
+        found = load(
+            model or about.model,
+            device=device,
+            precision=about.precision,
+            image_size=side,
+            quiet=True,
+        )
     except PaucError as error:
-        raise PaucError(f"needs the model, and '{model or about.model}' cannot be loaded") from error
+        raise PaucError(
+            f"needs the model, and '{model or about.model}' cannot be loaded"
+        ) from error
     if found.weights_sha256 != about.weights_sha256:
         raise PaucError(f"needs the model, and '{about.model}' is another one now")
     return found
 
 
 def _distances(
-    places: list[tuple[str, Entry | Path]], model: Model, space: str, reading: Reading, seed: int, quiet: bool
+    places: list[tuple[str, Entry | Path]],
+    model: Model,
+    space: str,
+    reading: Reading,
+    seed: int,
+    quiet: bool,
 ) -> dict[str, float]:
     """Squared distance between the two views of each image that can be read, in [0, 4]."""
 
@@ -120,7 +144,9 @@ def _distances(
             first = _unit(model, [square for _, square, _ in there], space)
             second = _unit(model, [square for _, _, square in there], space)
             squared = np.square(first - second).sum(axis=1)
-            distances |= {name: float(each) for (name, _, _), each in zip(there, squared, strict=True)}
+            distances |= {
+                name: float(each) for (name, _, _), each in zip(there, squared, strict=True)
+            }
     return distances
 
 
@@ -153,5 +179,7 @@ def _box(width: int, height: int, rng: np.random.Generator) -> tuple[int, int, i
 def _unit(model: Model, squares: list[Square], space: str) -> npt.NDArray[np.float64]:
     """(n, D) features of unit length."""
     features = model.encode(torch.from_numpy(np.stack(squares)), space)
-    unit: npt.NDArray[np.float64] = torch.nn.functional.normalize(features.double(), dim=1).cpu().numpy()
+    unit: npt.NDArray[np.float64] = (
+        torch.nn.functional.normalize(features.double(), dim=1).cpu().numpy()
+    )
     return unit

@@ -1,4 +1,6 @@
-"""The function behind `pauc assign`: a table or images to the prototypes that each belongs to. N rows, K prototypes."""
+"""The function behind `pauc assign`: a table or images to the prototypes that each belongs to. N
+rows, K prototypes.
+"""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -57,20 +59,23 @@ def assign(
     overwrite: bool = False,
     quiet: bool = False,
 ) -> Assignments:
-    """Say to which prototypes images belong, how clearly and how confidently, and which are like none of them.
+    """Say to which prototypes images belong, how clearly and how confidently, and which are like
+    none of them.
 
-        >>> found = assign("photos.parquet", prototypes="photos.prototypes.safetensors", output="mine.csv", quiet=True)
+        >>> prototypes = "photos.prototypes.safetensors"
+        >>> found = assign("photos.parquet", prototypes=prototypes, output="mine.csv", quiet=True)
         >>> found.rows
         15
 
     Args:
         images: a table that embed() wrote, or images, which are embedded first.
         prototypes: a file that cluster() wrote; the model's own prototypes unless given.
-        model: a model folder or a name that `pauc models` lists; the one that made the prototypes or the table unless
-            given.
+        model: a model folder or a name that `pauc models` lists; the one that made the prototypes
+            or the table unless given.
         output: .parquet or .csv; NAME.assignments.parquet beside the table unless given.
         names: a CSV file with names for prototypes, besides those in the file.
-        exemplars: most central and borderline images to list for each prototype, in NAME.exemplars.csv.
+        exemplars: most central and borderline images to list for each prototype, in
+            NAME.exemplars.csv.
         alpha: share of images from the prototypes' own source that are flagged as outliers.
         table: where the table of images is kept; beside them unless given.
         device: to embed images on.
@@ -79,7 +84,8 @@ def assign(
 
     Raises:
         UsageError: the model has no prototypes, or an output has a wrong name.
-        OriginMismatch: the table and the prototypes are of different weights, spaces or preprocessing.
+        OriginMismatch: the table and the prototypes are of different weights, spaces or
+            preprocessing.
         OutputExists: something stands at an output.
     """
     if not 0 < alpha < 1:
@@ -101,7 +107,10 @@ def assign(
     else:
         given, found = _of_model(images, model, table, device, quiet)
     if given.width != found.width:
-        raise TableError(f"'{given.path}' has {given.width} numbers an image, and the prototypes have {found.width}.")
+        raise TableError(
+            f"'{given.path}' has {given.width} numbers an image, and the prototypes have "
+            f"{found.width}."
+        )
     if names:
         found = name_prototypes(found, Path(names))
     place = Path(output) if output else companion(given.path, ASSIGNMENTS_SUFFIX)
@@ -112,7 +121,8 @@ def assign(
     tallies = write_assignments(given, found, place, alpha, quiet)
     if listed:
         chosen_examples = [
-            choose_examples(tally, k, exemplars) for tally, k in zip(tallies.levels, found.granularities, strict=True)
+            choose_examples(tally, k, exemplars)
+            for tally, k in zip(tallies.levels, found.granularities, strict=True)
         ]
         paths = paths_of(given.path, chosen_examples)
         write_examples(listed, found, tallies.levels, chosen_examples, paths)
@@ -135,10 +145,14 @@ def _beside(output: Path, suffix: str) -> Path:
 
 
 def _refuse_model(prototypes: Path) -> None:
-    """Raise UsageError where a model folder, or the prototypes in one, is given for a prototypes file."""
+    """Raise UsageError where a model folder, or the prototypes in one, is given for a prototypes
+    file.
+    """
     folder = prototypes.parent if prototypes.name == PROTOTYPES else prototypes
     if (folder / CONFIG).is_file():
-        raise UsageError(f"'{prototypes}' belongs to a model: give model='{folder}' in place of prototypes.")
+        raise UsageError(
+            f"'{prototypes}' belongs to a model: give model='{folder}' in place of prototypes."
+        )
 
 
 def _of_model(
@@ -152,22 +166,30 @@ def _of_model(
     levels = folder.read_prototypes()
     if not levels:
         raise UsageError(
-            f"model '{folder.name}' has no prototypes. Make some with `pauc cluster`, and give prototypes=FILE."
+            f"model '{folder.name}' has no prototypes. Make some with `pauc cluster`, and give "
+            "prototypes=FILE."
         )
-    given = open_input(images, model=chosen, space=PROJECTION, table=table, device=device, quiet=quiet)
+    given = open_input(
+        images, model=chosen, space=PROJECTION, table=table, device=device, quiet=quiet
+    )
     _require_projected_by(folder, given)
     calibration = folder.read_calibration()
-    return given, PrototypeSet(levels, given.origin, nested=False, names=unnamed(levels), calibration=calibration)
+    return given, PrototypeSet(
+        levels, given.origin, nested=False, names=unnamed(levels), calibration=calibration
+    )
 
 
 def _require_projected_by(folder: ModelFolder, given: Given) -> None:
     origin = given.origin
     if origin.weights_sha256 != folder.weights_sha256:
         raise TableError(
-            f"'{given.path}' was made by {origin}, and not by '{folder.name}'. Give its own, model=NAME, or the images."
+            f"'{given.path}' was made by {origin}, and not by '{folder.name}'. Give its own, "
+            "model=NAME, or the images."
         )
     if origin.space != PROJECTION or origin.pca:
         raise TableError(
-            f"'{given.path}' holds the {origin.space} space{' after a PCA' if origin.pca else ''}, and a model's "
-            "prototypes live in the projection space: `pauc embed IMAGES --space projection`, or give the images."
+            f"'{given.path}' holds the {origin.space} "
+            f"space{' after a PCA' if origin.pca else ''}, and a model's "
+            "prototypes live in the projection space: `pauc embed IMAGES --space projection`, "
+            "or give the images."
         )

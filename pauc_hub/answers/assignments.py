@@ -1,7 +1,8 @@
-"""The assignment table: for each image its prototypes, how clearly and how confidently. N rows, K prototypes, D width.
+"""The assignment table: for each image its prototypes, how clearly and how confidently. N rows, K
+prototypes, D width.
 
-Parquet or CSV, by the end of the name. For each granularity K there are columns prototype_K, name_K, similarity_K,
-margin_K and confidence_K; then outlier_score and outlier.
+Parquet or CSV, by the end of the name. For each granularity K there are columns prototype_K,
+name_K, similarity_K, margin_K and confidence_K; then outlier_score and outlier.
 """
 
 import json
@@ -71,7 +72,9 @@ def check_place(path: Path, suffixes: tuple[str, ...], overwrite: bool) -> None:
     if not path.name.endswith(suffixes):
         raise UsageError(f"the output '{path}' must end in {' or '.join(suffixes)}.")
     if not path.absolute().parent.is_dir():
-        raise UsageError(f"'{path}' cannot be written: there is no such folder. Name another place.")
+        raise UsageError(
+            f"'{path}' cannot be written: there is no such folder. Name another place."
+        )
     if path.is_dir():
         raise OutputExists(f"'{path}' is a folder. Name another place.")
     if path.exists() and not overwrite:
@@ -126,7 +129,10 @@ def _schema(prototypes: PrototypeSet, alpha: float) -> pa.Schema:
             pa.field(f"margin_{key}", pa.float32()),
             pa.field(f"confidence_{key}", pa.float32()),
         ]
-    fields += [pa.field("outlier_score", pa.float32(), nullable=False), pa.field("outlier", pa.bool_())]
+    fields += [
+        pa.field("outlier_score", pa.float32(), nullable=False),
+        pa.field("outlier", pa.bool_()),
+    ]
     about = {
         "format_version": FORMAT_VERSION,
         "origin": prototypes.origin.to_dict(),
@@ -174,7 +180,11 @@ def _writer(output: Path, schema: pa.Schema) -> Iterator[Callable[[pa.RecordBatc
 
 
 def _tally(assigned: Assigned) -> Tally:
-    return Tally(assigned.prototype.numpy().astype(np.int32), assigned.similarity.numpy(), assigned.margin.numpy())
+    return Tally(
+        assigned.prototype.numpy().astype(np.int32),
+        assigned.similarity.numpy(),
+        assigned.margin.numpy(),
+    )
 
 
 def _joined(parts: list[Tally]) -> Tally:

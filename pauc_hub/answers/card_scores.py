@@ -69,7 +69,12 @@ def card_scores(file: ScoresFile, command: str) -> list[Score]:
         "command": command,
     }
     return [
-        {"protocol": _protocol(file, name, measure), "metric": _metric(measure), **_figures(measure, score), **about}
+        {
+            "protocol": _protocol(file, name, measure),
+            "metric": _metric(measure),
+            **_figures(measure, score),
+            **about,
+        }
         for name, measures in file.scores.items()
         for measure, score in measures.items()
         if isfinite(score["value"])
@@ -96,13 +101,15 @@ def require_own_card(model: str | Path) -> ModelFolder:
         )
     if place.resolve() in [each.resolve() for each in bundled_folders()]:
         raise UsageError(
-            f"'{model}' is bundled with this package, and its card stays as it is. Copy '{place}', and give the copy."
+            f"'{model}' is bundled with this package, and its card stays as it is. Copy "
+            f"'{place}', and give the copy."
         )
     folder = open_folder(place)
     missing = [name for name in (FACTS, CARD) if name not in folder.sums]
     if missing:
         raise UsageError(
-            f"'{place}' has no {' and no '.join(missing)}, into which scores could go. `pauc train` and `pauc convert` "
+            f"'{place}' has no {' and no '.join(missing)}, into which scores could go. `pauc "
+            "train` and `pauc convert` "
             "write folders that have."
         )
     if not os.access(place, os.W_OK):
@@ -112,24 +119,30 @@ def require_own_card(model: str | Path) -> ModelFolder:
 
 
 def write_into_card(model: str | Path, file: ScoresFile, command: str) -> Path:
-    """Put scores into a model folder, in place of the same ones measured earlier; all else stays as it is.
+    """Put scores into a model folder, in place of the same ones measured earlier; all else stays as
+    it is.
 
     Returns:
         The folder.
 
     Raises:
-        ModelFolderError: the weights are no longer those that were measured, or the card was edited in its scores.
+        ModelFolderError: the weights are no longer those that were measured, or the card was edited
+            in its scores.
         UsageError: as require_own_card() does.
     """
     folder = require_own_card(model)
     if folder.weights_sha256 != file.origin.weights_sha256:
-        raise ModelFolderError(f"'{folder.path}' has other weights now than those that were measured. Measure again.")
+        raise ModelFolderError(
+            f"'{folder.path}' has other weights now than those that were measured. Measure again."
+        )
     facts = folder.facts
     rows = card_scores(file, command)
     taken = {_identity(row) for row in rows}
     kept = [row for row in facts.get("scores", ()) if _identity(row) not in taken]
     changed = facts | {"scores": [*kept, *rows]}
-    card = _with_scores((folder.path / CARD).read_text(encoding="utf-8"), facts, changed, folder.path)
+    card = _with_scores(
+        (folder.path / CARD).read_text(encoding="utf-8"), facts, changed, folder.path
+    )
     files = {
         FACTS: (json.dumps(changed, indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode(),
         CARD: card.encode(),
@@ -148,7 +161,8 @@ def _with_scores(card: str, before: Mapping[str, Any], now: Mapping[str, Any], p
         card = f"{card.rstrip()}\n\n{new}\n".lstrip()
     else:
         raise ModelFolderError(
-            f"'{place / CARD}' was edited in its section of scores, which would be lost. Restore that section, or "
+            f"'{place / CARD}' was edited in its section of scores, which would be lost. "
+            "Restore that section, or "
             "delete it whole."
         )
     return with_scores(card, now)
@@ -187,7 +201,11 @@ def _figures(measure: str, score: Mapping[str, Any]) -> dict[str, float]:
     """Shares in % with two decimals, as a card has them; the others with four."""
     is_share = _metric(measure) in SHARES.values()
     factor, digits = (100, 2) if is_share else (1, 4)
-    return {key: round(factor * score[key], digits) for key in ("value", "low", "high") if isfinite(score[key])}
+    return {
+        key: round(factor * score[key], digits)
+        for key in ("value", "low", "high")
+        if isfinite(score[key])
+    }
 
 
 def _short(name: str) -> str:

@@ -1,4 +1,6 @@
-"""The function behind `pauc cluster`: a table or images to prototypes at several granularities. N rows, D width."""
+"""The function behind `pauc cluster`: a table or images to prototypes at several granularities. N
+rows, D width.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -10,7 +12,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pauc_hub.answers.assignments import ASSIGNMENTS_SUFFIX, check_place, unit_rows, write_assignments
+from pauc_hub.answers.assignments import (
+    ASSIGNMENTS_SUFFIX,
+    check_place,
+    unit_rows,
+    write_assignments,
+)
 from pauc_hub.answers.cluster_state import ClusterState
 from pauc_hub.answers.contact_sheet import SHEET_SUFFIX, write_contact_sheet
 from pauc_hub.answers.exemplars import EXEMPLARS_SUFFIX, choose_examples, paths_of, write_examples
@@ -36,7 +43,8 @@ FEWEST_TO_CALIBRATE = 500
 RECLUSTERINGS = 20
 # rows that silhouettes, and without kept rows stability, are worked out on
 SAMPLE = 5000
-# `auto`: rows of a prototype at the finest granularity, its largest K, and prototypes within a coarser one
+# `auto`: rows of a prototype at the finest granularity, its largest K, and prototypes within a
+# coarser one
 AUTO_ROWS, AUTO_LARGEST, AUTO_STEP = 20, 1000, 4
 
 
@@ -87,9 +95,11 @@ def cluster(
     overwrite: bool = False,
     quiet: bool = False,
 ) -> Clustered:
-    """Find prototypes among embeddings: k-means at the finest granularity, and Ward's hierarchy above it.
+    """Find prototypes among embeddings: k-means at the finest granularity, and Ward's hierarchy
+    above it.
 
-        >>> found = cluster("photos.parquet", [2, 4], output="few.prototypes.safetensors", quiet=True)
+        >>> output = "few.prototypes.safetensors"
+        >>> found = cluster("photos.parquet", [2, 4], output=output, quiet=True)
         >>> found.prototypes.granularities
         (2, 4)
 
@@ -98,8 +108,8 @@ def cluster(
     Args:
         images: a table that embed() wrote, or images, which are embedded first.
         k: numbers of prototypes; or `auto` for several that suit the number of images.
-        output: NAME.prototypes.safetensors, beside the table unless given. NAME.assignments.parquet,
-            NAME.exemplars.csv and NAME.prototypes.html come beside it.
+        output: NAME.prototypes.safetensors, beside the table unless given.
+            NAME.assignments.parquet, NAME.exemplars.csv and NAME.prototypes.html come beside it.
         names: a CSV file with the columns prototype, name and, but for the finest, granularity.
         exemplars: most central images, and as many borderline ones, to list for each prototype.
         model: what embeds images; no matter for a table.
@@ -110,7 +120,8 @@ def cluster(
         quiet: no progress bar.
 
     Raises:
-        UsageError: more prototypes than distinct rows, or an output of a wrong name; before anything is clustered.
+        UsageError: more prototypes than distinct rows, or an output of a wrong name; before
+            anything is clustered.
         OutputExists: something stands at an output.
         TableError: the table is damaged, empty, or holds numbers that are not finite.
         Interrupted: by Ctrl-C; what is done is saved.
@@ -124,13 +135,15 @@ def cluster(
     granularities = asked or automatic_granularities(given.rows)
     if granularities[-1] > given.rows:
         raise UsageError(
-            f"k={granularities[-1]} is more than the {given.rows} rows of '{given.path}'. Give {given.rows} or less."
+            f"k={granularities[-1]} is more than the {given.rows} rows of '{given.path}'. Give "
+            f"{given.rows} or less."
         )
     points, distinct = _read(given, granularities[-1], seed, quiet)
     if distinct < granularities[-1]:
         if asked:
             raise UsageError(
-                f"k={granularities[-1]} is more than the {distinct} different rows of '{given.path}'. "
+                f"k={granularities[-1]} is more than the {distinct} different rows of "
+                f"'{given.path}'. "
                 f"Give {distinct} or less."
             )
         granularities = automatic_granularities(distinct)
@@ -149,7 +162,9 @@ def cluster(
 
 
 def automatic_granularities(rows: int) -> tuple[int, ...]:
-    """Several numbers of prototypes for so many rows, the coarsest first: no single one is right."""
+    """Several numbers of prototypes for so many rows, the coarsest first: no single one is
+    right.
+    """
     finest = max(1, min(AUTO_LARGEST, rows, max(round(rows / AUTO_ROWS), round(rows**0.5))))
     levels = [finest]
     while len(levels) < 3 and levels[-1] // AUTO_STEP >= 2:
@@ -189,7 +204,9 @@ def _plan(given: Given, granularities: tuple[int, ...], seed: int) -> dict[str, 
 
 
 def _read(given: Given, k: int, seed: int, quiet: bool) -> tuple[_Points, int]:
-    """All rows at unit length, some of them kept out where there are enough; and how many differ, counted up to k."""
+    """All rows at unit length, some of them kept out where there are enough; and how many differ,
+    counted up to k.
+    """
     total = given.rows
     kept = min(MOST_KEPT, total // KEPT_SHARE) if total >= max(FEWEST_TO_CALIBRATE, 2 * k) else 0
     is_kept = np.zeros(total, bool)
@@ -204,7 +221,9 @@ def _read(given: Given, k: int, seed: int, quiet: bool) -> tuple[_Points, int]:
             kept_here = torch.from_numpy(is_kept[rows.start : rows.start + len(unit)])
             fitted = unit[~kept_here]
             points.fitted[filled : filled + len(fitted)] = fitted
-            points.kept[rows.start - filled : rows.start - filled + int(kept_here.sum())] = unit[kept_here]
+            points.kept[rows.start - filled : rows.start - filled + int(kept_here.sum())] = unit[
+                kept_here
+            ]
             filled += len(fitted)
             if len(distinct) < k:
                 distinct.update(row.tobytes() for row in fitted.numpy())
@@ -215,7 +234,12 @@ def _read(given: Given, k: int, seed: int, quiet: bool) -> tuple[_Points, int]:
 
 
 def _prototypes(
-    given: Given, points: _Points, granularities: tuple[int, ...], seed: int, state: ClusterState, quiet: bool
+    given: Given,
+    points: _Points,
+    granularities: tuple[int, ...],
+    seed: int,
+    state: ClusterState,
+    quiet: bool,
 ) -> PrototypeSet:
     """k-means, the hierarchy above it, and what both are worth."""
     assignment, centroids, objective = _kmeans(points.fitted, granularities[-1], seed, state, quiet)
@@ -223,19 +247,29 @@ def _prototypes(
     reference = among_used(assignment, len(centroids))
     ks = found.granularities
     evaluated = points.kept if len(points.kept) else _sampled(points.fitted, SAMPLE, seed)
-    with progress_bar(RECLUSTERINGS, "reclustering", "bootstraps", quiet, len(state.reclusterings)) as bar:
+    with progress_bar(
+        RECLUSTERINGS, "reclustering", "bootstraps", quiet, len(state.reclusterings)
+    ) as bar:
         for i in range(len(state.reclusterings), RECLUSTERINGS):
             state.reclustered(recluster(points.fitted, reference, ks, evaluated, seed + 1 + i))
             bar.advance(1)
-    found = replace(found, facts=_facts(given, points, found, evaluated, objective, granularities, seed, state))
+    found = replace(
+        found, facts=_facts(given, points, found, evaluated, objective, granularities, seed, state)
+    )
     if not len(points.kept):
         return found
     matched = [[each.matched for each in state.reclusterings]]
-    return replace(found, calibration=calibrate(points.kept, found, matched, expected_calibration_error))
+    return replace(
+        found, calibration=calibrate(points.kept, found, matched, expected_calibration_error)
+    )
 
 
-def _kmeans(points: Tensor, k: int, seed: int, state: ClusterState, quiet: bool) -> tuple[Tensor, Tensor, float]:
-    """(N,) assignment, (K, D) unit centroids, and the objective; from where an earlier call stopped."""
+def _kmeans(
+    points: Tensor, k: int, seed: int, state: ClusterState, quiet: bool
+) -> tuple[Tensor, Tensor, float]:
+    """(N,) assignment, (K, D) unit centroids, and the objective; from where an earlier call
+    stopped.
+    """
     before = state.iterations
     left = 0 if state.done else ITERATIONS - before
     iterations = count(before)
@@ -280,7 +314,11 @@ def _facts(
     sample = _sampled(points.fitted, SAMPLE, seed)
     sampled = assign_points(sample, found)
     stability = [
-        float(np.mean([adjusted_rand(level.prototype, each.labels[:, m]) for each in state.reclusterings]))
+        float(
+            np.mean(
+                [adjusted_rand(level.prototype, each.labels[:, m]) for each in state.reclusterings]
+            )
+        )
         for m, level in enumerate(reference)
     ]
     silhouettes = [silhouette(sample, level.prototype) for level in sampled]
@@ -300,7 +338,9 @@ def _facts(
     }
 
 
-def _write(given: Given, prototypes: PrototypeSet, output: Path, shown: int, quiet: bool) -> Clustered:
+def _write(
+    given: Given, prototypes: PrototypeSet, output: Path, shown: int, quiet: bool
+) -> Clustered:
     """The files; the prototypes come last, since whoever finds them finds all."""
     assignments, listed, sheet = (
         _sibling(output, suffix) for suffix in (ASSIGNMENTS_SUFFIX, EXEMPLARS_SUFFIX, SHEET_SUFFIX)
@@ -312,7 +352,8 @@ def _write(given: Given, prototypes: PrototypeSet, output: Path, shown: int, qui
     )
     prototypes = replace(prototypes, levels=sized)
     examples = [
-        choose_examples(tally, k, shown) for tally, k in zip(tallies.levels, prototypes.granularities, strict=True)
+        choose_examples(tally, k, shown)
+        for tally, k in zip(tallies.levels, prototypes.granularities, strict=True)
     ]
     paths = paths_of(given.path, examples)
     write_examples(listed, prototypes, tallies.levels, examples, paths)

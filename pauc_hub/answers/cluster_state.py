@@ -1,4 +1,6 @@
-"""What a stopped `cluster` has done, kept beside its output until that is there. K prototypes, E rows."""
+"""What a stopped `cluster` has done, kept beside its output until that is there. K prototypes, E
+rows.
+"""
 
 import json
 import time
@@ -85,4 +87,6 @@ class ClusterState:
         self.iterations = int(found.about["iterations"])
         self.done = bool(found.about["done"])
         count = sum(name.startswith("matched.") for name in tensors)
-        self.reclusterings = [Reclustering(tensors[f"matched.{i}"], tensors[f"labels.{i}"]) for i in range(count)]
+        self.reclusterings = [
+            Reclustering(tensors[f"matched.{i}"], tensors[f"labels.{i}"]) for i in range(count)
+        ]

@@ -1,4 +1,5 @@
-"""The function behind `pauc compare`: are two networks different on the same images, and is that more than chance?
+"""The function behind `pauc compare`: are two networks different on the same images, and is that
+more than chance?
 
 Differences are second minus first. N images.
 """
@@ -58,7 +59,9 @@ class Compared:
     verdict: str
     """`better_beyond_margin`, `better_within_margin`, `equivalent` or `not_told_apart`."""
     images_needed: int | None
-    """To tell a difference of the margin; of groups, where there are some. None for draws, and where not known."""
+    """To tell a difference of the margin; of groups, where there are some. None for draws, and
+    where not known.
+    """
 
 
 @dataclass(frozen=True)
@@ -137,14 +140,16 @@ def compare(
 ) -> Comparison:
     """Compare two networks by what evaluate() finds of them on the same images.
 
-    Two networks are compared, not two methods of training: those differ from seed to seed, so train each several times.
+    Two networks are compared, not two methods of training: those differ from seed to seed, so train
+    each several times.
 
         >>> found = compare("first.scores.json", "second.scores.json", quiet=True)
         >>> [score.verdict for score in found.scores if score.measure == "top1"]
         ['not_told_apart', 'not_told_apart']
 
     Args:
-        first, second: scores files; or two models, which are measured on `data`. Differences are second minus first.
+        first, second: scores files; or two models, which are measured on `data`. Differences are
+            second minus first.
         data: labelled images; these and the options that follow are those of evaluate().
         margin: a difference that matters, in (0, 1); 0.01 is one point.
         seed: of folds and draws of an evaluation, and of resamples.
@@ -153,28 +158,41 @@ def compare(
 
     Raises:
         ArtefactError: a file is no scores file, or damaged.
-        UsageError: the files are of different images, labels, classes, or protocols; as evaluate() does.
+        UsageError: the files are of different images, labels, classes, or protocols; as evaluate()
+            does.
         PaucError: as embed() does.
     """
     if not 0 < margin < 1:
         raise UsageError(f"margin={margin} must lie between 0 and 1; 0.01 is one point.")
     names = (str(first), str(second))
     if data is None:
-        given = {"test": test, "space": space, "labels": labels, "label_column": label_column, "group": group}
+        given = {
+            "test": test,
+            "space": space,
+            "labels": labels,
+            "label_column": label_column,
+            "group": group,
+        }
         if extra := [name for name, value in given.items() if value is not None]:
             raise UsageError(
-                f"{extra[0]}={given[extra[0]]} is for two models and their images, and scores files are measured "
+                f"{extra[0]}={given[extra[0]]} is for two models and their images, and scores "
+                "files are measured "
                 "already: leave it out."
             )
         _require_files(names)
         files = (read_scores(Path(first)), read_scores(Path(second)))
     else:
-        files = _measured(names, Asked(data, test, space, labels, label_column, group, seed, device, quiet, COMPARED))
+        files = _measured(
+            names,
+            Asked(data, test, space, labels, label_column, group, seed, device, quiet, COMPARED),
+        )
     pair = _pair(files, names, margin, seed)
     try:
         return _compared(pair)
     except (KeyError, TypeError, IndexError, ValueError) as error:
-        raise ArtefactError(f"'{first}' or '{second}' is damaged. Make both again with `pauc eval`.") from error
+        raise ArtefactError(
+            f"'{first}' or '{second}' is damaged. Make both again with `pauc eval`."
+        ) from error
 
 
 def _require_files(names: tuple[str, str]) -> None:
@@ -182,7 +200,8 @@ def _require_files(names: tuple[str, str]) -> None:
     for name in names:
         if not Path(name).is_file() and Path(name).suffix != ".json":
             raise UsageError(
-                f"'{name}' is no scores file. To compare two models, give labelled images after them: "
+                f"'{name}' is no scores file. To compare two models, give labelled images after "
+                "them: "
                 f"`pauc compare {shlex.join(names)} IMAGES`."
             )
 
@@ -190,10 +209,15 @@ def _require_files(names: tuple[str, str]) -> None:
 def _measured(models: tuple[str, str], asked: Asked) -> tuple[ScoresFile, ScoresFile]:
     """What both are found to be, once it is certain that they are two models, and images."""
     if is_table(Path(asked.data)):
-        raise UsageError(f"'{asked.data}' is a table, which one model made. Give the images, which both can embed.")
+        raise UsageError(
+            f"'{asked.data}' is a table, which one model made. Give the images, which both can "
+            "embed."
+        )
     for name in models:
         if name.endswith(SUFFIX):
-            raise UsageError(f"'{name}' is a scores file, which needs no images: leave '{asked.data}' out.")
+            raise UsageError(
+                f"'{name}' is a scores file, which needs no images: leave '{asked.data}' out."
+            )
         locate(name)
     first, second = (measure(model, asked)[0] for model in models)
     return first, second
@@ -228,7 +252,9 @@ def _compared(pair: _Pair) -> Comparison:
     )
 
 
-def _pair(files: tuple[ScoresFile, ScoresFile], names: tuple[str, str], margin: float, seed: int) -> _Pair:
+def _pair(
+    files: tuple[ScoresFile, ScoresFile], names: tuple[str, str], margin: float, seed: int
+) -> _Pair:
     """Both, once it is certain that they can be compared.
 
     Args:
@@ -236,11 +262,17 @@ def _pair(files: tuple[ScoresFile, ScoresFile], names: tuple[str, str], margin: 
     """
     first, second = names
     data = [file.data for file in files]
-    for what, key in (("test images or labels", "test_sha256"), ("training images or labels", "train_sha256")):
+    for what, key in (
+        ("test images or labels", "test_sha256"),
+        ("training images or labels", "train_sha256"),
+    ):
         if data[0].get(key) != data[1].get(key):
-            counts = " and ".join(f"{each.get('images')} images of '{each.get('test')}'" for each in data)
+            counts = " and ".join(
+                (f"{each.get('images')} images of '{each.get('test')}'") for each in data
+            )
             raise UsageError(
-                f"'{first}' and '{second}' are of different {what} ({counts}). Evaluate both models on the same."
+                f"'{first}' and '{second}' are of different {what} ({counts}). Evaluate both "
+                "models on the same."
             )
     protocols = [file.protocol for file in files]
     keys = sorted({*protocols[0], *protocols[1]})
@@ -248,7 +280,8 @@ def _pair(files: tuple[ScoresFile, ScoresFile], names: tuple[str, str], margin: 
     if differs:
         key = differs[0]
         raise UsageError(
-            f"'{first}' and '{second}' are of different protocols: {key} is {protocols[0].get(key)} and "
+            f"'{first}' and '{second}' are of different protocols: {key} is "
+            f"{protocols[0].get(key)} and "
             f"{protocols[1].get(key)}. Evaluate both models alike."
         )
     orders = [np.argsort(np.array(file.predictions["path"]), kind="stable") for file in files]
@@ -266,16 +299,22 @@ def _flips(first: npt.NDArray[np.bool_], second: npt.NDArray[np.bool_]) -> Flips
     )
 
 
-def _accuracy(pair: _Pair, name: str, first: npt.NDArray[np.bool_], second: npt.NDArray[np.bool_]) -> Compared:
+def _accuracy(
+    pair: _Pair, name: str, first: npt.NDArray[np.bool_], second: npt.NDArray[np.bool_]
+) -> Compared:
     def share(right: Answers, times: Weights) -> float:
         return float(times @ right / times.sum())
 
     if pair.groups is None:
-        return _judged(pair, name, "top1", first.mean(), second.mean(), accuracy_difference(first, second))
+        return _judged(
+            pair, name, "top1", first.mean(), second.mean(), accuracy_difference(first, second)
+        )
     return _resampled(pair, name, "top1", share, (first, second))
 
 
-def _per_class(pair: _Pair, name: str, first: npt.NDArray[np.bool_], second: npt.NDArray[np.bool_]) -> Compared:
+def _per_class(
+    pair: _Pair, name: str, first: npt.NDArray[np.bool_], second: npt.NDArray[np.bool_]
+) -> Compared:
     _, targets = np.unique(pair.column("label")[0], return_inverse=True)
 
     def mean(right: Answers, times: Weights) -> float:
@@ -312,14 +351,23 @@ def _clusterings(pair: _Pair) -> list[Compared]:
     for name, of_counts in agreements.items():
 
         def agreement(
-            clusters: Answers, times: Weights, of_counts: Callable[[npt.NDArray[np.float64]], float] = of_counts
+            clusters: Answers,
+            times: Weights,
+            of_counts: Callable[[npt.NDArray[np.float64]], float] = of_counts,
         ) -> float:
             width = int(clusters.max()) + 1
-            cells = np.bincount(targets * width + clusters, weights=times, minlength=classes * width)
+            cells = np.bincount(
+                targets * width + clusters, weights=times, minlength=classes * width
+            )
             return of_counts(cells.reshape(classes, width).astype(np.float64))
 
-        # the numbers of clusters mean something within one clustering, so that networks cannot be exchanged by group
-        found.append(_resampled(pair, "clustering", name, agreement, pair.column("cluster"), exchangeable=False))
+        # the numbers of clusters mean something within one clustering, so that networks cannot be
+        # exchanged by group
+        found.append(
+            _resampled(
+                pair, "clustering", name, agreement, pair.column("cluster"), exchangeable=False
+            )
+        )
     return found
 
 
@@ -329,7 +377,9 @@ def _draws(pair: _Pair) -> list[Compared]:
     first, second = (file.scores.get("lowshot", {}) for file in (pair.first, pair.second))
     for name in (each for each in first if each in second):
         difference = draws_difference(first[name]["draws"], second[name]["draws"])
-        found.append(_judged(pair, "lowshot", name, first[name]["value"], second[name]["value"], difference))
+        found.append(
+            _judged(pair, "lowshot", name, first[name]["value"], second[name]["value"], difference)
+        )
     return found
 
 
@@ -345,13 +395,18 @@ def _resampled(
     first, second = answers
     every = np.ones(len(first))
     difference = bootstrap_difference(
-        lambda times: score(second, times) - score(first, times), len(first), pair.groups, seed=pair.seed
+        lambda times: score(second, times) - score(first, times),
+        len(first),
+        pair.groups,
+        seed=pair.seed,
     )
     if pair.groups is not None and exchangeable:
 
         def swapped(flip: npt.NDArray[np.bool_]) -> float:
             where = flip.reshape(-1, *[1] * (first.ndim - 1))
-            return score(np.where(where, first, second), every) - score(np.where(where, second, first), every)
+            return score(np.where(where, first, second), every) - score(
+                np.where(where, second, first), every
+            )
 
         flips = SIGN_FLIPS if first.ndim == 1 else FEWER_FLIPS
         p_value = sign_flip_p(swapped, pair.groups, flips=flips, seed=pair.seed)
@@ -373,5 +428,11 @@ def _judged(
         units = len(pair.orders[0]) if pair.groups is None else len(np.unique(pair.groups))
         needed = images_needed(difference, units, pair.margin)
     return Compared(
-        evaluation, measure, float(first), float(second), difference, verdict(difference, pair.margin), needed
+        evaluation,
+        measure,
+        float(first),
+        float(second),
+        difference,
+        verdict(difference, pair.margin),
+        needed,
     )

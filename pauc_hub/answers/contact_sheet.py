@@ -1,4 +1,6 @@
-"""One HTML file to look at: each prototype's most central and its borderline images, the largest prototype first."""
+"""One HTML file to look at: each prototype's most central and its borderline images, the largest
+prototype first.
+"""
 
 from collections.abc import Iterator, Sequence
 from html import escape
@@ -38,7 +40,7 @@ section { background: var(--card); border: 1px solid var(--line); border-radius:
 .strip > span { display: flex; align-items: center; font-size: 11px; color: var(--faint); overflow-wrap: anywhere;
   overflow: hidden; box-sizing: border-box; padding: 4px }
 .edge { outline: 2px dashed var(--edge); outline-offset: -2px }
-"""
+"""  # noqa: E501
 
 
 def write_contact_sheet(
@@ -98,7 +100,9 @@ def _page(
 ) -> Iterator[str]:
     title = f"Prototypes of {given.path.name}"
     about = given.table.provenance
-    links = " · ".join(f'<a href="#g{m}">{k} prototypes</a>' for m, k in enumerate(prototypes.granularities))
+    links = " · ".join(
+        f'<a href="#g{m}">{k} prototypes</a>' for m, k in enumerate(prototypes.granularities)
+    )
     yield f"""<!doctype html>
 <html lang="en">
 <meta charset="utf-8">
@@ -108,9 +112,11 @@ def _page(
 <h1>{escape(title)}</h1>
 <p>{given.rows} images, {escape(about.model)}, {escape(about.space)} space. {links}</p>
 <p>Of each prototype its most central images; those with a dashed edge are borderline, nearly as close to another.</p>
-"""
+"""  # noqa: E501
     for m, level in enumerate(shown):
-        yield f'<h2 id="g{m}">{prototypes.granularities[m]} prototypes{_worth(prototypes, m)}</h2>\n'
+        yield (
+            f'<h2 id="g{m}">{prototypes.granularities[m]} prototypes{_worth(prototypes, m)}</h2>\n'
+        )
         for each in level:
             yield _section(prototypes, m, each, given.rows, paths, pictures)
         if hidden := sum(each.size > 0 for each in examples[m][len(level) :]):
@@ -127,7 +133,12 @@ def _worth(prototypes: PrototypeSet, m: int) -> str:
 
 
 def _section(
-    prototypes: PrototypeSet, m: int, each: Examples, total: int, paths: dict[int, str], pictures: dict[str, str]
+    prototypes: PrototypeSet,
+    m: int,
+    each: Examples,
+    total: int,
+    paths: dict[int, str],
+    pictures: dict[str, str],
 ) -> str:
     name = prototypes.names[m][each.prototype]
     title = f"{each.prototype}{f' {escape(name)}' if name else ''}"
@@ -135,7 +146,8 @@ def _section(
     images = [_image(paths[row], pictures, "") for row in each.central.tolist()]
     images += [_image(paths[row], pictures, ' class="edge"') for row in each.borderline.tolist()]
     return (
-        f'<section id="g{m}-{each.prototype}"><h3>{title} <span>{share}{_kin(prototypes, m, each.prototype)}</span>'
+        f'<section id="g{m}-{each.prototype}"><h3>{title} '
+        f"<span>{share}{_kin(prototypes, m, each.prototype)}</span>"
         f'</h3><div class="strip">{"".join(images)}</div></section>\n'
     )
 
@@ -153,7 +165,9 @@ def _kin(prototypes: PrototypeSet, m: int, prototype: int) -> str:
         below = prototypes.levels[m + 1].parents
         assert below is not None, "nested levels have parents"
         children = (below == prototype).nonzero().squeeze(1).tolist()
-        text += "; holds " + " ".join(f'<a href="#g{m + 1}-{child}">{child}</a>' for child in children)
+        text += "; holds " + " ".join(
+            (f'<a href="#g{m + 1}-{child}">{child}</a>') for child in children
+        )
     return text
 
 
@@ -161,4 +175,7 @@ def _image(name: str, pictures: dict[str, str], style: str) -> str:
     label = escape(name, quote=True)
     if name not in pictures:
         return f'<span{style} title="{label}">{label}</span>'
-    return f'<img{style} loading="lazy" alt="{label}" title="{label}" src="data:image/jpeg;base64,{pictures[name]}">'
+    return (
+        f'<img{style} loading="lazy" alt="{label}" title="{label}" '
+        f'src="data:image/jpeg;base64,{pictures[name]}">'
+    )

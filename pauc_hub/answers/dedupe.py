@@ -37,7 +37,9 @@ class Duplicate:
     """An image that is a copy of another."""
 
     group: int
-    """From 0, the largest group first; in a comparison of two tables, from 0 in the order of the first."""
+    """From 0, the largest group first; in a comparison of two tables, from 0 in the order of the
+    first.
+    """
     path: str
     kept: str
     """The image that it is a copy of."""
@@ -82,16 +84,19 @@ def dedupe(
     overwrite: bool = False,
     quiet: bool = False,
 ) -> Duplicates:
-    """Find copies of images, exact and near; each lies within the threshold of the one that is kept.
+    """Find copies of images, exact and near; each lies within the threshold of the one that is
+    kept.
 
         >>> dedupe("photos.parquet", threshold=0.99, output="mine.csv", quiet=True).kinds
         {'same bytes': 0, 'same pixels': 0, 'near': 0}
 
     Args:
         images: a table, or images, which are embedded first.
-        other: a second table or images: then its images that have a copy in the first are found (leakage).
+        other: a second table or images: then its images that have a copy in the first are found
+            (leakage).
         output: .parquet or .csv; NAME.duplicates.parquet unless given.
-        threshold: least cosine similarity of a copy; chosen on copies made of a sample of the images unless given.
+        threshold: least cosine similarity of a copy; chosen on copies made of a sample of the
+            images unless given.
         model: what embeds images.
         move: a folder that copies are moved into, at their own paths; the kept ones stay.
         link: a folder of symbolic links to the copies, to look at.
@@ -114,10 +119,16 @@ def dedupe(
     check_place(place, (PARQUET, CSV), overwrite)
     second = None
     if other is not None:
-        second = open_input(other, model=model, like=given.origin, like_name=given.path, device=device, quiet=quiet)
+        second = open_input(
+            other, model=model, like=given.origin, like_name=given.path, device=device, quiet=quiet
+        )
         require_same_origin(given.origin, given.path, second.origin, second.path)
     paths, vectors = _read(given)
-    chosen = Threshold(threshold, given=True) if threshold else calibrate(given, vectors, paths, model, device)
+    chosen = (
+        Threshold(threshold, given=True)
+        if threshold
+        else calibrate(given, vectors, paths, model, device)
+    )
     where = choose_device(device)
     if second:
         found = _leaked(given, paths, vectors, second, chosen.value, where, quiet)
@@ -155,7 +166,9 @@ def _within(
     quiet: bool,
 ) -> list[Duplicate]:
     root = given.table.provenance.root
-    areas = np.concatenate([batch.sizes.astype(np.int64).prod(axis=1) for batch in given.table.batches()])
+    areas = np.concatenate(
+        [batch.sizes.astype(np.int64).prod(axis=1) for batch in given.table.batches()]
+    )
     weights = np.array([_file_size(root, path) for path in paths], np.int64)
     sums = list(read_sums(given.path))
     # of equal ones, `cat.jpg` before `cat copy.jpg`
@@ -177,7 +190,10 @@ def _described(
     rows = np.flatnonzero(copies.keeper != np.arange(len(paths)))
     sizes = Counter(copies.keeper[rows].tolist())
     numbers = {
-        kept: n for n, (kept, _) in enumerate(sorted(sizes.items(), key=lambda item: (-item[1], paths[item[0]])))
+        kept: n
+        for n, (kept, _) in enumerate(
+            sorted(sizes.items(), key=lambda item: (-item[1], paths[item[0]]))
+        )
     }
     found = []
     for row in rows.tolist():
@@ -220,7 +236,9 @@ def _leaked(
         there = image_file(given.table.provenance.root, paths[row])
         kind = _kind(here, there, (asked_known[place], known[row]))
         group = groups.setdefault(row, len(groups))
-        found.append(Duplicate(group, names[place], paths[row], kind, similarity, "in the first table"))
+        found.append(
+            Duplicate(group, names[place], paths[row], kind, similarity, "in the first table")
+        )
     return found
 
 
@@ -232,19 +250,29 @@ def _file_size(root: str, path: str) -> int:
 
 
 def _kind(first: Path, second: Path, sums: tuple[str | None, str | None]) -> str:
-    """How alike two files are: by the sums in their tables, else by themselves; near where one is not at hand."""
+    """How alike two files are: by the sums in their tables, else by themselves; near where one is
+    not at hand.
+    """
     known = None not in sums
     if known and sums[0] == sums[1]:
         return BYTES
     try:
         if not (first.is_file() and second.is_file()):
             return NEAR
-        if not known and first.stat().st_size == second.stat().st_size and _digest(first) == _digest(second):
+        if (
+            not known
+            and first.stat().st_size == second.stat().st_size
+            and _digest(first) == _digest(second)
+        ):
             return BYTES
         pixels = [np.asarray(read_image(file)) for file in (first, second)]
     except (OSError, UnreadableImage):
         return NEAR
-    return PIXELS if pixels[0].shape == pixels[1].shape and bool((pixels[0] == pixels[1]).all()) else NEAR
+    return (
+        PIXELS
+        if pixels[0].shape == pixels[1].shape and bool((pixels[0] == pixels[1]).all())
+        else NEAR
+    )
 
 
 def _digest(file: Path) -> bytes:

@@ -1,4 +1,6 @@
-"""From which similarity on two images are copies: measured on copies made of a sample of the same images."""
+"""From which similarity on two images are copies: measured on copies made of a sample of the same
+images.
+"""
 
 import io
 from collections.abc import Callable, Sequence
@@ -42,7 +44,9 @@ class Threshold:
     copies: int = 0
     """How many copies the recall is of."""
     false_pairs: float | None = None
-    """Pairs of the whole table that reach it and are not equal in all numbers: an upper bound for false ones."""
+    """Pairs of the whole table that reach it and are not equal in all numbers: an upper bound for
+    false ones.
+    """
     given: bool = False
     """Whether the user chose it."""
 
@@ -57,13 +61,17 @@ def re_encoded(image: Image.Image) -> Image.Image:
 def resized(image: Image.Image) -> Image.Image:
     """To 70 % of its sides."""
     width, height = image.size
-    return image.resize((max(1, round(0.7 * width)), max(1, round(0.7 * height))), Image.Resampling.BICUBIC)
+    return image.resize(
+        (max(1, round(0.7 * width)), max(1, round(0.7 * height))), Image.Resampling.BICUBIC
+    )
 
 
 def cropped(image: Image.Image) -> Image.Image:
     """Without a margin of 3 % on each side."""
     width, height = image.size
-    return image.crop((round(0.03 * width), round(0.03 * height), round(0.97 * width), round(0.97 * height)))
+    return image.crop(
+        (round(0.03 * width), round(0.03 * height), round(0.97 * width), round(0.97 * height))
+    )
 
 
 COPIES: tuple[Callable[[Image.Image], Image.Image], ...] = (re_encoded, resized, cropped)
@@ -78,7 +86,8 @@ def calibrate(
     sample: int = SAMPLE,
     most_false: float | None = None,
 ) -> Threshold:
-    """Choose the threshold that 95 % of made copies reach, on half of the sample; the recall is that of the other half.
+    """Choose the threshold that 95 % of made copies reach, on half of the sample; the recall is
+    that of the other half.
 
     Args:
         given: the table.
@@ -86,11 +95,12 @@ def calibrate(
         paths: (N,) their names.
         model: what made the table, where its name there does not lead to it.
         sample: images that copies are made of.
-        most_false: pairs of the whole table that may reach it and be no copies; a lower threshold is raised, at the
-            cost of recall, to SAME_PICTURE at most. Any number unless given.
+        most_false: pairs of the whole table that may reach it and be no copies; a lower threshold
+            is raised, at the cost of recall, to SAME_PICTURE at most. Any number unless given.
 
     Returns:
-        UNCALIBRATED without a recall where fewer than ten images can be reached, or their model cannot.
+        UNCALIBRATED without a recall where fewer than ten images can be reached, or their model
+        cannot.
     """
     rng = np.random.default_rng(0)
     rows = _reachable(given, paths, rng.permutation(len(paths)), sample)
@@ -100,13 +110,18 @@ def calibrate(
         similarity = _similarities(given, vectors, paths, rows, model, device)
     except PaucError:
         return Threshold(UNCALIBRATED)
-    chosen_on, told_of = similarity[: len(similarity) // 2].ravel(), similarity[len(similarity) // 2 :].ravel()
+    chosen_on = similarity[: len(similarity) // 2].ravel()
+    told_of = similarity[len(similarity) // 2 :].ravel()
     least = float(np.quantile(chosen_on, 1 - RECALL))
     values = (
-        [least] if most_false is None or least >= SAME_PICTURE else np.linspace(least, SAME_PICTURE, STEPS).tolist()
+        [least]
+        if most_false is None or least >= SAME_PICTURE
+        else np.linspace(least, SAME_PICTURE, STEPS).tolist()
     )
     asked = np.sort(rng.permutation(len(paths))[:ROWS_ASKED])
-    *above, equal = count_pairs_above(vectors, asked, (*values, 1 - 1e-6), device=torch.device("cpu")).tolist()
+    *above, equal = count_pairs_above(
+        vectors, asked, (*values, 1 - 1e-6), device=torch.device("cpu")
+    ).tolist()
     false_pairs = [max(0, count - equal) * len(paths) / (2 * len(asked)) for count in above]
     chosen = first_within(false_pairs, most_false)
     return Threshold(
@@ -127,15 +142,18 @@ def first_within(false_pairs: Sequence[float], most: float | None) -> int:
 def calibrate_for_leakage(
     given: Given, vectors: npt.NDArray[np.float32], paths: list[str], asked: int, device: str
 ) -> Threshold:
-    """From which similarity on a test image is a copy of a training image: measured, and raised while others reach it.
+    """From which similarity on a test image is a copy of a training image: measured, and raised
+    while others reach it.
 
     Args:
-        given: the table of the training images. vectors: (N, D) some of its rows. paths: (N,) their names.
+        given: the table of the training images. vectors: (N, D) some of its rows. paths: (N,) their
+            names.
         asked: number of test images.
 
     Returns:
-        The least threshold that 95 % of made copies reach and at most FALSE_LEAKS of the test images, or one, without
-        being copies, but not above SAME_PICTURE; that without a recall where nothing can be measured.
+        The least threshold that 95 % of made copies reach and at most FALSE_LEAKS of the test
+        images, or one, without being copies, but not above SAME_PICTURE; that without a recall
+        where nothing can be measured.
     """
     # a test image's pairs with training images are as many as another training image's
     most = max(1.0, FALSE_LEAKS * asked) / asked * len(paths) / 2
@@ -143,7 +161,9 @@ def calibrate_for_leakage(
     return Threshold(SAME_PICTURE) if found.recall is None else found
 
 
-def _reachable(given: Given, paths: list[str], order: npt.NDArray[np.int64], sample: int) -> list[int]:
+def _reachable(
+    given: Given, paths: list[str], order: npt.NDArray[np.int64], sample: int
+) -> list[int]:
     root = given.table.provenance.root
     found: list[int] = []
     # Not all of a large table are looked for where the folder is gone.
@@ -177,5 +197,9 @@ def _similarities(
         except UnreadableImage:
             continue
         copies = model.embed([make(image) for make in COPIES], space=about.space)
-        found.append(copies @ vectors[row] / (np.linalg.norm(copies, axis=1) * np.linalg.norm(vectors[row]) + 1e-30))
+        found.append(
+            copies
+            @ vectors[row]
+            / (np.linalg.norm(copies, axis=1) * np.linalg.norm(vectors[row]) + 1e-30)
+        )
     return np.array(found, np.float32).reshape(-1, len(COPIES))

@@ -83,7 +83,8 @@ def evaluate(
     overwrite: bool = False,
     quiet: bool = False,
 ) -> list[Evaluation]:
-    """Measure models on labelled images: linear probe, kNN, low shots, clusterings, and the geometry of features.
+    """Measure models on labelled images: linear probe, kNN, low shots, clusterings, and the
+    geometry of features.
 
         >>> (found,) = evaluate("pauc_resnet18", "labelled/", output="mine.scores.json", quiet=True)
         >>> found.file.scores["linear"]["top1"]["value"]
@@ -93,12 +94,15 @@ def evaluate(
 
     Args:
         models: what `pauc embed` takes as a model; none where `data` is a table.
-        data: labelled images, or a table of them. Below folders named train and val or test, these are the training
-            and the test images; otherwise, without `test`, they are cross-validated in five folds.
+        data: labelled images, or a table of them. Below folders named train and val or test, these
+            are the training and the test images; otherwise, without `test`, they are
+            cross-validated in five folds.
         test: test images.
-        output: the scores file, .scores.json, or a folder for those of several models; beside the images unless given.
+        output: the scores file, .scores.json, or a folder for those of several models; beside the
+            images unless given.
         plot: picture of confusion, calibration and low shots of all models, .png or .svg.
-        into_card: write the scores into each model folder too: facts.json, README.md and SHA256SUMS.
+        into_card: write the scores into each model folder too: facts.json, README.md and
+            SHA256SUMS.
         space: to embed images in; `backbone` unless given.
         labels, label_column, group: as for probe().
         seed: of folds, draws, clusterings and resamples.
@@ -107,15 +111,20 @@ def evaluate(
         quiet: neither progress bars nor a word on stderr.
 
     Raises:
-        UsageError: labels are missing, do not match, or are too few; a table and models are given; `into_card` of a
-            model whose folder is not the user's own.
+        UsageError: labels are missing, do not match, or are too few; a table and models are given;
+            `into_card` of a model whose folder is not the user's own.
         PaucError: as embed() does.
     """
     chosen = [str(models)] if isinstance(models, str | Path) else [str(each) for each in models]
     if is_table(Path(data)) and chosen:
-        raise UsageError(f"'{data}' is a table, which a model made already. Leave '{chosen[0]}' out, or give images.")
+        raise UsageError(
+            f"'{data}' is a table, which a model made already. Leave '{chosen[0]}' out, or give "
+            "images."
+        )
     if is_table(Path(data)) and into_card:
-        raise UsageError(f"into_card=True needs a model, and '{data}' is a table. Give the model and the images.")
+        raise UsageError(
+            f"into_card=True needs a model, and '{data}' is a table. Give the model and the images."
+        )
     if not is_table(Path(data)):
         chosen = chosen or [DEFAULT_MODEL]
     for name in chosen:
@@ -133,7 +142,9 @@ def evaluate(
     for model, place in zip(each_model, outputs, strict=True):
         scores, notes = measure(model, asked)
         write_scores(place, scores)
-        card = write_into_card(model, scores, _command(model, asked)) if into_card and model else None
+        card = (
+            write_into_card(model, scores, _command(model, asked)) if into_card and model else None
+        )
         found.append(Evaluation(scores, place, notes, card))
     if plot:
         _plot(found, chosen, Path(plot))
@@ -142,7 +153,10 @@ def evaluate(
 
 def _plot(found: list[Evaluation], models: Sequence[str], path: Path) -> None:
     if found[0].file.protocol["several_labels"]:
-        found[0].notes.append(f"'{path}' is not drawn: images with several labels have neither confusion nor low shots")
+        found[0].notes.append(
+            f"'{path}' is not drawn: images with several labels have neither confusion nor low "
+            "shots"
+        )
         return
     names = [Path(model).name for model in models] or [found[0].file.origin.model]
     write_evaluation_plot([each.file for each in found], names, path)
@@ -178,7 +192,9 @@ def open_asked(model: str | None, asked: Asked) -> tuple[LabelledTable, Labelled
     )
 
 
-def measure_opened(learned: LabelledTable, tested: LabelledTable | None, model: str | None, asked: Asked) -> ScoresFile:
+def measure_opened(
+    learned: LabelledTable, tested: LabelledTable | None, model: str | None, asked: Asked
+) -> ScoresFile:
     """All measures of what open_asked() gave."""
     scores = _evaluate(learned, tested, asked)
     if "geometry" in asked.only:
@@ -186,7 +202,9 @@ def measure_opened(learned: LabelledTable, tested: LabelledTable | None, model: 
     return scores
 
 
-def _add_alignment(scores: ScoresFile, tested: LabelledTable, model: str | None, asked: Asked) -> None:
+def _add_alignment(
+    scores: ScoresFile, tested: LabelledTable, model: str | None, asked: Asked
+) -> None:
     groups = None if tested.groups is None else group_numbers(tested.groups)
     try:
         found = measure_alignment(tested, model, groups, asked.seed, asked.device, asked.quiet)
@@ -206,27 +224,42 @@ def _command(model: str, asked: Asked) -> str:
         "--space": asked.space,
         "--seed": asked.seed or None,
     }
-    given = [str(part) for option, value in options.items() if value is not None for part in (option, value)]
+    given = [
+        str(part)
+        for option, value in options.items()
+        if value is not None
+        for part in (option, value)
+    ]
     return shlex.join(["pauc", "eval", model, str(asked.data), *given])
 
 
-def _outputs(models: list[str], data: str | Path, output: str | Path | None, overwrite: bool) -> list[Path]:
+def _outputs(
+    models: list[str], data: str | Path, output: str | Path | None, overwrite: bool
+) -> list[Path]:
     """Where each scores file goes, once it is known that it can."""
     names = [Path(model).name for model in models]
     twice = next((name for name in names if names.count(name) > 1), None)
     if twice:
-        raise UsageError(f"two models are named '{twice}', and so would their scores be. Evaluate one after the other.")
+        raise UsageError(
+            f"two models are named '{twice}', and so would their scores be. Evaluate one after "
+            "the other."
+        )
     if output and len(names) < 2 and not Path(output).is_dir():
         places = [Path(output)]
     elif output and not Path(output).is_dir():
-        raise UsageError(f"output='{output}' must be a folder that exists, for the scores of {len(names)} models.")
+        raise UsageError(
+            f"output='{output}' must be a folder that exists, for the scores of {len(names)} "
+            "models."
+        )
     else:
         beside = Path(data).absolute() if Path(data).name in ("", "..") else Path(data)
         if not output and not beside.exists():
             # which says if there is nothing at all
             open_source(data)
             raise UsageError(f"the scores of '{data}' need a place: give output=PLACE{SUFFIX}.")
-        named = [companion(beside, f".{name}{SUFFIX}") for name in names] or [companion(beside, SUFFIX)]
+        named = [companion(beside, f".{name}{SUFFIX}") for name in names] or [
+            companion(beside, SUFFIX)
+        ]
         places = [Path(output) / each.name for each in named] if output else named
     for place in places:
         check_place(place, (SUFFIX,), overwrite)
@@ -266,7 +299,9 @@ def _evaluate(learned: LabelledTable, test: LabelledTable | None, asked: Asked) 
 def _add_separation(file: ScoresFile, question: Question, asked: Asked) -> None:
     """Clustering and geometry, which rest on one k-means."""
     given = question.data if question.test is None else question.test
-    points = torch.nn.functional.normalize(torch.from_numpy(np.asarray(given.features, np.float32)), dim=1)
+    points = torch.nn.functional.normalize(
+        torch.from_numpy(np.asarray(given.features, np.float32)), dim=1
+    )
     advance = question.resources.advance
     clusters = measure_clusters(points, given.targets, len(question.names), asked.seed, advance)
     file.predictions["cluster"] = clusters.assignment.tolist()
@@ -276,12 +311,16 @@ def _add_separation(file: ScoresFile, question: Question, asked: Asked) -> None:
         file.scores["clustering"] = clusters.scores
         file.intervals["clustering"] = clusters.covers
     if "geometry" in asked.only:
-        file.scores["geometry"] = measure_geometry(points, clusters.assignment, given.groups, asked.seed)
+        file.scores["geometry"] = measure_geometry(
+            points, clusters.assignment, given.groups, asked.seed
+        )
         file.intervals["geometry"] = "Student's t over a jackknife of ten parts of the images"
     advance(1)
 
 
-def _found(question: Question, only: frozenset[str], left_out: dict[str, str]) -> list[tuple[str, Findings]]:
+def _found(
+    question: Question, only: frozenset[str], left_out: dict[str, str]
+) -> list[tuple[str, Findings]]:
     """What the protocols say that apply; `left_out` is told of the others."""
     found = [("linear", protocols.linear(question)[0])] if "linear" in only else []
     if question.data.targets.ndim == 2:
@@ -311,7 +350,10 @@ def _numbers(findings: Findings) -> dict[str, Any]:
     totals = findings.scores.totals if findings.scores else {}
     found: dict[str, Any] = {name: asdict(score) for name, score in totals.items()}
     if findings.without_copies:
-        found |= {f"{name}_without_copies": asdict(each) for name, each in findings.without_copies.totals.items()}
+        found |= {
+            f"{name}_without_copies": asdict(each)
+            for name, each in findings.without_copies.totals.items()
+        }
     for draws in findings.draws.values():
         for name, point in draws.points:
             low, high = point.interval
@@ -320,7 +362,9 @@ def _numbers(findings: Findings) -> dict[str, Any]:
 
 
 def _answers(findings: Findings, question: Question, several: bool) -> dict[str, Any]:
-    """What is said of each image: with one label, the class and how likely it and the right one are; else all."""
+    """What is said of each image: with one label, the class and how likely it and the right one
+    are; else all.
+    """
     assert findings.probabilities is not None
     if several:
         return {"probabilities": np.round(findings.probabilities.astype(float), DIGITS).tolist()}

@@ -1,4 +1,6 @@
-"""A picture of evaluations: confusion matrix and reliability curve of each model, and the low-shot curves of all."""
+"""A picture of evaluations: confusion matrix and reliability curve of each model, and the low-shot
+curves of all.
+"""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -40,7 +42,9 @@ def write_evaluation_plot(files: Sequence[ScoresFile], names: Sequence[str], pat
         grid[0, 2].set_axis_on()
         _draw_low_shots(grid[0, 2], files, names)
     data = files[0].data
-    figure.suptitle(f"linear probe on {Path(data['test']).name}, {data['images']} images", fontsize=10)
+    figure.suptitle(
+        (f"linear probe on {Path(data['test']).name}, {data['images']} images"), fontsize=10
+    )
     with whole_file(path) as picture:
         figure.savefig(picture, format=path.suffix.removeprefix("."), dpi=150)
 
@@ -50,7 +54,9 @@ def confusion(file: ScoresFile) -> npt.NDArray[np.int64]:
     index = {name: c for c, name in enumerate(file.data["classes"])}
     true = np.array([index[name] for name in file.predictions["label"]])
     predicted = np.array([index[name] for name in file.predictions["linear"]["predicted"]])
-    return np.bincount(true * len(index) + predicted, minlength=len(index) ** 2).reshape(len(index), len(index))
+    return np.bincount(true * len(index) + predicted, minlength=len(index) ** 2).reshape(
+        len(index), len(index)
+    )
 
 
 def _claims(file: ScoresFile) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.bool_]]:

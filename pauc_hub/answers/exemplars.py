@@ -1,4 +1,6 @@
-"""The images that show what a prototype holds: its most central ones, and those at its border. N rows, K prototypes."""
+"""The images that show what a prototype holds: its most central ones, and those at its border. N
+rows, K prototypes.
+"""
 
 import csv
 import io
@@ -15,7 +17,17 @@ from pauc_hub.tables.outputs import read_names
 from pauc_hub.tables.table import whole_file
 
 EXEMPLARS_SUFFIX = ".exemplars.csv"
-COLUMNS = ("granularity", "prototype", "name", "size", "kind", "rank", "path", "similarity", "margin")
+COLUMNS = (
+    "granularity",
+    "prototype",
+    "name",
+    "size",
+    "kind",
+    "rank",
+    "path",
+    "similarity",
+    "margin",
+)
 Rows = npt.NDArray[np.int64]
 
 
@@ -52,7 +64,11 @@ def choose_examples(tally: Tally, k: int, count: int) -> list[Examples]:
 def paths_of(table: Path, examples: Sequence[Sequence[Examples]]) -> dict[int, str]:
     """The paths of all rows that stand in the examples."""
     wanted = {
-        int(row) for level in examples for each in level for rows in (each.central, each.borderline) for row in rows
+        int(row)
+        for level in examples
+        for each in level
+        for rows in (each.central, each.borderline)
+        for row in rows
     }
     return {row: name for row, name in enumerate(read_names(table)) if row in wanted}
 
@@ -75,7 +91,12 @@ def write_examples(
         writer.writerow(COLUMNS)
         for m, level in enumerate(examples):
             for each in level:
-                head = (prototypes.granularities[m], each.prototype, prototypes.names[m][each.prototype], each.size)
+                head = (
+                    prototypes.granularities[m],
+                    each.prototype,
+                    prototypes.names[m][each.prototype],
+                    each.size,
+                )
                 for kind, rows in (("central", each.central), ("borderline", each.borderline)):
                     for rank, row in enumerate(rows.tolist(), start=1):
                         numbers = (tallies[m].similarity[row], tallies[m].margin[row])

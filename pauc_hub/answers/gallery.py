@@ -1,4 +1,6 @@
-"""A picture for a model's card: the images that are most like its largest prototypes, a row for each."""
+"""A picture for a model's card: the images that are most like its largest prototypes, a row for
+each.
+"""
 
 import base64
 import csv
@@ -21,11 +23,15 @@ GAP = 4
 QUALITY = 85
 
 
-def gallery(images: str | Path, model: str | Path, *, device: str = "auto", quiet: bool = False) -> bytes:
-    """A JPEG of what the prototypes of a model find in some images; its coarsest clustering is shown.
+def gallery(
+    images: str | Path, model: str | Path, *, device: str = "auto", quiet: bool = False
+) -> bytes:
+    """A JPEG of what the prototypes of a model find in some images; its coarsest clustering is
+    shown.
 
     Args:
-        images: whatever embed() takes, or a table of the model. They will be seen by whoever sees the card.
+        images: whatever embed() takes, or a table of the model. They will be seen by whoever sees
+            the card.
         model: a model with prototypes.
         device: to embed them on.
         quiet: no progress bars.
@@ -50,7 +56,9 @@ def gallery(images: str | Path, model: str | Path, *, device: str = "auto", quie
         names = {name for row in rows for name in row}
         pictures = thumbnails_of(about.root, names, about.reading, quiet=quiet)
     if not pictures:
-        raise UsageError(f"none of the images of '{images}' can be shown: they are not where they were embedded.")
+        raise UsageError(
+            f"none of the images of '{images}' can be shown: they are not where they were embedded."
+        )
     return _grid([[pictures[name] for name in row if name in pictures] for row in rows])
 
 

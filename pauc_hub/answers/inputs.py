@@ -1,4 +1,6 @@
-"""What a verb is given: an embedding table, or images, which are embedded first. N rows, D width."""
+"""What a verb is given: an embedding table, or images, which are embedded first. N rows, D
+width.
+"""
 
 import shlex
 import sys
@@ -16,7 +18,14 @@ from pauc_hub.images.reading import Reading
 from pauc_hub.models.catalog import DEFAULT_MODEL, locate
 from pauc_hub.origin import Origin, require_same_origin
 from pauc_hub.sources import open_source
-from pauc_hub.tables.outputs import ROWS_TOGETHER, Stored, is_table, open_table, read_names, read_receipt
+from pauc_hub.tables.outputs import (
+    ROWS_TOGETHER,
+    Stored,
+    is_table,
+    open_table,
+    read_names,
+    read_receipt,
+)
 from pauc_hub.tables.table import PARQUET, companion, table_of
 from pauc_hub.terminal import escaped
 
@@ -74,8 +83,10 @@ def open_input(
     """Open a table, or embed images and open the table of them, which is kept and used again.
 
     Args:
-        place: a table, or whatever embed() takes: a folder, image, tar or Parquet file, list, pattern or URL.
-        model: what embeds images: that of `like`, else `pauc_resnet18`, unless given. No matter for a table.
+        place: a table, or whatever embed() takes: a folder, image, tar or Parquet file, list,
+            pattern or URL.
+        model: what embeds images: that of `like`, else `pauc_resnet18`, unless given. No matter for
+            a table.
         space: to embed images in; that of `like` where it is given.
         like: what the rows must have been made by.
         like_name: the file that says so, for messages.
@@ -91,7 +102,9 @@ def open_input(
     path = Path(place)
     given = Given(path, open_table(path)) if is_table(path) else None
     if given is None:
-        made = _embedded(str(place), model, like.space if like else space, like, table, device, quiet)
+        made = _embedded(
+            str(place), model, like.space if like else space, like, table, device, quiet
+        )
         given = Given(made.output, open_table(made.output), made.unreadable)
     if like:
         require_same_origin(given.origin, given.path, like, like_name or like.model)
@@ -111,7 +124,10 @@ def rows_of(given: Given, together: int = ROWS_TOGETHER) -> Iterator[Rows]:
         finite = np.isfinite(vectors).all(axis=1)
         if not finite.all():
             name = batch.paths[int(np.argmin(finite))]
-            raise TableError(f"'{given.path}' holds NaN or infinity in the embedding of '{name}'. Embed it again.")
+            raise TableError(
+                f"'{given.path}' holds NaN or infinity in the embedding of '{name}'. Embed it "
+                "again."
+            )
         yield Rows(start, batch.paths, vectors)
         start += len(batch.paths)
 
@@ -131,7 +147,8 @@ def _embedded(
     options: dict[str, Any] = {"space": space, "device": device, "quiet": quiet}
     if like:
         reading = Reading.from_config(like.preprocessing)
-        # An empty one: what these images would be measured to have is not what they are to be compared by.
+        # An empty one: what these images would be measured to have is not what they are to be
+        # compared by.
         value_range = {} if reading.value_range is None else reading.value_range
         options |= {"value_range": value_range, "bands": reading.bands}
         options |= {"decoding": like.preprocessing.get("decoding", "exact")}
@@ -142,7 +159,11 @@ def _embedded(
     if like and not model:
         _require_known(like)
     receipt = read_receipt(first) if first.exists() else None
-    made = None if receipt and receipt.get("space") != space else _embed_into(first, place, chosen, receipt, options)
+    made = (
+        None
+        if receipt and receipt.get("space") != space
+        else _embed_into(first, place, chosen, receipt, options)
+    )
     if made is None and table:
         raise OutputExists(f"'{first}' is {ANOTHER_TABLE}. Name another place, table=PLACE.")
     if made is None:
@@ -153,18 +174,25 @@ def _embedded(
         made = _embed_into(first, place, chosen, receipt, options)
         if made is None:
             raise OutputExists(
-                f"'{first}' is {ANOTHER_TABLE}. `pauc embed {shlex.quote(place)} -o NAME.parquet`, and give that."
+                f"'{first}' is {ANOTHER_TABLE}. `pauc embed {shlex.quote(place)} -o "
+                "NAME.parquet`, and give that."
             )
     if made.unreadable and not quiet:
         count = made.images + made.unreadable
         print(
-            f"warning: {made.unreadable} of {count} images could not be read; listed in {made.errors}", file=sys.stderr
+            (
+                f"warning: {made.unreadable} of {count} images could not be read; listed in "
+                f"{made.errors}"
+            ),
+            file=sys.stderr,
         )
     return made
 
 
 def _require_known(origin: Origin) -> None:
-    """Raise UnknownModel where the name in an origin leads to no model here, as those of runs may not."""
+    """Raise UnknownModel where the name in an origin leads to no model here, as those of runs may
+    not.
+    """
     try:
         locate(origin.model)
     except PaucError as error:
@@ -184,14 +212,21 @@ def _beside(place: str) -> Path:
         # which says if there is nothing at all
         open_source(place)
         raise UsageError(
-            f"the table of '{place}' needs a place: `pauc embed {shlex.quote(place)} -o NAME.parquet`, and give that."
+            f"the table of '{place}' needs a place: `pauc embed {shlex.quote(place)} -o "
+            "NAME.parquet`, and give that."
         ) from error
 
 
 def _embed_into(
-    output: Path, place: str, model: str | Path, receipt: dict[str, Any] | None, options: dict[str, Any]
+    output: Path,
+    place: str,
+    model: str | Path,
+    receipt: dict[str, Any] | None,
+    options: dict[str, Any],
 ) -> "Summary | None":
-    """Make a table, find it complete, or bring it up to date in the form that it has; None where it is another's."""
+    """Make a table, find it complete, or bring it up to date in the form that it has; None where it
+    is another's.
+    """
     form = {"dtype": receipt.get("dtype", "float32"), "pca": receipt.get("pca")} if receipt else {}
     try:
         return embed(place, model, output=output, **form, **options)
@@ -210,7 +245,9 @@ def _require_rows(given: Given) -> None:
     if given.rows == 0:
         raise TableError(f"'{given.path}' holds no images.")
     if (twice := _repeated(given.path, given.rows)) is not None:
-        raise TableError(f"'{given.path}' holds the path '{twice}' twice. Every path must stand there once.")
+        raise TableError(
+            f"'{given.path}' holds the path '{twice}' twice. Every path must stand there once."
+        )
 
 
 def _repeated(path: Path, rows: int) -> str | None:

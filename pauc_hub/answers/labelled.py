@@ -1,4 +1,6 @@
-"""Tables with labels, as a probe needs them: opened, checked and in memory. N images, D width, C classes."""
+"""Tables with labels, as a probe needs them: opened, checked and in memory. N images, D width, C
+classes.
+"""
 
 import re
 from collections import Counter
@@ -82,7 +84,9 @@ def label_table(given: Given, file: LabelsFile | None, wanted: Wanted) -> Labell
         raise UsageError(f"not one of the {len(names)} images in '{given.path}' has a label.")
     notes = [] if found.note is None else [found.note]
     if left := len(names) - len(labels):
-        notes.append(f"{left} of {len(names)} images in '{given.path}' have no label and are left out")
+        notes.append(
+            f"{left} of {len(names)} images in '{given.path}' have no label and are left out"
+        )
     return _taken(given, found, places, labels, tuple(notes))
 
 
@@ -111,9 +115,15 @@ def _require_groups(found: Annotations, wanted: Wanted) -> None:
     """Refuse labelled images without a group: each might belong to any."""
     if found.groups is None:
         return
-    lacking = sum(group == "" for group, label in zip(found.groups, found.labels, strict=True) if label is not None)
+    lacking = sum(
+        group == ""
+        for group, label in zip(found.groups, found.labels, strict=True)
+        if label is not None
+    )
     if lacking:
-        raise UsageError(f"{lacking} labelled images have no value in column '{wanted.group}'. Give each one.")
+        raise UsageError(
+            f"{lacking} labelled images have no value in column '{wanted.group}'. Give each one."
+        )
 
 
 def _taken(
@@ -148,7 +158,9 @@ def to_targets(labels: Sequence[Label], classes: Sequence[str]) -> Targets:
     return targets
 
 
-def require_classes(name: str, labels: Sequence[Label], groups: Sequence[str] | None, classes: Sequence[str]) -> None:
+def require_classes(
+    name: str, labels: Sequence[Label], groups: Sequence[str] | None, classes: Sequence[str]
+) -> None:
     """Refuse labels of training images that no classifier can be chosen on.
 
     Args:
@@ -158,15 +170,20 @@ def require_classes(name: str, labels: Sequence[Label], groups: Sequence[str] | 
         UsageError: fewer than two classes, or a class with one image, or in one group alone.
     """
     if not classes:
-        raise UsageError(f"none of the {len(labels)} labelled images of '{name}' has a label in its list.")
+        raise UsageError(
+            f"none of the {len(labels)} labelled images of '{name}' has a label in its list."
+        )
     if len(classes) < 2 and isinstance(labels[0], str):
         raise UsageError(
-            f"all {len(labels)} labelled images of '{name}' have the label '{classes[0]}'; a probe needs two classes. "
+            f"all {len(labels)} labelled images of '{name}' have the label '{classes[0]}'; a "
+            "probe needs two classes. "
             "Labels are the first folder of a path unless labels=FILE.csv gives others."
         )
     targets = to_targets(labels, classes)
     images = units_of_each_class(targets, len(classes))
-    units = units_of_each_class(targets, len(classes), None if groups is None else group_numbers(groups))
+    units = units_of_each_class(
+        targets, len(classes), None if groups is None else group_numbers(groups)
+    )
     if (units >= 2).all():
         return
     alone = int((units < 2).argmax())
@@ -174,10 +191,12 @@ def require_classes(name: str, labels: Sequence[Label], groups: Sequence[str] | 
     others = f" ({few} classes are like that)" if few > 1 else ""
     if images[alone] < 2:
         raise UsageError(
-            f"class '{classes[alone]}' has one image in '{name}'{others}; it needs two. Add images, or leave it out."
+            f"class '{classes[alone]}' has one image in '{name}'{others}; it needs two. Add "
+            "images, or leave it out."
         )
     raise UsageError(
-        f"all {images[alone]} images of class '{classes[alone]}' in '{name}' are in one group{others}, so that none "
+        f"all {images[alone]} images of class '{classes[alone]}' in '{name}' are in one "
+        f"group{others}, so that none "
         "can be held out. Add images of another group, or leave the class out."
     )
 
@@ -190,13 +209,19 @@ def require_known(test: LabelledTable, train: LabelledTable, classes: Sequence[s
     """
     if test.several != train.several:
         one, other = (train, test) if train.several else (test, train)
-        raise UsageError(f"'{one.name}' has lists of labels and '{other.name}' one label an image. Give both alike.")
-    counts = Counter(name for label in test.labels for name in ((label,) if isinstance(label, str) else label))
+        raise UsageError(
+            f"'{one.name}' has lists of labels and '{other.name}' one label an image. Give both "
+            "alike."
+        )
+    counts = Counter(
+        name for label in test.labels for name in ((label,) if isinstance(label, str) else label)
+    )
     strange = [name for name in counts if name not in {*classes}]
     if strange:
         others = f" ({len(strange)} classes are like that)" if len(strange) > 1 else ""
         raise UsageError(
-            f"'{test.name}' has {counts[strange[0]]} images of class '{strange[0]}'{others}, which '{train.name}' "
+            f"'{test.name}' has {counts[strange[0]]} images of class '{strange[0]}'{others}, "
+            f"which '{train.name}' "
             f"lacks. Its classes are {_listed(classes)}."
         )
 
@@ -208,7 +233,8 @@ def group_numbers(groups: Sequence[str]) -> Numbers:
 
 
 def load_features(table: LabelledTable) -> Features:
-    """(N, D) of the labelled images, as the table stores them; mapped from a file without a name where large.
+    """(N, D) of the labelled images, as the table stores them; mapped from a file without a name
+    where large.
 
     Raises:
         TableError: an embedding is not finite.

@@ -1,11 +1,18 @@
-"""Names for prototypes, from a CSV file: columns prototype, name and, but for the finest, granularity."""
+"""Names for prototypes, from a CSV file: columns prototype, name and, but for the finest,
+granularity.
+"""
 
 import csv
 from difflib import get_close_matches
 from pathlib import Path
 
 from pauc_hub.answers.assignments import check_place
-from pauc_hub.clustering.prototype_set import SUFFIX, PrototypeSet, read_prototypes, write_prototypes
+from pauc_hub.clustering.prototype_set import (
+    SUFFIX,
+    PrototypeSet,
+    read_prototypes,
+    write_prototypes,
+)
 from pauc_hub.errors import UsageError
 
 COLUMNS = ("prototype", "name")
@@ -13,7 +20,8 @@ GRANULARITY = "granularity"
 
 
 def read_prototype_names(path: Path) -> list[tuple[int | None, int, str]]:
-    """Granularity (None for the finest), prototype and name of each line; lines without a name are passed over.
+    """Granularity (None for the finest), prototype and name of each line; lines without a name are
+    passed over.
 
     Raises:
         UsageError: no such file, or a line that cannot be understood.
@@ -26,7 +34,10 @@ def read_prototype_names(path: Path) -> list[tuple[int | None, int, str]]:
                 if column not in columns:
                     near = get_close_matches(column, columns, n=1)
                     hint = f" Is it '{near[0]}'?" if near else ""
-                    raise UsageError(f"'{path}' has no column '{column}' (its columns: {', '.join(columns)}).{hint}")
+                    raise UsageError(
+                        f"'{path}' has no column '{column}' (its columns: "
+                        f"{', '.join(columns)}).{hint}"
+                    )
             return [_entry(path, reader.line_num, row) for row in reader if row["name"]]
     except OSError as error:
         raise UsageError(f"'{path}' cannot be read ({error.strerror}).") from error
@@ -38,7 +49,8 @@ def name_prototypes(prototypes: PrototypeSet, path: Path) -> PrototypeSet:
     """The same prototypes with the names that stand in a CSV file.
 
     Raises:
-        UsageError: no such file, a line that cannot be understood, or a prototype or granularity that there is not.
+        UsageError: no such file, a line that cannot be understood, or a prototype or granularity
+            that there is not.
     """
     named: list[dict[int, str]] = [{} for _ in prototypes.levels]
     for granularity, prototype, name in read_prototype_names(path):
@@ -52,7 +64,9 @@ def name_prototypes(prototypes: PrototypeSet, path: Path) -> PrototypeSet:
     return prototypes.renamed(named)
 
 
-def name_file(path: Path, names: Path, output: Path | None = None, *, overwrite: bool = False) -> int:
+def name_file(
+    path: Path, names: Path, output: Path | None = None, *, overwrite: bool = False
+) -> int:
     """Name the prototypes in a prototypes file.
 
     Args:
@@ -77,6 +91,12 @@ def name_file(path: Path, names: Path, output: Path | None = None, *, overwrite:
 def _entry(path: Path, line: int, row: dict[str, str]) -> tuple[int | None, int, str]:
     try:
         granularity = row.get(GRANULARITY)
-        return (int(granularity) if granularity else None), int(row["prototype"]), row["name"].strip()
+        return (
+            (int(granularity) if granularity else None),
+            int(row["prototype"]),
+            row["name"].strip(),
+        )
     except (TypeError, ValueError) as error:
-        raise UsageError(f"line {line} of '{path}' has no number for a prototype ({error}).") from error
+        raise UsageError(
+            f"line {line} of '{path}' has no number for a prototype ({error})."
+        ) from error

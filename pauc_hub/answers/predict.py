@@ -31,7 +31,8 @@ class Predictions:
     """What pauc_hub.predict() returns."""
 
     rows: pa.Table
-    """path, class, probability, second_class, second_probability; and classes, where there may be several.
+    """path, class, probability, second_class, second_probability; and classes, where there may be
+    several.
 
     Empty where they were written to a file.
     """
@@ -86,7 +87,10 @@ def predict(
     given = open_input(images, model=model, like=like, table=table, device=device, quiet=quiet)
     require_same_origin(given.origin, given.path, known.origin, probe)
     if given.width != known.width:
-        raise TableError(f"'{given.path}' has {given.width} numbers an image, and probe '{probe}' takes {known.width}.")
+        raise TableError(
+            f"'{given.path}' has {given.width} numbers an image, and probe '{probe}' takes "
+            f"{known.width}."
+        )
     counts = np.zeros(len(known.classes), np.int64)
     with (
         _sink(Path(output) if output else None, _schema(known, output)) as (write, kept),
@@ -94,7 +98,9 @@ def predict(
     ):
         for rows in rows_of(given):
             every = np.arange(len(rows.paths))
-            probabilities = known.model.probabilities(known.model.logits(rows.vectors, every)).numpy()
+            probabilities = known.model.probabilities(
+                known.model.logits(rows.vectors, every)
+            ).numpy()
             counts += np.bincount(probabilities.argmax(axis=1), minlength=len(counts))
             write(_batch(rows.paths, probabilities, known, _schema(known, output)))
             bar.advance(len(rows.paths))
@@ -120,7 +126,9 @@ def _schema(probe: ProbeFile, output: str | Path | None) -> pa.Schema:
     return pa.schema(fields)
 
 
-def _batch(paths: list[str], probabilities: Any, probe: ProbeFile, schema: pa.Schema) -> pa.RecordBatch:
+def _batch(
+    paths: list[str], probabilities: Any, probe: ProbeFile, schema: pa.Schema
+) -> pa.RecordBatch:
     names = np.array(probe.classes, dtype=object)
     order = np.argsort(-probabilities, axis=1, kind="stable")[:, :2]
     ranked = np.take_along_axis(probabilities, order, axis=1)

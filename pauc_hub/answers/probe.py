@@ -1,4 +1,6 @@
-"""The function behind `pauc probe`: how well labels can be read off embeddings, and the classifier that does it."""
+"""The function behind `pauc probe`: how well labels can be read off embeddings, and the classifier
+that does it.
+"""
 
 import time
 from dataclasses import replace
@@ -45,31 +47,37 @@ def probe(
         >>> report.classes, report.findings.scores.totals["top1"].value
         (['blue', 'red'], 1.0)
 
-    Nothing is chosen on test images. Test images of which a copy is among the training images are looked for first,
-    and scores are given with and without them.
+    Nothing is chosen on test images. Test images of which a copy is among the training images are
+    looked for first, and scores are given with and without them.
 
     Args:
-        train: a table, or images, which are embedded first. Below folders named train and val or test, these are the
-            training and the test images.
-        test: the same, of other images; without it, training images are cross-validated in five folds.
+        train: a table, or images, which are embedded first. Below folders named train and val or
+            test, these are the training and the test images.
+        test: the same, of other images; without it, training images are cross-validated in five
+            folds.
         output: the probe file, .safetensors; of protocol `linear` alone.
-        plot: a picture to draw, .png or .svg: confusion matrix and reliability curve, or scores over draws.
+        plot: a picture to draw, .png or .svg: confusion matrix and reliability curve, or scores
+            over draws.
         model: what embeds images; `pauc_resnet18` unless given. No matter for tables.
         space: to embed images in; `backbone` unless given.
         protocol: `linear`, `knn`, `lowshot`, `pcl-voc07` or `semi` (docs/probe.md).
-        labels: a CSV or Parquet file with the columns path and label. Otherwise labels are a column beside the images
-            in their Parquet file, `.cls` members of their tars, or the first folder of their paths.
+        labels: a CSV or Parquet file with the columns path and label. Otherwise labels are a column
+            beside the images in their Parquet file, `.cls` members of their tars, or the first
+            folder of their paths.
         label_column: the column of labels; `label`, or the one that holds classes, unless given.
         group: a column of names of what must stay together, such as videos or patients.
-        difficult: a column of lists of the classes that are hard to tell in an image, for `pcl-voc07`.
+        difficult: a column of lists of the classes that are hard to tell in an image, for
+            `pcl-voc07`.
         seed: of folds, draws and resamples.
         device: where images are embedded and classifiers fitted.
         overwrite: replace a probe file or picture that is there.
         quiet: neither progress bars nor a word on stderr.
 
     Raises:
-        UsageError: labels are missing, do not match, or are too few; the protocol does not apply; before any fit.
-        OriginMismatch: the tables were made by different models, in different spaces, or from other pixels.
+        UsageError: labels are missing, do not match, or are too few; the protocol does not apply;
+            before any fit.
+        OriginMismatch: the tables were made by different models, in different spaces, or from other
+            pixels.
         PaucError: as embed() does.
     """
     started = time.monotonic()
@@ -78,7 +86,14 @@ def probe(
     file = read_labels_file(Path(labels), wanted) if labels else None
 
     learned, asked = open_labelled(
-        train, test, file, wanted, model=model, space=space or "backbone", device=device, quiet=quiet
+        train,
+        test,
+        file,
+        wanted,
+        model=model,
+        space=space or "backbone",
+        device=device,
+        quiet=quiet,
     )
     classes = class_names(learned.labels)
     question, copies = pose_question(learned, asked, classes, device, seed, quiet)
@@ -103,17 +118,23 @@ def probe(
         seconds=time.monotonic() - started,
     )
     if output and found:
-        write_probe(Path(output), ProbeFile(found.model, classes, learned.given.origin, report.to_dict()))
+        write_probe(
+            Path(output), ProbeFile(found.model, classes, learned.given.origin, report.to_dict())
+        )
     if plot:
         write_plot(report, Path(plot))
     return report
 
 
-def _check_options(protocol: str, output: str | Path | None, plot: str | Path | None, overwrite: bool) -> None:
+def _check_options(
+    protocol: str, output: str | Path | None, plot: str | Path | None, overwrite: bool
+) -> None:
     if protocol not in PROTOCOLS:
         raise UsageError(f"unknown protocol '{protocol}'. Use one of {', '.join(PROTOCOLS)}.")
     if output and protocol != "linear":
-        raise UsageError(f"output='{output}': protocol={protocol} makes no probe file. Leave it out.")
+        raise UsageError(
+            f"output='{output}': protocol={protocol} makes no probe file. Leave it out."
+        )
     if output:
         check_place(Path(output), (SUFFIX,), overwrite)
     if plot:

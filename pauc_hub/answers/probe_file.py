@@ -1,6 +1,8 @@
-"""The probe file: a linear classifier on one embedding space, its classes, its temperature and its scores.
+"""The probe file: a linear classifier on one embedding space, its classes, its temperature and its
+scores.
 
-Tensors, all float32: weights (C, D) and intercept (C,) of features standardised by mean (D,) and scale (D,).
+Tensors, all float32: weights (C, D) and intercept (C,) of features standardised by mean (D,) and
+scale (D,).
 """
 
 from dataclasses import dataclass
@@ -75,7 +77,13 @@ def read_probe(path: Path) -> ProbeFile:
         report = dict(found.about["report"])
     except (KeyError, TypeError, ValueError) as error:
         raise ArtefactError(f"'{path}' is damaged: it lacks {error}. Make it anew.") from error
-    if (weights.shape, mean.shape, scale.shape) != ((len(classes), len(mean)), mean.shape, mean.shape):
-        raise ArtefactError(f"'{path}' is damaged: its tensors do not fit its {len(classes)} classes. Make it anew.")
+    if (weights.shape, mean.shape, scale.shape) != (
+        (len(classes), len(mean)),
+        mean.shape,
+        mean.shape,
+    ):
+        raise ArtefactError(
+            f"'{path}' is damaged: its tensors do not fit its {len(classes)} classes. Make it anew."
+        )
     model = Linear(weights, intercept, Standardisation(mean, scale), several, temperature)
     return ProbeFile(model, classes, found.origin, report)

@@ -1,4 +1,6 @@
-"""A picture of what a probe found: confusion matrix and reliability curve, or scores over the images a class."""
+"""A picture of what a probe found: confusion matrix and reliability curve, or scores over the
+images a class.
+"""
 
 from collections.abc import Sequence
 from importlib.util import find_spec
@@ -53,9 +55,13 @@ def write_plot(report: Report, path: Path) -> None:
     if found.draws:
         panels.append((_draw_draws, found.draws))
     figure = Figure(figsize=(SIDE * len(panels), 5), layout="constrained")
-    for axes, (draw, what) in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True):
+    for axes, (draw, what) in zip(
+        figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True
+    ):
         draw(axes, what)
-    figure.suptitle(f"{report.protocol} probe of {Path(report.train).name}, {report.model}", fontsize=10)
+    figure.suptitle(
+        (f"{report.protocol} probe of {Path(report.train).name}, {report.model}"), fontsize=10
+    )
     with whole_file(path) as file:
         figure.savefig(file, format=path.suffix.removeprefix("."), dpi=150)
 
@@ -77,7 +83,15 @@ def draw_confusion(axes: "Axes", confusion: npt.NDArray[np.int64], names: Sequen
         for row, column in np.ndindex(shares.shape):
             share = shares[row, column]
             colour = "white" if share > 0.5 else "black"
-            axes.text(column, row, f"{100 * share:.0f}", ha="center", va="center", fontsize=7, color=colour)
+            axes.text(
+                column,
+                row,
+                f"{100 * share:.0f}",
+                ha="center",
+                va="center",
+                fontsize=7,
+                color=colour,
+            )
 
 
 def draw_reliability(axes: "Axes", bins: Reliability) -> None:
@@ -87,9 +101,18 @@ def draw_reliability(axes: "Axes", bins: Reliability) -> None:
     axes.plot(bins.confidence[filled], bins.accuracy[filled], marker="o", label="as it came true")
     widths = np.diff(bins.edges)
     axes.bar(
-        bins.edges[:-1], bins.counts / bins.counts.sum(), widths, align="edge", alpha=0.2, label="share of predictions"
+        bins.edges[:-1],
+        bins.counts / bins.counts.sum(),
+        widths,
+        align="edge",
+        alpha=0.2,
+        label="share of predictions",
     )
-    axes.set(title=f"calibration error {bins.error:.1%}", xlabel="probability", ylabel="share that is right")
+    axes.set(
+        title=f"calibration error {bins.error:.1%}",
+        xlabel="probability",
+        ylabel="share that is right",
+    )
     axes.legend(fontsize=8)
 
 
@@ -97,8 +120,18 @@ def _draw_draws(axes: "Axes", draws: dict[str, Draws]) -> None:
     for name, each in draws.items():
         places = range(len(each.points))
         means = [point.mean for _, point in each.points]
-        spread = [[point.mean - point.interval[0], point.interval[1] - point.mean] for _, point in each.points]
-        axes.errorbar(places, means, yerr=np.array(spread).T, marker="o", capsize=3, label=name or each.measure)
+        spread = [
+            [point.mean - point.interval[0], point.interval[1] - point.mean]
+            for _, point in each.points
+        ]
+        axes.errorbar(
+            places,
+            means,
+            yerr=np.array(spread).T,
+            marker="o",
+            capsize=3,
+            label=name or each.measure,
+        )
         axes.set_xticks(places, [training for training, _ in each.points], fontsize=8)
     axes.set(title="mean over draws, 95 % interval", ylabel=next(iter(draws.values())).measure)
     axes.legend(fontsize=8)

@@ -129,7 +129,9 @@ def _calibration(found: Findings) -> dict[str, Any] | None:
         "expected_error_uncalibrated": found.uncalibrated_error,
         "bins": [
             {"confidence": float(confidence), "accuracy": float(accuracy), "count": int(count)}
-            for confidence, accuracy, count in zip(bins.confidence, bins.accuracy, bins.counts, strict=True)
+            for confidence, accuracy, count in zip(
+                bins.confidence, bins.accuracy, bins.counts, strict=True
+            )
             if count
         ],
     }
@@ -137,7 +139,12 @@ def _calibration(found: Findings) -> dict[str, Any] | None:
 
 def _draws(draws: Draws) -> dict[str, Any]:
     points = [
-        {"training": name, "mean": point.mean, "interval": list(point.interval), "draws": point.draws}
+        {
+            "training": name,
+            "mean": point.mean,
+            "interval": list(point.interval),
+            "draws": point.draws,
+        }
         for name, point in draws.points
     ]
     return {"measure": draws.measure, "full": draws.full, "points": points}

@@ -1,4 +1,6 @@
-"""The protocols of `pauc probe`, from labelled features to findings. N training images, M test images, C classes."""
+"""The protocols of `pauc probe`, from labelled features to findings. N training images, M test
+images, C classes.
+"""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -60,7 +62,9 @@ class Question:
     difficult: tuple[Targets, Targets] | None = None
     """(N, C) and (M, C) of 0 and 1: classes that are hard to tell in an image."""
     copied: Threshold | None = None
-    """From which similarity on a test image counts as a copy of a training image; None without test images."""
+    """From which similarity on a test image counts as a copy of a training image; None without test
+    images.
+    """
 
 
 def linear(question: Question) -> tuple[Findings, Probe]:
@@ -70,7 +74,9 @@ def linear(question: Question) -> tuple[Findings, Probe]:
     if test:
         logits = probe.model.logits(test.features, np.arange(len(test.targets)))
         probabilities = probe.model.probabilities(logits)
-        plain = claims(replace(probe.model, temperature=1.0).probabilities(logits), probe.model.several)
+        plain = claims(
+            replace(probe.model, temperature=1.0).probabilities(logits), probe.model.several
+        )
     else:
         probabilities, plain = predict_out_of_fold(data, question.resources, question.seed)
     chosen_on = "a tenth" if probe.folds == 1 else f"{probe.folds} folds"
@@ -85,12 +91,15 @@ def linear(question: Question) -> tuple[Findings, Probe]:
 
 
 def knn(question: Question) -> Findings:
-    """Weighted votes of the nearest training images by cosine similarity; how many and how is chosen on those."""
+    """Weighted votes of the nearest training images by cosine similarity; how many and how is
+    chosen on those.
+    """
     return _by_neighbours(question, lambda rows: _choose_neighbours(question, rows))
 
 
 def standard_knn(question: Question) -> Findings:
-    """The same with k = 200, or all where there are fewer, and temperature 0.1, as published scores have it.
+    """The same with k = 200, or all where there are fewer, and temperature 0.1, as published scores
+    have it.
 
     Source: Wu et al. 2018; method.md §7.
     """
@@ -105,7 +114,9 @@ def _by_neighbours(question: Question, choose: Callable[[Rows], tuple[int, float
     """
     data, test = question.data, question.test
     if data.targets.ndim == 2:
-        raise UsageError("protocol=knn needs one label an image, and these have lists. Use protocol=linear.")
+        raise UsageError(
+            "protocol=knn needs one label an image, and these have lists. Use protocol=linear."
+        )
     every = np.arange(len(data.targets))
     if test:
         k, temperature = choose(every)
@@ -122,20 +133,32 @@ def _by_neighbours(question: Question, choose: Callable[[Rows], tuple[int, float
         chosen.append({"k": k, "temperature": temperature})
         labels = torch.from_numpy(data.targets[rows])
         votes[out] = knn_votes(
-            _tensor(data, rows), labels, _tensor(data, out), k=k, temperature=temperature, classes=data.classes
+            _tensor(data, rows),
+            labels,
+            _tensor(data, out),
+            k=k,
+            temperature=temperature,
+            classes=data.classes,
         )
         question.resources.advance(1)
     alike = all(each == chosen[0] for each in chosen)
-    return _findings(question, votes, dict(chosen[0]) if alike else {"chosen_by_fold": chosen}, None)
+    return _findings(
+        question, votes, dict(chosen[0]) if alike else {"chosen_by_fold": chosen}, None
+    )
 
 
 def lowshot(question: Question) -> Findings:
     """Linear SVMs on a few images a class; without test images the others are asked about."""
     data, test = question.data, question.test
     if data.targets.ndim == 2:
-        raise UsageError("protocol=lowshot needs one label an image, and these have lists. Use protocol=pcl-voc07.")
+        raise UsageError(
+            "protocol=lowshot needs one label an image, and these have lists. Use "
+            "protocol=pcl-voc07."
+        )
     asked = None if test is None else (np.asarray(test.features, np.float32), test.targets)
-    found = low_shot_accuracy(data.features.astype(np.float32), data.targets, asked, data.groups, question.seed)
+    found = low_shot_accuracy(
+        data.features.astype(np.float32), data.targets, asked, data.groups, question.seed
+    )
     settings = {"C": 0.5, "features": "unit length", "draws": DRAWS}
     points = [(f"{shot.k} a class", shot) for shot in found]
     return Findings(
@@ -149,32 +172,48 @@ def voc07(question: Question) -> Findings:
     """PCL's low-shot protocol for several labels an image, with VISSL's convention beside it."""
     data, test = question.data, question.test
     if data.targets.ndim == 1:
-        raise UsageError("protocol=pcl-voc07 needs a list of labels an image. Use protocol=lowshot for single labels.")
+        raise UsageError(
+            "protocol=pcl-voc07 needs a list of labels an image. Use protocol=lowshot for "
+            "single labels."
+        )
     if test is None:
         raise UsageError("protocol=pcl-voc07 needs test images: give TEST.")
     hard = question.difficult or (np.zeros_like(data.targets), np.zeros_like(test.targets))
-    signs = [_signs(targets, each) for targets, each in zip((data.targets, test.targets), hard, strict=True)]
+    signs = [
+        _signs(targets, each)
+        for targets, each in zip((data.targets, test.targets), hard, strict=True)
+    ]
     if (signs[1] > 0).sum(axis=0).min() == 0:
         lacking = question.names[int((signs[1] > 0).sum(axis=0).argmin())]
         raise UsageError(
-            f"no test image is of class '{lacking}', so its average precision is not defined. Leave it out."
+            f"no test image is of class '{lacking}', so its average precision is not defined. "
+            "Leave it out."
         )
     features = data.features.astype(np.float32)
     asked = np.asarray(test.features, np.float32)
     draws = {}
-    for name, protocol in (("PCL: difficult are negatives", pcl_voc07), ("VISSL: difficult are left out", vissl_voc07)):
+    for name, protocol in (
+        ("PCL: difficult are negatives", pcl_voc07),
+        (("VISSL: difficult are left out"), vissl_voc07),
+    ):
         found = protocol(features, signs[0], asked, signs[1])
-        draws[name] = Draws("map", [(f"{shot.k} a class", shot) for shot in found.shots], found.full)
+        draws[name] = Draws(
+            "map", [(f"{shot.k} a class", shot) for shot in found.shots], found.full
+        )
         question.resources.advance(1)
     settings = {"C": 0.5, "class_weights": "2 : 1", "features": "unit length", "draws": DRAWS}
     return Findings(settings, _over_draws("test images"), draws=draws)
 
 
 def semi(question: Question) -> Findings:
-    """The linear probe on a hundredth and a tenth of the labels. PCL fine-tunes the network there; this does not."""
+    """The linear probe on a hundredth and a tenth of the labels. PCL fine-tunes the network there;
+    this does not.
+    """
     data, test = question.data, question.test
     if data.targets.ndim == 2:
-        raise UsageError("protocol=semi needs one label an image, and these have lists. Use protocol=linear.")
+        raise UsageError(
+            "protocol=semi needs one label an image, and these have lists. Use protocol=linear."
+        )
     if test is None:
         raise UsageError("protocol=semi needs test images: give TEST.")
     points = []
@@ -182,7 +221,9 @@ def semi(question: Question) -> Findings:
         scores, images = [], 0
         for rows in subsets(data.targets, share, DRAWS, question.seed):
             model = fit_probe(data, rows, question.resources, question.seed).model
-            predicted = model.logits(test.features, np.arange(len(test.targets))).argmax(dim=1).numpy()
+            predicted = (
+                model.logits(test.features, np.arange(len(test.targets))).argmax(dim=1).numpy()
+            )
             scores.append(float((predicted == test.targets).mean()))
             images = len(rows)
         points.append((f"{share:.0%} ({images} images)", summary(images, scores)))
@@ -201,7 +242,9 @@ def fits(protocol: str, has_test: bool) -> int:
     }.get(protocol, 1)
 
 
-def _findings(question: Question, probabilities: Tensor, settings: dict[str, object], plain: Tensor | None) -> Findings:
+def _findings(
+    question: Question, probabilities: Tensor, settings: dict[str, object], plain: Tensor | None
+) -> Findings:
     data, test = question.data, question.test
     targets = test.targets if test else data.targets
     groups = test.groups if test else data.groups
@@ -249,7 +292,9 @@ def _choose_neighbours(question: Question, rows: Rows) -> tuple[int, float]:
     out = rows[folds == 0][:MOST_QUERIES]
     bank = rows[folds != 0]
     labels, truth = (torch.from_numpy(data.targets[part]) for part in (bank, out))
-    k, temperature, _ = choose_k([(_tensor(data, bank), labels, _tensor(data, out), truth)], data.classes)
+    k, temperature, _ = choose_k(
+        [(_tensor(data, bank), labels, _tensor(data, out), truth)], data.classes
+    )
     return k, temperature
 
 

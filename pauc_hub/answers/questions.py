@@ -1,4 +1,6 @@
-"""Labelled images as a question to a protocol: opened, checked, loaded, and looked through for copies."""
+"""Labelled images as a question to a protocol: opened, checked, loaded, and looked through for
+copies.
+"""
 
 from pathlib import Path
 
@@ -43,11 +45,13 @@ def open_labelled(
     device: str,
     quiet: bool,
 ) -> tuple[LabelledTable, LabelledTable | None]:
-    """The training and the test images, embedded where need be; None where the training images are cross-validated.
+    """The training and the test images, embedded where need be; None where the training images are
+    cross-validated.
 
     Raises:
         UsageError: labels are missing, do not match, or are too few.
-        OriginMismatch: the tables were made by different models, in different spaces, or from other pixels.
+        OriginMismatch: the tables were made by different models, in different spaces, or from other
+            pixels.
         PaucError: as embed() does.
     """
     if Path(train).is_dir() and not is_table(Path(train)):
@@ -70,7 +74,12 @@ def open_labelled(
 
 
 def pose_question(
-    learned: LabelledTable, asked: LabelledTable | None, classes: list[str], device: str, seed: int, quiet: bool
+    learned: LabelledTable,
+    asked: LabelledTable | None,
+    classes: list[str],
+    device: str,
+    seed: int,
+    quiet: bool,
 ) -> tuple[Question, list[tuple[str, str]]]:
     """The labelled features, and the test images of which a copy is among the training images."""
     place = choose_device(device)
@@ -100,7 +109,9 @@ def pose_question(
 
 
 def _by_split(table: LabelledTable) -> tuple[LabelledTable, LabelledTable]:
-    """Training and test images of a table whose folders are splits; without a test split, val is asked about."""
+    """Training and test images of a table whose folders are splits; without a test split, val is
+    asked about.
+    """
     assert table.splits is not None
     asked = "test" if "test" in table.splits else "val"
     return table.only("train"), table.only(asked)
@@ -110,11 +121,14 @@ def _require_alike(train: Given, test: Given) -> None:
     require_same_origin(train.origin, train.path, test.origin, test.path)
     if train.width != test.width:
         raise TableError(
-            f"'{train.path}' has {train.width} numbers an image and '{test.path}' {test.width}. Embed both alike."
+            f"'{train.path}' has {train.width} numbers an image and '{test.path}' {test.width}. "
+            "Embed both alike."
         )
 
 
-def notes_of(learned: LabelledTable, asked: LabelledTable | None, copied: Threshold | None = None) -> list[str]:
+def notes_of(
+    learned: LabelledTable, asked: LabelledTable | None, copied: Threshold | None = None
+) -> list[str]:
     """What a user should know of how labels, groups and copies were found.
 
     Args:
@@ -122,10 +136,18 @@ def notes_of(learned: LabelledTable, asked: LabelledTable | None, copied: Thresh
     """
     notes = list(dict.fromkeys([*learned.notes, *(asked.notes if asked else ())]))
     if copied and copied.recall is not None:
-        reached = f"{copied.recall:.0%} of {copied.copies} re-encoded, resized and cropped copies reach it"
-        notes.append(f"test images count as copies from a similarity of {copied.value:.4f} on; {reached}")
+        reached = (
+            f"{copied.recall:.0%} of {copied.copies} re-encoded, resized and cropped copies "
+            "reach it"
+        )
+        notes.append(
+            f"test images count as copies from a similarity of {copied.value:.4f} on; {reached}"
+        )
     if asked and learned.groups is not None and asked.groups is not None:
         shared = {*learned.groups} & {*asked.groups}
         if shared:
-            notes.append(f"{len(shared)} groups have images in both training and test, such as '{min(shared)}'")
+            notes.append(
+                f"{len(shared)} groups have images in both training and test, such as "
+                f"'{min(shared)}'"
+            )
     return notes

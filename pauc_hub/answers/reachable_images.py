@@ -1,4 +1,6 @@
-"""The images of a table, wherever these are: in a folder, a tar or a Parquet file. URLs are not fetched again."""
+"""The images of a table, wherever these are: in a folder, a tar or a Parquet file. URLs are not
+fetched again.
+"""
 
 import os
 from collections.abc import Iterable, Iterator

@@ -1,4 +1,6 @@
-"""The scores file, NAME.scores.json: what `pauc eval` found of one model on one data set, with each image's answer."""
+"""The scores file, NAME.scores.json: what `pauc eval` found of one model on one data set, with each
+image's answer.
+"""
 
 import hashlib
 import json
@@ -25,19 +27,25 @@ class ScoresFile:
     origin: Origin
     """Of the embeddings: the model."""
     data: dict[str, Any]
-    """`test`, `images`, `train`, `train_images`, `classes`, and the digests of paths and labels of both."""
+    """`test`, `images`, `train`, `train_images`, `classes`, and the digests of paths and labels of
+    both.
+    """
     protocol: dict[str, Any]
     """How images were divided, and the seed: what must be equal for a comparison."""
     settings: dict[str, Any]
     """By evaluation: what was chosen on training images."""
     scores: dict[str, dict[str, Any]]
-    """By evaluation and measure: `value`, `low`, `high`; of low shots and clusterings, also `draws`."""
+    """By evaluation and measure: `value`, `low`, `high`; of low shots and clusterings, also
+    `draws`.
+    """
     intervals: dict[str, str]
     """By evaluation: what the intervals are about."""
     left_out: dict[str, str]
     """What was not measured, and why."""
     predictions: dict[str, Any]
-    """Columns of one entry an image: `path`, `label`, `group` or null, `linear`, `knn`, `cluster`."""
+    """Columns of one entry an image: `path`, `label`, `group` or null, `linear`, `knn`,
+    `cluster`.
+    """
     unreadable: int = 0
 
     def to_dict(self) -> dict[str, Any]:
@@ -76,14 +84,19 @@ def read_scores(path: Path) -> ScoresFile:
     try:
         value = json.loads(path.read_bytes().decode("utf-8", "surrogateescape"))
     except FileNotFoundError:
-        raise ArtefactError(f"there is no '{path}'. `pauc eval MODEL IMAGES` makes scores files.") from None
+        raise ArtefactError(
+            f"there is no '{path}'. `pauc eval MODEL IMAGES` makes scores files."
+        ) from None
     except (OSError, ValueError) as error:
-        raise ArtefactError(f"'{path}' is no scores file. `pauc eval MODEL IMAGES` makes one.") from error
+        raise ArtefactError(
+            f"'{path}' is no scores file. `pauc eval MODEL IMAGES` makes one."
+        ) from error
     if not isinstance(value, dict) or value.get("kind") != KIND:
         raise ArtefactError(f"'{path}' is no scores file. `pauc eval MODEL IMAGES` makes one.")
     if value.get("format_version") != FORMAT_VERSION:
         raise ArtefactError(
-            f"'{path}' is of format {value.get('format_version')}, and this version reads {FORMAT_VERSION}. "
+            f"'{path}' is of format {value.get('format_version')}, and this version reads "
+            f"{FORMAT_VERSION}. "
             "Make it again with `pauc eval`."
         )
     try:
@@ -98,7 +111,11 @@ def read_scores(path: Path) -> ScoresFile:
             value["predictions"],
             value["unreadable"],
         )
-        whole = len(found.predictions["path"]) == len(found.predictions["label"]) == found.data["images"]
+        whole = (
+            len(found.predictions["path"])
+            == len(found.predictions["label"])
+            == found.data["images"]
+        )
     except (KeyError, TypeError, AttributeError):
         whole = False
     if not whole:

@@ -1,4 +1,6 @@
-"""How features separate without a classifier: k-means beside the classes, and geometry. N images, D width."""
+"""How features separate without a classifier: k-means beside the classes, and geometry. N images, D
+width.
+"""
 
 import importlib.util
 from collections.abc import Callable
@@ -52,7 +54,11 @@ def measure_clusters(
     drawn: dict[str, list[float]] = {name: [] for name in measures}
     first: Numbers | None = None
     for attempt in range(DRAWS):
-        found = kmeans(points, k, seed=seed + attempt, spherical=True).assignment.numpy().astype(np.int64)
+        found = (
+            kmeans(points, k, seed=seed + attempt, spherical=True)
+            .assignment.numpy()
+            .astype(np.int64)
+        )
         first = found if first is None else first
         for name, measure in measures.items():
             drawn[name].append(measure(found, targets))
@@ -62,12 +68,17 @@ def measure_clusters(
     for name, values in drawn.items():
         low, high = over_draws(values)
         scores[name] = {"value": float(np.mean(values)), "low": low, "high": high, "draws": values}
-    covers = f"Student's t over {DRAWS} seeds of k-means with K = {k}; the images are taken as they are"
+    covers = (
+        f"Student's t over {DRAWS} seeds of k-means with K = {k}; the images are taken as they are"
+    )
     return Clusters(scores, covers, left_out, first)
 
 
-def measure_geometry(points: Tensor, clusters: Numbers, groups: Numbers | None, seed: int) -> dict[str, Any]:
-    """Uniformity, correlation, effective rank and intra_share of unit rows, on SAMPLE of them at most.
+def measure_geometry(
+    points: Tensor, clusters: Numbers, groups: Numbers | None, seed: int
+) -> dict[str, Any]:
+    """Uniformity, correlation, effective rank and intra_share of unit rows, on SAMPLE of them at
+    most.
 
     Args:
         points: (N, D) of unit length.
@@ -86,7 +97,9 @@ def measure_geometry(points: Tensor, clusters: Numbers, groups: Numbers | None, 
     found = {}
     for name, measure in measures.items():
 
-        def of_rows(kept: npt.NDArray[np.bool_], measure: Callable[[Tensor], float] = measure) -> float:
+        def of_rows(
+            kept: npt.NDArray[np.bool_], measure: Callable[[Tensor], float] = measure
+        ) -> float:
             return measure(torch.from_numpy(kept))
 
         low, high = jackknife(of_rows, len(rows), parts, seed)
@@ -94,7 +107,9 @@ def measure_geometry(points: Tensor, clusters: Numbers, groups: Numbers | None, 
     return found
 
 
-def _measures(targets: Targets) -> tuple[dict[str, Callable[[Numbers, Numbers], float]], dict[str, str]]:
+def _measures(
+    targets: Targets,
+) -> tuple[dict[str, Callable[[Numbers, Numbers], float]], dict[str, str]]:
     """What can be measured here, and why the rest cannot."""
     if targets.ndim == 2:
         return {}, {"clustering": "needs one label an image"}

@@ -1,4 +1,6 @@
-"""Thumbnails of images that stand in a table, wherever these are: in a folder, a tar or a Parquet file."""
+"""Thumbnails of images that stand in a table, wherever these are: in a folder, a tar or a Parquet
+file.
+"""
 
 from contextlib import closing
 from pathlib import Path
@@ -18,7 +20,9 @@ QUALITY = 75
 AHEAD = 64
 
 
-def thumbnails_of(root: str, names: set[str], reading: Reading = PLAIN, quiet: bool = False) -> dict[str, str]:
+def thumbnails_of(
+    root: str, names: set[str], reading: Reading = PLAIN, quiet: bool = False
+) -> dict[str, str]:
     """JPEGs in base64 of those images that can be read; URLs are not fetched again.
 
     Args:
@@ -31,7 +35,10 @@ def thumbnails_of(root: str, names: set[str], reading: Reading = PLAIN, quiet: b
         name, place = found
         try:
             return name, thumbnail(
-                place if isinstance(place, Path) else place.open(), reading, side=SIDE, quality=QUALITY
+                place if isinstance(place, Path) else place.open(),
+                reading,
+                side=SIDE,
+                quality=QUALITY,
             )
         except (UnreadableImage, OSError):
             return name, None

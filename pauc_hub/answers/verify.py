@@ -13,7 +13,9 @@ from pauc_hub.models.opening import open_model
 from pauc_hub.tables.outputs import is_table
 
 FLIPPED = 5e-4
-"""Share of images that fall to the other side on another processor, about; at least one image may."""
+"""Share of images that fall to the other side on another processor, about; at least one image
+may.
+"""
 RELATIVE = 0.01
 """Of a measure that is no share of images."""
 
@@ -33,7 +35,8 @@ def verify(
     device: str = "auto",
     quiet: bool = False,
 ) -> Verified:
-    """Check sums, format, weights, that card and facts agree, and, with `scores`, that they come out again.
+    """Check sums, format, weights, that card and facts agree, and, with `scores`, that they come
+    out again.
 
         >>> verify("pauc_resnet18").model
         'pauc_resnet18.tiny_imagenet'
@@ -42,14 +45,16 @@ def verify(
 
     Args:
         model: what load() takes; what is not here is fetched.
-        scores: labelled images that the scores on the card are about, or a table of them made by this model.
+        scores: labelled images that the scores on the card are about, or a table of them made by
+            this model.
         test: test images, where `scores` holds the training images alone.
         labels, label_column, group: as for evaluate().
         device: where images are embedded and classifiers fitted.
         quiet: no progress bar.
 
     Returns:
-        What holds. Scores that differ, or are about other images, are among `scores`, and raise nothing.
+        What holds. Scores that differ, or are about other images, are among `scores`, and raise
+        nothing.
 
     Raises:
         UnknownModel, MissingWeights: there is no such model.
@@ -64,7 +69,8 @@ def verify(
     told = [*open_model(model, quiet=quiet).facts.get("scores", ())]
     if not told:
         raise UsageError(
-            f"'{verified.model}' has no scores on its card. `pauc eval MODEL IMAGES --into-card` writes some."
+            f"'{verified.model}' has no scores on its card. `pauc eval MODEL IMAGES "
+            "--into-card` writes some."
         )
     source = None if is_table(Path(scores)) else str(model)
     asked = Asked(scores, test, None, labels, label_column, group, 0, device, quiet)
@@ -101,7 +107,9 @@ def _check_run(
     learned, tested = open_asked(model, asked)
     origin = learned.given.origin
     if verified and origin.weights_sha256 != verified.weights_sha256:
-        raise TableError(f"'{asked.data}' was made by {origin}, and not by '{verified.model}'. Give the images.")
+        raise TableError(
+            f"'{asked.data}' was made by {origin}, and not by '{verified.model}'. Give the images."
+        )
     data = describe_data(learned, tested)
     wanted = [score for score in told if id(score) in known and _same_data(score, data)]
     found: dict[tuple[str, str], float] = {}
@@ -132,14 +140,22 @@ def _check(score: Score, found: Mapping[tuple[str, str], float], images: int) ->
 
 def _unmeasured(score: Score, reason: str) -> ScoreCheck:
     queries = str(score.get("queries", ""))
-    return ScoreCheck(score["protocol"], score["metric"], queries, float(score["value"]), None, 0.0, reason)
+    return ScoreCheck(
+        score["protocol"], score["metric"], queries, float(score["value"]), None, 0.0, reason
+    )
 
 
 def _same_data(score: Score, data: Mapping[str, Any]) -> bool:
     """By the digests of paths and labels where the card has them, else by the numbers of images."""
     if "bank_sha256" in score:
-        return (score["bank_sha256"], score["queries_sha256"]) == (data["train_sha256"], data["test_sha256"])
-    return (_count(score.get("bank")), _count(score.get("queries"))) == (data["train_images"], data["images"])
+        return (score["bank_sha256"], score["queries_sha256"]) == (
+            data["train_sha256"],
+            data["test_sha256"],
+        )
+    return (_count(score.get("bank")), _count(score.get("queries"))) == (
+        data["train_images"],
+        data["images"],
+    )
 
 
 def _count(said: object) -> int | None:

@@ -1,4 +1,6 @@
-"""Which prototypes points belong to, how clearly, and how confidently. n points, K prototypes, D width."""
+"""Which prototypes points belong to, how clearly, and how confidently. n points, K prototypes, D
+width.
+"""
 
 from dataclasses import dataclass
 
@@ -8,8 +10,8 @@ from torch import Tensor
 from pauc_hub.clustering.kmeans.nearest import largest
 from pauc_hub.clustering.prototype_set import PrototypeSet
 
-# Similarities held at once, 2 MiB, which stay in a processor's cache for all that is asked of them; but not so few rows
-# that the product with many prototypes is slow.
+# Similarities held at once, 2 MiB, which stay in a processor's cache for all that is asked of them;
+# but not so few rows that the product with many prototypes is slow.
 ENTRIES_TOGETHER = 1 << 19
 FEWEST_ROWS = 256
 
@@ -23,16 +25,19 @@ class Assigned:
     similarity: Tensor
     """(n,) cosine to that prototype."""
     margin: Tensor
-    """(n,) by how much that is more than the cosine to the nearest other prototype, below 0 where an ancestor is not
-    the nearest; NaN where there is no other."""
+    """(n,) by how much that is more than the cosine to the nearest other prototype, below 0 where
+    an ancestor is not the nearest; NaN where there is no other.
+    """
     confidence: Tensor | None
     """(n,) in [0, 1]; None where the prototypes were not calibrated."""
 
 
 def assign_points(points: Tensor, prototypes: PrototypeSet) -> tuple[Assigned, ...]:
-    """Assign points at every granularity: the nearest by cosine; where granularities nest, coarser ones by ancestry.
+    """Assign points at every granularity: the nearest by cosine; where granularities nest, coarser
+    ones by ancestry.
 
-    Confidence is a softmax over similarities; that of a coarse prototype is the sum over its descendants'.
+    Confidence is a softmax over similarities; that of a coarse prototype is the sum over its
+    descendants'.
 
     Args:
         points: (n, D) unit rows.
@@ -50,7 +55,9 @@ def assign_points(points: Tensor, prototypes: PrototypeSet) -> tuple[Assigned, .
     similarities = points @ prototypes.levels[finest].centroids.T
     shares = _shares(similarities, prototypes, finest)
     fine = _describe(similarities, largest(similarities)[1], shares)
-    coarser = (_ancestral(points, prototypes, level, fine.prototype, shares) for level in range(finest))
+    coarser = (
+        _ancestral(points, prototypes, level, fine.prototype, shares) for level in range(finest)
+    )
     return (*coarser, fine)
 
 
@@ -75,7 +82,9 @@ def _nearest(points: Tensor, prototypes: PrototypeSet, level: int) -> Assigned:
     return _describe(similarities, largest(similarities)[1], shares)
 
 
-def _ancestral(points: Tensor, prototypes: PrototypeSet, level: int, finest: Tensor, shares: Tensor | None) -> Assigned:
+def _ancestral(
+    points: Tensor, prototypes: PrototypeSet, level: int, finest: Tensor, shares: Tensor | None
+) -> Assigned:
     above = prototypes.ancestors(level)
     similarities = points @ prototypes.levels[level].centroids.T
     summed = None if shares is None else torch.zeros_like(similarities).index_add_(1, above, shares)

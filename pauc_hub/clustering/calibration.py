@@ -1,4 +1,6 @@
-"""Confidence that comes true, and outliers, from images that no prototype was made from. n images, K prototypes."""
+"""Confidence that comes true, and outliers, from images that no prototype was made from. n images,
+K prototypes.
+"""
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -25,15 +27,16 @@ def calibrate(
     error: Callable[[Tensor, Tensor], float],
     alpha: float = ALPHA,
 ) -> Calibration:
-    """Fit temperatures so that confidence is the share of reclusterings that agree, and set what is an outlier.
+    """Fit temperatures so that confidence is the share of reclusterings that agree, and set what is
+    an outlier.
 
     Even rows are fitted on, odd rows tell how good it is; so the rows must be in no order.
 
     Args:
         kept: (n, D) unit rows that the prototypes were not made from, n >= 4.
         prototypes: without a calibration.
-        matched: for each clustering (one alone where granularities nest) what the reclusterings say: (n,) int64 each,
-            the prototype that a row would belong to, or -1.
+        matched: for each clustering (one alone where granularities nest) what the reclusterings
+            say: (n,) int64 each, the prototype that a row would belong to, or -1.
         error: what tells how far confidences (n,) and outcomes (n,) are apart.
     """
     fit, other = slice(0, None, 2), slice(1, None, 2)
@@ -60,7 +63,9 @@ def calibrate(
     errors = []
     for level in levels:
         votes = matched[0 if prototypes.nested else level]
-        votes = [_ancestor(each, prototypes, level) for each in votes] if prototypes.nested else votes
+        votes = (
+            [_ancestor(each, prototypes, level) for each in votes] if prototypes.nested else votes
+        )
         agreement = _agreement(assigned[level].prototype, votes)
         confidence = confident[level].confidence
         assert confidence is not None, "there are temperatures"
@@ -70,7 +75,8 @@ def calibrate(
 
 
 def temperature_for_agreement(similarities: Tensor, agreement: Tensor) -> float:
-    """The temperature at which the largest share of a softmax is most like the agreement, by cross-entropy.
+    """The temperature at which the largest share of a softmax is most like the agreement, by
+    cross-entropy.
 
     Args:
         similarities: (n, K).

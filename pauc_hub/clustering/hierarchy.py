@@ -1,6 +1,7 @@
 """Ward's hierarchy over centroids that stand for clusters of given sizes. K centroids, D width.
 
-The cost of a merge is by how much the sum of squared distances to the centroids grows, n_a n_b / (n_a + n_b) |a - b|².
+The cost of a merge is by how much the sum of squared distances to the centroids grows, n_a n_b /
+(n_a + n_b) |a - b|².
 """
 
 from dataclasses import dataclass
@@ -29,8 +30,9 @@ class Hierarchy:
         """The k clusters that are left after the K - k cheapest merges.
 
         Returns:
-            (K,) int64 in [0, k): which of them each centroid falls into, numbered by their first centroid. Of two cuts,
-            the finer one's clusters each lie within one of the coarser one's.
+            (K,) int64 in [0, k): which of them each centroid falls into, numbered by their first
+            centroid. Of two cuts, the finer one's clusters each lie within one of the coarser
+            one's.
 
         Raises:
             ValueError: k is not between 1 and K.
@@ -47,10 +49,12 @@ class Hierarchy:
 
 
 def ward(centroids: Tensor, sizes: Tensor) -> Hierarchy:
-    """Merge clusters two by two until one is left, at each step the two that it costs least to merge.
+    """Merge clusters two by two until one is left, at each step the two that it costs least to
+    merge.
 
-    With every point a centroid of size 1 this is Ward's method on the points; with the means of clusters it goes on
-    upwards from them, which for equal merges gives what Ward's method on all points would give.
+    With every point a centroid of size 1 this is Ward's method on the points; with the means of
+    clusters it goes on upwards from them, which for equal merges gives what Ward's method on all
+    points would give.
 
     Args:
         centroids: (K, D) means of the members, not normalised.
@@ -73,7 +77,9 @@ def ward(centroids: Tensor, sizes: Tensor) -> Hierarchy:
     return Hierarchy(merges[order], heights[order])
 
 
-def _pair_costs(centroids: npt.NDArray[np.float64], sizes: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+def _pair_costs(
+    centroids: npt.NDArray[np.float64], sizes: npt.NDArray[np.float32]
+) -> npt.NDArray[np.float32]:
     """(K, K) cost of each merge; infinite on the diagonal."""
     count = len(centroids)
     centred = centroids - centroids.mean(axis=0)
@@ -95,10 +101,12 @@ def _pair_costs(centroids: npt.NDArray[np.float64], sizes: npt.NDArray[np.float3
 def _chains(
     costs: npt.NDArray[np.float32], sizes: npt.NDArray[np.float32]
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]:
-    """Follow nearest neighbours until two are each other's, merge them, and go on; K² time. `costs` is used up.
+    """Follow nearest neighbours until two are each other's, merge them, and go on; K² time. `costs`
+    is used up.
 
     Returns:
-        (K - 1, 2) merges, each of the clusters by one centroid in it, and (K - 1,) their costs, in no order.
+        (K - 1, 2) merges, each of the clusters by one centroid in it, and (K - 1,) their costs, in
+        no order.
     """
     count = len(sizes)
     sizes = sizes.copy()
@@ -118,7 +126,9 @@ def _chains(
 
 
 def _end_of_chain(chain: list[int], costs: npt.NDArray[np.float32]) -> tuple[int, int]:
-    """Lengthen the chain until its last two are each other's nearest, and take these two from it."""
+    """Lengthen the chain until its last two are each other's nearest, and take these two from
+    it.
+    """
     while True:
         row = costs[chain[-1]]
         nearest = int(row.argmin())
@@ -127,10 +137,18 @@ def _end_of_chain(chain: list[int], costs: npt.NDArray[np.float32]) -> tuple[int
         chain.append(nearest)
 
 
-def _merge(gone: int, kept: int, costs: npt.NDArray[np.float32], sizes: npt.NDArray[np.float32]) -> None:
-    """Put the union of two clusters in the place of `kept`; merged with any other it costs what this works out."""
+def _merge(
+    gone: int, kept: int, costs: npt.NDArray[np.float32], sizes: npt.NDArray[np.float32]
+) -> None:
+    """Put the union of two clusters in the place of `kept`; merged with any other it costs what
+    this works out.
+    """
     total = sizes[gone] + sizes[kept]
-    row = (sizes[gone] + sizes) * costs[gone] + (sizes[kept] + sizes) * costs[kept] - sizes * costs[gone, kept]
+    row = (
+        (sizes[gone] + sizes) * costs[gone]
+        + (sizes[kept] + sizes) * costs[kept]
+        - sizes * costs[gone, kept]
+    )
     row /= total + sizes
     row[[gone, kept]] = np.inf
     costs[kept] = row

@@ -1,4 +1,6 @@
-"""Prototypes that nest: a clustering, and Ward's hierarchy above it. N points, K prototypes, D width."""
+"""Prototypes that nest: a clustering, and Ward's hierarchy above it. N points, K prototypes, D
+width.
+"""
 
 import torch
 from torch import Tensor
@@ -15,15 +17,21 @@ TEMPERATURE = 0.1
 
 
 def nested_prototypes(
-    points: Tensor, assignment: Tensor, centroids: Tensor, granularities: tuple[int, ...], origin: Origin
+    points: Tensor,
+    assignment: Tensor,
+    centroids: Tensor,
+    granularities: tuple[int, ...],
+    origin: Origin,
 ) -> PrototypeSet:
-    """Prototypes of a clustering without its empty clusters, and coarser ones above them by Ward's hierarchy.
+    """Prototypes of a clustering without its empty clusters, and coarser ones above them by Ward's
+    hierarchy.
 
     Args:
         points: (N, D) unit rows.
         assignment: (N,) int64.
         centroids: (K, D) unit rows that the points were assigned to.
-        granularities: the coarsest first; those of K or more, once empty clusters are out, fall away.
+        granularities: the coarsest first; those of K or more, once empty clusters are out, fall
+            away.
     """
     means, sizes = cluster_means(points, assignment, len(centroids))
     used = sizes > 0
@@ -60,7 +68,9 @@ def _level(
     spread = bool(has_spread(distances, members).any())
     return Prototypes(
         centroids=F.normalize(mean, dim=1) if centroids is None else centroids,
-        concentrations=concentration(distances, members, TEMPERATURE) if spread else torch.full((k,), TEMPERATURE),
+        concentrations=concentration(distances, members, TEMPERATURE)
+        if spread
+        else torch.full((k,), TEMPERATURE),
         sizes=members,
         radius=distances / members,
         parents=parents,

@@ -29,9 +29,13 @@ class Calibration:
     temperatures: tuple[float, ...]
     """Of the softmax over similarities, for each granularity; one and the same where they nest."""
     errors: tuple[float, ...]
-    """Expected calibration error of each granularity's confidence, on images that no temperature was fitted on."""
+    """Expected calibration error of each granularity's confidence, on images that no temperature
+    was fitted on.
+    """
     scores: Tensor
-    """(n,) rising: 1 - similarity to the nearest prototype, of images that decide what an outlier is."""
+    """(n,) rising: 1 - similarity to the nearest prototype, of images that decide what an outlier
+    is.
+    """
     alpha: float
     """Share of images that the threshold was asked to flag when it was verified."""
     flagged: float
@@ -39,7 +43,8 @@ class Calibration:
     reclusterings: int
 
     def threshold(self, alpha: float) -> float:
-        """Score above which an image is an outlier; of images from the same source at most a share `alpha` lies there.
+        """Score above which an image is an outlier; of images from the same source at most a share
+        `alpha` lies there.
 
         Returns:
             The ⌈(n + 1)(1 - alpha)⌉-th smallest score; infinite where there are too few for that.
@@ -83,7 +88,9 @@ class PrototypeSet:
     levels: tuple[Prototypes, ...]
     origin: Origin
     nested: bool
-    """Whether a coarse prototype is the ancestor of finer ones; else each granularity is a clustering of its own."""
+    """Whether a coarse prototype is the ancestor of finer ones; else each granularity is a
+    clustering of its own.
+    """
     names: tuple[tuple[str | None, ...], ...]
     """Of each granularity's prototypes."""
     calibration: Calibration | None = None
@@ -100,7 +107,9 @@ class PrototypeSet:
         return self.levels[0].centroids.shape[1]
 
     def ancestors(self, level: int) -> Tensor:
-        """(K of the finest,) int64: which prototype of a level each of the finest ones belongs to; of a nested set."""
+        """(K of the finest,) int64: which prototype of a level each of the finest ones belongs to;
+        of a nested set.
+        """
         found = torch.arange(self.granularities[-1])
         for finer in reversed(self.levels[level + 1 :]):
             assert finer.parents is not None, "nested levels have parents"
@@ -110,7 +119,8 @@ class PrototypeSet:
     def renamed(self, names: Sequence[Mapping[int, str]]) -> Self:
         """With new names for some prototypes of each level; the others keep theirs."""
         merged = (
-            tuple(new.get(i, name) for i, name in enumerate(old)) for old, new in zip(self.names, names, strict=True)
+            tuple(new.get(i, name) for i, name in enumerate(old))
+            for old, new in zip(self.names, names, strict=True)
         )
         return replace(self, names=tuple(merged))
 
@@ -161,11 +171,15 @@ def read_prototypes(path: Path) -> PrototypeSet:
             origin=found.origin,
             nested=bool(about["nested"]),
             names=tuple(tuple(names) for names in about["names"]),
-            calibration=None if calibration is None else Calibration.from_dict(calibration, tensors[SCORES]),
+            calibration=None
+            if calibration is None
+            else Calibration.from_dict(calibration, tensors[SCORES]),
             facts=about.get("facts", {}),
         )
     except (KeyError, TypeError, ValueError) as error:
-        raise ArtefactError(f"'{path}' holds no usable prototypes ({error}). Make it anew.") from error
+        raise ArtefactError(
+            f"'{path}' holds no usable prototypes ({error}). Make it anew."
+        ) from error
 
 
 def _level(tensors: Mapping[str, Tensor], m: int) -> Prototypes:

@@ -31,32 +31,41 @@ SMOOTHING = 10.0
 class Prototypes:
     """One clustering of the training images: K prototypes of width D in projection space."""
 
-    centroids: Tensor  # (K, D), rows of unit norm (to 1e-3 where they were stored in half precision)
+    # (K, D), rows of unit norm (to 1e-3 where they were stored in half precision)
+    centroids: Tensor
     concentrations: Tensor  # (K,) > 0
     sizes: Tensor  # (K,) int64, members
     radius: Tensor  # (K,) >= 0, mean distance of the members to the unnormalised centroid
-    parents: Tensor | None = None  # (K,) int64, index into the next coarser clustering; None for the coarsest
+    # (K,) int64, index into the next coarser clustering; None for the coarsest
+    parents: Tensor | None = None
 
     def __post_init__(self) -> None:
         rows = {"concentrations": self.concentrations, "sizes": self.sizes, "radius": self.radius}
         if self.parents is not None:
             rows["parents"] = self.parents
-        if wrong := [name for name, values in rows.items() if values.shape != self.centroids.shape[:1]]:
-            raise ValueError(f"{', '.join(wrong)} must have one entry for each of {len(self.centroids)} prototypes")
+        if wrong := [
+            name for name, values in rows.items() if values.shape != self.centroids.shape[:1]
+        ]:
+            raise ValueError(
+                f"{', '.join(wrong)} must have one entry for each of {len(self.centroids)} "
+                "prototypes"
+            )
 
 
 def concentration(distance_sums: Tensor, sizes: Tensor, temperature: float) -> Tensor:
-    """How loosely the members of each prototype lie about it; scaled so that the mean is the temperature.
+    """How loosely the members of each prototype lie about it; scaled so that the mean is the
+    temperature.
 
     Args:
-        distance_sums: (K,) sum of the members' distances (not squared) to the centroid before normalisation; the mean
-            distance of at least one prototype is above ROUNDING.
+        distance_sums: (K,) sum of the members' distances (not squared) to the centroid before
+            normalisation; the mean distance of at least one prototype is above ROUNDING.
         sizes: (K,) number of members.
         temperature: mean of the result.
 
     Returns:
-        (K,) > 0; a looser cluster has a larger one. A prototype without two different members gets the largest of the
-        others; all are clipped to at least the 10th percentile and half the median, at most the 90th percentile.
+        (K,) > 0; a looser cluster has a larger one. A prototype without two different members gets
+        the largest of the others; all are clipped to at least the 10th percentile and half the
+        median, at most the 90th percentile.
 
     Source: Li et al. 2021, section 3.3; method.md §3 for the floor.
     """
@@ -69,7 +78,9 @@ def concentration(distance_sums: Tensor, sizes: Tensor, temperature: float) -> T
 
 
 def has_spread(distance_sums: Tensor, sizes: Tensor) -> Tensor:
-    """(K,) bool: which clusters hold different points; copies of one point have no spread but for rounding."""
+    """(K,) bool: which clusters hold different points; copies of one point have no spread but for
+    rounding.
+    """
     return (sizes > 1) & (distance_sums > ROUNDING * sizes)
 
 
@@ -80,18 +91,21 @@ def describe_clusters(
     coarser: Prototypes | None = None,
     group: Collective = ALONE,
 ) -> tuple[Prototypes, Tensor]:
-    """Prototypes of a clustering, without those that no point was assigned to (method.md §2, correction 2).
+    """Prototypes of a clustering, without those that no point was assigned to (method.md §2,
+    correction 2).
 
     Args:
         points: (N, D) what was clustered, unit rows.
         coarser: prototypes of the next coarser clustering, to find each one's parent in.
-        group: the processes that share the points, of which these are one's own; the prototypes are those of all.
+        group: the processes that share the points, of which these are one's own; the prototypes are
+            those of all.
 
     Returns:
         The prototypes, and the (N,) assignment counted among them.
 
     Raises:
-        TooFewDistinct: the members of each cluster coincide, so that no concentration means anything.
+        TooFewDistinct: the members of each cluster coincide, so that no concentration means
+            anything.
     """
     means, members = cluster_means(points, clustering.assignment, len(clustering.centroids), group)
     used = members > 0

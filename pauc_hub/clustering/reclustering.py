@@ -1,4 +1,6 @@
-"""The same points clustered again from bootstraps: which assignments hold, whatever the seed. N points, D width."""
+"""The same points clustered again from bootstraps: which assignments hold, whatever the seed. N
+points, D width.
+"""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,7 +16,8 @@ from pauc_hub.clustering.kmeans import assign, cluster_means, kmeans
 ITERATIONS = 20
 # of the objective: a k-means whose centroids move less is done
 TOLERANCE = 1e-4
-# points of a bootstrap for each cluster; twenty times k-means on all of a million points would take hours
+# points of a bootstrap for each cluster; twenty times k-means on all of a million points would take
+# hours
 MOST_POINTS, FEWEST_POINTS = 100, 10
 # of the points in a bootstrap, beyond FEWEST_POINTS
 LARGEST_BYTES = 1 << 28
@@ -38,7 +41,8 @@ def recluster(
     seed: int,
     heed: Callable[[], None] = lambda: None,
 ) -> Reclustering:
-    """Cluster a bootstrap of the points, match its clusters with the reference's, and assign other points.
+    """Cluster a bootstrap of the points, match its clusters with the reference's, and assign other
+    points.
 
     Args:
         points: (N, D) unit rows.
@@ -54,9 +58,16 @@ def recluster(
 
 
 def matched_again(
-    points: Tensor, reference: Tensor, k: int, evaluated: Tensor, seed: int, *, spherical: bool = True
+    points: Tensor,
+    reference: Tensor,
+    k: int,
+    evaluated: Tensor,
+    seed: int,
+    *,
+    spherical: bool = True,
 ) -> Tensor:
-    """Cluster a bootstrap of the points at one granularity, and say which of the reference's clusters others fall into.
+    """Cluster a bootstrap of the points at one granularity, and say which of the reference's
+    clusters others fall into.
 
     Args:
         points: (N, D) unit rows, on any device.
@@ -122,8 +133,8 @@ def match_one_to_one(reference: Tensor, other: Tensor) -> Tensor:
         reference, other: (N,) int64 from 0 on.
 
     Returns:
-        (K',) int64: for each cluster of `other` its partner in `reference`, -1 where all that it shares points with are
-        taken. No partner stands there twice.
+        (K',) int64: for each cluster of `other` its partner in `reference`, -1 where all that it
+        shares points with are taken. No partner stands there twice.
     """
     count = int(other.max()) + 1
     joint, shared = torch.unique(reference * count + other, return_counts=True)

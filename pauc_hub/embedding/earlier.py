@@ -1,4 +1,6 @@
-"""The table that stands where a run would put its own: whether it is that very one, and what can be taken over."""
+"""The table that stands where a run would put its own: whether it is that very one, and what can be
+taken over.
+"""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -35,7 +37,9 @@ class Earlier:
     def rows(self) -> Iterator[Row]:
         sums = read_sums(self.output)
         for batch in read_batches(self.output):
-            yield from map(Row, batch.paths, batch.embeddings, batch.sizes, islice(sums, len(batch.paths)))
+            yield from map(
+                Row, batch.paths, batch.embeddings, batch.sizes, islice(sums, len(batch.paths))
+            )
 
     @property
     def lacks_sums(self) -> bool:
@@ -55,9 +59,16 @@ def check_place(output: Path, *, overwrite: bool) -> None:
 
 
 def choose_reading(
-    output: Path, source: Source, given: Reading, *, overwrite: bool, restart: bool, learnt: Reading = PLAIN
+    output: Path,
+    source: Source,
+    given: Reading,
+    *,
+    overwrite: bool,
+    restart: bool,
+    learnt: Reading = PLAIN,
 ) -> Reading:
-    """How to read the images: as the stopped run did, or the table that stands there; else as the source needs it.
+    """How to read the images: as the stopped run did, or the table that stands there; else as the
+    source needs it.
 
     Args:
         source: the whole, not the share of one process.
@@ -76,7 +87,8 @@ def choose_reading(
 
 
 def find_complete(output: Path, plan: Plan, form: Form, update: bool) -> tuple[int, int] | None:
-    """Images and unreadable ones of the table at `output`, where it is what `plan` would make; None without a table.
+    """Images and unreadable ones of the table at `output`, where it is what `plan` would make; None
+    without a table.
 
     Raises:
         OutputExists: it is another table; with `update`, None is returned for that.
@@ -90,7 +102,11 @@ def find_complete(output: Path, plan: Plan, form: Form, update: bool) -> tuple[i
         return None
     raise OutputExists(
         f"'{output}' exists, with another {changed}. Name another place, or give overwrite=True"
-        + (" to embed all, or update=True to embed what changed." if _can_update(receipt, plan, form) else ".")
+        + (
+            (" to embed all, or update=True to embed what changed.")
+            if _can_update(receipt, plan, form)
+            else "."
+        )
     )
 
 
@@ -104,11 +120,14 @@ def open_earlier(output: Path, plan: Plan, form: Form) -> Earlier | None:
         return None
     receipt = read_receipt(output)
     if receipt is None:
-        raise OutputExists(f"'{output}' is no table of `pauc embed` that could be updated. Name another place.")
+        raise OutputExists(
+            f"'{output}' is no table of `pauc embed` that could be updated. Name another place."
+        )
     if not _can_update(receipt, plan, form):
         changed = differences(receipt, _without_images(_described(plan, form)))
         raise OutputExists(
-            f"'{output}' cannot be updated: it has another {changed}. overwrite=True embeds all images anew."
+            f"'{output}' cannot be updated: it has another {changed}. overwrite=True embeds all "
+            "images anew."
         )
     return Earlier(output, receipt)
 

@@ -51,25 +51,31 @@ def embed(
         >>> summary.images, summary.width
         (15, 512)
 
-    Given again, a stopped run goes on where it stopped, and a finished one is left alone. Several processes, as
-    torchrun numbers them in the environment, each write a part.
+    Given again, a stopped run goes on where it stopped, and a finished one is left alone. Several
+    processes, as torchrun numbers them in the environment, each write a part.
 
     Args:
         images: a folder, image, tar or Parquet file, list, pattern or URL (docs/sources.md).
-        model: what load() takes: a bundled model, a folder, a name of timm's or of the Hugging Face Hub;
-            the strongest bundled one unless given.
-        output: the table: .parquet, .npy or .safetensors; beside the images, IMAGES.parquet, unless given.
+        model: what load() takes: a bundled model, a folder, a name of timm's or of the Hugging Face
+            Hub; the strongest bundled one unless given.
+        output: the table: .parquet, .npy or .safetensors; beside the images, IMAGES.parquet, unless
+            given.
         batch_size: 32 on a CPU and 256 on a GPU unless given.
         device: `auto` is the first GPU, else the CPU; or a name of torch's.
         workers: threads that decode; one for each core unless given.
         precision: `auto` is bf16 where the hardware supports it; or fp32, bf16.
-        image_size: side of the square that the network sees, in pixels; the model's own unless given.
-        decoding: `exact` unless given; `scaled` for large JPEGs at a fraction of their sides, quicker and less exact.
-        space: `backbone` unless given, or `projection` for unit vectors of the space the prototypes live in.
-        value_range: the numbers that are black and white in images that hold no bytes, `(0, 4095)`; or `image` for each
-            one's own extremes. Unless given, what files declare, else measured on the whole source (docs/images.md).
+        image_size: side of the square that the network sees, in pixels; the model's own unless
+            given.
+        decoding: `exact` unless given; `scaled` for large JPEGs at a fraction of their sides,
+            quicker and less exact.
+        space: `backbone` unless given, or `projection` for unit vectors of the space the prototypes
+            live in.
+        value_range: the numbers that are black and white in images that hold no bytes, `(0, 4095)`;
+            or `image` for each one's own extremes. Unless given, what files declare, else measured
+            on the whole source (docs/images.md).
         bands: of TIFF files, from 1: red, green and blue, or one alone as grey.
-        like: a table whose model, space, decoding, value range and bands are taken, so that rows can be compared.
+        like: a table whose model, space, decoding, value range and bands are taken, so that rows
+            can be compared.
         image_column: of Parquet files, where several hold images, or one of another name.
         dtype: of the stored numbers, float32 or float16.
         pca: number of principal components to keep; all dimensions unless given.
@@ -79,7 +85,8 @@ def embed(
         quiet: no progress bar.
 
     Returns:
-        How many images, of which width, where, and how long it took. Unreadable images are in `summary.errors`.
+        How many images, of which width, where, and how long it took. Unreadable images are in
+        `summary.errors`.
 
     Raises:
         UnknownModel, MissingWeights, ModelFolderError: there is no such model, or it is damaged.
@@ -117,7 +124,9 @@ def embed(
     reading = manner.reading
     if example is None:
         learnt = Reading.from_config(loaded.folder.facts.get("data") or {})
-        reading = choose_reading(table, whole, reading, overwrite=overwrite, restart=restart, learnt=learnt)
+        reading = choose_reading(
+            table, whole, reading, overwrite=overwrite, restart=restart, learnt=learnt
+        )
     if example:
         require_made_by(example, loaded.weights_sha256, loaded.preprocessing.to_config())
     side = loaded.preprocessing.size
@@ -144,7 +153,9 @@ def embed(
         )
     if as_trained:
         _note(about_images(loaded.name, side, summary.median_side))
-    return replace(summary, device=str(loaded.device), image_size=side, passed_over=dict(passed_over(source)))
+    return replace(
+        summary, device=str(loaded.device), image_size=side, passed_over=dict(passed_over(source))
+    )
 
 
 def _note(message: str | None) -> None:

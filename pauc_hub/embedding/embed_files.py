@@ -1,4 +1,6 @@
-"""Images to an embedding table, by way of a working folder, so that no stop loses work. N images, D width."""
+"""Images to an embedding table, by way of a working folder, so that no stop loses work. N images, D
+width.
+"""
 
 import time
 from collections import Counter
@@ -40,7 +42,9 @@ from pauc_hub.threads import decode_ahead
 AS_GIVEN = Form()
 SIDES_KEPT = 1000
 Read = tuple[Decoded | Unreadable, str | None, float]
-"""An image or why there is none, its sha256, and when its file was changed, in seconds since 1970."""
+"""An image or why there is none, its sha256, and when its file was changed, in seconds since
+1970.
+"""
 Group = Sequence[Read]
 """A batch as it was read."""
 
@@ -54,7 +58,9 @@ class Summary:
     unreadable: int
     """Rows of the errors table."""
     resumed: int
-    """Images of both that were done before: in an earlier sitting, or in the table that was updated."""
+    """Images of both that were done before: in an earlier sitting, or in the table that was
+    updated.
+    """
     width: int
     seconds: float
     output: Path
@@ -70,7 +76,9 @@ class Summary:
     median_side: int | None = None
     """Of the shorter sides of the images, in pixels, over the first thousand of this sitting."""
     few_levels: int = 0
-    """Images that were embedded with few levels of grey left of many: their value range may not fit."""
+    """Images that were embedded with few levels of grey left of many: their value range may not
+    fit.
+    """
     more_pages: int = 0
     """Files with more pages than the first, which was embedded."""
     passed_over: Mapping[str, int] = field(default_factory=dict)
@@ -100,23 +108,28 @@ def embed_files(
     part: bool = False,
     quiet: bool = False,
 ) -> Summary:
-    """Write the embedding table of a source, in its order; images that cannot be read go to a table of their own.
+    """Write the embedding table of a source, in its order; images that cannot be read go to a table
+    of their own.
 
-    Whatever stops it, the same call goes on where it stopped, and makes the table that it would have made at once.
-    Where that table is there already, it does nothing.
+    Whatever stops it, the same call goes on where it stopped, and makes the table that it would
+    have made at once. Where that table is there already, it does nothing.
 
     Args:
         source: what open_source() gives.
         output: its suffix says which kind of file; outputs.py has them.
         workers: threads that decode; one for each core unless given.
-        lanes: batches that go through the network at the same time; device.side_by_side() says how many do well.
-        decoding: `exact`, or `scaled` for large JPEGs at a fraction of their sides, quicker and less exact.
-        reading: which numbers are black and white where they are no bytes, and which bands are colours;
-            choose_reading() says what suits the source, or what it was when a stopped run began.
+        lanes: batches that go through the network at the same time; device.side_by_side() says how
+            many do well.
+        decoding: `exact`, or `scaled` for large JPEGs at a fraction of their sides, quicker and
+            less exact.
+        reading: which numbers are black and white where they are no bytes, and which bands are
+            colours; choose_reading() says what suits the source, or what it was when a stopped run
+            began.
         form: of the numbers.
         overwrite: whether a table that is there may be replaced, once the new one is whole.
         restart: drop what a stopped run has done.
-        update: take over from the table that is there what did not change since, and embed the rest alone.
+        update: take over from the table that is there what did not change since, and embed the rest
+            alone.
         part: of a table that several processes write; it may be empty.
         quiet: no progress bar.
 
@@ -143,28 +156,52 @@ def embed_files(
         with open_workspace(output, plan, overwrite=overwrite or update, restart=restart) as work:
             resumed = work.done
             sides = _embed(
-                encoder, todo, plan.images, work, form, space, batch_size, workers, lanes, decoding, reading, quiet
+                encoder,
+                todo,
+                plan.images,
+                work,
+                form,
+                space,
+                batch_size,
+                workers,
+                lanes,
+                decoding,
+                reading,
+                quiet,
             )
             done, remarks = work.done, work.remarks
             counts = join(work, whole, form, part=part, source=source, earlier=earlier)
     except KeyboardInterrupt as stop:
         raise _interrupted(work.done if work else 0, plan.images) from stop
-    summary = _summary(output, counts, sum(counts) - done + resumed, started, form.width(whole), whole.provenance)
+    summary = _summary(
+        output, counts, sum(counts) - done + resumed, started, form.width(whole), whole.provenance
+    )
     median = int(np.median(sides)) if sides else None
-    return replace(summary, few_levels=remarks[FEW_LEVELS], more_pages=remarks[MORE_PAGES], median_side=median)
+    return replace(
+        summary, few_levels=remarks[FEW_LEVELS], more_pages=remarks[MORE_PAGES], median_side=median
+    )
 
 
 def _require_sense(form: Form, *, overwrite: bool, update: bool, part: bool) -> None:
     if update and overwrite:
-        raise UsageError("update=True keeps what overwrite=True would make anew: give one of the two.")
+        raise UsageError(
+            "update=True keeps what overwrite=True would make anew: give one of the two."
+        )
     if part and update:
         raise UsageError("update=True is the work of one process: give it without torchrun.")
     if part and form.pca:
-        raise UsageError(f"pca={form.pca} is the work of one process, since all images share one: leave it out.")
+        raise UsageError(
+            f"pca={form.pca} is the work of one process, since all images share one: leave it out."
+        )
 
 
 def _summary(
-    output: Path, counts: tuple[int, int], resumed: int, started: float, width: int, provenance: Provenance
+    output: Path,
+    counts: tuple[int, int],
+    resumed: int,
+    started: float,
+    width: int,
+    provenance: Provenance,
 ) -> Summary:
     images, unreadable = counts
     return Summary(
@@ -200,7 +237,8 @@ def _embed(
     reading: Reading,
     quiet: bool,
 ) -> list[int]:
-    """Embed what is not done yet; the batches are those of a run that was never stopped where it stopped after one.
+    """Embed what is not done yet; the batches are those of a run that was never stopped where it
+    stopped after one.
 
     Returns:
         The shorter sides of the first images.
@@ -215,7 +253,8 @@ def _embed(
             newest = 0.0
         try:
             file = entry.open()
-            # a path is hashed once reading it has shown that it is no pipe; what is open is closed by then
+            # a path is hashed once reading it has shown that it is no pipe; what is open is closed
+            # by then
             found = None if isinstance(file, Path) else opened_sum(file)
             image = square(entry.name, read_with(decoder, file, reading), encoder.preprocessing)
             return image, opened_sum(file) if isinstance(file, Path) else found, newest
@@ -229,7 +268,9 @@ def _embed(
 
     with (
         progress_bar(images, "embedding", quiet=quiet, done=work.done) as bar,
-        closing(decode_ahead(read, source.entries(work.done), workers, BATCHES_AHEAD * batch_size)) as results,
+        closing(
+            decode_ahead(read, source.entries(work.done), workers, BATCHES_AHEAD * batch_size)
+        ) as results,
     ):
         groups = iter(lambda: list(islice(results, batch_size)), [])
         for rows, group in features(embed, groups, lanes=lanes):
@@ -260,7 +301,9 @@ def _outcomes(embeddings: npt.NDArray[np.float32], group: Group) -> Outcomes:
     )
 
 
-def _provenance(encoder: BatchEncoder, space: str, decoding: str, reading: Reading, root: str) -> Provenance:
+def _provenance(
+    encoder: BatchEncoder, space: str, decoding: str, reading: Reading, root: str
+) -> Provenance:
     decoded = {} if decoding == "exact" else {"decoding": decoding}
     return Provenance(
         model=encoder.name,

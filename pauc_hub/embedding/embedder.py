@@ -1,4 +1,6 @@
-"""Embedding inside other engines (Ray Data, Spark, datasets): a batch of N rows in, the same rows out. D width."""
+"""Embedding inside other engines (Ray Data, Spark, datasets): a batch of N rows in, the same rows
+out. D width.
+"""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -34,8 +36,9 @@ class Embedder:
         >>> list(found), found["embedding"].shape
         (['id', 'image', 'embedding', 'error'], (1, 512))
 
-    With Ray Data, `dataset.map_batches(Embedder, …)`; with datasets, `dataset.map(embedder, batched=True)`
-    (docs/scale.md). It can be pickled; the model is loaded at the first call, once in each process.
+    With Ray Data, `dataset.map_batches(Embedder, …)`; with datasets, `dataset.map(embedder,
+    batched=True)` (docs/scale.md). It can be pickled; the model is loaded at the first call, once
+    in each process.
     """
 
     def __init__(
@@ -57,9 +60,10 @@ class Embedder:
 
         Args:
             model: whatever `load` takes.
-            column: holds paths, encoded bytes, structs of `bytes` and `path` as in Hugging Face's datasets, PIL
-                images, or arrays (H, W) or (H, W, 3).
-            on_error: `null` leaves the embedding of an unreadable image empty and says why in `error`; `raise` stops.
+            column: holds paths, encoded bytes, structs of `bytes` and `path` as in Hugging Face's
+                datasets, PIL images, or arrays (H, W) or (H, W, 3).
+            on_error: `null` leaves the embedding of an unreadable image empty and says why in
+                `error`; `raise` stops.
             space, device, precision, image_size: as for `load` and `Model.embed`.
             batch_size: images that go through the network together.
             workers: threads that decode; one for each core unless given.
@@ -89,9 +93,10 @@ class Embedder:
             batch: a pyarrow Table or RecordBatch, or a dict of equally long columns.
 
         Returns:
-            `embedding`: fixed_size_list<float>[D], null where the image cannot be read; in a dict (N, D) float32,
-            rows of NaN there. `error`: why, or null. Of an Arrow batch, the origin of the embeddings (model, weights,
-            preprocessing) is in the field's metadata under `pauc`.
+            `embedding`: fixed_size_list<float>[D], null where the image cannot be read; in a dict
+            (N, D) float32, rows of NaN there. `error`: why, or null. Of an Arrow batch, the origin
+            of the embeddings (model, weights, preprocessing) is in the field's metadata under
+            `pauc`.
 
         Raises:
             UsageError: there is no such column, or one named `embedding` or `error`.
@@ -100,7 +105,9 @@ class Embedder:
         names = list(batch) if isinstance(batch, Mapping) else batch.schema.names
         self._check(names)
         column = batch[self.column]
-        images = column.to_pylist() if isinstance(column, pa.Array | pa.ChunkedArray) else list(column)
+        images = (
+            column.to_pylist() if isinstance(column, pa.Array | pa.ChunkedArray) else list(column)
+        )
         embeddings, errors = self._embed(images)
         if isinstance(batch, Mapping):
             return {**batch, EMBEDDING: embeddings, ERROR: errors}
@@ -108,7 +115,9 @@ class Embedder:
 
     def _check(self, names: Sequence[str]) -> None:
         if self.column not in names:
-            raise UsageError(f"column='{self.column}' is not in the batch, which has {', '.join(names)}.")
+            raise UsageError(
+                f"column='{self.column}' is not in the batch, which has {', '.join(names)}."
+            )
         if taken := [name for name in (EMBEDDING, ERROR) if name in names]:
             raise UsageError(f"the batch has a column '{taken[0]}' already: rename it first.")
 
@@ -116,12 +125,20 @@ class Embedder:
         if self._loaded is None:
             from pauc_hub.inference.model import load
 
-            self._loaded = load(self.model, device=self.device, precision=self.precision, image_size=self.image_size)
+            self._loaded = load(
+                self.model, device=self.device, precision=self.precision, image_size=self.image_size
+            )
         return self._loaded
 
     def _embed(self, images: Sequence[Any]) -> tuple[npt.NDArray[np.float32], list[str | None]]:
         from pauc_hub.inference.features import features
-        from pauc_hub.inference.streaming import Decoded, batch_encoder, choose_decoder, open_image, square
+        from pauc_hub.inference.streaming import (
+            Decoded,
+            batch_encoder,
+            choose_decoder,
+            open_image,
+            square,
+        )
         from pauc_hub.threads import decode_ahead
 
         model = self._open()
@@ -133,7 +150,9 @@ class Embedder:
             try:
                 if (image := _image(value)) is None:
                     raise PaucError(f"{name} has no image.")
-                return square(name, open_image(name, image, decoder, self.reading), model.preprocessing)
+                return square(
+                    name, open_image(name, image, decoder, self.reading), model.preprocessing
+                )
             except PaucError as error:
                 if self.on_error == "raise":
                     raise
@@ -146,11 +165,17 @@ class Embedder:
         def embed(group: "Sequence[Decoded | str]") -> "Tensor":
             return encode([found for found in group if isinstance(found, Decoded)])
 
-        with closing(decode_ahead(read, enumerate(images), self.workers, 2 * self.batch_size)) as results:
+        with closing(
+            decode_ahead(read, enumerate(images), self.workers, 2 * self.batch_size)
+        ) as results:
             groups = iter(lambda: list(islice(results, self.batch_size)), [])
             for found, group in features(embed, groups, lanes=1):
                 errors += [each if isinstance(each, str) else None for each in group]
-                rows = [row for row in range(len(errors) - len(group), len(errors)) if errors[row] is None]
+                rows = [
+                    row
+                    for row in range(len(errors) - len(group), len(errors))
+                    if errors[row] is None
+                ]
                 embeddings[rows] = found.numpy()
         return embeddings, errors
 
@@ -166,12 +191,19 @@ class Embedder:
         )
 
     def _with_columns(
-        self, batch: pa.Table | pa.RecordBatch, embeddings: npt.NDArray[np.float32], errors: list[str | None]
+        self,
+        batch: pa.Table | pa.RecordBatch,
+        embeddings: npt.NDArray[np.float32],
+        errors: list[str | None],
     ) -> pa.Table | pa.RecordBatch:
         width = embeddings.shape[1]
         unreadable = pa.array([error is not None for error in errors], pa.bool_())
-        values = pa.FixedSizeListArray.from_arrays(pa.array(embeddings.ravel()), width, mask=unreadable)
-        field = pa.field(EMBEDDING, values.type, metadata={"pauc": json.dumps(self._origin().to_dict())})
+        values = pa.FixedSizeListArray.from_arrays(
+            pa.array(embeddings.ravel()), width, mask=unreadable
+        )
+        field = pa.field(
+            EMBEDDING, values.type, metadata={"pauc": json.dumps(self._origin().to_dict())}
+        )
         with_embeddings = batch.append_column(field, values)
         return with_embeddings.append_column(ERROR, pa.array(errors, pa.string()))
 

@@ -1,6 +1,7 @@
 """What is worth knowing of a model and the images at hand: a sentence each, for a Note."""
 
-# DINOv2 with registers: Apache-2.0, 22 million parameters, learnt without labels from 142 million images.
+# DINOv2 with registers: Apache-2.0, 22 million parameters, learnt without labels from 142 million
+# images.
 STRONGER = "vit_small_patch14_reg4_dinov2.lvd142m"
 USUAL_SIDE = 224
 LARGE_INPUT = 384
@@ -32,6 +33,7 @@ def about_images(model: str, side: int, median_side: int | None) -> str | None:
     if median_side is None or side > SMALL_INPUT or median_side <= SMALL_TIMES * side:
         return None
     return (
-        f"{model} sees {side} x {side} pixels, and half of these images are larger than {median_side - 1}. "
+        f"{model} sees {side} x {side} pixels, and half of these images are larger than "
+        f"{median_side - 1}. "
         f"For photographs model={STRONGER} with image_size={USUAL_SIDE} is stronger."
     )

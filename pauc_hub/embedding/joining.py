@@ -42,7 +42,9 @@ def join(
     """
     folder, output = work.making(), work.output
     errors = folder / ERRORS
-    unreadable = write_errors(errors, (reason for done in work.outcomes() for reason in done.unreadable))
+    unreadable = write_errors(
+        errors, (reason for done in work.outcomes() for reason in done.unreadable)
+    )
     if not unreadable:
         errors.unlink()
     pca = _pca(work, form, work.done - unreadable, earlier)
@@ -52,9 +54,11 @@ def join(
         raise _nothing(work, plan, unreadable)
     counts = {"rows": rows, "unreadable": unreadable, "newest": _newest(work, earlier)}
     receipt, place = plan.to_json() | form.to_json() | counts, folder / output.name
-    if earlier and pca:  # its rows went through the PCA already, and the added ones did in _merged_parts()
+    # its rows went through the PCA already, and the added ones did in _merged_parts()
+    if earlier and pca:
         pca.save(pca_path(place))
-        plan, pca = replace(plan, width=pca.width, provenance=replace(plan.provenance, pca=pca.sha256)), None
+        plan = replace(plan, width=pca.width, provenance=replace(plan.provenance, pca=pca.sha256))
+        pca = None
     with open_output(place, plan.width, rows, plan.provenance, form.dtype, pca, receipt) as table:
         for done in parts():
             table.write(done.paths, done.embeddings, done.sizes, done.sums)

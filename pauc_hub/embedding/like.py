@@ -1,4 +1,6 @@
-"""Embedding as an earlier table was made: model, space, decoding, value range and bands are taken from it."""
+"""Embedding as an earlier table was made: model, space, decoding, value range and bands are taken
+from it.
+"""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -39,7 +41,9 @@ def manner_of(
     """
     made = open_table(like).provenance
     if made.pca:
-        raise UsageError(f"'{like}' holds principal components, and images cannot be embedded like that.")
+        raise UsageError(
+            f"'{like}' holds principal components, and images cannot be embedded like that."
+        )
     then = made.preprocessing.get("decoding", "exact")
     _require_same("space", space, made.space, like)
     _require_same("decoding", decoding, then, like)
@@ -52,15 +56,20 @@ def manner_of(
 
 
 def require_made_by(like: Path, weights_sha256: str, preprocessing: dict[str, object]) -> None:
-    """Raise TableError where a model is not the one that made the table, or prepares images otherwise."""
+    """Raise TableError where a model is not the one that made the table, or prepares images
+    otherwise.
+    """
     made = open_table(like).provenance
     if weights_sha256 != made.weights_sha256:
         raise TableError(
-            f"'{like}' was made by '{made.model}' with weights of sha256 {made.weights_sha256[:12]}…, and those "
+            f"'{like}' was made by '{made.model}' with weights of sha256 "
+            f"{made.weights_sha256[:12]}…, and those "
             f"at hand have {weights_sha256[:12]}…. Give the model that made it."
         )
     if preprocessing != {key: made.preprocessing.get(key) for key in preprocessing}:
-        raise TableError(f"the model prepares images otherwise than it did for '{like}'. Embed those again.")
+        raise TableError(
+            f"the model prepares images otherwise than it did for '{like}'. Embed those again."
+        )
 
 
 def _require_same(name: str, given: object, made: object, like: Path) -> None:
@@ -74,5 +83,6 @@ def _require_known(like: Path, made: Provenance) -> None:
         locate(made.model)
     except PaucError as error:
         raise UnknownModel(
-            f"'{like}' was made by a model named '{made.model}', which is none of those here by name. Give it as model."
+            f"'{like}' was made by a model named '{made.model}', which is none of those here by "
+            "name. Give it as model."
         ) from error

@@ -29,7 +29,8 @@ NAMES = {  # of what can change, for people
     "dtype": "dtype",
     "pca": "pca",
 }
-HIDDEN = {"weights_sha256", "preprocessing", "format_version", "list_sha256"}  # their values are no use to the eye
+# their values are no use to the eye
+HIDDEN = {"weights_sha256", "preprocessing", "format_version", "list_sha256"}
 
 
 @dataclass(frozen=True)
@@ -45,18 +46,24 @@ class Plan:
     def to_json(self) -> dict[str, Any]:
         """Flat, so that a difference can be named by its key."""
         images = {"width": self.width, "images": self.images, "list_sha256": self.list_sha256}
-        return {key: value for key, value in asdict(self.provenance).items() if key != "pca"} | images
+        return {
+            key: value for key, value in asdict(self.provenance).items() if key != "pca"
+        } | images
 
     def to_run(self) -> dict[str, Any]:
         """What the working folder notes of it."""
         return {"format_version": FORMAT_VERSION} | self.to_json()
 
     def require_same(self, run: Path, output: Path) -> None:
-        """Raise UnfinishedRun where the run described in the file `run`, for `output`, made something else."""
+        """Raise UnfinishedRun where the run described in the file `run`, for `output`, made
+        something else.
+        """
         try:
             changed = differences(json.loads(run.read_bytes()), self.to_run())
         except (OSError, ValueError, AttributeError) as error:
-            raise UnfinishedRun(f"'{run}' is damaged. Give restart=True to drop it and start anew.") from error
+            raise UnfinishedRun(
+                f"'{run}' is damaged. Give restart=True to drop it and start anew."
+            ) from error
         if changed:
             raise UnfinishedRun(
                 f"an unfinished run for '{output}' had another {changed}. "

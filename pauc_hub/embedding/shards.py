@@ -1,4 +1,6 @@
-"""Shards: what became of a stretch of images, in one small file each, until they are joined. N images, D width."""
+"""Shards: what became of a stretch of images, in one small file each, until they are joined. N
+images, D width.
+"""
 
 import json
 import re
@@ -15,7 +17,8 @@ import pyarrow as pa
 from pauc_hub.files.atomic import replacing
 from pauc_hub.tables.table import SUM, Unreadable, embedding_columns
 
-NAME = re.compile(r"(\d{12})-(\d{12})\.arrow")  # of the first image, and of the first one after the last
+# of the first image, and of the first one after the last
+NAME = re.compile(r"(\d{12})-(\d{12})\.arrow")
 UNREADABLE, NEWEST, REMARKS = b"unreadable", b"newest", b"remarks"  # keys of a shard's metadata
 
 
@@ -30,7 +33,9 @@ class Outcomes:
     """sha256 of each image's bytes, where they were at hand."""
     unreadable: list[Unreadable]
     newest: float
-    """When the last changed of their files was changed, in seconds since 1970; 0 where they are not files."""
+    """When the last changed of their files was changed, in seconds since 1970; 0 where they are not
+    files.
+    """
     remarks: Counter[str] = field(default_factory=Counter)
     """How many images each remark of images.decoding holds for."""
 
@@ -53,11 +58,17 @@ class Outcomes:
 
 
 def write_shard(folder: Path, start: int, outcomes: Outcomes) -> Path:
-    """Put the outcomes of images `start` and following in a file of their own, whole or not at all."""
+    """Put the outcomes of images `start` and following in a file of their own, whole or not at
+    all.
+    """
     path = folder / f"{start:012}-{start + outcomes.count:012}.arrow"
     reasons = json.dumps(outcomes.unreadable, ensure_ascii=False).encode()
     columns = embedding_columns(outcomes.paths, outcomes.embeddings, outcomes.sizes, outcomes.sums)
-    about = {UNREADABLE: reasons, NEWEST: json.dumps(outcomes.newest), REMARKS: json.dumps(outcomes.remarks)}
+    about = {
+        UNREADABLE: reasons,
+        NEWEST: json.dumps(outcomes.newest),
+        REMARKS: json.dumps(outcomes.remarks),
+    }
     batch = pa.record_batch(columns).replace_schema_metadata(about)
     with replacing(path) as file, pa.ipc.new_file(file, batch.schema) as writer:
         writer.write_batch(batch)
@@ -86,11 +97,17 @@ def read_shard(path: Path) -> Outcomes:
 
 
 def shards_in_a_row(files: Iterable[Path]) -> Iterator[tuple[Path, int]]:
-    """The shards that follow one another from image 0 without a gap, each with the number of images up to its end.
+    """The shards that follow one another from image 0 without a gap, each with the number of images
+    up to its end.
 
     A damaged one ends the row: what it held is embedded again.
     """
-    done, of_start = 0, {int(found[1]): (path, int(found[2])) for path in files if (found := NAME.fullmatch(path.name))}
+    done = 0
+    of_start = {
+        int(found[1]): (path, int(found[2]))
+        for path in files
+        if (found := NAME.fullmatch(path.name))
+    }
     while done in of_start:
         path, stop = of_start[done]
         if not _holds(path, stop - done):

@@ -1,4 +1,6 @@
-"""What an earlier table lacks of a folder: images that came or changed since are embedded, the others taken over."""
+"""What an earlier table lacks of a folder: images that came or changed since are embedded, the
+others taken over.
+"""
 
 import hashlib
 from collections.abc import Callable, Iterable, Iterator
@@ -34,7 +36,9 @@ class Additions:
     names: Callable[[], Iterator[str]]
     """Of the table's images, in order; asked anew for each pass."""
     newest: float
-    """When the last changed of the table's images was changed; one that changed later is embedded again."""
+    """When the last changed of the table's images was changed; one that changed later is embedded
+    again.
+    """
 
     @property
     def root(self) -> str:
@@ -69,7 +73,9 @@ class Additions:
         except OSError:  # reading it will tell why
             return True
         if modified is None:
-            raise UsageError(f"update=True goes by when files were changed, which '{self.root}' does not tell.")
+            raise UsageError(
+                f"update=True goes by when files were changed, which '{self.root}' does not tell."
+            )
         return modified > self.newest
 
 
@@ -79,7 +85,8 @@ def merged(
     added: Iterable[Outcomes],
     missing: Callable[[Entry], str | None] = lambda _: None,
 ) -> Iterator[Row]:
-    """The rows of `entries`, in that order: the added ones, and of the others what the earlier table has.
+    """The rows of `entries`, in that order: the added ones, and of the others what the earlier
+    table has.
 
     Args:
         missing: works out the sum of an image that the earlier table has none of.
@@ -94,8 +101,11 @@ def merged(
 def together(rows: Iterator[Row], count: int) -> Iterator[Outcomes]:
     """Rows joined, `count` at a time."""
     while group := list(islice(rows, count)):
-        embeddings, sizes = np.stack([row.embedding for row in group]), np.stack([row.size for row in group])
-        yield Outcomes([row.path for row in group], embeddings, sizes, [row.sum for row in group], [], 0.0)
+        embeddings = np.stack([row.embedding for row in group])
+        sizes = np.stack([row.size for row in group])
+        yield Outcomes(
+            [row.path for row in group], embeddings, sizes, [row.sum for row in group], [], 0.0
+        )
 
 
 class _HasPath(Protocol):

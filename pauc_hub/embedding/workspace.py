@@ -1,7 +1,9 @@
-"""The working folder of a run: hidden beside its output, it keeps what is done until all is. N images, D width.
+"""The working folder of a run: hidden beside its output, it keeps what is done until all is. N
+images, D width.
 
-It holds `run.json`, what is being made; shards of what is done; and, towards the end, the finished files in `making/`.
-Renaming that to `finished/` is the moment from which the run is done: all that is left is to move its files.
+It holds `run.json`, what is being made; shards of what is done; and, towards the end, the finished
+files in `making/`. Renaming that to `finished/` is the moment from which the run is done: all that
+is left is to move its files.
 """
 
 import json
@@ -28,7 +30,8 @@ SHARD_BYTES = 1 << 24  # of embeddings in a shard
 SHARD_SECONDS = 15.0  # of work in a shard, which is what a power cut costs
 RUN, MAKING, FINISHED = "run.json", "making", "finished"
 OWN = re.compile(rf"\.?({re.escape(RUN)}|{MAKING}|{FINISHED}|{NAME.pattern})(\.[0-9a-f]{{8}})?")
-ERRORS = ".errors"  # the errors table among the finished files, which may have the very name of the table
+# the errors table among the finished files, which may have the very name of the table
+ERRORS = ".errors"
 
 
 class Workspace:
@@ -49,7 +52,9 @@ class Workspace:
 
     @property
     def remarks(self) -> Counter[str]:
-        """How many of the images that are done each remark of images.decoding holds for, in all sittings."""
+        """How many of the images that are done each remark of images.decoding holds for, in all
+        sittings.
+        """
         return sum((part.remarks for part in [*self.outcomes(), *self._held]), Counter())
 
     def add(self, outcomes: Outcomes) -> None:
@@ -69,7 +74,8 @@ class Workspace:
             joined = Outcomes.joined(self._held)
             with _telling(self.output):
                 self._shards[self._saved] = write_shard(self._folder, self._saved, joined)
-            self._held = []  # first: if Ctrl-C falls between the two, then the rows are not saved twice
+            # first: if Ctrl-C falls between the two, then the rows are not saved twice
+            self._held = []
             self._saved += joined.count
         self._held_since = time.monotonic()
 
@@ -78,7 +84,9 @@ class Workspace:
         return map(read_shard, self._shards.values())
 
     def making(self) -> Path:
-        """An empty folder for the finished files, under their final names; that of the errors table is ERRORS."""
+        """An empty folder for the finished files, under their final names; that of the errors table
+        is ERRORS.
+        """
         folder = self._folder / MAKING
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir()
@@ -116,12 +124,15 @@ def settle(output: Path) -> None:
     if (folder / FINISHED).is_dir():
         with _locked(folder, output):
             _settle(folder, output)
-    with suppress(OSError):  # only one that holds nothing goes: the last breath of a run that died just before its end
+    # only one that holds nothing goes: the last breath of a run that died just before its end
+    with suppress(OSError):
         folder.rmdir()
 
 
 def read_begun(output: Path) -> dict[str, Any] | None:
-    """The preprocessing of a stopped run for this output; None where there is none, or it is damaged."""
+    """The preprocessing of a stopped run for this output; None where there is none, or it is
+    damaged.
+    """
     try:
         begun = json.loads((working_folder(output) / RUN).read_bytes())
         return dict(begun["preprocessing"])
@@ -141,8 +152,11 @@ def check_start(output: Path, overwrite: bool) -> None:
 
 
 @contextmanager
-def open_workspace(output: Path, plan: Plan, *, overwrite: bool = False, restart: bool = False) -> Iterator[Workspace]:
-    """Begin a run, or go on with one that was stopped; when stopped by an error, what is done is saved.
+def open_workspace(
+    output: Path, plan: Plan, *, overwrite: bool = False, restart: bool = False
+) -> Iterator[Workspace]:
+    """Begin a run, or go on with one that was stopped; when stopped by an error, what is done is
+    saved.
 
     Args:
         overwrite: whether outputs that are there may be replaced.
@@ -193,14 +207,18 @@ def _remove(folder: Path) -> None:
 
 
 def _clear(folder: Path, kept: set[Path]) -> None:
-    """Remove what runs make in a working folder, whole or half written; other files there are left alone."""
+    """Remove what runs make in a working folder, whole or half written; other files there are left
+    alone.
+    """
     for path in {*folder.iterdir()} - kept:
         if OWN.fullmatch(path.name):
             remove(path)
 
 
 def _locked(folder: Path, output: Path) -> AbstractContextManager[None]:
-    return locked(folder, f"another process is writing '{output}'. Wait for it, or name another output.")
+    return locked(
+        folder, (f"another process is writing '{output}'. Wait for it, or name another output.")
+    )
 
 
 def _telling(output: Path) -> AbstractContextManager[None]:
@@ -211,12 +229,18 @@ def _settle(folder: Path, output: Path) -> None:
     """Move finished files to their places; may be stopped anywhere, and done again."""
     finished = folder / FINISHED
     places = {
-        path: errors_path(output) if path.name == ERRORS else output.with_name(path.name) for path in finished.iterdir()
+        path: errors_path(output) if path.name == ERRORS else output.with_name(path.name)
+        for path in finished.iterdir()
     }
-    if (finished / output.name).exists():  # a whole table: of the one that it replaces, nothing may stay
-        for stale in {errors_path(output), *files_of(output), pca_path(output)} - {output, *places.values()}:
+    # a whole table: of the one that it replaces, nothing may stay
+    if (finished / output.name).exists():
+        for stale in {errors_path(output), *files_of(output), pca_path(output)} - {
+            output,
+            *places.values(),
+        }:
             stale.unlink(missing_ok=True)
-    for path, place in sorted(places.items(), key=lambda item: item[1] != output):  # the table first, see above
+    # the table first, see above
+    for path, place in sorted(places.items(), key=lambda item: item[1] != output):
         place.parent.mkdir(exist_ok=True)
         path.replace(place)
     sync(output.parent)

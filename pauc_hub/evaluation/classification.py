@@ -1,4 +1,6 @@
-"""How well classes are predicted: shares of right answers, average precision, confusion. N rows, C classes."""
+"""How well classes are predicted: shares of right answers, average precision, confusion. N rows, C
+classes.
+"""
 
 from dataclasses import dataclass
 
@@ -57,7 +59,11 @@ class Scores:
 
 
 def score(
-    probabilities: Probabilities, targets: Targets, names: list[str], groups: Numbers | None = None, seed: int = 0
+    probabilities: Probabilities,
+    targets: Targets,
+    names: list[str],
+    groups: Numbers | None = None,
+    seed: int = 0,
 ) -> Scores:
     """Score predictions.
 
@@ -77,11 +83,15 @@ def score(
         each = precisions(np.ones(len(targets)))
         totals["map"] = _mean_precision(precisions, each, probabilities.size, groups, seed)
     units = None if groups is None else len(np.unique(groups))
-    return Scores(len(targets), units, totals, _by_class(probabilities, targets, names, each), confusion)
+    return Scores(
+        len(targets), units, totals, _by_class(probabilities, targets, names, each), confusion
+    )
 
 
 def top_k(probabilities: Probabilities, targets: Numbers, k: int) -> npt.NDArray[np.bool_]:
-    """(N,) whether fewer than k classes are likelier than the right one; of equals the first goes first."""
+    """(N,) whether fewer than k classes are likelier than the right one; of equals the first goes
+    first.
+    """
     rows = np.arange(len(targets))
     own = probabilities[rows, targets][:, None]
     before = np.arange(probabilities.shape[1]) < targets[:, None]
@@ -93,12 +103,15 @@ def top_k(probabilities: Probabilities, targets: Numbers, k: int) -> npt.NDArray
 class AveragePrecisions:
     """Average precision of each class, for any weights of the rows.
 
-    Area under the steps of precision over recall, with rows of equal score taken together; scikit-learn's definition.
+    Area under the steps of precision over recall, with rows of equal score taken together;
+    scikit-learn's definition.
     """
 
     def __init__(self, probabilities: Probabilities, targets: Targets) -> None:
         self.rows, self._classes = probabilities.shape
-        is_class = targets[:, None] == np.arange(self._classes) if targets.ndim == 1 else targets > 0
+        is_class = (
+            targets[:, None] == np.arange(self._classes) if targets.ndim == 1 else targets > 0
+        )
         # (N, C) rows of each class, likeliest first
         self._orders = np.argsort(-probabilities, axis=0, kind="stable").astype(np.int32)
         ranked = np.take_along_axis(probabilities, self._orders, axis=0)
@@ -122,7 +135,11 @@ class AveragePrecisions:
 
 
 def _mean_precision(
-    precisions: AveragePrecisions, each: npt.NDArray[np.float64], size: int, groups: Numbers | None, seed: int
+    precisions: AveragePrecisions,
+    each: npt.NDArray[np.float64],
+    size: int,
+    groups: Numbers | None,
+    seed: int,
 ) -> Score:
     def mean(times: Weights) -> npt.NDArray[np.float64]:
         return np.array([_mean(precisions(times))])
@@ -137,9 +154,13 @@ def _mean(values: npt.NDArray[np.float64]) -> float:
     return float(known.mean()) if len(known) else float("nan")
 
 
-def _single(probabilities: Probabilities, targets: Numbers, groups: Numbers | None, seed: int) -> dict[str, Score]:
+def _single(
+    probabilities: Probabilities, targets: Numbers, groups: Numbers | None, seed: int
+) -> dict[str, Score]:
     first = top_k(probabilities, targets, 1)
-    hits = {"top1": first} | ({"top5": top_k(probabilities, targets, 5)} if probabilities.shape[1] > 5 else {})
+    hits = {"top1": first} | (
+        {"top5": top_k(probabilities, targets, 5)} if probabilities.shape[1] > 5 else {}
+    )
 
     def totals(times: Weights) -> npt.NDArray[np.float64]:
         shares = [times @ hit / times.sum() for hit in hits.values()]
@@ -156,13 +177,22 @@ def _single(probabilities: Probabilities, targets: Numbers, groups: Numbers | No
 
 
 def _confusion(predicted: Numbers, targets: Numbers, classes: int) -> npt.NDArray[np.int64]:
-    return np.bincount(targets * classes + predicted, minlength=classes**2).reshape(classes, classes)
+    return np.bincount(targets * classes + predicted, minlength=classes**2).reshape(
+        classes, classes
+    )
 
 
 def _by_class(
-    probabilities: Probabilities, targets: Targets, names: list[str], precisions: npt.NDArray[np.float64]
+    probabilities: Probabilities,
+    targets: Targets,
+    names: list[str],
+    precisions: npt.NDArray[np.float64],
 ) -> list[ClassScore]:
-    called = probabilities > 0.5 if targets.ndim == 2 else _one_hot(probabilities.argmax(axis=1), len(names))
+    called = (
+        probabilities > 0.5
+        if targets.ndim == 2
+        else _one_hot(probabilities.argmax(axis=1), len(names))
+    )
     true = targets > 0 if targets.ndim == 2 else _one_hot(targets, len(names))
     right = (called & true).sum(axis=0)
     scores = []
@@ -172,7 +202,11 @@ def _by_class(
         recall = right[c] / images if images else float("nan")
         precision = right[c] / claims if claims else float("nan")
         interval = wilson(int(right[c]), images)
-        scores.append(ClassScore(name, images, float(recall), interval, float(precision), float(precisions[c])))
+        scores.append(
+            ClassScore(
+                name, images, float(recall), interval, float(precision), float(precisions[c])
+            )
+        )
     return scores
 
 

@@ -1,4 +1,6 @@
-"""Standardised rows of features, a chunk at a time, as a fit goes over them again and again. N rows, D width."""
+"""Standardised rows of features, a chunk at a time, as a fit goes over them again and again. N
+rows, D width.
+"""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -10,12 +12,18 @@ import torch
 from torch import Tensor
 
 Features = npt.NDArray[np.floating[Any]]
-"""(N, D) of float16, float32 or float64; may be mapped from a file, so that only chunks of it are in memory."""
+"""(N, D) of float16, float32 or float64; may be mapped from a file, so that only chunks of it are
+in memory.
+"""
 Rows = npt.NDArray[np.int64]
-"""(n,) which rows of the features are meant, ascending, so that a file is read from front to back."""
+"""(n,) which rows of the features are meant, ascending, so that a file is read from front to
+back.
+"""
 
 CHUNK_BYTES = 4 << 20
-"""Of a chunk in float32: on a CPU both products of a pass find it in the cache, at half the time of 16 MiB."""
+"""Of a chunk in float32: on a CPU both products of a pass find it in the cache, at half the time of
+16 MiB.
+"""
 GPU_CHUNK_BYTES = 256 << 20
 """On a GPU calls cost more than memory does."""
 LEAST_SCALE = 1e-6
@@ -93,7 +101,9 @@ class Design:
             start += len(x)
 
     def sample(self, count: int) -> Tensor:
-        """(m, D) standardised features of `count` rows or a few more, evenly spread; all where there are fewer."""
+        """(m, D) standardised features of `count` rows or a few more, evenly spread; all where
+        there are fewer.
+        """
         step = max(1, self.rows // count)
         return torch.cat([x[-place.start % step :: step] for place, x in self.chunks()])
 

@@ -1,4 +1,6 @@
-"""Which rows are held out together: stratified by class, and never two rows of one group apart. N rows, C classes."""
+"""Which rows are held out together: stratified by class, and never two rows of one group apart. N
+rows, C classes.
+"""
 
 import numpy as np
 import numpy.typing as npt
@@ -8,8 +10,11 @@ Targets = npt.NDArray[np.int64]
 Numbers = npt.NDArray[np.int64]
 
 
-def fold_numbers(targets: Targets, count: int, groups: Numbers | None = None, seed: int = 0) -> Numbers:
-    """Divide rows into `count` folds with each class spread as evenly over them as its rows, or groups, allow.
+def fold_numbers(
+    targets: Targets, count: int, groups: Numbers | None = None, seed: int = 0
+) -> Numbers:
+    """Divide rows into `count` folds with each class spread as evenly over them as its rows, or
+    groups, allow.
 
     Args:
         targets: of several labels, the rarest of an image counts.

@@ -1,4 +1,6 @@
-"""How features lie in their space: correlation of dimensions, variance within classes, clusters. N rows, D width."""
+"""How features lie in their space: correlation of dimensions, variance within classes, clusters. N
+rows, D width.
+"""
 
 from collections.abc import Callable
 from math import sqrt
@@ -18,7 +20,8 @@ T_OF_PARTS = 2.2621571627409915
 
 
 def correlation(features: Tensor) -> float:
-    """Root mean square of the correlations between different dimensions: 0 for independent ones, 1 for copies.
+    """Root mean square of the correlations between different dimensions: 0 for independent ones, 1
+    for copies.
 
     Args:
         features: (N, D), N >= 2. Dimensions that do not vary are left out.
@@ -43,7 +46,8 @@ def intra_share(features: Tensor, assignment: Tensor) -> float:
 
     Args:
         features: (N, D).
-        assignment: (N,) int64 clusters, any numbers. Within is the mean over clusters of two members or more.
+        assignment: (N,) int64 clusters, any numbers. Within is the mean over clusters of two
+            members or more.
 
     Returns:
         NaN where nothing varies.
@@ -53,7 +57,9 @@ def intra_share(features: Tensor, assignment: Tensor) -> float:
     _, own = torch.unique(assignment, return_inverse=True)
     points = features.double()
     sizes = torch.bincount(own).double()
-    means = points.new_zeros(len(sizes), points.shape[1]).index_add_(0, own, points) / sizes[:, None]
+    means = (
+        points.new_zeros(len(sizes), points.shape[1]).index_add_(0, own, points) / sizes[:, None]
+    )
     squared = (points - means[own]).square().sum(dim=1)
     within = points.new_zeros(len(sizes)).index_add_(0, own, squared) / sizes
     intra = float(within[sizes >= 2].mean()) if bool((sizes >= 2).any()) else 0.0
@@ -71,7 +77,9 @@ def matched_accuracy(clusters: Numbers, labels: Numbers) -> float:
     try:
         from scipy.optimize import linear_sum_assignment
     except ImportError as error:
-        raise UsageError("matching clusters to classes needs scipy: `pip install 'pauc-hub[eval]'`.") from error
+        raise UsageError(
+            "matching clusters to classes needs scipy: `pip install 'pauc-hub[eval]'`."
+        ) from error
     _, own = np.unique(labels, return_inverse=True)
     _, found = np.unique(clusters, return_inverse=True)
     counts = np.zeros((own.max() + 1, found.max() + 1))
@@ -89,14 +97,20 @@ def adjusted_mutual_information(clusters: Numbers, labels: Numbers) -> float:
     try:
         from sklearn.metrics import adjusted_mutual_info_score
     except ImportError as error:
-        raise UsageError("this measure needs scikit-learn: `pip install 'pauc-hub[eval]'`.") from error
+        raise UsageError(
+            "this measure needs scikit-learn: `pip install 'pauc-hub[eval]'`."
+        ) from error
     return float(adjusted_mutual_info_score(labels, clusters))
 
 
 def jackknife(
-    statistic: Callable[[npt.NDArray[np.bool_]], float], rows: int, groups: Numbers | None = None, seed: int = 0
+    statistic: Callable[[npt.NDArray[np.bool_]], float],
+    rows: int,
+    groups: Numbers | None = None,
+    seed: int = 0,
 ) -> Interval:
-    """95 % interval of a smooth statistic, from leaving out each of PARTS parts in turn; of Student's t.
+    """95 % interval of a smooth statistic, from leaving out each of PARTS parts in turn; of
+    Student's t.
 
     Args:
         statistic: from (N,) which rows are kept.

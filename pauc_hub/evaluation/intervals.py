@@ -51,14 +51,17 @@ def bootstrap(
     """Percentile intervals of S scores over resampled rows, or over whole groups of rows.
 
     Args:
-        statistic: from (N,) how often each row was drawn to (S,) scores; NaN where a resample has none.
+        statistic: from (N,) how often each row was drawn to (S,) scores; NaN where a resample has
+            none.
         rows: N.
         groups: (N,) numbers of what is drawn together.
 
     Returns:
         (S, 2) low and high; NaN for a score that no resample has.
     """
-    drawn = np.stack([statistic(times) for times in resampled(rows, groups, resamples=resamples, seed=seed)])
+    drawn = np.stack(
+        [statistic(times) for times in resampled(rows, groups, resamples=resamples, seed=seed)]
+    )
     known = ~np.isnan(drawn).all(axis=0)
     bounds = np.full((drawn.shape[1], 2), np.nan)
     if known.any():
@@ -67,7 +70,11 @@ def bootstrap(
 
 
 def resampled(
-    rows: int, groups: npt.NDArray[np.int64] | None = None, *, resamples: int = RESAMPLES, seed: int = 0
+    rows: int,
+    groups: npt.NDArray[np.int64] | None = None,
+    *,
+    resamples: int = RESAMPLES,
+    seed: int = 0,
 ) -> Iterator[Weights]:
     """(N,) how often each row was drawn, for each resample; arguments as for bootstrap()."""
     rng = np.random.default_rng(seed)

@@ -38,10 +38,14 @@ def knn_predict(
     Source: Wu et al. 2018, section 3.4; method.md §7.
     """
     width = classes if classes is not None else int(labels.max()) + 1
-    return knn_votes(bank, labels, queries, k=k, temperature=temperature, classes=width).argmax(dim=1)
+    return knn_votes(bank, labels, queries, k=k, temperature=temperature, classes=width).argmax(
+        dim=1
+    )
 
 
-def knn_votes(bank: Tensor, labels: Tensor, queries: Tensor, *, k: int, temperature: float, classes: int) -> Tensor:
+def knn_votes(
+    bank: Tensor, labels: Tensor, queries: Tensor, *, k: int, temperature: float, classes: int
+) -> Tensor:
     """(N, classes) share of the votes; arguments as for knn_predict()."""
     similarity, nearest = neighbours(bank, queries, k)
     return _votes(similarity, labels[nearest], temperature, classes)
@@ -52,18 +56,23 @@ def neighbours(bank: Tensor, queries: Tensor, k: int) -> tuple[Tensor, Tensor]:
     if not 1 <= k <= len(bank):
         raise ValueError(f"k = {k} must lie between 1 and the size of the bank, {len(bank)}")
     unit = F.normalize(bank, dim=1)
-    found = [(chunk @ unit.T).topk(k, dim=1) for chunk in torch.split(F.normalize(queries, dim=1), CHUNK)]
+    found = [
+        (chunk @ unit.T).topk(k, dim=1) for chunk in torch.split(F.normalize(queries, dim=1), CHUNK)
+    ]
     return torch.cat([each.values for each in found]), torch.cat([each.indices for each in found])
 
 
-def choose_k(parts: Sequence[tuple[Tensor, Tensor, Tensor, Tensor]], classes: int) -> tuple[int, float, float]:
+def choose_k(
+    parts: Sequence[tuple[Tensor, Tensor, Tensor, Tensor]], classes: int
+) -> tuple[int, float, float]:
     """The k and temperature with most right answers, of the grid NEIGHBOURS x TEMPERATURES.
 
     Args:
         parts: for each fold: bank, its labels, queries, their labels.
 
     Returns:
-        k, temperature, and the accuracy on all queries. Of equals the smaller k, then the lower temperature.
+        k, temperature, and the accuracy on all queries. Of equals the smaller k, then the lower
+        temperature.
     """
     right: dict[tuple[int, float], int] = {}
     most = min(len(bank) for bank, *_ in parts)

@@ -1,4 +1,6 @@
-"""L-BFGS for smooth convex functions, with a preconditioner: few, costly evaluations. P parameters."""
+"""L-BFGS for smooth convex functions, with a preconditioner: few, costly evaluations. P
+parameters.
+"""
 
 from collections import deque
 from collections.abc import Callable
@@ -76,7 +78,9 @@ def minimise(
 
 
 def _inverse_hessian(
-    gradient: Tensor, memory: deque[tuple[Tensor, Tensor, float]], precondition: Callable[[Tensor], Tensor]
+    gradient: Tensor,
+    memory: deque[tuple[Tensor, Tensor, float]],
+    precondition: Callable[[Tensor], Tensor],
 ) -> Tensor:
     """The two loops: the inverse Hessian, as the remembered steps tell, times the gradient."""
     q = gradient.clone()
@@ -94,7 +98,9 @@ def _inverse_hessian(
     return r
 
 
-def _search(objective: Objective, here: _Point, direction: Tensor, slope: float) -> tuple[_Point | None, int]:
+def _search(
+    objective: Objective, here: _Point, direction: Tensor, slope: float
+) -> tuple[_Point | None, int]:
     """A step that satisfies the weak Wolfe conditions, by bisection; None where none is found.
 
     Source: Lewis & Overton 2013, section 2.

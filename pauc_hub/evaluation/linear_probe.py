@@ -1,4 +1,5 @@
-"""The linear probe: L2 and temperature chosen on rows held out of the training part, then a fit on all of it.
+"""The linear probe: L2 and temperature chosen on rows held out of the training part, then a fit on
+all of it.
 
 N rows, D width, C classes. Nothing here ever sees a test row.
 """
@@ -57,7 +58,9 @@ class Resources:
 
     device: torch.device = CPU
     memory: int = 1 << 30
-    """Bytes for standardised copies of the rows; without enough they are made anew for each pass."""
+    """Bytes for standardised copies of the rows; without enough they are made anew for each
+    pass.
+    """
     quick: torch.dtype = torch.float32
     """Of the products with which each fit begins; bfloat16 where the hardware has it."""
     advance: Callable[[int], None] = _unheard
@@ -96,13 +99,18 @@ def fit_probe(data: Labelled, rows: Rows, resources: Resources, seed: int = 0) -
     return Probe(model, chosen.l2, len(everything), len(out), scores)
 
 
-def predict_out_of_fold(data: Labelled, resources: Resources, seed: int = 0) -> tuple[Tensor, Tensor]:
-    """What probes say about rows that they have not seen: L2, temperature and weights anew for each fold.
+def predict_out_of_fold(
+    data: Labelled, resources: Resources, seed: int = 0
+) -> tuple[Tensor, Tensor]:
+    """What probes say about rows that they have not seen: L2, temperature and weights anew for each
+    fold.
 
     Returns:
         (N, C) calibrated probabilities, and what claims() makes of the uncalibrated ones.
     """
-    folds = fold_numbers(data.targets, _fold_count(data, np.arange(len(data.targets))), data.groups, seed)
+    folds = fold_numbers(
+        data.targets, _fold_count(data, np.arange(len(data.targets))), data.groups, seed
+    )
     probabilities = torch.empty(len(folds), data.classes)
     plain = torch.empty(probabilities.shape if data.targets.ndim == 2 else len(folds))
     for fold in range(int(folds.max()) + 1):
@@ -115,7 +123,9 @@ def predict_out_of_fold(data: Labelled, resources: Resources, seed: int = 0) -> 
 
 
 def claims(probabilities: Tensor, several: bool) -> Tensor:
-    """What calibration is about: (N,) of the likeliest class, or (N, C) of all where there may be several labels."""
+    """What calibration is about: (N,) of the likeliest class, or (N, C) of all where there may be
+    several labels.
+    """
     return probabilities if several else probabilities.amax(dim=1)
 
 
@@ -143,7 +153,9 @@ def _held_out(data: Labelled, rows: Rows, seed: int) -> list[Rows]:
 def _choose(
     data: Labelled, rows: Rows, out: Sequence[Rows], resources: Resources
 ) -> tuple[Fitted, Tensor, list[tuple[float, float]]]:
-    """The best point of the path, its logits on the rows held out, and the score of each L2 value."""
+    """The best point of the path, its logits on the rows held out, and the score of each L2
+    value.
+    """
     asked = np.concatenate(out)
     targets = torch.from_numpy(data.targets[asked])
     problems = [_problem(data, np.setdiff1d(rows, part), resources, share=len(out)) for part in out]
@@ -165,7 +177,9 @@ def _choose(
 
 
 def _held_out_score(logits: Tensor, targets: Tensor) -> tuple[float, float]:
-    """Accuracy, or mean average precision for several labels; of equals the lower log loss is better."""
+    """Accuracy, or mean average precision for several labels; of equals the lower log loss is
+    better.
+    """
     if targets.ndim == 1:
         right = (logits.argmax(dim=1) == targets).double().mean()
         return float(right), -float(F.cross_entropy(logits, targets))
@@ -178,9 +192,13 @@ def _held_out_score(logits: Tensor, targets: Tensor) -> tuple[float, float]:
 def _problem(data: Labelled, rows: Rows, resources: Resources, share: int) -> Problem:
     standardisation = measure(data.features, rows)
     # Half as much again for a copy in bfloat16.
-    needed = share * len(rows) * data.features.shape[1] * (4 if resources.quick is torch.float32 else 6)
+    needed = (
+        share * len(rows) * data.features.shape[1] * (4 if resources.quick is torch.float32 else 6)
+    )
     in_memory = needed <= resources.memory
-    design = Design(data.features, rows, standardisation, in_memory=in_memory, device=resources.device)
+    design = Design(
+        data.features, rows, standardisation, in_memory=in_memory, device=resources.device
+    )
     targets = torch.from_numpy(data.targets[rows])
     return Problem(design, targets, data.classes, standardisation, resources.quick)
 
@@ -191,7 +209,9 @@ def fits_of(folds: int) -> int:
 
 
 def subsets(targets: Targets, share: float, draws: int, seed: int = 0) -> Iterator[Rows]:
-    """Stratified draws of a share of the rows, with two of each class at least; one label an image."""
+    """Stratified draws of a share of the rows, with two of each class at least; one label an
+    image.
+    """
     rng = np.random.default_rng(seed)
     for _ in range(draws):
         drawn = []

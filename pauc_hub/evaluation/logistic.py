@@ -1,7 +1,9 @@
-"""Logistic regression on frozen features, full batch. N rows, D width, C classes, P >= C columns of weights.
+"""Logistic regression on frozen features, full batch. N rows, D width, C classes, P >= C columns of
+weights.
 
-The objective is  mean_n loss(W x_n + b, y_n) + l2/2 ‖W‖²  in nats; the intercept b is not penalised. In scikit-learn's
-terms C = 1 / (N l2). One label an image: softmax and cross-entropy. Several: a sigmoid for each class, losses summed.
+The objective is  mean_n loss(W x_n + b, y_n) + l2/2 ‖W‖²  in nats; the intercept b is not
+penalised. In scikit-learn's terms C = 1 / (N l2). One label an image: softmax and cross-entropy.
+Several: a sigmoid for each class, losses summed.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -15,7 +17,9 @@ from pauc_hub.evaluation.design import Design, Features, Rows, Standardisation, 
 from pauc_hub.evaluation.lbfgs import Minimum, minimise
 
 COLUMNS = 16
-"""P is a multiple of this: the logits of 10 classes take 1.5 times as long as those of 16 (docs/LOG.md)."""
+"""P is a multiple of this: the logits of 10 classes take 1.5 times as long as those of 16
+(docs/LOG.md).
+"""
 SAMPLED = 4
 """Rows for each feature, of which the preconditioner is made."""
 LEAST_SAMPLE = 1024
@@ -91,7 +95,9 @@ class Problem:
         self.targets = self.targets.to(self.design.device)
         if self.several:
             self.targets = F.pad(self.targets.float(), (0, self.columns - self.classes))
-        self.parameters = torch.zeros(self.columns * (self.design.width + 1), device=self.design.device)
+        self.parameters = torch.zeros(
+            self.columns * (self.design.width + 1), device=self.design.device
+        )
         sample = self.design.sample(max(LEAST_SAMPLE, SAMPLED * self.design.width))
         self._gram = sample.T @ sample / len(sample)
         self._sample = sample[:: max(1, len(sample) // LEAST_SAMPLE)].clone()
@@ -100,7 +106,8 @@ class Problem:
         """The classifier at one L2 value, starting where the last one ended.
 
         Args:
-            tolerance: nats of the objective that it may be above the minimum, as far as that can be estimated.
+            tolerance: nats of the objective that it may be above the minimum, as far as that can be
+                estimated.
         """
         precondition = self._preconditioner(l2)
         stages = [(torch.float32, tolerance)]
@@ -121,12 +128,19 @@ class Problem:
         return Fitted(l2, model, found.value, evaluations, self.parameters)
 
     def _minimise(
-        self, l2: float, dtype: torch.dtype, precondition: Callable[[Tensor], Tensor], tolerance: float, most: int
+        self,
+        l2: float,
+        dtype: torch.dtype,
+        precondition: Callable[[Tensor], Tensor],
+        tolerance: float,
+        most: int,
     ) -> Minimum:
         def objective(parameters: Tensor) -> tuple[float, Tensor]:
             return self._objective(parameters, l2, dtype)
 
-        return minimise(objective, self.parameters, precondition, tolerance=tolerance, most_iterations=most)
+        return minimise(
+            objective, self.parameters, precondition, tolerance=tolerance, most_iterations=most
+        )
 
     def _objective(self, parameters: Tensor, l2: float, dtype: torch.dtype) -> tuple[float, Tensor]:
         weights, intercept = self._split(parameters)
@@ -142,7 +156,9 @@ class Problem:
             of_intercept += errors.sum(dim=0)
         gradient /= self.design.rows
         of_weights += l2 * weights
-        value = float(total) / self.design.rows + l2 / 2 * float(weights.square().sum(dtype=torch.float64))
+        value = float(total) / self.design.rows + l2 / 2 * float(
+            weights.square().sum(dtype=torch.float64)
+        )
         return value, gradient
 
     def _losses(self, logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
@@ -162,15 +178,18 @@ class Problem:
     def _preconditioner(self, l2: float) -> Callable[[Tensor], Tensor]:
         """The inverse of a block diagonal Hessian, one block for all classes: spread XᵀX / n + l2.
 
-        The spread is the mean over rows and classes of p (1 - p) at the present parameters. Weighing the rows of XᵀX by
-        their own spread, anew for each l2, takes as many passes and costs more (docs/LOG.md).
+        The spread is the mean over rows and classes of p (1 - p) at the present parameters.
+        Weighing the rows of XᵀX by their own spread, anew for each l2, takes as many passes and
+        costs more (docs/LOG.md).
         """
         weights, intercept = self._split(self.parameters)
         logits = F.linear(self._sample, weights, intercept)[:, : self.classes]
         p = logits.sigmoid() if self.several else logits.softmax(dim=1)
         spread = max(float((p * (1 - p)).mean()), DAMPING)
         hessian = spread * self._gram
-        hessian.diagonal().add_(l2 + DAMPING * float(hessian.diagonal().mean()) + torch.finfo(torch.float32).tiny)
+        hessian.diagonal().add_(
+            l2 + DAMPING * float(hessian.diagonal().mean()) + torch.finfo(torch.float32).tiny
+        )
         factor = torch.linalg.cholesky(hessian)
 
         def precondition(vector: Tensor) -> Tensor:

@@ -19,7 +19,9 @@ EPS = 1e-5
 
 Features = npt.NDArray[np.float32]
 Signs = npt.NDArray[np.int64]
-"""(N, C): 1 for an image of the class, -1 for one that is not, 0 for one that is difficult to tell."""
+"""(N, C): 1 for an image of the class, -1 for one that is not, 0 for one that is difficult to
+tell.
+"""
 
 
 @dataclass(frozen=True)
@@ -34,7 +36,11 @@ class LowShot:
 
 
 def low_shot_accuracy(
-    features: Features, targets: Numbers, test: tuple[Features, Numbers] | None, groups: Numbers | None, seed: int = 0
+    features: Features,
+    targets: Numbers,
+    test: tuple[Features, Numbers] | None,
+    groups: Numbers | None,
+    seed: int = 0,
 ) -> list[LowShot]:
     """Accuracy of one-against-all SVMs trained on k rows a class.
 
@@ -43,7 +49,8 @@ def low_shot_accuracy(
         groups: (N,) of the rows.
 
     Returns:
-        One entry for each k of SHOTS that every class has images for, and one more for testing without `test`.
+        One entry for each k of SHOTS that every class has images for, and one more for testing
+        without `test`.
     """
     smallest = int(np.bincount(targets).min()) - (test is None)
     rng = np.random.default_rng(seed)
@@ -52,9 +59,15 @@ def low_shot_accuracy(
     for k in (k for k in SHOTS if k <= smallest):
         scores = []
         for _ in range(DRAWS):
-            drawn = np.concatenate([rng.permutation(np.flatnonzero(targets == c))[:k] for c in np.unique(targets)])
+            drawn = np.concatenate(
+                [rng.permutation(np.flatnonzero(targets == c))[:k] for c in np.unique(targets)]
+            )
             model = linear_svc().fit(unit[drawn], targets[drawn])
-            asked, truth = _others(unit, targets, drawn, groups) if test is None else (unit_rows(test[0]), test[1])
+            asked, truth = (
+                _others(unit, targets, drawn, groups)
+                if test is None
+                else (unit_rows(test[0]), test[1])
+            )
             scores.append(float((model.predict(asked) == truth).mean()))
         found.append(summary(k, scores))
     return found
@@ -80,7 +93,9 @@ def linear_svc(weights: dict[int, float] | None = None) -> Any:
     try:
         from sklearn.svm import LinearSVC
     except ImportError as error:
-        raise UsageError("this protocol needs scikit-learn: `pip install 'pauc-hub[eval]'`.") from error
+        raise UsageError(
+            "this protocol needs scikit-learn: `pip install 'pauc-hub[eval]'`."
+        ) from error
     return LinearSVC(
         C=COST,
         class_weight=weights,
@@ -94,7 +109,9 @@ def linear_svc(weights: dict[int, float] | None = None) -> Any:
     )
 
 
-def _others(unit: Features, targets: Numbers, drawn: Numbers, groups: Numbers | None) -> tuple[Features, Numbers]:
+def _others(
+    unit: Features, targets: Numbers, drawn: Numbers, groups: Numbers | None
+) -> tuple[Features, Numbers]:
     """The rows that were not drawn, nor share a group with one that was."""
     names = np.arange(len(targets)) if groups is None else groups
     left = ~np.isin(names, names[drawn])
@@ -115,9 +132,9 @@ class Voc07:
 def pcl_voc07(train: Features, train_signs: Signs, test: Features, test_signs: Signs) -> Voc07:
     """PCL's protocol: difficult objects are negatives, in training and test.
 
-    One SVM a class with weights 2 : 1, C = 0.5, on rows of about unit length. For k shots the positives of each class
-    are shuffled and k taken, class after class, so that an image may be drawn several times; the generator is seeded
-    once, and draws go on from k to k.
+    One SVM a class with weights 2 : 1, C = 0.5, on rows of about unit length. For k shots the
+    positives of each class are shuffled and k taken, class after class, so that an image may be
+    drawn several times; the generator is seeded once, and draws go on from k to k.
 
     Args:
         train: (N, D). train_signs: (N, C). test: (M, D). test_signs: (M, C).
@@ -128,7 +145,9 @@ def pcl_voc07(train: Features, train_signs: Signs, test: Features, test_signs: S
 
 
 def vissl_voc07(train: Features, train_signs: Signs, test: Features, test_signs: Signs) -> Voc07:
-    """The same SVMs and draws by VISSL's convention: a class is neither trained nor tested on its difficult images."""
+    """The same SVMs and draws by VISSL's convention: a class is neither trained nor tested on its
+    difficult images.
+    """
     return _voc07(train, train_signs, test, test_signs)
 
 
@@ -143,13 +162,17 @@ def _voc07(train: Features, train_signs: Signs, test: Features, test_signs: Sign
         scores = []
         for _ in range(DRAWS):
             drawn = draw_with_repeats(train_signs, k, shuffle)
-            scores.append(float(np.mean(_average_precisions(unit, train_signs, drawn, asked, test_signs))))
+            scores.append(
+                float(np.mean(_average_precisions(unit, train_signs, drawn, asked, test_signs)))
+            )
         shots.append(summary(k, scores))
     return Voc07(float(np.mean(classes)), classes, shots)
 
 
 def draw_with_repeats(signs: Signs, k: int, shuffle: Callable[[list[int]], None]) -> Numbers:
-    """k positives of each class, one class after the other; an image of several classes may come several times."""
+    """k positives of each class, one class after the other; an image of several classes may come
+    several times.
+    """
     drawn: list[int] = []
     for c in range(signs.shape[1]):
         rows = np.flatnonzero(signs[:, c] > 0).tolist()
@@ -167,7 +190,8 @@ def _average_precisions(
         tested = asked_signs[:, c] != 0
         positive = asked_signs[tested, c] > 0
         if len(np.unique(signs[known, c])) < 2:
-            # A few draws may hold no negative of a class, and nothing can be learned: the precision of chance.
+            # A few draws may hold no negative of a class, and nothing can be learned: the precision
+            # of chance.
             found.append(float(positive.mean()))
             continue
         model = linear_svc({1: 2, -1: 1}).fit(unit[known], signs[known, c])
@@ -175,8 +199,11 @@ def _average_precisions(
     return found
 
 
-def interpolated_precision(scores: npt.NDArray[np.floating[Any]], positive: npt.NDArray[np.bool_]) -> float:
-    """Area under the interpolated curve of precision over recall, at every point: that of VOC from 2010 on.
+def interpolated_precision(
+    scores: npt.NDArray[np.floating[Any]], positive: npt.NDArray[np.bool_]
+) -> float:
+    """Area under the interpolated curve of precision over recall, at every point: that of VOC from
+    2010 on.
 
     Args:
         scores: (N,), larger is more likely.

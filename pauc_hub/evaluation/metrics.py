@@ -1,11 +1,14 @@
-"""Measures of features and of clusterings, as functions of arrays. N rows, D width; natural logarithms."""
+"""Measures of features and of clusterings, as functions of arrays. N rows, D width; natural
+logarithms.
+"""
 
 import torch
 from torch import Tensor
 
 
 def nmi(first: Tensor, second: Tensor) -> float:
-    """Normalised mutual information of two labellings, in [0, 1]: 2 I / (H + H'), scikit-learn's default.
+    """Normalised mutual information of two labellings, in [0, 1]: 2 I / (H + H'), scikit-learn's
+    default.
 
     Args:
         first, second: (N,) int64 labels, any values; names do not matter.
@@ -25,12 +28,19 @@ def nmi(first: Tensor, second: Tensor) -> float:
 
 
 def size_entropy(sizes: Tensor) -> float:
-    """Entropy of the clusters' sizes over log K, in [0, 1]; 1 where all are equal (and for a single one)."""
-    return _entropy(sizes) / max(torch.log(torch.tensor(float(len(sizes)))).item(), 1e-12) if len(sizes) > 1 else 1.0
+    """Entropy of the clusters' sizes over log K, in [0, 1]; 1 where all are equal (and for a single
+    one).
+    """
+    return (
+        _entropy(sizes) / max(torch.log(torch.tensor(float(len(sizes)))).item(), 1e-12)
+        if len(sizes) > 1
+        else 1.0
+    )
 
 
 def effective_rank(features: Tensor) -> float:
-    """exp of the entropy of the normalised singular values of the centred features: how many dimensions are in use.
+    """exp of the entropy of the normalised singular values of the centred features: how many
+    dimensions are in use.
 
     Args:
         features: (N, D), N >= 2.

@@ -1,4 +1,5 @@
-"""Two networks on the same N images: how large their difference is, how sure that is, and what follows from it.
+"""Two networks on the same N images: how large their difference is, how sure that is, and what
+follows from it.
 
 Differences are second minus first.
 """
@@ -95,7 +96,8 @@ def _tango_score(first_only: int, second_only: int, n: int, difference: float) -
     gap = second_only - first_only - n * difference
     linear = -second_only - first_only + (2 * n - second_only + first_only) * difference
     constant = -first_only * difference * (1 - difference)
-    # the likeliest share of images that the first alone gets right, if the difference is as supposed
+    # the likeliest share of images that the first alone gets right, if the difference is as
+    # supposed
     likeliest = (sqrt(max(0.0, linear**2 - 8 * n * constant)) - linear) / (4 * n)
     variance = n * (2 * likeliest + difference * (1 - difference))
     if variance <= 1e-12:
@@ -122,7 +124,12 @@ def accuracy_difference(first: npt.NDArray[np.bool_], second: npt.NDArray[np.boo
 
 
 def bootstrap_difference(
-    statistic: Statistic, rows: int, groups: Numbers | None = None, *, resamples: int = RESAMPLES, seed: int = 0
+    statistic: Statistic,
+    rows: int,
+    groups: Numbers | None = None,
+    *,
+    resamples: int = RESAMPLES,
+    seed: int = 0,
 ) -> Difference:
     """BCa intervals of any difference, over resampled images, or over whole groups of them.
 
@@ -132,7 +139,9 @@ def bootstrap_difference(
     Source: Efron 1987; the acceleration by a jackknife of at most BLOCKS parts.
     """
     value = statistic(np.ones(rows))
-    drawn = np.array([statistic(times) for times in resampled(rows, groups, resamples=resamples, seed=seed)])
+    drawn = np.array(
+        [statistic(times) for times in resampled(rows, groups, resamples=resamples, seed=seed)]
+    )
     drawn = np.sort(drawn[np.isfinite(drawn)])
     what = "images" if groups is None else "groups"
     method = f"BCa bootstrap over {what}, {resamples} resamples"
@@ -147,13 +156,17 @@ def bootstrap_difference(
 
 
 def _unseen(value: float, units: int, level: float) -> Interval:
-    """Where all resamples agree, few units may be why: as wide as Tango's interval without a flip."""
+    """Where all resamples agree, few units may be why: as wide as Tango's interval without a
+    flip.
+    """
     squared = NORMAL.inv_cdf((1 + level) / 2) ** 2
     slack = squared / (units + squared)
     return value - slack, value + slack
 
 
-def _bca(drawn: npt.NDArray[np.float64], bias: float, acceleration: float, level: float) -> Interval:
+def _bca(
+    drawn: npt.NDArray[np.float64], bias: float, acceleration: float, level: float
+) -> Interval:
     ends = []
     for tail in ((1 - level) / 2, (1 + level) / 2):
         shifted = bias + NORMAL.inv_cdf(tail)
@@ -166,16 +179,23 @@ def _acceleration(statistic: Statistic, rows: int, groups: Numbers | None, seed:
     units = np.arange(rows) if groups is None else np.unique(groups, return_inverse=True)[1]
     count = int(units.max()) + 1
     blocks = np.random.default_rng(seed).permutation(count) % min(BLOCKS, count)
-    left = np.array([statistic((blocks[units] != block).astype(float)) for block in range(min(BLOCKS, count))])
+    left = np.array(
+        [statistic((blocks[units] != block).astype(float)) for block in range(min(BLOCKS, count))]
+    )
     spread = np.nanmean(left) - left[np.isfinite(left)]
     scale = (spread**2).sum() ** 1.5
     return float((spread**3).sum() / (6 * scale)) if scale > 0 else 0.0
 
 
 def sign_flip_p(
-    swapped: Callable[[npt.NDArray[np.bool_]], float], groups: Numbers, *, flips: int = SIGN_FLIPS, seed: int = 0
+    swapped: Callable[[npt.NDArray[np.bool_]], float],
+    groups: Numbers,
+    *,
+    flips: int = SIGN_FLIPS,
+    seed: int = 0,
 ) -> float:
-    """Two-sided p value that it does not matter which network is which, from exchanging them in whole groups.
+    """Two-sided p value that it does not matter which network is which, from exchanging them in
+    whole groups.
 
     Args:
         swapped: the difference after the two have been exchanged where (N,) is true.
@@ -188,7 +208,9 @@ def sign_flip_p(
         exchanges = (np.arange(2**count)[:, None] >> np.arange(count)) & 1 > 0
         return float(np.mean([abs(swapped(flip[members])) >= observed for flip in exchanges]))
     rng = np.random.default_rng(seed)
-    hits = sum(int(abs(swapped((rng.random(count) < 0.5)[members])) >= observed) for _ in range(flips))
+    hits = sum(
+        int(abs(swapped((rng.random(count) < 0.5)[members])) >= observed) for _ in range(flips)
+    )
     return (1 + hits) / (1 + flips)
 
 
@@ -208,10 +230,12 @@ def draws_difference(first: Sequence[float], second: Sequence[float]) -> Differe
 
 
 def verdict(difference: Difference, margin: float) -> str:
-    """What follows: `better_beyond_margin`, `better_within_margin`, `equivalent` or `not_told_apart`.
+    """What follows: `better_beyond_margin`, `better_within_margin`, `equivalent` or
+    `not_told_apart`.
 
-    Better, either way, needs the 95 % interval on one side of 0 and, where there is one, a p value of 0.05 at most;
-    beyond the margin needs the interval beyond that. Equivalent needs the 90 % interval inside ±margin.
+    Better, either way, needs the 95 % interval on one side of 0 and, where there is one, a p value
+    of 0.05 at most; beyond the margin needs the interval beyond that. Equivalent needs the 90 %
+    interval inside ±margin.
     """
     low, high = difference.interval
     told = difference.p_value is None or difference.p_value <= LEVEL
@@ -225,9 +249,11 @@ def verdict(difference: Difference, margin: float) -> str:
 
 
 def images_needed(difference: Difference, n: int, margin: float) -> int | None:
-    """Images with which a true difference of the margin would be told from 0, at 5 % and with a power of POWER.
+    """Images with which a true difference of the margin would be told from 0, at 5 % and with a
+    power of POWER.
 
-    The standard error is taken from the 95 % interval, and falls with the root of the number of images.
+    The standard error is taken from the 95 % interval, and falls with the root of the number of
+    images.
 
     Args:
         n: images, or groups, of the comparison.

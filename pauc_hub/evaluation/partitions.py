@@ -10,7 +10,8 @@ ROWS_TOGETHER = 512
 
 
 def adjusted_rand(first: Tensor, second: Tensor) -> float:
-    """Adjusted Rand index of two labellings: 1 for the same partition, about 0 for unrelated ones; may be below 0.
+    """Adjusted Rand index of two labellings: 1 for the same partition, about 0 for unrelated ones;
+    may be below 0.
 
     Args:
         first, second: (N,) int64 labels, any values; names do not matter.
@@ -24,7 +25,9 @@ def adjusted_rand(first: Tensor, second: Tensor) -> float:
     _, b = torch.unique(second, return_inverse=True)
     # only the pairs that occur are counted
     _, joint = torch.unique(a * (int(b.max()) + 1) + b, return_counts=True)
-    together, in_first, in_second = (_pairs(counts) for counts in (joint, torch.bincount(a), torch.bincount(b)))
+    together, in_first, in_second = (
+        _pairs(counts) for counts in (joint, torch.bincount(a), torch.bincount(b))
+    )
     everything = len(first) * (len(first) - 1) / 2
     expected = in_first * in_second / everything if everything else 0.0
     largest = (in_first + in_second) / 2
@@ -32,9 +35,13 @@ def adjusted_rand(first: Tensor, second: Tensor) -> float:
 
 
 def nmi_of_counts(counts: npt.NDArray[np.float64]) -> float:
-    """metrics.nmi() of (C, K) weights of points by class and cluster; quick enough for resamples."""
+    """metrics.nmi() of (C, K) weights of points by class and cluster; quick enough for
+    resamples.
+    """
     share = counts / counts.sum()
-    first, second, joint = (_entropy(each) for each in (share.sum(axis=1), share.sum(axis=0), share.ravel()))
+    first, second, joint = (
+        _entropy(each) for each in (share.sum(axis=1), share.sum(axis=0), share.ravel())
+    )
     if first + second == 0:
         return 1.0
     return max(0.0, 2 * (first + second - joint) / (first + second))
@@ -56,14 +63,16 @@ def _entropy(share: npt.NDArray[np.float64]) -> float:
 
 
 def silhouette(points: Tensor, labels: Tensor) -> float:
-    """Mean silhouette by Euclidean distance: how much nearer points lie to their own cluster than to the next.
+    """Mean silhouette by Euclidean distance: how much nearer points lie to their own cluster than
+    to the next.
 
     Args:
         points: (N, D).
         labels: (N,) int64, any values.
 
     Returns:
-        In [-1, 1]; a point alone in its cluster counts 0. NaN where there is one cluster only, or N clusters.
+        In [-1, 1]; a point alone in its cluster counts 0. NaN where there is one cluster only, or N
+        clusters.
 
     Source: Rousseeuw 1987; scikit-learn's silhouette_score.
     """

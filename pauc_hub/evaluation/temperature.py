@@ -1,4 +1,6 @@
-"""A temperature that makes probabilities true, and a curve that shows whether they are. N rows, C classes."""
+"""A temperature that makes probabilities true, and a curve that shows whether they are. N rows, C
+classes.
+"""
 
 from dataclasses import dataclass
 
@@ -18,10 +20,11 @@ MOST_ROWS = 20_000
 
 
 def fit_temperature(logits: Tensor, targets: Tensor) -> float:
-    """The T that minimises the log loss of logits / T on rows that the classifier was not fitted on.
+    """The T that minimises the log loss of logits / T on rows that the classifier was not fitted
+    on.
 
-    Targets are softened by 1 / (N + 2), as if one more row had gone wrong: where all N are right, any smaller T would
-    do better on them, and would claim certainty of whatever comes.
+    Targets are softened by 1 / (N + 2), as if one more row had gone wrong: where all N are right,
+    any smaller T would do better on them, and would claim certainty of whatever comes.
 
     Args:
         logits: (N, C), N > 0.
@@ -65,7 +68,9 @@ class Reliability:
     """Expected calibration error: the mean gap of the two, weighted by rows."""
 
 
-def reliability(confidence: npt.NDArray[np.floating], correct: npt.NDArray[np.bool_], bins: int = BINS) -> Reliability:
+def reliability(
+    confidence: npt.NDArray[np.floating], correct: npt.NDArray[np.bool_], bins: int = BINS
+) -> Reliability:
     """Bin rows by confidence.
 
     Args:
@@ -80,5 +85,7 @@ def reliability(confidence: npt.NDArray[np.floating], correct: npt.NDArray[np.bo
     filled = counts.clip(min=1)
     claimed = np.bincount(where, weights=confidence, minlength=bins) / filled
     true = np.bincount(where, weights=correct, minlength=bins) / filled
-    error = expected_calibration_error(torch.from_numpy(confidence), torch.from_numpy(correct), bins)
+    error = expected_calibration_error(
+        torch.from_numpy(confidence), torch.from_numpy(correct), bins
+    )
     return Reliability(edges, counts, claimed, true, error)

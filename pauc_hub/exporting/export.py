@@ -1,4 +1,6 @@
-"""The function behind `pauc export`: a model as one file for other runtimes, compared before it is kept."""
+"""The function behind `pauc export`: a model as one file for other runtimes, compared before it is
+kept.
+"""
 
 import json
 from dataclasses import asdict, dataclass
@@ -30,13 +32,15 @@ SUFFIXES = {ONNX: ".onnx", TORCH_EXPORT: ".pt2"}
 PRECISIONS = tuple(LIMITS)
 FORMAT_VERSION = 1
 BATCH = 32
-# Images of both halves, one to calibrate int8 on and one to compare: with fewer, all serve for both.
+# Images of both halves, one to calibrate int8 on and one to compare: with fewer, all serve for
+# both.
 ENOUGH_TO_SPLIT = 64
 VERSIONS = {
     ONNX: ("torch", "timm", "onnx", "onnxscript", "onnxruntime"),
     TORCH_EXPORT: ("torch", "timm"),
 }
-# By which images are made larger where their size is free; in pixels. No network halves them more than five times.
+# By which images are made larger where their size is free; in pixels. No network halves them more
+# than five times.
 FREE_STEP = 32
 
 
@@ -77,7 +81,8 @@ def export(
     overwrite: bool = False,
     quiet: bool = False,
 ) -> Exported:
-    """Write a model as one file for other runtimes, after comparing it with the model at batches of 1, 2 and 7.
+    """Write a model as one file for other runtimes, after comparing it with the model at batches of
+    1, 2 and 7.
 
         >>> found = export("pauc_resnet18", onnx="r18.onnx", images="photos/", uint8=True)
         >>> found.parity.least_cosine
@@ -87,14 +92,16 @@ def export(
         model: whatever load() takes.
         onnx: file to write, NAME.onnx; needs the extra `export`.
         torch_export: or this one, NAME.pt2, for torch.export.load().
-        images: a folder or another source: what the file is compared on, and int8 calibrated. Made pictures
-            unless given, which int8 cannot do with.
-        precision: of the network: fp32, fp16 or int8 (ONNX alone). Input and outputs keep their types.
-        space: of the embedding: `backbone`, or `projection`. As load(model).embed() gives it: the former has the
-            length that the network gives it, the latter length 1.
-        uint8: take (N, S, S, 3) RGB bytes, and normalise inside; else normalised (N, 3, S, S) float32.
-        prototypes: a prototypes file, or `model` for those of the model folder: give each image's prototype,
-            similarity and, where they are calibrated, confidence.
+        images: a folder or another source: what the file is compared on, and int8 calibrated. Made
+            pictures unless given, which int8 cannot do with.
+        precision: of the network: fp32, fp16 or int8 (ONNX alone). Input and outputs keep their
+            types.
+        space: of the embedding: `backbone`, or `projection`. As load(model).embed() gives it: the
+            former has the length that the network gives it, the latter length 1.
+        uint8: take (N, S, S, 3) RGB bytes, and normalise inside; else normalised (N, 3, S, S)
+            float32.
+        prototypes: a prototypes file, or `model` for those of the model folder: give each image's
+            prototype, similarity and, where they are calibrated, confidence.
         probe: a probe file: give each image's class and probabilities.
         image_size: side of the network's input, pixels; the model's own unless given.
         dynamic_size: leave height and width free, where the network allows it.
@@ -102,10 +109,12 @@ def export(
         quiet: no progress bar.
 
     Raises:
-        UsageError: options that exclude each other, a package that is missing, a network of one size only.
+        UsageError: options that exclude each other, a package that is missing, a network of one
+            size only.
         NoImages: there are none, or none can be read.
         OriginMismatch: prototypes or probe were made by another model.
-        PaucError: the network cannot be exported, or the file says something else than the model. No file is left.
+        PaucError: the network cannot be exported, or the file says something else than the model.
+            No file is left.
         UnknownModel, MissingWeights, ModelFolderError, HubError: as load() does.
     """
     place, kind = _place(onnx, torch_export, overwrite)
@@ -129,7 +138,9 @@ def export(
             pictures = read_pictures(source, images, loaded, reading)
         else:
             pictures = make_pictures(loaded.preprocessing.size)
-        calibration, compared = _split(pictures.squares) if precision == "int8" else (None, pictures.squares)
+        calibration, compared = (
+            _split(pictures.squares) if precision == "int8" else (None, pictures.squares)
+        )
         bar.advance(1)
         reference = _reference(wanted, compared)
         bar.advance(1)
@@ -141,7 +152,8 @@ def export(
         bar.advance(1)
     if problems:
         raise PaucError(
-            f"'{place}' was not written, for in {precision} it differs from the model: {'; '.join(problems)}. "
+            f"'{place}' was not written, for in {precision} it differs from the model: "
+            f"{'; '.join(problems)}. "
             f"{_way_out(precision)}"
         )
     outputs = {name: list(values.shape[1:]) for name, values in reference.items()}
@@ -161,7 +173,9 @@ def export(
     )
 
 
-def _place(onnx: str | Path | None, torch_export: str | Path | None, overwrite: bool) -> tuple[Path, str]:
+def _place(
+    onnx: str | Path | None, torch_export: str | Path | None, overwrite: bool
+) -> tuple[Path, str]:
     """The file to write, and its format."""
     given = {ONNX: onnx, TORCH_EXPORT: torch_export}
     named = [(Path(place).expanduser(), kind) for kind, place in given.items() if place is not None]
@@ -181,9 +195,13 @@ def _check(precision: str, space: str, kind: str, images: str | Path | None) -> 
     if kind == ONNX:
         require_packages()
     if precision == "int8" and kind != ONNX:
-        raise UsageError("precision=int8 is for ONNX alone: give onnx=FILE.onnx, or precision=fp16.")
+        raise UsageError(
+            "precision=int8 is for ONNX alone: give onnx=FILE.onnx, or precision=fp16."
+        )
     if precision == "int8" and images is None:
-        raise UsageError("precision=int8 is calibrated on images: give some like those to embed, images=FOLDER.")
+        raise UsageError(
+            "precision=int8 is calibrated on images: give some like those to embed, images=FOLDER."
+        )
 
 
 def _split(squares: npt.NDArray[np.uint8]) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8]]:
@@ -204,24 +222,38 @@ def _reference(wanted: Wanted, squares: npt.NDArray[np.uint8]) -> dict[str, Arra
 
 
 def _at_another_size(run: Run, wanted: Wanted, squares: npt.NDArray[np.uint8]) -> list[str]:
-    """Where height and width are free: what is wrong with the embedding of larger images that are not square."""
+    """Where height and width are free: what is wrong with the embedding of larger images that are
+    not square.
+    """
     if not wanted.takes.dynamic_size:
         return []
     model = wanted.model
     patch = patch_side(getattr(model.network, "backbone", model.network))
     step = patch if patch > 1 else FREE_STEP
     height, width = (model.preprocessing.size + times * step for times in (1, 2))
-    larger = np.stack([np.array(Image.fromarray(each).resize((width, height))) for each in squares[:2]])
+    larger = np.stack(
+        [np.array(Image.fromarray(each).resize((width, height))) for each in squares[:2]]
+    )
     pixels = Takes(model.preprocessing, uint8=False, dynamic_size=True).feed(larger)
     with torch.inference_mode():
         features = model.network(torch.from_numpy(pixels)).float()
-        expected = features if wanted.space == "backbone" or model.projector is None else model.projector(features)
+        expected = (
+            features
+            if wanted.space == "backbone" or model.projector is None
+            else model.projector(features)
+        )
     try:
         least = float(cosines(run(larger)["embedding"], expected.numpy()).min())
     except Exception as error:
-        return [f"it does not run at {height} x {width} pixels ({' '.join(str(error).split())[:200]})"]
+        return [
+            (f"it does not run at {height} x {width} pixels ({' '.join(str(error).split())[:200]})")
+        ]
     limit = LIMITS[wanted.precision].cosine
-    return [] if least >= limit else [f"least cosine {least:.6f} at {height} x {width} pixels, limit {limit}"]
+    return (
+        []
+        if least >= limit
+        else [(f"least cosine {least:.6f} at {height} x {width} pixels, limit {limit}")]
+    )
 
 
 def _way_out(precision: str) -> str:
@@ -231,10 +263,15 @@ def _way_out(precision: str) -> str:
         case "fp16":
             return "Use precision=fp32."
         case _:
-            return "This is a fault of the exporter: try other versions of torch and onnxscript, or the other format."
+            return (
+                "This is a fault of the exporter: try other versions of torch and onnxscript, "
+                "or the other format."
+            )
 
 
-def _facts(wanted: Wanted, reading: Reading, outputs: dict[str, list[int]], parity: Parity) -> dict[str, Any]:
+def _facts(
+    wanted: Wanted, reading: Reading, outputs: dict[str, list[int]], parity: Parity
+) -> dict[str, Any]:
     """What the file says of itself."""
     model = wanted.model
     origin = origin_of(model, wanted.space).to_dict()
@@ -262,4 +299,6 @@ def _write(place: Path, data: bytes) -> None:
         with replacing(place) as file:
             file.write(data)
     except OSError as error:
-        raise PaucError(f"'{place}' could not be written ({error.strerror or error}). Name another place.") from error
+        raise PaucError(
+            f"'{place}' could not be written ({error.strerror or error}). Name another place."
+        ) from error

@@ -1,4 +1,5 @@
-"""What goes into an exported file: pixels, or bytes, to an embedding and what prototypes and a probe make of it.
+"""What goes into an exported file: pixels, or bytes, to an embedding and what prototypes and a
+probe make of it.
 
 N images, S side, D width, K prototypes, C classes.
 """
@@ -38,7 +39,9 @@ class Normalisation(nn.Module):
 
 
 class PrototypeHead(nn.Module):
-    """(N, D) embeddings to the outputs of assign_points(): prototype, similarity and, once calibrated, confidence."""
+    """(N, D) embeddings to the outputs of assign_points(): prototype, similarity and, once
+    calibrated, confidence.
+    """
 
     def __init__(self, prototypes: PrototypeSet) -> None:
         super().__init__()
@@ -59,11 +62,15 @@ class PrototypeHead(nn.Module):
 
     def forward(self, embedding: Tensor) -> list[Tensor]:
         unit = F.normalize(embedding, dim=1, eps=LEAST_LENGTH)
-        similarities = [unit @ self.get_buffer(f"centroids_{level}").T for level in range(len(self.keys))]
+        similarities = [
+            unit @ self.get_buffer(f"centroids_{level}").T for level in range(len(self.keys))
+        ]
         finest = similarities[-1].argmax(dim=1)
         found: list[Tensor] = []
         for level, each in enumerate(similarities):
-            own = self.get_buffer(f"ancestors_{level}")[finest] if self.nested else each.argmax(dim=1)
+            own = (
+                self.get_buffer(f"ancestors_{level}")[finest] if self.nested else each.argmax(dim=1)
+            )
             found += [own, each.gather(1, own[:, None]).squeeze(1)]
             if self.temperatures:
                 found.append(self._confidence(similarities, own, level, self.temperatures))
@@ -72,7 +79,9 @@ class PrototypeHead(nn.Module):
     def _confidence(
         self, similarities: Sequence[Tensor], own: Tensor, level: int, temperatures: Sequence[float]
     ) -> Tensor:
-        """(N,) share of the prototype at a granularity; where they nest, the sum over its descendants'."""
+        """(N,) share of the prototype at a granularity; where they nest, the sum over its
+        descendants'.
+        """
         if not self.nested:
             shares = torch.softmax(similarities[level] / temperatures[level], dim=1)
             return shares.gather(1, own[:, None]).squeeze(1)
@@ -82,7 +91,9 @@ class PrototypeHead(nn.Module):
 
 
 class ProbeHead(nn.Module):
-    """(N, D) embeddings to the likeliest class, its probability, and the (N, C) probabilities of all."""
+    """(N, D) embeddings to the likeliest class, its probability, and the (N, C) probabilities of
+    all.
+    """
 
     names = ("class", "probability", "probabilities")
     mean: Tensor
@@ -102,7 +113,10 @@ class ProbeHead(nn.Module):
         self.register_buffer("intercept", linear.intercept)
 
     def forward(self, embedding: Tensor) -> list[Tensor]:
-        logits = F.linear((embedding - self.mean) / self.scale, self.weights, self.intercept) / self.temperature
+        logits = (
+            F.linear((embedding - self.mean) / self.scale, self.weights, self.intercept)
+            / self.temperature
+        )
         probabilities = logits.sigmoid() if self.several else logits.softmax(dim=1)
         return [probabilities.argmax(dim=1), probabilities.amax(dim=1), probabilities]
 
@@ -119,7 +133,8 @@ class Graph(nn.Module):
         normalisation: takes bytes where it is given, else the file takes normalised pixels.
         space: of the embedding.
         half: whether the network computes in 16 bits; everything after it stays in 32.
-        tells_features: whether the features are an output too, where the embedding is of another space.
+        tells_features: whether the features are an output too, where the embedding is of another
+            space.
     """
 
     def __init__(

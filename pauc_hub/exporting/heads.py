@@ -42,11 +42,15 @@ class Answers:
         return [*found, ProbeHead(self.probe)] if self.probe else found
 
     def of(self, embeddings: Spaces) -> dict[str, Array]:
-        """What `pauc assign` and `pauc predict` say of embeddings, under the names of the outputs."""
+        """What `pauc assign` and `pauc predict` say of embeddings, under the names of the
+        outputs.
+        """
         found: dict[str, Array] = {}
         if self.prototypes:
             points = unit_rows(embeddings[self.prototypes.origin.space])
-            for key, level in zip(column_keys(self.prototypes), assign_points(points, self.prototypes), strict=True):
+            for key, level in zip(
+                column_keys(self.prototypes), assign_points(points, self.prototypes), strict=True
+            ):
                 found[f"prototype_{key}"] = level.prototype.numpy()
                 found[f"similarity_{key}"] = level.similarity.numpy()
                 if level.confidence is not None:
@@ -55,7 +59,10 @@ class Answers:
             rows = embeddings[self.probe.origin.space]
             linear = self.probe.model
             probabilities = linear.probabilities(linear.logits(rows, np.arange(len(rows)))).numpy()
-            found |= {"class": probabilities.argmax(axis=1), "probability": probabilities.max(axis=1)}
+            found |= {
+                "class": probabilities.argmax(axis=1),
+                "probability": probabilities.max(axis=1),
+            }
             found["probabilities"] = probabilities
         return found
 
@@ -68,13 +75,21 @@ class Answers:
                 "space": self.prototypes.origin.space,
                 "calibrated": self.prototypes.calibration is not None,
                 "granularities": [
-                    {"key": key, "prototypes": len(names), **({"names": names} if any(names) else {})}
+                    {
+                        "key": key,
+                        "prototypes": len(names),
+                        **({"names": names} if any(names) else {}),
+                    }
                     for key, names in levels
                 ],
             }
         if self.probe:
             several = self.probe.model.several
-            found["probe"] = {"space": self.probe.origin.space, "classes": self.probe.classes, "several": several}
+            found["probe"] = {
+                "space": self.probe.origin.space,
+                "classes": self.probe.classes,
+                "several": several,
+            }
         return found
 
 
@@ -97,7 +112,9 @@ def read_answers(prototypes: str | Path | None, probe: str | Path | None, model:
         if each and file:
             _require_made_by(model, each.origin, file)
             if each.width != (width := model.width_in(each.origin.space)):
-                raise ArtefactError(f"'{file}' is for {each.width} numbers an image, and the model gives {width}.")
+                raise ArtefactError(
+                    f"'{file}' is for {each.width} numbers an image, and the model gives {width}."
+                )
     return found
 
 
@@ -106,9 +123,15 @@ def _read_prototypes(prototypes: str | Path, model: Model) -> PrototypeSet:
         return read_prototypes(Path(prototypes))
     if not model.prototypes:
         raise UsageError(
-            f"model '{model.name}' has no prototypes. Make some with `pauc cluster`, and give prototypes=FILE."
+            f"model '{model.name}' has no prototypes. Make some with `pauc cluster`, and give "
+            "prototypes=FILE."
         )
-    return PrototypeSet(model.prototypes, origin_of(model, PROJECTION), nested=False, names=unnamed(model.prototypes))
+    return PrototypeSet(
+        model.prototypes,
+        origin_of(model, PROJECTION),
+        nested=False,
+        names=unnamed(model.prototypes),
+    )
 
 
 def origin_of(model: Model, space: str) -> Origin:
@@ -125,19 +148,25 @@ def origin_of(model: Model, space: str) -> Origin:
 def _require_made_by(model: Model, origin: Origin, file: str | Path) -> None:
     if origin.weights_sha256 != model.weights_sha256:
         raise OriginMismatch(
-            f"'{file}' was made with {origin}, and model '{model.name}' has weights {model.weights_sha256[:12]}…. "
+            f"'{file}' was made with {origin}, and model '{model.name}' has weights "
+            f"{model.weights_sha256[:12]}…. "
             "Export the model that made it."
         )
     if origin.pca:
-        raise OriginMismatch(f"'{file}' was made after a PCA, which is not exported. Make it from a table without one.")
+        raise OriginMismatch(
+            f"'{file}' was made after a PCA, which is not exported. Make it from a table "
+            "without one."
+        )
     theirs = {key: value for key, value in origin.preprocessing.items() if key not in BEFORE}
     ours = model.preprocessing.to_config()
     if theirs.get("input_size") != ours["input_size"] and theirs.get("input_size"):
         side = theirs["input_size"][-1]
         raise OriginMismatch(
-            f"'{file}' was made at {side} pixels, and this exports {model.preprocessing.size}. Give image_size={side}."
+            f"'{file}' was made at {side} pixels, and this exports {model.preprocessing.size}. "
+            f"Give image_size={side}."
         )
     if differs := [key for key in sorted({*ours, *theirs}) if theirs.get(key) != ours.get(key)]:
         raise OriginMismatch(
-            f"'{file}' was made with another {', '.join(differs)} than the model '{model.name}' has. Make it anew."
+            f"'{file}' was made with another {', '.join(differs)} than the model '{model.name}' "
+            "has. Make it anew."
         )

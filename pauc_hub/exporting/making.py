@@ -64,7 +64,9 @@ def make(wanted: Wanted, calibration: npt.NDArray[np.uint8] | None) -> OnnxFile 
 
 
 def _graph(wanted: Wanted) -> Graph:
-    """timm's own network, not the quick one that embeds: that one asks for operators of this processor."""
+    """timm's own network, not the quick one that embeds: that one asks for operators of this
+    processor.
+    """
     model = wanted.model
     size = model.preprocessing.size
     network = build_timm_network(model.folder, size if size != model.folder.image_size else None)

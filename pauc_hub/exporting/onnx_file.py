@@ -70,7 +70,9 @@ class OnnxSession:
         # errors only: what it cannot optimise is no news
         options.log_severity_level = 3
         try:
-            self.session = onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
+            self.session = onnxruntime.InferenceSession(
+                data, options, providers=["CPUExecutionProvider"]
+            )
         except Exception as error:
             raise PaucError(
                 f"onnxruntime does not take the exported file ({reason(error)}). It was not kept."
@@ -84,7 +86,8 @@ class OnnxSession:
 
 
 def convert(program: ExportedProgram, takes: Takes, outputs: Sequence[str]) -> OnnxFile:
-    """A traced program as ONNX, without the notes that the exporter leaves, which name places of this machine.
+    """A traced program as ONNX, without the notes that the exporter leaves, which name places of
+    this machine.
 
     Raises:
         PaucError: the exporter lacks an operator, or the weights are too large for one file.
@@ -98,7 +101,11 @@ def convert(program: ExportedProgram, takes: Takes, outputs: Sequence[str]) -> O
     try:
         with silence():
             exported = torch.onnx.export(
-                program, input_names=[takes.name], output_names=list(outputs), dynamo=True, verbose=False
+                program,
+                input_names=[takes.name],
+                output_names=list(outputs),
+                dynamo=True,
+                verbose=False,
             )
             assert exported is not None, "dynamo gives a program"
             model = exported.model_proto
@@ -132,10 +139,14 @@ def _with_names(model: Any, takes: Takes) -> Any:
     graph = model.graph
     sides = graph.input[0].type.tensor_type.shape.dim
     names = {
-        dim.dim_param: str(name) for dim, name in zip(sides, takes.shape, strict=True) if dim.HasField("dim_param")
+        dim.dim_param: str(name)
+        for dim, name in zip(sides, takes.shape, strict=True)
+        if dim.HasField("dim_param")
     }
     for value in (*graph.input, *graph.output, *graph.value_info):
         for dim in value.type.tensor_type.shape.dim:
             if dim.HasField("dim_param"):
-                dim.dim_param = re.sub(r"\w+", lambda found: names.get(found[0], found[0]), dim.dim_param)
+                dim.dim_param = re.sub(
+                    r"\w+", lambda found: names.get(found[0], found[0]), dim.dim_param
+                )
     return model

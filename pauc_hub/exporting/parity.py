@@ -1,4 +1,6 @@
-"""Whether an exported file says what the model says, in terms of embeddings. n images, S side, D width."""
+"""Whether an exported file says what the model says, in terms of embeddings. n images, S side, D
+width.
+"""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -32,7 +34,9 @@ class Limits:
     cosine: float
     """Least cosine between an image's embeddings, at every batch size."""
     difference: float
-    """Largest distance between them, as a share of the model's own embedding's length: cosines see no scale."""
+    """Largest distance between them, as a share of the model's own embedding's length: cosines see
+    no scale.
+    """
     neighbours: float
     """Share of an image's NEIGHBOURS nearest that stay among the nearest."""
     values: float
@@ -58,7 +62,9 @@ class Parity:
     largest_difference: float
     """Of embeddings, as a share of their length."""
     knn_agreement: float | None
-    """Share of the NEIGHBOURS nearest images that are the same; None for fewer than three images."""
+    """Share of the NEIGHBOURS nearest images that are the same; None for fewer than three
+    images.
+    """
     batches: dict[int, float]
     """Least cosine at each batch size."""
     choices: dict[str, float] = field(default_factory=dict)
@@ -82,7 +88,9 @@ def compare(run: Run, reference: Outputs, squares: npt.NDArray[np.uint8]) -> Par
     few = np.arange(AT_EACH_BATCH) % len(squares)
     batches = {}
     for batch in BATCHES:
-        some = _fitting(_in_batches(run, squares[few], batch)["embedding"], embedding[few], "embedding", batch)
+        some = _fitting(
+            _in_batches(run, squares[few], batch)["embedding"], embedding[few], "embedding", batch
+        )
         batches[batch] = float(cosines(some, embedding[few]).min())
     found = _in_batches(run, squares, BATCHES[-1])
     ours = _fitting(found["embedding"], embedding, "embedding", BATCHES[-1]).astype(np.float64)
@@ -97,7 +105,9 @@ def compare(run: Run, reference: Outputs, squares: npt.NDArray[np.uint8]) -> Par
     return Parity(
         images=len(squares),
         least_cosine=float(min(cosines(ours, embedding).min(), *batches.values())),
-        largest_difference=float((_lengths(ours - embedding) / np.maximum(_lengths(embedding), LEAST)).max()),
+        largest_difference=float(
+            (_lengths(ours - embedding) / np.maximum(_lengths(embedding), LEAST)).max()
+        ),
         knn_agreement=_agreement(ours, embedding) if len(squares) > 2 else None,
         batches=batches,
         choices=choices,
@@ -115,10 +125,13 @@ def shortfalls(parity: Parity, limits: Limits) -> list[str]:
         found.append(f"least cosine {parity.least_cosine:.6f}, limit {limits.cosine}")
     if not parity.largest_difference <= limits.difference:
         found.append(
-            f"embeddings differ by {parity.largest_difference:.2%} of their length, limit {limits.difference:.1%}"
+            f"embeddings differ by {parity.largest_difference:.2%} of their length, limit "
+            f"{limits.difference:.1%}"
         )
     if parity.knn_agreement is not None and not parity.knn_agreement >= limits.neighbours:
-        found.append(f"{parity.knn_agreement:.1%} of the nearest images agree, limit {limits.neighbours:.0%}")
+        found.append(
+            f"{parity.knn_agreement:.1%} of the nearest images agree, limit {limits.neighbours:.0%}"
+        )
     for name, share in parity.choices.items():
         if not share >= limits.choices:
             found.append(f"{name} agrees for {share:.1%} of the images, limit {limits.choices:.0%}")
@@ -135,14 +148,17 @@ def _in_batches(run: Run, squares: npt.NDArray[np.uint8], batch: int) -> dict[st
             parts.append(run(squares[start : start + batch]))
         except Exception as error:
             reason = " ".join(str(error).split())[:200]
-            raise PaucError(f"the exported file does not run at batch {batch} ({reason}). It was not kept.") from error
+            raise PaucError(
+                f"the exported file does not run at batch {batch} ({reason}). It was not kept."
+            ) from error
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 
 def _fitting(found: Array, expected: Array, name: str, batch: int) -> Array:
     if found.shape != expected.shape:
         raise PaucError(
-            f"the exported file gives {name} of shape {found.shape} at batch {batch}, and the model {expected.shape}. "
+            f"the exported file gives {name} of shape {found.shape} at batch {batch}, and the "
+            f"model {expected.shape}. "
             "It was not kept."
         )
     return found
@@ -162,7 +178,9 @@ def cosines(found: Array, expected: Array) -> npt.NDArray[np.float64]:
 
 
 def _agreement(found: npt.NDArray[np.float64], expected: npt.NDArray[np.float64]) -> float:
-    """Share of the nearest images that are as near in the model's own embeddings; images alike in rounding count."""
+    """Share of the nearest images that are as near in the model's own embeddings; images alike in
+    rounding count.
+    """
     k = min(NEIGHBOURS, len(expected) - 1)
     theirs, ours = _similarities(expected), _similarities(found)
     nearest = np.argsort(-ours, axis=1, kind="stable")[:, :k]

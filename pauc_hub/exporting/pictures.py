@@ -1,4 +1,6 @@
-"""Images that an exported file is compared on, and an int8 one calibrated: a source's, or made. n images, S side."""
+"""Images that an exported file is compared on, and an int8 one calibrated: a source's, or made. n
+images, S side.
+"""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -49,7 +51,9 @@ def read_pictures(source: Source, place: str | Path, model: Model, reading: Read
         except (UnreadableImage, OSError, PaucError):
             return None
 
-    entries = (entry for row, entry in enumerate(source.entries()) if row % step == 0 and row < MOST * step)
+    entries = (
+        entry for row, entry in enumerate(source.entries()) if row % step == 0 and row < MOST * step
+    )
     found = list(decode_ahead(read, entries, None, AHEAD))
     squares = [square for square in found if square is not None]
     if not squares:

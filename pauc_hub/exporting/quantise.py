@@ -1,4 +1,6 @@
-"""An ONNX network in 8 bits: static, with ranges measured on images, as QDQ nodes that every runtime knows."""
+"""An ONNX network in 8 bits: static, with ranges measured on images, as QDQ nodes that every
+runtime knows.
+"""
 
 import logging
 import tempfile
@@ -23,7 +25,8 @@ def quantise(model: Any, squares: npt.NDArray[np.uint8], takes: Takes, cut: str)
     Args:
         model: an onnx.ModelProto in float32.
         squares: (n, S, S, 3) images whose activations give the ranges.
-        cut: the output up to which nodes are quantised: the features. Heads are small and need their precision.
+        cut: the output up to which nodes are quantised: the features. Heads are small and need
+            their precision.
 
     Returns:
         A new onnx.ModelProto.
@@ -32,7 +35,12 @@ def quantise(model: Any, squares: npt.NDArray[np.uint8], takes: Takes, cut: str)
         PaucError: it cannot be done.
     """
     import onnx
-    from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
+    from onnxruntime.quantization import (
+        CalibrationDataReader,
+        QuantFormat,
+        QuantType,
+        quantize_static,
+    )
 
     class Squares(CalibrationDataReader):  # type: ignore[misc]
         def __init__(self) -> None:
@@ -40,7 +48,11 @@ def quantise(model: Any, squares: npt.NDArray[np.uint8], takes: Takes, cut: str)
 
         def get_next(self) -> dict[str, npt.NDArray[np.generic]] | None:
             start = next(self.starts, None)
-            return None if start is None else {takes.name: takes.feed(squares[start : start + CALIBRATION_BATCH])}
+            return (
+                None
+                if start is None
+                else {takes.name: takes.feed(squares[start : start + CALIBRATION_BATCH])}
+            )
 
     before = ancestors(model.graph, cut)
     with tempfile.TemporaryDirectory() as folder, unlogged(logging.WARNING):
@@ -52,13 +64,15 @@ def quantise(model: Any, squares: npt.NDArray[np.uint8], takes: Takes, cut: str)
                 Squares(),
                 quant_format=QuantFormat.QDQ,
                 per_channel=True,
-                # 7 bits of weights: processors without VNNI add two products in 16 bits, and with 8 they overflow,
-                # to a least cosine of 0.81 instead of 0.9993 (docs/LOG.md)
+                # 7 bits of weights: processors without VNNI add two products in 16 bits, and with 8
+                # they overflow, to a least cosine of 0.81 instead of 0.9993 (docs/LOG.md)
                 reduce_range=True,
                 activation_type=QuantType.QUInt8,
                 weight_type=QuantType.QInt8,
                 op_types_to_quantize=OPERATORS,
-                nodes_to_exclude=[node.name for node in model.graph.node if node.name not in before],
+                nodes_to_exclude=[
+                    node.name for node in model.graph.node if node.name not in before
+                ],
             )
             return onnx.load(place)
         except Exception as error:

@@ -50,9 +50,13 @@ class Takes:
         }
 
     def feed(self, squares: npt.NDArray[np.uint8]) -> npt.NDArray[np.generic]:
-        """(n, H, W, 3) bytes as the file takes them; Preprocessing.normalise() knows squares of its own size only."""
+        """(n, H, W, 3) bytes as the file takes them; Preprocessing.normalise() knows squares of its
+        own size only.
+        """
         if self.uint8:
             return squares
         pixels = torch.from_numpy(squares).float() / 255
-        mean, std = (torch.tensor(each) for each in (self.preprocessing.mean, self.preprocessing.std))
+        mean, std = (
+            torch.tensor(each) for each in (self.preprocessing.mean, self.preprocessing.std)
+        )
         return ((pixels - mean) / std).permute(0, 3, 1, 2).contiguous().numpy()

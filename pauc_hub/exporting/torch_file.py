@@ -54,7 +54,9 @@ class TorchSession:
             with silence():
                 self.module: Any = torch.export.load(io.BytesIO(data)).module()
         except Exception as error:
-            raise PaucError(f"torch does not take the exported file ({reason(error)}). It was not kept.") from error
+            raise PaucError(
+                f"torch does not take the exported file ({reason(error)}). It was not kept."
+            ) from error
         self.takes = takes
         self.names = outputs
 

@@ -12,7 +12,8 @@ from torch.export import Dim, ExportedProgram
 
 from pauc_hub.errors import PaucError, UsageError
 
-# Batch of the example that is traced: with one image torch takes the batch for a constant (pytorch#157621).
+# Batch of the example that is traced: with one image torch takes the batch for a constant
+# (pytorch#157621).
 EXAMPLE_BATCH = 2
 
 
@@ -50,7 +51,9 @@ def reason(error: BaseException) -> str:
 
 @contextmanager
 def unlogged(level: int) -> Iterator[None]:
-    """Without what is logged up to a level: torch logs at length what it then raises, and onnxruntime gives advice."""
+    """Without what is logged up to a level: torch logs at length what it then raises, and
+    onnxruntime gives advice.
+    """
     before = logging.root.manager.disable
     logging.disable(level)
     try:

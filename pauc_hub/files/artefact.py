@@ -1,6 +1,8 @@
-"""Files derived from embeddings, such as prototypes and probes: safetensors with a kind, an origin and facts.
+"""Files derived from embeddings, such as prototypes and probes: safetensors with a kind, an origin
+and facts.
 
-The metadata has one entry of ours, `pauc`, a JSON object: kind, format_version, origin, and what the kind adds.
+The metadata has one entry of ours, `pauc`, a JSON object: kind, format_version, origin, and what
+the kind adds.
 """
 
 import json
@@ -34,9 +36,15 @@ class Artefact:
 
 
 def write_artefact(
-    path: Path, kind: str, version: int, tensors: Mapping[str, Array], origin: Origin, about: Mapping[str, Any]
+    path: Path,
+    kind: str,
+    version: int,
+    tensors: Mapping[str, Array],
+    origin: Origin,
+    about: Mapping[str, Any],
 ) -> None:
-    """Write a file: there whole and synced to disk, or not at all; one that stands there is replaced.
+    """Write a file: there whole and synced to disk, or not at all; one that stands there is
+    replaced.
 
     Args:
         kind: of the file, e.g. `prototypes`.
@@ -56,7 +64,9 @@ def write_artefact(
 
 
 def ordered(data: bytes) -> bytes:
-    """The same file with its metadata in order; safetensors writes them in an order that changes from call to call."""
+    """The same file with its metadata in order; safetensors writes them in an order that changes
+    from call to call.
+    """
     length = int.from_bytes(data[:8], "little")
     header = json.loads(data[8 : 8 + length])
     header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
@@ -76,7 +86,9 @@ def read_artefact(path: Path, kind: str, version: int) -> Artefact:
         found = about.get("kind")
         raise ArtefactError(f"'{path}' is a {found or 'table'} file, not a {kind} file.")
     if about.pop("format_version", None) != version:
-        raise ArtefactError(f"'{path}' is of another format than this pauc-hub reads, {version}. Upgrade it.")
+        raise ArtefactError(
+            f"'{path}' is of another format than this pauc-hub reads, {version}. Upgrade it."
+        )
     try:
         origin = Origin.from_dict(about.pop("origin"))
         with safe_open(path, "numpy") as file:

@@ -1,4 +1,6 @@
-"""Writing that survives a crash: a file or folder is there whole and synced to disk, or not at all."""
+"""Writing that survives a crash: a file or folder is there whole and synced to disk, or not at
+all.
+"""
 
 import os
 import re
@@ -11,7 +13,9 @@ from typing import BinaryIO
 
 
 def write_directory(path: Path, files: Mapping[str, bytes]) -> None:
-    """Put a folder of files at `path`; a folder that stands there is replaced, with all that is in it."""
+    """Put a folder of files at `path`; a folder that stands there is replaced, with all that is in
+    it.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     new = hidden_sibling(path)
     try:
@@ -26,7 +30,9 @@ def write_directory(path: Path, files: Mapping[str, bytes]) -> None:
 
 
 def copy_directory(path: Path, files: Iterable[Path]) -> None:
-    """Put copies of files into a folder at `path`; a folder that stands there is replaced, with all that is in it."""
+    """Put copies of files into a folder at `path`; a folder that stands there is replaced, with all
+    that is in it.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     new = hidden_sibling(path)
     try:
@@ -44,7 +50,8 @@ def copy_directory(path: Path, files: Iterable[Path]) -> None:
 def replace_files(folder: Path, files: Mapping[str, bytes]) -> None:
     """Put files that belong together into a folder that stands; its other files stay.
 
-    All are safe on the disk before the first takes its place, so that only a crash between the renames parts them.
+    All are safe on the disk before the first takes its place, so that only a crash between the
+    renames parts them.
     """
     new = {name: hidden_sibling(folder / name) for name in files}
     try:
@@ -60,7 +67,9 @@ def replace_files(folder: Path, files: Mapping[str, bytes]) -> None:
 
 @contextmanager
 def replacing(path: Path) -> Iterator[BinaryIO]:
-    """A file to write, which appears at `path` when all of it is safe on the disk; nothing is left after an error."""
+    """A file to write, which appears at `path` when all of it is safe on the disk; nothing is left
+    after an error.
+    """
     new = hidden_sibling(path)
     try:
         with new.open("xb") as file:
@@ -81,7 +90,9 @@ def write_synced(path: Path, data: bytes) -> None:
 
 
 def sync(path: Path) -> None:
-    """A file or a folder; without the latter, a file's name may be lost in a power cut though its content is safe."""
+    """A file or a folder; without the latter, a file's name may be lost in a power cut though its
+    content is safe.
+    """
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -90,12 +101,16 @@ def sync(path: Path) -> None:
 
 
 def hidden_sibling(path: Path) -> Path:
-    """A name that nobody uses, on the same file system, so that renaming it to `path` is one step."""
+    """A name that nobody uses, on the same file system, so that renaming it to `path` is one
+    step.
+    """
     return path.with_name(f".{path.name}.{secrets.token_hex(4)}")
 
 
 def leftovers(path: Path) -> list[Path]:
-    """Hidden siblings of writers that were killed; to be asked for only while nobody writes `path`."""
+    """Hidden siblings of writers that were killed; to be asked for only while nobody writes
+    `path`.
+    """
     hidden = re.compile(rf"\.{re.escape(path.name)}\.[0-9a-f]{{8}}")
     return [other for other in path.parent.iterdir() if hidden.fullmatch(other.name)]
 

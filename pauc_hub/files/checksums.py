@@ -10,12 +10,15 @@ from pauc_hub.files.failures import reading
 
 SUMS = "SHA256SUMS"
 EDITED = (".json", ".md")  # that people change by hand
-SUM_LINE = re.compile(r"([0-9a-f]{64}) [ *]([^/\\]+)")  # no separator: a list speaks of its own folder alone
+# no separator: a list speaks of its own folder alone
+SUM_LINE = re.compile(r"([0-9a-f]{64}) [ *]([^/\\]+)")
 
 
 def format_sums(files: Mapping[str, bytes]) -> bytes:
     """The list that `sha256sum -c` reads, sorted by name."""
-    return "".join(f"{hashlib.sha256(files[name]).hexdigest()}  {name}\n" for name in sorted(files)).encode()
+    return "".join(
+        (f"{hashlib.sha256(files[name]).hexdigest()}  {name}\n") for name in sorted(files)
+    ).encode()
 
 
 def read_sums(folder: Path) -> dict[str, str]:
@@ -27,7 +30,9 @@ def read_sums(folder: Path) -> dict[str, str]:
     text = read_bytes(folder / SUMS).decode(errors="replace")
     matches = [SUM_LINE.fullmatch(line) for line in text.splitlines()]
     if not matches or None in matches:
-        raise ModelFolderError(f"'{folder / SUMS}' is not a list as `sha256sum` writes it. Fetch the folder again.")
+        raise ModelFolderError(
+            f"'{folder / SUMS}' is not a list as `sha256sum` writes it. Fetch the folder again."
+        )
     return {match[2]: match[1] for match in matches if match}
 
 
@@ -39,7 +44,9 @@ def read_checked(path: Path, sums: Mapping[str, str]) -> bytes:
     """
     data, expected = read_bytes(path), expected_sum(path, sums)
     if (found := hashlib.sha256(data).hexdigest()) != expected:
-        edited = f", or if you edited it, put its new sum into {SUMS}" if path.suffix in EDITED else ""
+        edited = (
+            (f", or if you edited it, put its new sum into {SUMS}") if path.suffix in EDITED else ""
+        )
         raise ModelFolderError(
             f"'{path}' is damaged: its sha256 is {found[:12]}…, {SUMS} says {expected[:12]}…. "
             f"Fetch the folder again{edited}."
@@ -75,7 +82,9 @@ def git_sum(path: Path) -> str:
 
 def sums_of(data: bytes) -> tuple[str, str]:
     """sha256, and what git names this content, in hexadecimal digits."""
-    return hashlib.sha256(data).hexdigest(), hashlib.sha1(b"blob %d\0" % len(data) + data).hexdigest()
+    return hashlib.sha256(data).hexdigest(), hashlib.sha1(
+        b"blob %d\0" % len(data) + data
+    ).hexdigest()
 
 
 def read_bytes(path: Path) -> bytes:

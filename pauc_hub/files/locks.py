@@ -35,5 +35,6 @@ def _lock(descriptor: int, refusal: str) -> None:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as error:
         raise PaucError(refusal) from error
-    except OSError:  # a file system without locks; then whoever starts two runs on one output loses work
+    # a file system without locks; then whoever starts two runs on one output loses work
+    except OSError:
         pass

@@ -37,7 +37,9 @@ def _of_onnx(path: Path) -> str | None:
     try:
         import onnx
     except ImportError as error:
-        raise UsageError(f"to read '{path}' needs onnx: `pip install 'pauc-hub[export]'`.") from error
+        raise UsageError(
+            f"to read '{path}' needs onnx: `pip install 'pauc-hub[export]'`."
+        ) from error
     try:
         model = onnx.load(path, load_external_data=False)
     except Exception as error:

@@ -1,4 +1,6 @@
-"""The function behind `pauc info`: what made a file, from what, and whether it can be made again here."""
+"""The function behind `pauc info`: what made a file, from what, and whether it can be made again
+here.
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -34,7 +36,8 @@ class Info:
 
 
 def info(path: str | Path) -> Info:
-    """Tell what made a model folder, a run, a table, a prototypes file, a probe or an exported model.
+    """Tell what made a model folder, a run, a table, a prototypes file, a probe or an exported
+    model.
 
         >>> info("photos.parquet").facts["model"]
         'pauc_resnet18.tiny_imagenet'
@@ -74,7 +77,10 @@ def _named(name: str) -> Info:
     if bundled := bundled_folder(name):
         return _model(open_folder(bundled))
     if name.startswith(HUB):
-        raise UsageError(f"'{name}' is not here, and nothing is fetched: `pauc pull {name.removeprefix(HUB)}` first.")
+        raise UsageError(
+            f"'{name}' is not here, and nothing is fetched: `pauc pull "
+            f"{name.removeprefix(HUB)}` first."
+        )
     raise UsageError(f"there is no file or folder '{name}'.")
 
 
@@ -104,11 +110,18 @@ def _model(folder: ModelFolder) -> Info:
         "weights_sha256": folder.weights_sha256,
     }
     if folder.pauc:
-        about |= {"objective": folder.pauc.get("objective"), "clusters": folder.pauc.get("clusters")}
+        about |= {
+            "objective": folder.pauc.get("objective"),
+            "clusters": folder.pauc.get("clusters"),
+        }
     about |= {name: facts[name] for name in TOLD if facts.get(name)}
     for name in ("data", "converted", "hardware", "versions"):
         if isinstance(facts.get(name), dict):
-            about[name] = {key: value for key, value in facts[name].items() if isinstance(value, str | int | float)}
+            about[name] = {
+                key: value
+                for key, value in facts[name].items()
+                if isinstance(value, str | int | float)
+            }
     return Info(folder.path, "model", about, _model_again(facts))
 
 
@@ -116,13 +129,18 @@ def _model_again(facts: Mapping[str, Any]) -> str:
     if source := facts.get("converted"):
         return f"with the command, from the file {source['file']} of sha256 {source['sha256']}"
     if facts.get("command") and (data := facts.get("data")):
-        return f"with the command, on the {data['images']:,} images of list sha256 {data['list_sha256'][:12]}…"
+        return (
+            f"with the command, on the {data['images']:,} images of list sha256 "
+            f"{data['list_sha256'][:12]}…"
+        )
     return f"no: there is no {FACTS} that says how it was made"
 
 
 def _table(place: Path) -> Info:
     stored: Stored = open_table(place)
-    about = {"embeddings": stored.rows, "width": stored.width} | _made_from(stored.provenance.origin)
+    about = {"embeddings": stored.rows, "width": stored.width} | _made_from(
+        stored.provenance.origin
+    )
     return Info(place, "table", about, _again(stored.provenance.origin))
 
 
@@ -130,8 +148,14 @@ def _artefact(place: Path, about: dict[str, Any]) -> Info:
     try:
         origin = Origin.from_dict(about["origin"])
     except (KeyError, TypeError) as error:
-        raise ArtefactError(f"'{place}' is damaged: it does not say what it was made from. Make it anew.") from error
-    own = {key: value for key, value in about.items() if key not in ("kind", "origin", "format_version")}
+        raise ArtefactError(
+            f"'{place}' is damaged: it does not say what it was made from. Make it anew."
+        ) from error
+    own = {
+        key: value
+        for key, value in about.items()
+        if key not in ("kind", "origin", "format_version")
+    }
     if about["kind"] == "prototypes":
         names = [name for level in own.get("names", []) for name in level]
         own["names"] = f"{sum(name is not None for name in names)} of {len(names)} prototypes"
@@ -141,7 +165,9 @@ def _artefact(place: Path, about: dict[str, Any]) -> Info:
 def _short(about: Mapping[str, Any]) -> dict[str, Any]:
     """Long lists as their lengths."""
     return {
-        key: f"{len(value)} entries" if isinstance(value, list | dict) and len(str(value)) > 200 else value
+        key: f"{len(value)} entries"
+        if isinstance(value, list | dict) and len(str(value)) > 200
+        else value
         for key, value in about.items()
         if value not in (None, [], {})
     }

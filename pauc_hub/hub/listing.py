@@ -20,10 +20,13 @@ def list_hub(query: str | None = None) -> list[Entry]:
         HubError: the Hub cannot be asked, or has none.
     """
     with explaining(Repository("the list of models")):
-        # One question, which fails at once without a network; list_models() repeats its own for 23 seconds.
+        # One question, which fails at once without a network; list_models() repeats its own for 23
+        # seconds.
         get_session().head(constants.ENDPOINT)
         found = list(HfApi().list_models(filter=TAG, search=query, sort="downloads", limit=MOST))
     if not found:
         named = f" whose name holds '{query}'" if query else ""
         raise HubError(f"{constants.ENDPOINT} has no model tagged {TAG}{named}.")
-    return [Entry(f"{HUB}{model.id}", True, f"{model.downloads or 0:,} downloads") for model in found]
+    return [
+        Entry(f"{HUB}{model.id}", True, (f"{model.downloads or 0:,} downloads")) for model in found
+    ]

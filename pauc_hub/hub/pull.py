@@ -1,4 +1,6 @@
-"""The function behind `pauc pull`: a model folder from the Hugging Face Hub, with every file checked."""
+"""The function behind `pauc pull`: a model folder from the Hugging Face Hub, with every file
+checked.
+"""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +25,13 @@ class Pulled:
     """Name to size in bytes."""
 
 
-def pull(repository: str, output: str | Path | None = None, *, overwrite: bool = False, quiet: bool = False) -> Pulled:
+def pull(
+    repository: str,
+    output: str | Path | None = None,
+    *,
+    overwrite: bool = False,
+    quiet: bool = False,
+) -> Pulled:
     """Fetch a model folder: there whole, with every file compared with its sum, or not at all.
 
     Args:
@@ -42,7 +50,10 @@ def pull(repository: str, output: str | Path | None = None, *, overwrite: bool =
     asked = parse_repository(repository)
     place = Path(output or asked.id.partition("/")[2]).expanduser().resolve()
     refuse_to_replace(place, overwrite)
-    unpushed = f"Only what `pauc push` put there is pulled; any other model is used by its name, {HUB}{asked.id}."
+    unpushed = (
+        "Only what `pauc push` put there is pulled; any other model is used by its name, "
+        f"{HUB}{asked.id}."
+    )
     sums = fetch_file(asked, [SUMS], quiet=quiet, missing=unpushed)
     check_blob(sums)
     # All files of one commit, also while somebody pushes another.

@@ -1,4 +1,6 @@
-"""The function behind `pauc push`: a model folder to the Hugging Face Hub, in one commit or not at all."""
+"""The function behind `pauc push`: a model folder to the Hugging Face Hub, in one commit or not at
+all.
+"""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -6,9 +8,20 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import httpx2
-from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi, ModelInfo, constants, get_token
+from huggingface_hub import (
+    CommitOperationAdd,
+    CommitOperationDelete,
+    HfApi,
+    ModelInfo,
+    constants,
+    get_token,
+)
 from huggingface_hub.errors import HfHubHTTPError, RepositoryNotFoundError, RevisionNotFoundError
-from huggingface_hub.utils.tqdm import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
+from huggingface_hub.utils.tqdm import (
+    are_progress_bars_disabled,
+    disable_progress_bars,
+    enable_progress_bars,
+)
 
 from pauc_hub.errors import HubError, ModelFolderError, PaucError, UsageError
 from pauc_hub.files.checksums import SUMS, file_sum, git_sum, read_bytes, sums_of
@@ -50,7 +63,9 @@ class Pushed:
     commit: str
     """Its sha; empty after a dry run."""
     files: dict[str, int]
-    """Name to size in bytes, of all files of the model, and of those made of its scores for benchmarks."""
+    """Name to size in bytes, of all files of the model, and of those made of its scores for
+    benchmarks.
+    """
     changed: tuple[str, ...]
     """Files that the commit changed; none where the Hub had all of them."""
     card: str
@@ -74,8 +89,8 @@ def push(
         >>> push("pauc_resnet18", "you/birds", dry_run=True).url
         'https://huggingface.co/you/birds'
 
-    The repository is made if need be. What is there already is not sent again; a push that changes nothing makes no
-    commit. If somebody else commits in the meantime, nothing is overwritten.
+    The repository is made if need be. What is there already is not sent again; a push that changes
+    nothing makes no commit. If somebody else commits in the meantime, nothing is overwritten.
 
     Args:
         model: a model folder, a run, or the name of a bundled model.
@@ -84,7 +99,8 @@ def push(
         revision: the branch, which is made if need be; the main branch unless given.
         create_pr: open a pull request instead of committing to the branch.
         message: of the commit.
-        gallery: a JPEG that the card shows, such as answers.gallery makes of images that may be shown.
+        gallery: a JPEG that the card shows, such as answers.gallery makes of images that may be
+            shown.
         dry_run: check everything here and ask the Hub nothing.
         quiet: no progress bars.
 
@@ -95,11 +111,16 @@ def push(
     """
     target = _target(repository, revision)
     folder = _folder(model)
-    files: dict[str, Path | bytes] = {name: folder.path / name for name in (*sorted(folder.sums), SUMS)}
+    files: dict[str, Path | bytes] = {
+        name: folder.path / name for name in (*sorted(folder.sums), SUMS)
+    }
     files |= eval_results(folder.facts)
     if gallery:
         files |= _with_gallery(folder, gallery)
-    sizes = {name: len(file) if isinstance(file, bytes) else file.stat().st_size for name, file in files.items()}
+    sizes = {
+        name: len(file) if isinstance(file, bytes) else file.stat().st_size
+        for name, file in files.items()
+    }
     card = _read(files[CARD]).decode(errors="replace") if CARD in files else ""
     url = f"{constants.ENDPOINT}/{target.id}"
     if dry_run:
@@ -111,7 +132,11 @@ def push(
         there = _standing(api, target, private)
         stored = {sibling.rfilename: _stored_sum(sibling) for sibling in there.siblings or ()}
         changed = [name for name, file in files.items() if stored.get(name) not in _sums(file)]
-        stale = sorted(name for name in stored.keys() - files.keys() if name in PARTS or name.startswith(PREFIX))
+        stale = sorted(
+            name
+            for name in stored.keys() - files.keys()
+            if name in PARTS or name.startswith(PREFIX)
+        )
         if not changed and not stale:
             return Pushed(target.id, url, str(there.sha), sizes, (), card)
         done = api.create_commit(
@@ -138,7 +163,9 @@ def push(
 def _target(repository: str, revision: str | None) -> Repository:
     place = parse_repository(repository)
     if place.revision:
-        raise UsageError(f"'{repository}' names a revision. Give it as revision='{place.revision}'.")
+        raise UsageError(
+            f"'{repository}' names a revision. Give it as revision='{place.revision}'."
+        )
     return Repository(place.id, revision)
 
 
@@ -146,15 +173,22 @@ def _folder(model: str | Path) -> ModelFolder:
     """The model's folder, all files of which were compared with their sums."""
     place = locate(model).place
     if not isinstance(place, Path):
-        raise UsageError(f"'{model}' is no model folder on this machine. Push a folder, a run, or a bundled model.")
+        raise UsageError(
+            f"'{model}' is no model folder on this machine. Push a folder, a run, or a bundled "
+            "model."
+        )
     folder = open_folder(place)
     if not folder.pauc:
         raise ModelFolderError(
-            f"'{place}' was not written by pauc-hub, and has no {SUMS}. Use timm.models.push_to_hf_hub for it."
+            f"'{place}' was not written by pauc-hub, and has no {SUMS}. Use "
+            "timm.models.push_to_hf_hub for it."
         )
-    if pickled := [name for name in folder.sums if name.endswith((".bin", ".pt", ".pth", ".pkl", ".ckpt"))]:
+    if pickled := [
+        name for name in folder.sums if name.endswith((".bin", ".pt", ".pth", ".pkl", ".ckpt"))
+    ]:
         raise ModelFolderError(
-            f"'{place}' lists '{pickled[0]}', which is not safetensors. Only safetensors are pushed."
+            f"'{place}' lists '{pickled[0]}', which is not safetensors. Only safetensors are "
+            "pushed."
         )
     folder.verify()
     return folder
@@ -176,7 +210,8 @@ def _read(file: Path | bytes) -> bytes:
 def _standing(api: HfApi, target: Repository, private: bool) -> ModelInfo:
     """What the branch holds; repository and branch are made where there are none.
 
-    This is the first question, and fails at once without a network; those of create_commit() repeat for 23 seconds.
+    This is the first question, and fails at once without a network; those of create_commit() repeat
+    for 23 seconds.
     """
     try:
         there = _info(api, target)
@@ -189,13 +224,21 @@ def _standing(api: HfApi, target: Repository, private: bool) -> ModelInfo:
             api.create_branch(target.id, branch=target.revision)
     else:
         if private and not there.private:
-            raise HubError(f"'{target.id}' exists and is public, and private=True is for new ones. Leave it out.")
+            raise HubError(
+                f"'{target.id}' exists and is public, and private=True is for new ones. Leave "
+                "it out."
+            )
         return there
     return _info(api, target)
 
 
 def _info(api: HfApi, target: Repository) -> ModelInfo:
-    return api.model_info(target.id, revision=target.revision, files_metadata=True, timeout=hub_patience.ANSWER_SECONDS)
+    return api.model_info(
+        target.id,
+        revision=target.revision,
+        files_metadata=True,
+        timeout=hub_patience.ANSWER_SECONDS,
+    )
 
 
 def _stored_sum(sibling: object) -> str | None:
@@ -204,7 +247,9 @@ def _stored_sum(sibling: object) -> str | None:
 
 
 def _sums(file: Path | bytes) -> tuple[str, str]:
-    """How the Hub names the content of a file: sha256 where it is large, git's own sum elsewhere."""
+    """How the Hub names the content of a file: sha256 where it is large, git's own sum
+    elsewhere.
+    """
     return sums_of(file) if isinstance(file, bytes) else (file_sum(file), git_sum(file))
 
 
@@ -218,7 +263,8 @@ def _explaining_refusals(target: Repository) -> Iterator[None]:
         branch = target.revision or "main"
         if error.response.request.url.path.endswith("/repos/create") and status in MOVED:
             raise HubError(
-                f"'{target.id}' exists, but this token may not see it. Use its owner's, or another name."
+                f"'{target.id}' exists, but this token may not see it. Use its owner's, or "
+                "another name."
             ) from error
         if status in MOVED:
             raise HubError(
@@ -228,17 +274,20 @@ def _explaining_refusals(target: Repository) -> Iterator[None]:
         if status in REFUSED and error.response.request.method != "GET":
             raise HubError(
                 f"{constants.ENDPOINT} does not let this token write to '{target.id}' ({status}). "
-                "Use one with the right to write, and an owner that you may write for: `hf auth login`."
+                "Use one with the right to write, and an owner that you may write for: `hf "
+                "auth login`."
             ) from error
         raise
     except httpx2.ConnectError as error:
         raise HubError(
-            f"{constants.ENDPOINT} cannot be reached, and '{target.id}' is as it was. Check the network."
+            f"{constants.ENDPOINT} cannot be reached, and '{target.id}' is as it was. Check the "
+            "network."
         ) from error
     except httpx2.TransportError as error:
         if _committing(error):
             raise HubError(
-                f"{constants.ENDPOINT} did not say whether it took the commit ({type(error).__name__}). "
+                f"{constants.ENDPOINT} did not say whether it took the commit "
+                f"({type(error).__name__}). "
                 f"Push to '{target.id}' again: if it did, there is nothing left to do."
             ) from error
         raise HubError(
@@ -249,7 +298,8 @@ def _explaining_refusals(target: Repository) -> Iterator[None]:
         if isinstance(error, PaucError):
             raise
         raise HubError(
-            f"the upload to '{target.id}' broke off ({' '.join(str(error.__cause__ or error).split())[:160]}). "
+            f"the upload to '{target.id}' broke off "
+            f"({' '.join(str(error.__cause__ or error).split())[:160]}). "
             "Nothing was changed there. Push again: what was stored is not sent twice."
         ) from error
 

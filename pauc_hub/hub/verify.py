@@ -79,17 +79,24 @@ def _weights(model: Model) -> str:
     """They fit the network, and give finite features of the width that config.json says."""
     side = model.preprocessing.size
     # Two squares: a network that ignores its input would answer both alike.
-    squares = torch.stack([torch.zeros(side, side, 3), torch.full((side, side, 3), 200.0)]).to(torch.uint8)
+    squares = torch.stack([torch.zeros(side, side, 3), torch.full((side, side, 3), 200.0)]).to(
+        torch.uint8
+    )
     features = model.encode(squares)
     if not features.isfinite().all():
-        raise ModelFolderError(f"'{model.folder.path}' gives features that are not finite. Its weights are unusable.")
+        raise ModelFolderError(
+            f"'{model.folder.path}' gives features that are not finite. Its weights are unusable."
+        )
     told = model.folder.config.get("num_features")
     if told is not None and features.shape[1] != told:
         raise ModelFolderError(
-            f"'{model.folder.path}' gives {features.shape[1]} features, but its config.json says {told}."
+            f"'{model.folder.path}' gives {features.shape[1]} features, but its config.json "
+            f"says {told}."
         )
     if torch.equal(features[0], features[1]):
-        raise ModelFolderError(f"'{model.folder.path}' gives the same features for black and for white images.")
+        raise ModelFolderError(
+            f"'{model.folder.path}' gives the same features for black and for white images."
+        )
     return f"weights ({model.folder.config['architecture']}, {features.shape[1]} features)"
 
 
@@ -102,10 +109,14 @@ def _space(folder: ModelFolder) -> list[str]:
         widths.add(len(projector["output.weight"]))
     if len(widths) > 1:
         named = ", ".join(map(str, sorted(widths)))
-        raise ModelFolderError(f"'{folder.path}' has prototypes and a projector of different widths: {named}.")
+        raise ModelFolderError(
+            f"'{folder.path}' has prototypes and a projector of different widths: {named}."
+        )
     found = ["projector"] if projector is not None else []
     if prototypes:
-        found.append(f"prototypes ({', '.join(str(len(clustering.sizes)) for clustering in prototypes)})")
+        found.append(
+            f"prototypes ({', '.join(str(len(clustering.sizes)) for clustering in prototypes)})"
+        )
     return found
 
 

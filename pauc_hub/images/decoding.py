@@ -16,12 +16,31 @@ import numpy.typing as npt
 from PIL import Image, UnidentifiedImageError, _imaging
 
 from pauc_hub.images.deep import TURNS, Deep, Unsupported, from_numbers, look, look_at_tiff, render
-from pauc_hub.images.formats import FORMATS, HEIF_HINT, begins_as, foreign, has_heif, is_heif, register_heif
+from pauc_hub.images.formats import (
+    FORMATS,
+    HEIF_HINT,
+    begins_as,
+    foreign,
+    has_heif,
+    is_heif,
+    register_heif,
+)
 from pauc_hub.images.reading import PLAIN, Reading, UnknownRange
 from pauc_hub.images.tiff import Tags, is_tiff, more_pages, read_layout, read_tags
 
-MAX_PIXELS = 2 * (1 << 30) // 12  # twice Pillow's MAX_IMAGE_PIXELS, where it refuses too; 100 Mpx cameras stay below
-KINDS = ("missing", "permission", "not_a_file", "empty", "not_an_image", "damaged", "too_large", "unsupported", "io")
+# twice Pillow's MAX_IMAGE_PIXELS, where it refuses too; 100 Mpx cameras stay below
+MAX_PIXELS = 2 * (1 << 30) // 12
+KINDS = (
+    "missing",
+    "permission",
+    "not_a_file",
+    "empty",
+    "not_an_image",
+    "damaged",
+    "too_large",
+    "unsupported",
+    "io",
+)
 SYSTEM_KINDS = {
     errno.ENOENT: "missing",
     errno.ELOOP: "missing",
@@ -34,7 +53,8 @@ REMARKS = "pauc_hub.remarks"  # key of Pillow's `info`
 FEW_LEVELS, MORE_PAGES = "few_levels", "more_pages"
 Pixels = TypeVar("Pixels")
 
-logging.getLogger("PIL").addHandler(logging.NullHandler())  # else what it logs of a file would go to stderr
+# else what it logs of a file would go to stderr
+logging.getLogger("PIL").addHandler(logging.NullHandler())
 
 
 class UnreadableImage(Exception):
@@ -54,10 +74,12 @@ def readable(path: str | Path) -> str:
 
 
 def read_image(source: Path | BinaryIO, reading: Reading = PLAIN) -> Image.Image:
-    """Decode the first frame, turn it upright (EXIF), lay transparency over white, make bytes of deeper numbers.
+    """Decode the first frame, turn it upright (EXIF), lay transparency over white, make bytes of
+    deeper numbers.
 
     Args:
-        reading: which numbers are black and white where they are no bytes, and which bands are colours.
+        reading: which numbers are black and white where they are no bytes, and which bands are
+            colours.
 
     Returns:
         a loaded image of mode RGB, at least 1 x 1.
@@ -68,7 +90,9 @@ def read_image(source: Path | BinaryIO, reading: Reading = PLAIN) -> Image.Image
     return read_with(to_rgb, source, reading)
 
 
-def read_with(decode: Callable[[Image.Image], Pixels], source: Path | BinaryIO, reading: Reading = PLAIN) -> Pixels:
+def read_with(
+    decode: Callable[[Image.Image], Pixels], source: Path | BinaryIO, reading: Reading = PLAIN
+) -> Pixels:
     """What `decode` makes of an image that Pillow has opened, and whose size is no danger.
 
     Args:
@@ -86,7 +110,11 @@ def read_with(decode: Callable[[Image.Image], Pixels], source: Path | BinaryIO, 
             rendered, few = render(opened.deep, reading)
             pixels = decode(rendered)
         if isinstance(pixels, Image.Image):
-            remarks = [remark for remark, holds in ((FEW_LEVELS, few), (MORE_PAGES, opened.more_pages)) if holds]
+            remarks = [
+                remark
+                for remark, holds in ((FEW_LEVELS, few), (MORE_PAGES, opened.more_pages))
+                if holds
+            ]
             pixels.info[REMARKS] = tuple(remarks)
         return pixels
 
@@ -99,8 +127,11 @@ def remarks_on(image: Image.Image) -> tuple[str, ...]:
     return remarks if isinstance(remarks, tuple) else ()
 
 
-def read_numbers(source: Path | BinaryIO, bands: tuple[int, ...]) -> tuple[str, npt.NDArray[np.generic]] | None:
-    """Storage and (H, W, C) numbers of an image whose value range no file or type tells; None of all others.
+def read_numbers(
+    source: Path | BinaryIO, bands: tuple[int, ...]
+) -> tuple[str, npt.NDArray[np.generic]] | None:
+    """Storage and (H, W, C) numbers of an image whose value range no file or type tells; None of
+    all others.
 
     Raises:
         UnreadableImage: as read_with().
@@ -123,7 +154,9 @@ class Opened(NamedTuple):
     more_pages: bool
 
 
-def _use(source: Path | BinaryIO, use: Callable[[Opened], Pixels], bands: tuple[int, ...]) -> Pixels:
+def _use(
+    source: Path | BinaryIO, use: Callable[[Opened], Pixels], bands: tuple[int, ...]
+) -> Pixels:
     try:
         if not isinstance(source, Path):
             return _open(source, use, bands)
@@ -146,7 +179,9 @@ def _require_file(path: Path) -> None:
 
 
 def _open(file: BinaryIO, use: Callable[[Opened], Pixels], bands: tuple[int, ...]) -> Pixels:
-    """Pillow's decoders raise nearly anything on damaged files, so all of it is taken for damage."""
+    """Pillow's decoders raise nearly anything on damaged files, so all of it is taken for
+    damage.
+    """
     try:
         try:
             with Image.open(file, formats=_formats(file)) as image:
@@ -177,7 +212,9 @@ def _formats(file: BinaryIO) -> tuple[str, ...]:
     return (*FORMATS, "HEIF")
 
 
-def _without_pillow(file: BinaryIO, bands: tuple[int, ...], error: UnidentifiedImageError) -> Opened:
+def _without_pillow(
+    file: BinaryIO, bands: tuple[int, ...], error: UnidentifiedImageError
+) -> Opened:
     """A TIFF whose bands Pillow does not know."""
     file.seek(0)
     if not is_tiff(file.read(8)):
@@ -199,22 +236,29 @@ def _without_pillow(file: BinaryIO, bands: tuple[int, ...], error: UnidentifiedI
 
 @cache
 def _silence_libtiff() -> None:
-    """Pillow turns its errors into exceptions; it prints them on stderr all the same, unless told otherwise."""
+    """Pillow turns its errors into exceptions; it prints them on stderr all the same, unless told
+    otherwise.
+    """
     with suppress(OSError, AttributeError):  # a Pillow whose libtiff is out of reach
         ctypes.CDLL(_imaging.__file__).TIFFSetErrorHandler(None)
 
 
 def _unidentified(file: BinaryIO) -> UnreadableImage:
-    """Pillow says the same of a text and of a photo that was cut or is of a rare kind, so look how the file begins."""
+    """Pillow says the same of a text and of a photo that was cut or is of a rare kind, so look how
+    the file begins.
+    """
     file.seek(0)
     start = file.read(HEAD)
     if form := begins_as(start[:16]):
-        return UnreadableImage("damaged", f"it begins as {form}, but is broken, or of a kind that Pillow cannot read")
+        return UnreadableImage(
+            "damaged", (f"it begins as {form}, but is broken, or of a kind that Pillow cannot read")
+        )
     if is_heif(start) and has_heif():
         return UnreadableImage("damaged", "it begins as HEIC, but is broken")
     if is_heif(start):
         return UnreadableImage(
-            "not_an_image", f"a HEIC image, which needs a package that is not installed: {HEIF_HINT}"
+            "not_an_image",
+            (f"a HEIC image, which needs a package that is not installed: {HEIF_HINT}"),
         )
     if told := foreign(start):
         return UnreadableImage("not_an_image", told)
@@ -223,7 +267,9 @@ def _unidentified(file: BinaryIO) -> UnreadableImage:
 
 def _require_size(width: int, height: int) -> None:
     if width * height > MAX_PIXELS:
-        raise UnreadableImage("too_large", f"{width} x {height} pixels; the limit is {MAX_PIXELS} in all")
+        raise UnreadableImage(
+            "too_large", (f"{width} x {height} pixels; the limit is {MAX_PIXELS} in all")
+        )
     if width * height == 0:
         raise UnreadableImage("damaged", f"{width} x {height} pixels")
 
@@ -234,7 +280,8 @@ def to_rgb(image: Image.Image, reading: Reading = PLAIN) -> Image.Image:
     Raises:
         UnreadableImage: a colour space without a known way to RGB, or numbers of an unknown range.
     """
-    image.load()  # before its orientation is asked for: Pillow turns a TIFF here, and takes the tag away
+    # before its orientation is asked for: Pillow turns a TIFF here, and takes the tag away
+    image.load()
     if deep := look(image, None):
         return _rendered(deep, reading)
     if image.mode in ("P", "PA") and image.palette is None:
@@ -248,11 +295,14 @@ def to_rgb(image: Image.Image, reading: Reading = PLAIN) -> Image.Image:
             return white
         return image if image.mode == "RGB" else image.convert("RGB")
     except ValueError as error:
-        raise UnreadableImage("unsupported", f"colours of mode {image.mode} have no known way to RGB") from error
+        raise UnreadableImage(
+            "unsupported", (f"colours of mode {image.mode} have no known way to RGB")
+        ) from error
 
 
 def from_array(array: npt.NDArray[np.generic], reading: Reading = PLAIN) -> Image.Image:
-    """RGB from an array: (H, W) grey of any integers or floats; (H, W, 3) RGB or (H, W, 4) RGBA of uint8.
+    """RGB from an array: (H, W) grey of any integers or floats; (H, W, 3) RGB or (H, W, 4) RGBA of
+    uint8.
 
     Raises:
         UnreadableImage: of another shape or type, or numbers of an unknown range.
@@ -262,7 +312,10 @@ def from_array(array: npt.NDArray[np.generic], reading: Reading = PLAIN) -> Imag
     if array.size == 0 or array.dtype.kind not in "uif" or not (colour or array.ndim == 2):
         raise UnreadableImage(
             "unsupported",
-            f"an array of shape {array.shape} and type {kind}; give (H, W, 3) uint8 in RGB order, or (H, W) for grey",
+            (
+                f"an array of shape {array.shape} and type {kind}; give (H, W, 3) uint8 in RGB "
+                "order, or (H, W) for grey"
+            ),
         )
     if kind == "uint8":
         return to_rgb(Image.fromarray(array))

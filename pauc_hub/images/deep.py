@@ -1,4 +1,5 @@
-"""Images of more than 8 bits, or of chosen bands: their numbers, and the 8-bit RGB that a Reading makes of them.
+"""Images of more than 8 bits, or of chosen bands: their numbers, and the 8-bit RGB that a Reading
+makes of them.
 
 H height, W width, C 1 (grey) or 3 (red, green, blue).
 """
@@ -18,7 +19,8 @@ from pauc_hub.images.reading import SIXTEEN_BITS, Range, Reading
 
 Array = npt.NDArray[np.generic]
 FEW_LEVELS = 32  # of 256; 12 bits taken for 16 leave 16
-PIXELS_TOGETHER = 1 << 20  # scaled at once: as float64, a large image would take several times its own memory
+# scaled at once: as float64, a large image would take several times its own memory
+PIXELS_TOGETHER = 1 << 20
 STRETCHED = ("JPEG2000", "PPM")  # formats of which Pillow scales what has more than 8 bits to 16
 MODES = {"I": "int32", "F": "float32"}  # of Pillow
 LONGEST_HEAD = 1 << 16  # bytes of a PNG in which sBIT is looked for
@@ -45,7 +47,9 @@ class Deep:
     """A deep image, of which nothing but the head was read."""
 
     storage: str
-    """Type of its numbers: `uint16`, `float32`, `uint16 of 12 bits` where a PNG tells that, `uint16 x 3` in colour."""
+    """Type of its numbers: `uint16`, `float32`, `uint16 of 12 bits` where a PNG tells that, `uint16
+    x 3` in colour.
+    """
     declared: Range | None
     """Black and white, as the file says."""
     load: Callable[[], Numbers]
@@ -68,9 +72,18 @@ def look(image: Image.Image, file: BinaryIO | None, bands: Sequence[int] = ()) -
         if found:
             return found
         declared = layout.limits
-    if file and image.format == "PNG" and image.mode in ("RGB", "RGBA") and _raw_mode(image).endswith(";16B"):
+    if (
+        file
+        and image.format == "PNG"
+        and image.mode in ("RGB", "RGBA")
+        and _raw_mode(image).endswith(";16B")
+    ):
         colours = 1 if _raw_mode(image).startswith("LA") else 3
-        return Deep(_named("uint16" + _significant_bits(file), colours), None, partial(_load_png, image, file))
+        return Deep(
+            _named("uint16" + _significant_bits(file), colours),
+            None,
+            partial(_load_png, image, file),
+        )
     if not (image.mode.startswith("I;16") or image.mode in MODES):
         return None
     storage = MODES.get(image.mode, "uint16")
@@ -81,7 +94,9 @@ def look(image: Image.Image, file: BinaryIO | None, bands: Sequence[int] = ()) -
     return Deep(storage, declared, partial(_load_grey, image))
 
 
-def look_at_tiff(file: BinaryIO, tags: tiff.Tags, layout: tiff.Layout, bands: Sequence[int]) -> Deep | None:
+def look_at_tiff(
+    file: BinaryIO, tags: tiff.Tags, layout: tiff.Layout, bands: Sequence[int]
+) -> Deep | None:
     """As look(), also for files that Pillow does not open."""
     plain = layout.photometric in (tiff.WHITE_IS_ZERO, tiff.BLACK_IS_ZERO, tiff.RGB)
     if bands and plain:
@@ -92,7 +107,8 @@ def look_at_tiff(file: BinaryIO, tags: tiff.Tags, layout: tiff.Layout, bands: Se
     else:
         if layout.samples > layout.colours and layout.alpha is None:
             raise Unsupported(
-                f"{layout.samples} bands: beyond {layout.colours} of colour, not one alone is declared transparency; "
+                f"{layout.samples} bands: beyond {layout.colours} of colour, not one alone is "
+                "declared transparency; "
                 "choose the three to show, such as bands 3,2,1"
             )
         chosen = list(range(layout.colours))
@@ -100,7 +116,11 @@ def look_at_tiff(file: BinaryIO, tags: tiff.Tags, layout: tiff.Layout, bands: Se
         return None
     assert layout.dtype is not None
     storage = _named(layout.dtype.newbyteorder("=").name, len(chosen))
-    return Deep(storage, layout.limits, partial(_load_tiff, file, tags, layout, chosen, with_alpha=not bands))
+    return Deep(
+        storage,
+        layout.limits,
+        partial(_load_tiff, file, tags, layout, chosen, with_alpha=not bands),
+    )
 
 
 def render(deep: Deep, reading: Reading) -> tuple[Image.Image, bool]:
@@ -162,7 +182,9 @@ def _has_lost_levels(scaled: npt.NDArray[np.uint8], values: Array) -> bool:
     return bool(levels < FEW_LEVELS and levels < len(np.unique(values[np.isfinite(values)])))
 
 
-def _over_white(image: Image.Image, opacity: npt.NDArray[np.uint8], *, premultiplied: bool) -> Image.Image:
+def _over_white(
+    image: Image.Image, opacity: npt.NDArray[np.uint8], *, premultiplied: bool
+) -> Image.Image:
     if premultiplied:
         sums = np.asarray(image).astype(np.int16) + (255 - opacity.astype(np.int16))[..., None]
         return Image.fromarray(sums.clip(0, 255).astype(np.uint8))
@@ -211,7 +233,9 @@ def _raw_mode(image: Image.Image) -> str:
 
 
 def _load_png(image: Image.Image, file: BinaryIO) -> Numbers:
-    """16 bits a band: Pillow reads the more significant bytes alone, and in the other byte order the others alone."""
+    """16 bits a band: Pillow reads the more significant bytes alone, and in the other byte order
+    the others alone.
+    """
     transparent, raw = image.info.get("transparency"), _raw_mode(image)
     if raw == "LA;16B":
         both = _decoded(image, "RGBA").astype(np.uint16)
@@ -233,7 +257,9 @@ def _decoded(image: Image.Image, raw_mode: str) -> npt.NDArray[np.uint8]:
 
 
 def _significant_bits(file: BinaryIO) -> str:
-    """` of 12 bits` where a PNG's sBIT says that the 16 hold no more; it stands before the pixels."""
+    """` of 12 bits` where a PNG's sBIT says that the 16 hold no more; it stands before the
+    pixels.
+    """
     file.seek(0)
     head, place = file.read(LONGEST_HEAD), 8
     while place + 8 <= len(head):

@@ -1,4 +1,6 @@
-"""Formats of image files: which are read, by which suffixes they are found, and what other files are."""
+"""Formats of image files: which are read, by which suffixes they are found, and what other files
+are.
+"""
 
 from collections.abc import Callable, Mapping
 from functools import cache
@@ -11,8 +13,12 @@ HEIF = frozenset({".heic", ".heif"})
 HEIF_HINT = "pip install 'pauc-hub[heif]'"
 # By which Pillow is asked. TGA comes last, since nothing marks its beginning.
 FORMATS = ("JPEG", "PNG", "WEBP", "TIFF", "BMP", "GIF", "AVIF", "JPEG2000", "PPM", "TGA")
-SHALLOW = frozenset({".jpg", ".jpeg", ".jpe", ".jfif", ".webp", ".bmp", ".gif", ".avif", ".tga"})  # of 8 bits
-DECLARING = frozenset({".jp2", ".j2k", ".j2c", ".jpc", ".jpf", ".jpx", ".ppm", ".pgm", ".pbm", ".pnm"})  # their bits
+# of 8 bits
+SHALLOW = frozenset({".jpg", ".jpeg", ".jpe", ".jfif", ".webp", ".bmp", ".gif", ".avif", ".tga"})
+# their bits
+DECLARING = frozenset(
+    {".jp2", ".j2k", ".j2c", ".jpc", ".jpf", ".jpx", ".ppm", ".pgm", ".pbm", ".pnm"}
+)
 DEEP = frozenset({".png", ".tif", ".tiff"})
 NEVER_DEEP = SHALLOW | DECLARING | HEIF
 """Suffixes of images whose value range need not be measured."""
@@ -40,7 +46,9 @@ SUFFIXES = SHALLOW | DECLARING | DEEP | (HEIF if has_heif() else frozenset())
 
 @cache
 def register_heif() -> None:
-    """Teach Pillow to read HEIC; the package takes time to import, so only where there is such a file."""
+    """Teach Pillow to read HEIC; the package takes time to import, so only where there is such a
+    file.
+    """
     from pillow_heif import register_heif_opener
 
     register_heif_opener()
@@ -54,7 +62,9 @@ def is_heif(start: bytes) -> bool:
 def begins_as(start: bytes) -> str | None:
     """The format that a file begins as, of those that have a mark there."""
     for form in FORMATS:
-        accepts: Callable[[bytes], bool | str] | None = Image.OPEN[form][1] if form in Image.OPEN else None
+        accepts: Callable[[bytes], bool | str] | None = (
+            Image.OPEN[form][1] if form in Image.OPEN else None
+        )
         if accepts and accepts(start) is True:
             return form
     return None
@@ -90,7 +100,8 @@ MARKS: Mapping[bytes, tuple[str, str]] = {
 
 
 def foreign(start: bytes) -> str | None:
-    """What a file that is no image is, and what to do with it; None where its beginning tells nothing.
+    """What a file that is no image is, and what to do with it; None where its beginning tells
+    nothing.
 
     Args:
         start: 512 bytes of it, or all there are.

@@ -1,4 +1,6 @@
-"""Ordinary JPEGs by libjpeg-turbo itself, without Pillow's detours; other images by Pillow. H height, W width."""
+"""Ordinary JPEGs by libjpeg-turbo itself, without Pillow's detours; other images by Pillow. H
+height, W width.
+"""
 
 from collections.abc import Callable
 from typing import NamedTuple
@@ -11,7 +13,8 @@ from PIL.ImageFile import ImageFile
 
 from pauc_hub.images.decoding import ORIENTATION, is_upright, to_rgb
 
-LONGEST_HEAD, LONGEST_PIXEL = 1 << 24, 8  # bytes of an ordinary JPEG: what is not the picture, and a pixel of noise
+# bytes of an ordinary JPEG: what is not the picture, and a pixel of noise
+LONGEST_HEAD, LONGEST_PIXEL = 1 << 24, 8
 Pixels = npt.NDArray[np.uint8]  # (H, W, 3)
 Picture = Image.Image | Pixels  # ordinary JPEGs are arrays
 REDUCTIONS = (8, 4, 2)  # of both sides; the decoder has others, which take longer than no reduction
@@ -28,11 +31,14 @@ class Reduced(NamedTuple):
 
 def size_of(picture: Picture) -> tuple[int, int]:
     """Width, height."""
-    return picture.size if isinstance(picture, Image.Image) else (picture.shape[1], picture.shape[0])
+    return (
+        picture.size if isinstance(picture, Image.Image) else (picture.shape[1], picture.shape[0])
+    )
 
 
 def decode(image: Image.Image) -> Picture:
-    """to_rgb(), for an image that is open and not read yet; ordinary JPEGs become arrays of the very same numbers.
+    """to_rgb(), for an image that is open and not read yet; ordinary JPEGs become arrays of the
+    very same numbers.
 
     Raises:
         Exception: what to_rgb() raises.
@@ -44,7 +50,8 @@ def decode(image: Image.Image) -> Picture:
 def decode_reduced(
     image: Image.Image, short_side: int, otherwise: Callable[[Image.Image], Picture]
 ) -> Picture | Reduced:
-    """A large JPEG at a half, a quarter or an eighth of its sides, which spares most of the work; others `otherwise`.
+    """A large JPEG at a half, a quarter or an eighth of its sides, which spares most of the work;
+    others `otherwise`.
 
     Args:
         image: open and not read yet.
@@ -53,7 +60,9 @@ def decode_reduced(
     Raises:
         Exception: what to_rgb() raises.
     """
-    factor = next((factor for factor in REDUCTIONS if min(image.size) >= factor * SPARE * short_side), 1)
+    factor = next(
+        (factor for factor in REDUCTIONS if min(image.size) >= factor * SPARE * short_side), 1
+    )
     if factor == 1 or not is_ordinary(image):
         return otherwise(image)
     width, height = image.size
@@ -71,7 +80,9 @@ def is_ordinary(image: Image.Image) -> bool:
 
 
 def _decode_jpeg(image: Image.Image, factor: int = 1) -> Pixels | None:
-    """None where there is anything to complain of: Pillow copes with it, or says what is wrong in its own words."""
+    """None where there is anything to complain of: Pillow copes with it, or says what is wrong in
+    its own words.
+    """
     assert isinstance(image, ImageFile)
     assert image.fp is not None, "it has been read already"
     image.fp.seek(0)
@@ -79,9 +90,12 @@ def _decode_jpeg(image: Image.Image, factor: int = 1) -> Pixels | None:
     data = image.fp.read(longest + 1)
     if len(data) > longest:  # much else behind the picture; Pillow reads no further than that goes
         return None
-    height, width = -(-image.height // factor), -(-image.width // factor)  # rounded up, as the decoder does
+    # rounded up, as the decoder does
+    height, width = -(-image.height // factor), -(-image.width // factor)
     try:
-        pixels: Pixels = simplejpeg.decode_jpeg(data, min_height=height, min_width=width, strict=True)
+        pixels: Pixels = simplejpeg.decode_jpeg(
+            data, min_height=height, min_width=width, strict=True
+        )
     except ValueError:
         return None
     return pixels if pixels.shape[:2] == (height, width) else None

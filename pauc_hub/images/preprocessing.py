@@ -1,4 +1,6 @@
-"""The evaluation transform in two halves: bytes per image, on any thread; numbers per batch, on the device."""
+"""The evaluation transform in two halves: bytes per image, on any thread; numbers per batch, on the
+device.
+"""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -17,12 +19,15 @@ from pauc_hub.errors import ModelFolderError
 INTERPOLATIONS = {"bicubic": Image.Resampling.BICUBIC, "bilinear": Image.Resampling.BILINEAR}
 CROP_MODES = ("center", "squash", "border")
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-LONGEST_ASPECT = 32  # past it the whole resized strip is never made: of a 1 x 30000 image it would take 6 GB
+# past it the whole resized strip is never made: of a 1 x 30000 image it would take 6 GB
+LONGEST_ASPECT = 32
 
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """What timm's own evaluation transform does, to the last bit unless the sides are more than LONGEST_ASPECT : 1."""
+    """What timm's own evaluation transform does, to the last bit unless the sides are more than
+    LONGEST_ASPECT : 1.
+    """
 
     size: int
     """Side of the square that the network sees, in pixels."""
@@ -37,12 +42,15 @@ class Preprocessing:
     crop_mode: str = "center"
     """`center` resizes the short side; `squash` both, whatever the aspect; `border` the long one.
 
-    The square is cut out of the centre, and what is missing is filled: by `border` with the mean colour, else black.
+    The square is cut out of the centre, and what is missing is filled: by `border` with the mean
+    colour, else black.
     """
 
     def __post_init__(self) -> None:
         problems = [
-            f"{field} is {getattr(self, field)!r}, not {allowed}" for field, allowed, fits in self._limits() if not fits
+            (f"{field} is {getattr(self, field)!r}, not {allowed}")
+            for field, allowed, fits in self._limits()
+            if not fits
         ]
         if problems:
             raise ModelFolderError(f"this preprocessing cannot be done: {'; '.join(problems)}.")
@@ -52,13 +60,19 @@ class Preprocessing:
             ("size", "a positive number of pixels", self.size >= 1),
             ("crop_pct", "in (0, 2]", 0 < self.crop_pct <= 2),
             ("crop_mode", f"one of {', '.join(CROP_MODES)}", self.crop_mode in CROP_MODES),
-            ("interpolation", f"one of {', '.join(INTERPOLATIONS)}", self.interpolation in INTERPOLATIONS),
+            (
+                "interpolation",
+                (f"one of {', '.join(INTERPOLATIONS)}"),
+                self.interpolation in INTERPOLATIONS,
+            ),
             ("std", "positive", min(self.std) > 0),
         ]
 
     @property
     def short_side(self) -> int:
-        """Of the resized image, before the crop; in pixels, rounded as timm does. With `border` it is the long side."""
+        """Of the resized image, before the crop; in pixels, rounded as timm does. With `border` it
+        is the long side.
+        """
         return math.floor(self.size / self.crop_pct)
 
     def square(self, image: Image.Image) -> npt.NDArray[np.uint8]:
@@ -71,12 +85,19 @@ class Preprocessing:
             (size, size, 3) uint8.
         """
         if image.mode != "RGB":
-            raise ValueError(f"square() takes RGB images, not mode {image.mode}; read_image() makes them")
+            raise ValueError(
+                f"square() takes RGB images, not mode {image.mode}; read_image() makes them"
+            )
         resample = INTERPOLATIONS[self.interpolation]
         width, height = self._resized(image.size)
         left, top = self._offset(width), self._offset(height)
         if max(image.size) > LONGEST_ASPECT * min(image.size):
-            seen = (max(left, 0), max(top, 0), min(left + self.size, width), min(top + self.size, height))
+            seen = (
+                max(left, 0),
+                max(top, 0),
+                min(left + self.size, width),
+                min(top + self.size, height),
+            )
             source = _scaled(seen, image.width / width, image.height / height, image.size)
             part = image.resize((seen[2] - seen[0], seen[3] - seen[1]), resample, box=source)
             return self._filled(part, max(-left, 0), max(-top, 0))
@@ -88,7 +109,9 @@ class Preprocessing:
         square.paste(part, (x, y))
         return np.array(square)
 
-    def quick_square(self, pixels: npt.NDArray[np.uint8], size: tuple[int, int] | None = None) -> npt.NDArray[np.uint8]:
+    def quick_square(
+        self, pixels: npt.NDArray[np.uint8], size: tuple[int, int] | None = None
+    ) -> npt.NDArray[np.uint8]:
         """square() in half the time, by torch: no number differs by more than 2.
 
         Args:
@@ -101,10 +124,12 @@ class Preprocessing:
         if too_long or self.crop_mode == "squash":
             return self.square(Image.fromarray(pixels))
         square = self._cut_resized(torch.from_numpy(pixels).permute(2, 0, 1)[None], (width, height))
-        return square[0].contiguous().numpy()  # a view would keep all of the resized image while it waits
+        # a view would keep all of the resized image while it waits
+        return square[0].contiguous().numpy()
 
     def quick_squares(self, images: torch.Tensor) -> torch.Tensor:
-        """quick_square() of images of one size, on their own device; not for such as are extremely long.
+        """quick_square() of images of one size, on their own device; not for such as are extremely
+        long.
 
         Args:
             images: (N, 3, H, W) uint8, RGB.
@@ -123,7 +148,9 @@ class Preprocessing:
         width, height = self._resized(size)
         left, top = self._offset(width), self._offset(height)
         resized = F.interpolate(images, (height, width), mode=self.interpolation, antialias=True)
-        seen = resized[:, :, max(top, 0) : top + self.size, max(left, 0) : left + self.size].permute(0, 2, 3, 1)
+        seen = resized[
+            :, :, max(top, 0) : top + self.size, max(left, 0) : left + self.size
+        ].permute(0, 2, 3, 1)
         if seen.shape[1:3] == (self.size, self.size):
             return seen
         squares = seen.new_tensor(self._fill).repeat(len(seen), self.size, self.size, 1)
@@ -146,8 +173,12 @@ class Preprocessing:
         return int(side * width / height), side
 
     def _offset(self, extent: int) -> int:
-        """Where the square begins in a resized image of that width or height; before it if it is smaller."""
-        return round((extent - self.size) / 2) if extent >= self.size else -((self.size - extent) // 2)
+        """Where the square begins in a resized image of that width or height; before it if it is
+        smaller.
+        """
+        return (
+            round((extent - self.size) / 2) if extent >= self.size else -((self.size - extent) // 2)
+        )
 
     @property
     def _fill(self) -> tuple[int, int, int]:
@@ -164,12 +195,15 @@ class Preprocessing:
             batch: (N, size, size, 3) uint8.
 
         Returns:
-            (N, 3, size, size) in channels_last memory order; worked out in float32, then rounded to `dtype`.
+            (N, 3, size, size) in channels_last memory order; worked out in float32, then rounded to
+            `dtype`.
         """
-        rows = batch.flatten(2)  # (N, size, 3 size), since what is only three long cannot be vectorised
+        # (N, size, 3 size), since what is only three long cannot be vectorised
+        rows = batch.flatten(2)
         mean, std = (_row(values, self.size, batch.device) for values in (self.mean, self.std))
         pixels = torch.empty(rows.shape, dtype=dtype, device=batch.device)
-        step = 1 if batch.device.type == "cpu" else max(1, len(batch))  # one image stays in the processor's cache
+        # one image stays in the processor's cache
+        step = 1 if batch.device.type == "cpu" else max(1, len(batch))
         for part, target in zip(torch.split(rows, step), torch.split(pixels, step), strict=True):
             target.copy_(part.float().div_(255).sub_(mean).div_(std))
         return pixels.view(batch.shape).permute(0, 3, 1, 2)
@@ -184,7 +218,8 @@ class Preprocessing:
         _, height, width = config.get("input_size") or (3, 224, 224)
         if height != width:
             raise ModelFolderError(
-                f"this preprocessing cannot be done: it makes images of {width} x {height}, and only squares are known."
+                f"this preprocessing cannot be done: it makes images of {width} x {height}, and "
+                "only squares are known."
             )
         return cls(
             size=height,
@@ -214,7 +249,9 @@ def _row(colour: tuple[float, float, float], pixels: int, device: torch.device) 
 
 def _three(values: Sequence[float]) -> tuple[float, float, float]:
     if len(values) != 3:
-        raise ModelFolderError(f"this preprocessing cannot be done: {values} is not one number a colour.")
+        raise ModelFolderError(
+            f"this preprocessing cannot be done: {values} is not one number a colour."
+        )
     red, green, blue = values
     return red, green, blue
 
@@ -222,6 +259,8 @@ def _three(values: Sequence[float]) -> tuple[float, float, float]:
 def _scaled(
     box: tuple[int, int, int, int], x: float, y: float, limit: tuple[int, int]
 ) -> tuple[float, float, float, float]:
-    """A box of the resized image in the coordinates of the original, which Pillow wants it strictly inside of."""
+    """A box of the resized image in the coordinates of the original, which Pillow wants it strictly
+    inside of.
+    """
     left, top, right, bottom = box
     return left * x, top * y, min(right * x, limit[0]), min(bottom * y, limit[1])

@@ -1,4 +1,6 @@
-"""How images become 8-bit RGB where their numbers are no bytes or their bands no colours: part of the preprocessing."""
+"""How images become 8-bit RGB where their numbers are no bytes or their bands no colours: part of
+the preprocessing.
+"""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -30,16 +32,21 @@ class UnknownRange(Exception):
 class Reading:
     """The default suits files that say themselves what their numbers mean.
 
-    Whatever is given wins over what a file declares (fewer bits than its type has, MaxSampleValue), that over what
-    was measured; what none of them tells is 0 to 65535 for integers and 0 to 1 for floats, and refused beyond.
+    Whatever is given wins over what a file declares (fewer bits than its type has, MaxSampleValue),
+    that over what was measured; what none of them tells is 0 to 65535 for integers and 0 to 1 for
+    floats, and refused beyond.
     """
 
     value_range: Ranges = None
     """None where nothing was measured yet; an empty mapping where nothing may be."""
     bands: tuple[int, ...] = ()
-    """Of TIFF files, from 1: red, green and blue, or one alone as grey; their own colours where there are none."""
+    """Of TIFF files, from 1: red, green and blue, or one alone as grey; their own colours where
+    there are none.
+    """
 
-    def range_of(self, storage: str, declared: Range | None, values: npt.NDArray[np.generic]) -> Range:
+    def range_of(
+        self, storage: str, declared: Range | None, values: npt.NDArray[np.generic]
+    ) -> Range:
         """Black and white of one image.
 
         Args:
@@ -73,7 +80,9 @@ class Reading:
         config: dict[str, Any] = {}
         match self.value_range:
             case Mapping() if self.value_range:
-                config["value_range"] = {storage: list(found) for storage, found in sorted(self.value_range.items())}
+                config["value_range"] = {
+                    storage: list(found) for storage, found in sorted(self.value_range.items())
+                }
             case tuple():
                 config["value_range"] = list(self.value_range)
             case "image":
@@ -88,7 +97,8 @@ def as_reading(value_range: Ranges, bands: Sequence[int]) -> Reading:
     """A reading as callers give it.
 
     Raises:
-        UsageError: a range whose black is not less than its white, or other than one or three bands from 1.
+        UsageError: a range whose black is not less than its white, or other than one or three bands
+            from 1.
     """
     if isinstance(value_range, list | tuple):
         limits = [float(limit) for limit in value_range]
@@ -98,7 +108,9 @@ def as_reading(value_range: Ranges, bands: Sequence[int]) -> Reading:
     if isinstance(value_range, str) and value_range != PER_IMAGE:
         raise UsageError(f"value_range={value_range!r} is neither (low, high) nor '{PER_IMAGE}'.")
     if bands and (len(bands) not in BANDS or min(bands) < 1):
-        raise UsageError(f"bands={tuple(bands)} are not one or three numbers from 1, such as (3, 2, 1).")
+        raise UsageError(
+            f"bands={tuple(bands)} are not one or three numbers from 1, such as (3, 2, 1)."
+        )
     return Reading(value_range, tuple(bands))
 
 
@@ -129,7 +141,9 @@ def parse_bands(text: str) -> tuple[int, ...]:
 
 
 def extremes(values: npt.NDArray[np.generic]) -> Range:
-    """The least and the largest finite number; some range above it where there is only one, or none."""
+    """The least and the largest finite number; some range above it where there is only one, or
+    none.
+    """
     low, high = np.inf, -np.inf
     for row in values:  # as float64, all of a large image would take several times its own memory
         numbers = row.astype(np.float64)
@@ -180,7 +194,9 @@ def _usual(storage: str, values: npt.NDArray[np.generic]) -> Range:
 
 
 def _fits(values: npt.NDArray[np.generic], limits: Range) -> bool:
-    """Whether all but a few of the finite numbers lie between the limits, which belong to the range."""
+    """Whether all but a few of the finite numbers lie between the limits, which belong to the
+    range.
+    """
     beyond = total = 0
     for row in np.atleast_2d(values):
         numbers = row[np.isfinite(row)]

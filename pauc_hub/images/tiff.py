@@ -1,7 +1,9 @@
-"""TIFF files beyond Pillow: any number of bands, of 8 to 64 bits. H height, W width, N bands (samples a pixel).
+"""TIFF files beyond Pillow: any number of bands, of 8 to 64 bits. H height, W width, N bands
+(samples a pixel).
 
-Pillow decodes no more than four bands, and colours to 8 bits only. Its decompression (libtiff) is used all the same:
-the strips or tiles are handed to it as a grey image of bytes, N times as wide, and become numbers here.
+Pillow decodes no more than four bands, and colours to 8 bits only. Its decompression (libtiff) is
+used all the same: the strips or tiles are handed to it as a grey image of bytes, N times as wide,
+and become numbers here.
 """
 
 import io
@@ -25,9 +27,11 @@ EXTRA_SAMPLES, SAMPLE_FORMAT, MIN_NUMBER, MAX_NUMBER = 338, 339, 340, 341
 KIND_OF_PAGE, REDUCED = 254, 1
 
 WHITE_IS_ZERO, BLACK_IS_ZERO, RGB = 0, 1, 2
-COLOURS = {WHITE_IS_ZERO: 1, BLACK_IS_ZERO: 1, RGB: 3, 3: 1, 5: 4, 6: 3, 8: 3}  # bands of each colour space
+# bands of each colour space
+COLOURS = {WHITE_IS_ZERO: 1, BLACK_IS_ZERO: 1, RGB: 3, 3: 1, 5: 4, 6: 3, 8: 3}
 ASSOCIATED, UNASSOCIATED = 1, 2  # kinds of alpha: premultiplied, or not
-STREAMS = {1, 5, 8, 32773, 32946, 34925, 50000}  # compressions of plain bytes: none, LZW, deflate, PackBits, LZMA, Zstd
+# compressions of plain bytes: none, LZW, deflate, PackBits, LZMA, Zstd
+STREAMS = {1, 5, 8, 32773, 32946, 34925, 50000}
 PREDICTED = {5, 8, 32946, 34925, 50000}  # those that may hold differences between neighbours
 HORIZONTAL, FLOATING = 2, 3  # predictors: differences of numbers, or of the bytes of floats
 SEPARATE = 2  # planar configuration: band after band
@@ -35,7 +39,8 @@ BLOCKS_OF_STRIPS, BLOCKS_OF_TILES = (STRIP_OFFSETS, STRIP_BYTES), (TILE_OFFSETS,
 TYPES = {1: "u", 2: "i", 3: "f"}  # sample formats
 PAGES_LOOKED_AT = 16  # for one that is no smaller copy of the first
 BYTES_TOGETHER = 1 << 26  # decoded at a time
-PREFIXES = (b"II*\0", b"MM\0*", b"II+\0")  # the last one of BigTIFF, whose other byte order Pillow does not know
+# the last one of BigTIFF, whose other byte order Pillow does not know
+PREFIXES = (b"II*\0", b"MM\0*", b"II+\0")
 
 Samples = npt.NDArray[np.generic]  # (H, W, N)
 Tags = ImageFileDirectory_v2
@@ -49,14 +54,18 @@ class Layout:
     height: int
     samples: int
     dtype: np.dtype[np.generic] | None
-    """Of one number, in the file's byte order; None where bits are packed, or differ from band to band."""
+    """Of one number, in the file's byte order; None where bits are packed, or differ from band to
+    band.
+    """
     bits: int
     photometric: int
     extra: tuple[int, ...]
     """Meanings of the bands beyond the colours, as far as they are told."""
     compression: int
     limits: tuple[float, float] | None
-    """The least and the largest number, where the file tells them, and they are not those of the type."""
+    """The least and the largest number, where the file tells them, and they are not those of the
+    type.
+    """
 
     @property
     def colours(self) -> int:
@@ -64,9 +73,15 @@ class Layout:
 
     @property
     def alpha(self) -> int | None:
-        """ASSOCIATED or UNASSOCIATED, where the one band beyond the colours is declared so; Corel Draw writes 999."""
+        """ASSOCIATED or UNASSOCIATED, where the one band beyond the colours is declared so; Corel
+        Draw writes 999.
+        """
         known = {ASSOCIATED: ASSOCIATED, UNASSOCIATED: UNASSOCIATED, 999: UNASSOCIATED}
-        return known.get(self.extra[0]) if self.samples == self.colours + 1 and len(self.extra) == 1 else None
+        return (
+            known.get(self.extra[0])
+            if self.samples == self.colours + 1 and len(self.extra) == 1
+            else None
+        )
 
     @property
     def is_numeric(self) -> bool:
@@ -77,11 +92,18 @@ class Layout:
     @property
     def is_of_other_colours(self) -> bool:
         """Whether all about it is known but how its numbers show colours."""
-        return self.photometric not in COLOURS and self.dtype is not None and self.compression in STREAMS
+        return (
+            self.photometric not in COLOURS
+            and self.dtype is not None
+            and self.compression in STREAMS
+        )
 
     def describe(self) -> str:
         bands = f"{self.samples} band{'s' * (self.samples != 1)} of {self.bits} bits"
-        return f"a TIFF of {bands}, photometric kind {self.photometric}, compression {self.compression}"
+        return (
+            f"a TIFF of {bands}, photometric kind {self.photometric}, compression "
+            f"{self.compression}"
+        )
 
 
 def is_tiff(start: bytes) -> bool:
@@ -132,12 +154,17 @@ def _dtype(tags: Tags, bits: int, kind: int) -> "np.dtype[np.generic] | None":
 
 
 def _limits(tags: Tags, bits: int, kind: int) -> tuple[float, float] | None:
-    """From MaxSampleValue, or SMaxSampleValue for what is signed or float; else from an odd number of bits."""
+    """From MaxSampleValue, or SMaxSampleValue for what is signed or float; else from an odd number
+    of bits.
+    """
     whole = kind == 1
-    low, high = (tags.get(tag) for tag in ((MIN_VALUE, MAX_VALUE) if whole else (MIN_NUMBER, MAX_NUMBER)))
+    low, high = (
+        tags.get(tag) for tag in ((MIN_VALUE, MAX_VALUE) if whole else (MIN_NUMBER, MAX_NUMBER))
+    )
     full = float(2**bits - 1)
     if high is not None:
-        least, most = (float(min(_several(low))) if low is not None else 0.0), float(max(_several(high)))
+        least = float(min(_several(low))) if low is not None else 0.0
+        most = float(max(_several(high)))
         if most > least and not (whole and most >= full):
             return least, most
     return (0.0, full) if whole and bits not in (1, 8, 16, 32) else None
@@ -148,7 +175,9 @@ def _several(value: object) -> Sequence[float]:
 
 
 def more_pages(tags: Tags, file: BinaryIO) -> bool:
-    """Whether a second picture follows; smaller copies of the first, as pyramids have them, are none."""
+    """Whether a second picture follows; smaller copies of the first, as pyramids have them, are
+    none.
+    """
     if not tags.next:
         return False
     place, seen = tags.next, {0}
@@ -208,7 +237,9 @@ def _grid(tags: Tags, layout: Layout) -> _Grid:
     return _Grid(tiled, width, height, -(-layout.width // width), -(-layout.height // height))
 
 
-def _stretches(file: BinaryIO, tags: Tags, layout: Layout, plane: int, samples: int) -> Iterator[tuple[int, Samples]]:
+def _stretches(
+    file: BinaryIO, tags: Tags, layout: Layout, plane: int, samples: int
+) -> Iterator[tuple[int, Samples]]:
     """The first row of each stretch of blocks, and its (h, W, samples) numbers."""
     assert layout.dtype is not None
     grid = _grid(tags, layout)
@@ -224,7 +255,9 @@ def _stretches(file: BinaryIO, tags: Tags, layout: Layout, plane: int, samples: 
         if not grid.tiled:
             rows = min(rows, layout.height - row)
         data = [_read(file, offsets[block], sizes[block]) for block in blocks]
-        raw = _unpacked(data, grid, row_bytes, rows, layout.compression, int(tags.get(FILL_ORDER, 1)))
+        raw = _unpacked(
+            data, grid, row_bytes, rows, layout.compression, int(tags.get(FILL_ORDER, 1))
+        )
         numbers = _numbers(raw, grid, samples, layout.dtype, predictor)
         yield row, numbers[: layout.height - row, : layout.width]
 
@@ -249,7 +282,9 @@ def _unpacked(
         return np.asarray(image)
 
 
-def _wrapped(blocks: list[bytes], grid: _Grid, row_bytes: int, rows: int, compression: int, fill_order: int) -> bytes:
+def _wrapped(
+    blocks: list[bytes], grid: _Grid, row_bytes: int, rows: int, compression: int, fill_order: int
+) -> bytes:
     """A TIFF file of one band of bytes, with the same compressed blocks."""
     sizes = [len(block) for block in blocks]
     places = list(accumulate(sizes, initial=8))[:-1]
@@ -276,13 +311,21 @@ def _wrapped(blocks: list[bytes], grid: _Grid, row_bytes: int, rows: int, compre
 
 
 def _numbers(
-    raw: npt.NDArray[np.uint8], grid: _Grid, samples: int, dtype: "np.dtype[np.generic]", predictor: int
+    raw: npt.NDArray[np.uint8],
+    grid: _Grid,
+    samples: int,
+    dtype: "np.dtype[np.generic]",
+    predictor: int,
 ) -> Samples:
-    """(rows, row bytes) to (rows, padded width, samples) in the machine's byte order, differences added up."""
+    """(rows, row bytes) to (rows, padded width, samples) in the machine's byte order, differences
+    added up.
+    """
     rows, native = len(raw), dtype.newbyteorder("=")
     shape = (rows, grid.across, grid.width, samples)
     if predictor == FLOATING:
-        sums = raw.reshape(rows, grid.across, grid.width * dtype.itemsize, samples).cumsum(axis=2, dtype=np.uint8)
+        sums = raw.reshape(rows, grid.across, grid.width * dtype.itemsize, samples).cumsum(
+            axis=2, dtype=np.uint8
+        )
         # the most significant bytes of all numbers of a row come first, then the next ones
         planes = sums.reshape(rows, grid.across, dtype.itemsize, grid.width * samples)
         ordered = np.ascontiguousarray(planes.swapaxes(2, 3)).view(dtype.newbyteorder(">"))

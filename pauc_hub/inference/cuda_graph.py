@@ -1,4 +1,6 @@
-"""A network on an NVIDIA GPU without the processor telling the GPU every step anew. N images, S side, D width."""
+"""A network on an NVIDIA GPU without the processor telling the GPU every step anew. N images, S
+side, D width.
+"""
 
 from threading import Lock
 from typing import cast
@@ -6,14 +8,16 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-WARM_UPS = 3  # passes before the recording, in which libraries choose their algorithms and take their memory
+# passes before the recording, in which libraries choose their algorithms and take their memory
+WARM_UPS = 3
 
 
 class CapturedNetwork(nn.Module):
-    """The network, whose steps are recorded as a CUDA graph once two batches of one shape have come in a row.
+    """The network, whose steps are recorded as a CUDA graph once two batches of one shape have come
+    in a row.
 
-    Decoding threads hold Python's lock for much of the time. Without the graph, each of some hundred steps a batch
-    waits for it.
+    Decoding threads hold Python's lock for much of the time. Without the graph, each of some
+    hundred steps a batch waits for it.
     """
 
     def __init__(self, network: nn.Module) -> None:
@@ -47,6 +51,7 @@ class CapturedNetwork(nn.Module):
                 self.network(self._pixels)
         torch.cuda.current_stream(pixels.device).wait_stream(stream)
         graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph, stream=stream, capture_error_mode="thread_local"):  # others may use the GPU now
+        # others may use the GPU now
+        with torch.cuda.graph(graph, stream=stream, capture_error_mode="thread_local"):
             self._features = self.network(self._pixels)
         self._graph = graph

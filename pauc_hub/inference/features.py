@@ -24,9 +24,9 @@ def features(
 
     Args:
         encode: a batch to (N, D) rows; what it raises ends the loop.
-        lanes: threads that each encode a batch while the rows of others are waited for, and whose rows come to the
-            CPU; device.side_by_side() says how many do well. With 0, batches are encoded here, one after another, and
-            the rows stay on their device.
+        lanes: threads that each encode a batch while the rows of others are waited for, and whose
+            rows come to the CPU; device.side_by_side() says how many do well. With 0, batches are
+            encoded here, one after another, and the rows stay on their device.
     """
     if lanes == 0:
         for batch in batches:

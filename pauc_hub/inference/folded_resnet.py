@@ -1,6 +1,8 @@
-"""The ResNets for inference alone, in plain torch: neither timm nor torchvision is imported, which takes seconds.
+"""The ResNets for inference alone, in plain torch: neither timm nor torchvision is imported, which
+takes seconds.
 
-Batch norm is folded into the convolutions, and on a CPU the additions and ReLUs are too. N images, S side, D width.
+Batch norm is folded into the convolutions, and on a CPU the additions and ReLUs are too. N images,
+S side, D width.
 """
 
 from collections.abc import Mapping
@@ -17,7 +19,8 @@ EXPANSION = 4  # of a deep block's output over its width
 EPSILON = 1e-5  # of timm's batch norms
 NORM = ("weight", "bias", "running_mean", "running_var")
 
-# What torch's compiler puts in for a convolution with its surroundings on a CPU. Private, so only speed may rest on it.
+# What torch's compiler puts in for a convolution with its surroundings on a CPU. Private, so only
+# speed may rest on it.
 CONVOLVE: Any = getattr(torch.ops.mkldnn, "_convolution_pointwise", None)
 CONVOLVE_ONTO: Any = getattr(torch.ops.mkldnn, "_convolution_pointwise_", None)
 HAS_ONEDNN = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
@@ -25,11 +28,15 @@ MULTIPLIES_BF16: Any = getattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", No
 
 
 class Convolution(nn.Module):
-    """A convolution that had a batch norm behind it, and what follows: the shortcut added, then ReLU."""
+    """A convolution that had a batch norm behind it, and what follows: the shortcut added, then
+    ReLU.
+    """
 
     def __init__(self, inputs: int, outputs: int, kernel: int, stride: int = 1) -> None:
         super().__init__()
-        self.weight = nn.Parameter(torch.empty(outputs, inputs, kernel, kernel), requires_grad=False)
+        self.weight = nn.Parameter(
+            torch.empty(outputs, inputs, kernel, kernel), requires_grad=False
+        )
         self.bias = nn.Parameter(torch.empty(outputs), requires_grad=False)
         self.stride, self.padding = stride, kernel // 2
 
@@ -42,12 +49,17 @@ class Convolution(nn.Module):
         return y.relu_() if relu else y
 
     def _fused(self, x: Tensor, relu: bool, shortcut: Tensor | None) -> Tensor:
-        """One pass over memory instead of three: 2.3 times the speed of a ResNet-50 in bf16 with AMX."""
+        """One pass over memory instead of three: 2.3 times the speed of a ResNet-50 in bf16 with
+        AMX.
+        """
         shape = [self.padding] * 2, [self.stride] * 2, [1, 1], 1
         then: tuple[str, list[float], None] = "relu" if relu else "none", [], None
         if shortcut is None:
             return cast(Tensor, CONVOLVE(x, self.weight, self.bias, *shape, *then))
-        return cast(Tensor, CONVOLVE_ONTO.binary(shortcut, x, self.weight, self.bias, *shape, "add", 1.0, *then))
+        return cast(
+            Tensor,
+            CONVOLVE_ONTO.binary(shortcut, x, self.weight, self.bias, *shape, "add", 1.0, *then),
+        )
 
 
 class Block(nn.Module):
@@ -56,7 +68,9 @@ class Block(nn.Module):
     def __init__(self, inputs: int, outputs: int, stride: int) -> None:
         super().__init__()
         reshapes = stride != 1 or inputs != outputs
-        self.downsample = nn.ModuleList([Convolution(inputs, outputs, 1, stride)] if reshapes else [])
+        self.downsample = nn.ModuleList(
+            [Convolution(inputs, outputs, 1, stride)] if reshapes else []
+        )
 
     def shortcut(self, x: Tensor) -> Tensor:
         for convolution in self.downsample:
@@ -88,7 +102,9 @@ class DeepBlock(Block):
 
 
 class FoldedResNet(nn.Module):
-    """(N, 3, S, S) pixels of any type to (N, D) float32 features, as timm's network of that name in evaluation mode."""
+    """(N, 3, S, S) pixels of any type to (N, D) float32 features, as timm's network of that name in
+    evaluation mode.
+    """
 
     layer1: nn.Sequential
     layer2: nn.Sequential
@@ -117,7 +133,9 @@ class FoldedResNet(nn.Module):
         return x.mean(dim=(2, 3), dtype=torch.float32)
 
 
-def build_network(architecture: str, tensors: Mapping[str, Tensor], dtype: torch.dtype) -> FoldedResNet:
+def build_network(
+    architecture: str, tensors: Mapping[str, Tensor], dtype: torch.dtype
+) -> FoldedResNet:
     """The network of a model folder, its weights kept in `dtype`.
 
     Args:
@@ -132,8 +150,11 @@ def build_network(architecture: str, tensors: Mapping[str, Tensor], dtype: torch
     return network.requires_grad_(False).eval().to(memory_format=torch.channels_last)
 
 
-def fold_batch_norm(tensors: Mapping[str, Tensor], dtype: torch.dtype = torch.float32) -> dict[str, Tensor]:
-    """Convolutions with a bias that do what each did with the batch norm behind it; worked out in float32.
+def fold_batch_norm(
+    tensors: Mapping[str, Tensor], dtype: torch.dtype = torch.float32
+) -> dict[str, Tensor]:
+    """Convolutions with a bias that do what each did with the batch norm behind it; worked out in
+    float32.
 
     Tensors that belong to neither stay as they are, for load_state_dict() to complain of.
     """
@@ -145,7 +166,8 @@ def fold_batch_norm(tensors: Mapping[str, Tensor], dtype: torch.dtype = torch.fl
             continue
         gain, bias, mean, variance = (rest.pop(f"{norm}.{part}").double() for part in NORM)
         rest.pop(f"{norm}.num_batches_tracked", None)
-        scale = gain / (variance + EPSILON).sqrt()  # float64 for these few; for the weights it gains nothing
+        # float64 for these few; for the weights it gains nothing
+        scale = gain / (variance + EPSILON).sqrt()
         folded[name] = (rest.pop(name).float() * scale.float()[:, None, None, None]).to(dtype)
         folded[f"{convolution}.bias"] = (bias - mean * scale).to(dtype)
     return folded | rest
@@ -159,7 +181,9 @@ def _norm_behind(convolution: str) -> str:
 
 
 def can_fuse(x: Tensor) -> bool:
-    """Whether this torch, on this processor, has a convolution that does in one what follows it as well."""
+    """Whether this torch, on this processor, has a convolution that does in one what follows it as
+    well.
+    """
     if x.device.type != "cpu" or CONVOLVE is None or CONVOLVE_ONTO is None:
         return False
     if x.dtype is torch.bfloat16:

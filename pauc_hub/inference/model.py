@@ -1,4 +1,6 @@
-"""A model in memory: backbone, head, prototypes, preprocessing, and what it makes of images. N images, D width."""
+"""A model in memory: backbone, head, prototypes, preprocessing, and what it makes of images. N
+images, D width.
+"""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -46,11 +48,13 @@ def load(
         (2, 512)
 
     Args:
-        model: a bundled model that `pauc models` lists, a model folder or run, a name of timm's such as
-            `resnet50.a1_in1k`, or `hf-hub:owner/name[@revision]`; weights that are not here are fetched.
+        model: a bundled model that `pauc models` lists, a model folder or run, a name of timm's
+            such as `resnet50.a1_in1k`, or `hf-hub:owner/name[@revision]`; weights that are not here
+            are fetched.
         device: `auto` is the first GPU, else the CPU; or a name of torch's.
         precision: `auto` is bf16 where the hardware multiplies it natively; or fp32, bf16.
-        image_size: side of the square that the network sees, in pixels; the one it was trained with unless given.
+        image_size: side of the square that the network sees, in pixels; the one it was trained with
+            unless given.
         quiet: no progress bar while weights are fetched.
 
     Raises:
@@ -72,7 +76,9 @@ def load(
     network = network.to(place)
     return Model(
         name=folder.name,
-        network=CapturedNetwork(network) if _is_folded(folder) and place.type == "cuda" else network,
+        network=CapturedNetwork(network)
+        if _is_folded(folder) and place.type == "cuda"
+        else network,
         projector=_projector(folder, place),
         preprocessing=preprocessing,
         folder=folder,
@@ -93,9 +99,11 @@ class Model:
 
     name: str
     network: nn.Module
-    """What encode() runs, (N, 3, S, S) to (N, width): of a stock ResNet the folded one, else timm's own.
+    """What encode() runs, (N, 3, S, S) to (N, width): of a stock ResNet the folded one, else timm's
+    own.
 
-    The features are those that timm pools: `forward_head(forward_features(pixels), pre_logits=True)`.
+    The features are those that timm pools: `forward_head(forward_features(pixels),
+    pre_logits=True)`.
     """
     projector: Projector | None
     """The head it was trained with, where the folder holds it."""
@@ -119,10 +127,13 @@ class Model:
     def backbone(self) -> nn.Module:
         """timm's network without a classifier, in evaluation mode: (N, 3, S, S) to (N, width).
 
-        Read from the folder when first asked for, and yours to change: encode() and embed() have their own network.
+        Read from the folder when first asked for, and yours to change: encode() and embed() have
+        their own network.
         """
         size = self.preprocessing.size
-        backbone: Any = build_timm_network(self.folder, size if size != self.folder.image_size else None)
+        backbone: Any = build_timm_network(
+            self.folder, size if size != self.folder.image_size else None
+        )
         if getattr(backbone, "num_classes", 0):
             backbone.reset_classifier(0)
         return cast(nn.Module, backbone.to(self.device))
@@ -143,15 +154,18 @@ class Model:
         value_range: Ranges = None,
         bands: Sequence[int] = (),
     ) -> npt.NDArray[np.float32]:
-        """Embed images: paths, encoded bytes, PIL images or arrays (H, W) or (H, W, 3 or 4); one alone or many.
+        """Embed images: paths, encoded bytes, PIL images or arrays (H, W) or (H, W, 3 or 4); one
+        alone or many.
 
         Args:
             workers: threads that decode; one for each core unless given.
             space: `backbone`, or `projection` for unit vectors of the space the prototypes live in.
-            decoding: `exact`, or `scaled` for large JPEGs at a fraction of their sides, quicker and less exact.
-            value_range: the numbers that are black and white in images that have no bytes, `(270.0, 310.0)`; or
-                `image` for each one's own extremes. Unless given, what a file declares, else 0 to 65535 for
-                integers and 0 to 1 for floats. `table.provenance.reading` has what a table was made with.
+            decoding: `exact`, or `scaled` for large JPEGs at a fraction of their sides, quicker and
+                less exact.
+            value_range: the numbers that are black and white in images that have no bytes, `(270.0,
+                310.0)`; or `image` for each one's own extremes. Unless given, what a file declares,
+                else 0 to 65535 for integers and 0 to 1 for floats. `table.provenance.reading` has
+                what a table was made with.
             bands: of TIFF files, from 1: red, green and blue, or one alone as grey.
 
         Returns:
@@ -163,7 +177,13 @@ class Model:
         several = cast(Iterable[ImageLike], [images] if _is_one(images) else images)
         reading = as_reading(value_range, bands)
         return embed_images(
-            self, several, space=space, batch_size=batch_size, workers=workers, decoding=decoding, reading=reading
+            self,
+            several,
+            space=space,
+            batch_size=batch_size,
+            workers=workers,
+            decoding=decoding,
+            reading=reading,
         )
 
     def __repr__(self) -> str:
@@ -171,7 +191,8 @@ class Model:
         side = self.preprocessing.size
         return (
             f"Model('{self.name}', {self.folder.architecture}, {self.width} features{projection})\n"
-            f"  {side} x {side} pixels, {self.precision} on {self.device}, weights {self.weights_sha256[:8]}…"
+            f"  {side} x {side} pixels, {self.precision} on {self.device}, weights "
+            f"{self.weights_sha256[:8]}…"
         )
 
     def width_in(self, space: str) -> int:
@@ -192,7 +213,9 @@ class Model:
         Returns:
             (N, D) float32 on the model's device; rows of unit norm where the space is `projection`.
         """
-        network = self.network if space == "backbone" else nn.Sequential(self.network, self._head(space))
+        network = (
+            self.network if space == "backbone" else nn.Sequential(self.network, self._head(space))
+        )
         return encode_squares(network, batch, self.preprocessing, self.device, self.dtype)
 
     def _head(self, space: str) -> Projector:
@@ -204,7 +227,9 @@ class Model:
 
 
 def _is_one(images: Any) -> bool:
-    return isinstance(images, str | Path | bytes | Image.Image) or (isinstance(images, np.ndarray) and images.ndim <= 3)
+    return isinstance(images, str | Path | bytes | Image.Image) or (
+        isinstance(images, np.ndarray) and images.ndim <= 3
+    )
 
 
 def _is_folded(folder: ModelFolder) -> bool:
@@ -220,7 +245,11 @@ def _network(
 ) -> tuple[FoldedResNet | PooledFeatures, dict[str, Any]]:
     """What computes the features, and timm's configuration of its images."""
     if _is_folded(folder):
-        tensors = {name: tensor for name, tensor in folder.read_backbone().items() if not name.startswith("fc.")}
+        tensors = {
+            name: tensor
+            for name, tensor in folder.read_backbone().items()
+            if not name.startswith("fc.")
+        }
         with refusing_misfits(folder):
             return build_network(folder.architecture, tensors, dtype), folder.preprocessing_config
     backbone = build_timm_network(folder, image_size)

@@ -1,4 +1,6 @@
-"""The streaming engine: images are decoded ahead in threads, embedded in batches. N images, S side, D width."""
+"""The streaming engine: images are decoded ahead in threads, embedded in batches. N images, S side,
+D width.
+"""
 
 import io
 import warnings
@@ -15,14 +17,23 @@ import torch
 from PIL import Image
 
 from pauc_hub.errors import Note, PaucError, UsageError
-from pauc_hub.images.decoding import FEW_LEVELS, UnreadableImage, from_array, read_with, readable, remarks_on, to_rgb
+from pauc_hub.images.decoding import (
+    FEW_LEVELS,
+    UnreadableImage,
+    from_array,
+    read_with,
+    readable,
+    remarks_on,
+    to_rgb,
+)
 from pauc_hub.images.jpeg import Picture, Reduced, decode, decode_reduced
 from pauc_hub.images.preprocessing import Preprocessing
 from pauc_hub.images.reading import PLAIN, Reading
 from pauc_hub.inference.features import features
 from pauc_hub.threads import decode_ahead
 
-BATCHES_AHEAD = 2  # decoded squares that wait for the network: enough to keep it busy, little memory
+# decoded squares that wait for the network: enough to keep it busy, little memory
+BATCHES_AHEAD = 2
 DECODINGS = ("exact", "scaled")
 
 ImageLike = str | Path | bytes | Image.Image | npt.NDArray[np.generic]
@@ -71,7 +82,8 @@ def embed_images(
 
     Args:
         decoding: as for choose_decoder().
-        reading: which numbers are black and white where they are no bytes, and which bands are colours.
+        reading: which numbers are black and white where they are no bytes, and which bands are
+            colours.
 
     Returns:
         (N, D) float32; N may be 0.
@@ -84,24 +96,36 @@ def embed_images(
 
     def read(numbered: tuple[int, ImageLike]) -> Decoded:
         index, source = numbered
-        name = f"image {index}" + (f" ('{readable(source)}')" if isinstance(source, str | Path) else "")
+        name = f"image {index}" + (
+            f" ('{readable(source)}')" if isinstance(source, str | Path) else ""
+        )
         decoded = square(name, open_image(name, source, decoder, reading), encoder.preprocessing)
         if FEW_LEVELS in decoded.remarks:
-            warnings.warn(f"{name} ends in few levels of grey: does its value range fit?", Note, stacklevel=2)
+            warnings.warn(
+                (f"{name} ends in few levels of grey: does its value range fit?"),
+                Note,
+                stacklevel=2,
+            )
         return decoded
 
     parts = [np.empty((0, encoder.width_in(space)), dtype=np.float32)]
-    with closing(decode_ahead(read, enumerate(images), workers, BATCHES_AHEAD * batch_size)) as results:
+    with closing(
+        decode_ahead(read, enumerate(images), workers, BATCHES_AHEAD * batch_size)
+    ) as results:
         groups = iter(lambda: list(islice(results, batch_size)), [])
-        parts += [rows.numpy() for rows, _ in features(batch_encoder(encoder, space), groups, lanes=1)]
+        parts += [
+            rows.numpy() for rows, _ in features(batch_encoder(encoder, space), groups, lanes=1)
+        ]
     return np.concatenate(parts)
 
 
 def choose_decoder(encoder: BatchEncoder, decoding: str = "exact") -> Decoder:
-    """fp32 promises what Pillow gives, to the last bit; bf16 rounds more than a quicker decoder does.
+    """fp32 promises what Pillow gives, to the last bit; bf16 rounds more than a quicker decoder
+    does.
 
     Args:
-        decoding: `exact`, or `scaled` for large JPEGs at a fraction of their sides, quicker and less exact.
+        decoding: `exact`, or `scaled` for large JPEGs at a fraction of their sides, quicker and
+            less exact.
 
     Raises:
         UsageError: neither.
@@ -136,17 +160,22 @@ def batch_encoder(encoder: BatchEncoder, space: str) -> Callable[[Sequence[Decod
         try:
             return encoder.encode(squares, space)
         except torch.OutOfMemoryError as error:
-            raise PaucError(f"batch_size={len(images)} does not fit the GPU. Give a smaller one.") from error
+            raise PaucError(
+                f"batch_size={len(images)} does not fit the GPU. Give a smaller one."
+            ) from error
 
     return encode
 
 
-def open_image(name: str, source: ImageLike, decoder: Decoder, reading: Reading = PLAIN) -> Picture | Reduced:
+def open_image(
+    name: str, source: ImageLike, decoder: Decoder, reading: Reading = PLAIN
+) -> Picture | Reduced:
     """The picture at a path, in encoded bytes, or in memory already.
 
     Args:
         name: for messages.
-        reading: which numbers are black and white where they are no bytes, and which bands are colours.
+        reading: which numbers are black and white where they are no bytes, and which bands are
+            colours.
 
     Raises:
         PaucError: it cannot be read.
@@ -157,7 +186,10 @@ def open_image(name: str, source: ImageLike, decoder: Decoder, reading: Reading 
             case str() | Path():
                 path = Path(source).expanduser()
                 if path.is_dir():
-                    raise UsageError(f"{name} is a folder, not an image. For folders there is `pauc embed {source}`.")
+                    raise UsageError(
+                        f"{name} is a folder, not an image. For folders there is `pauc embed "
+                        f"{source}`."
+                    )
                 return read_with(decoder, path, reading)
             case bytes():
                 return read_with(decoder, io.BytesIO(source), reading)
@@ -165,6 +197,9 @@ def open_image(name: str, source: ImageLike, decoder: Decoder, reading: Reading 
                 return to_rgb(source, reading)
             case np.ndarray():
                 return from_array(source, reading)
-    except (UnreadableImage, OSError) as error:  # an OSError where a PIL image is read as late as here
+    # an OSError where a PIL image is read as late as here
+    except (UnreadableImage, OSError) as error:
         raise PaucError(f"{name} cannot be read: {error}.") from error
-    raise TypeError(f"{name} is a {type(source).__name__}, not a path, encoded bytes, a PIL image or an array")
+    raise TypeError(
+        f"{name} is a {type(source).__name__}, not a path, encoded bytes, a PIL image or an array"
+    )

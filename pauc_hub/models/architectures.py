@@ -1,10 +1,14 @@
-"""The networks that are trained and embedded with: stock ResNets, and ours with stems for small images; no torch."""
+"""The networks that are trained and embedded with: stock ResNets, and ours with stems for small
+images; no torch.
+"""
 
 from typing import NamedTuple
 
 
 class Stem(NamedTuple):
-    """What stands before the first block: a convolution and, where it `pools`, a max-pool of stride 2."""
+    """What stands before the first block: a convolution and, where it `pools`, a max-pool of stride
+    2.
+    """
 
     kernel: int
     stride: int
@@ -32,7 +36,9 @@ class Network(NamedTuple):
 
     @property
     def reduction(self) -> int:
-        """How many times smaller the last stage's maps are than the image: three stages halve them."""
+        """How many times smaller the last stage's maps are than the image: three stages halve
+        them.
+        """
         return 8 * self.stem.reduction
 
 
@@ -45,4 +51,6 @@ NETWORKS = {
     "pauc_resnet18_cifar_pool": Network((2, 2, 2, 2), deep=False, stem=CIFAR_POOL),
     "pauc_resnet50_cifar": Network((3, 4, 6, 3), deep=True, stem=CIFAR),
 }
-"""By the name that config.json has: timm's own where timm has one, so that it loads without this package."""
+"""By the name that config.json has: timm's own where timm has one, so that it loads without this
+package.
+"""

@@ -1,4 +1,6 @@
-"""The architectures as timm knows them: ResNets, stock or with a CIFAR stem, and bundled model folders as weights."""
+"""The architectures as timm knows them: ResNets, stock or with a CIFAR stem, and bundled model
+folders as weights.
+"""
 
 import math
 from pathlib import Path
@@ -31,7 +33,9 @@ __all__ = [  # a list: timm appends to it
 ]
 
 PAPERS = {
-    "paper_name": "Rethinking Prototypical Contrastive Learning through Alignment, Uniformity and Correlation",
+    "paper_name": (
+        "Rethinking Prototypical Contrastive Learning through Alignment, Uniformity and Correlation"
+    ),
     "paper_ids": ("arXiv:2210.10194", "arXiv:2005.04966"),
 }
 WITHOUT_WEIGHTS = {
@@ -50,12 +54,24 @@ WITHOUT_WEIGHTS = {
 
 
 def _default_cfgs() -> dict[str, dict[str, Any] | PretrainedCfg]:
-    """For timm: one entry a bundled folder, one for weights on the Hub, and one for each architecture without any."""
+    """For timm: one entry a bundled folder, one for weights on the Hub, and one for each
+    architecture without any.
+    """
     bundled = {folder.name: _bundled_cfg(folder) for folder in registration.bundled_folders()}
-    listed = {entry.name: _listed_cfg(entry) for entry in hub_weights.HUB_WEIGHTS if entry.name not in bundled}
-    bare = set(registration.ARCHITECTURES) - {registration.architecture_of(name) for name in (*bundled, *listed)}
+    listed = {
+        entry.name: _listed_cfg(entry)
+        for entry in hub_weights.HUB_WEIGHTS
+        if entry.name not in bundled
+    }
+    bare = set(registration.ARCHITECTURES) - {
+        registration.architecture_of(name) for name in (*bundled, *listed)
+    }
     # The order tells timm which of several is the default.
-    return {**bundled, **listed, **{name: WITHOUT_WEIGHTS | _usual_input(name) for name in sorted(bare)}}
+    return {
+        **bundled,
+        **listed,
+        **{name: WITHOUT_WEIGHTS | _usual_input(name) for name in sorted(bare)},
+    }
 
 
 def _usual_input(name: str) -> dict[str, Any]:
@@ -104,12 +120,16 @@ default_cfgs = generate_default_cfgs(_default_cfgs())  # the name under which ti
 
 
 class SmallImageResNet(ResNet):
-    """timm's ResNet behind another stem: its first convolution is 3 x 3 of stride 1, and max-pool may be left out."""
+    """timm's ResNet behind another stem: its first convolution is 3 x 3 of stride 1, and max-pool
+    may be left out.
+    """
 
     def __init__(self, *arguments: Any, pools: bool, **named: Any) -> None:
         super().__init__(*arguments, **named)
         stock = cast(nn.Conv2d, self.conv1)
-        conv1 = nn.Conv2d(stock.in_channels, stock.out_channels, CIFAR.kernel, padding=1, bias=False)
+        conv1 = nn.Conv2d(
+            stock.in_channels, stock.out_channels, CIFAR.kernel, padding=1, bias=False
+        )
         nn.init.kaiming_normal_(conv1.weight, mode="fan_out", nonlinearity="relu")  # as timm's
         self.add_module("conv1", conv1.to(stock.weight))
         if not pools:
@@ -121,39 +141,61 @@ class SmallImageResNet(ResNet):
 @register_model
 def pauc_resnet18(pretrained: bool = False, **kwargs: Any) -> ResNet:
     """ResNet-18 without a classifier: (N, 3, H, W) to (N, 512) pooled features."""
-    return _build("pauc_resnet18", pretrained, {"block": BasicBlock, "layers": (2, 2, 2, 2)} | kwargs)
+    return _build(
+        "pauc_resnet18", pretrained, {"block": BasicBlock, "layers": (2, 2, 2, 2)} | kwargs
+    )
 
 
 @register_model
 def pauc_resnet18_cifar(pretrained: bool = False, **kwargs: Any) -> ResNet:
-    """ResNet-18 for images of 32 pixels: a 3 x 3 convolution of stride 1 for a stem, no max-pool."""
-    return _build("pauc_resnet18_cifar", pretrained, {"block": BasicBlock, "layers": (2, 2, 2, 2)} | kwargs)
+    """ResNet-18 for images of 32 pixels: a 3 x 3 convolution of stride 1 for a stem, no
+    max-pool.
+    """
+    return _build(
+        "pauc_resnet18_cifar", pretrained, {"block": BasicBlock, "layers": (2, 2, 2, 2)} | kwargs
+    )
 
 
 @register_model
 def pauc_resnet18_cifar_pool(pretrained: bool = False, **kwargs: Any) -> ResNet:
-    """ResNet-18 for images of 64 pixels: a 3 x 3 convolution of stride 1 for a stem, then the usual max-pool."""
-    return _build("pauc_resnet18_cifar_pool", pretrained, {"block": BasicBlock, "layers": (2, 2, 2, 2)} | kwargs)
+    """ResNet-18 for images of 64 pixels: a 3 x 3 convolution of stride 1 for a stem, then the usual
+    max-pool.
+    """
+    return _build(
+        "pauc_resnet18_cifar_pool",
+        pretrained,
+        {"block": BasicBlock, "layers": (2, 2, 2, 2)} | kwargs,
+    )
 
 
 @register_model
 def pauc_resnet50(pretrained: bool = False, **kwargs: Any) -> ResNet:
     """ResNet-50 without a classifier: (N, 3, H, W) to (N, 2048) pooled features."""
-    return _build("pauc_resnet50", pretrained, {"block": Bottleneck, "layers": (3, 4, 6, 3)} | kwargs)
+    return _build(
+        "pauc_resnet50", pretrained, {"block": Bottleneck, "layers": (3, 4, 6, 3)} | kwargs
+    )
 
 
 @register_model
 def pauc_resnet50_cifar(pretrained: bool = False, **kwargs: Any) -> ResNet:
-    """ResNet-50 for images of 32 pixels: a 3 x 3 convolution of stride 1 for a stem, no max-pool."""
-    return _build("pauc_resnet50_cifar", pretrained, {"block": Bottleneck, "layers": (3, 4, 6, 3)} | kwargs)
+    """ResNet-50 for images of 32 pixels: a 3 x 3 convolution of stride 1 for a stem, no
+    max-pool.
+    """
+    return _build(
+        "pauc_resnet50_cifar", pretrained, {"block": Bottleneck, "layers": (3, 4, 6, 3)} | kwargs
+    )
 
 
 def _build(name: str, pretrained: bool, arguments: dict[str, Any]) -> ResNet:
     if pretrained:
-        cfg = resolve_pretrained_cfg(name, arguments.get("pretrained_cfg"), arguments.get("pretrained_cfg_overlay"))
+        cfg = resolve_pretrained_cfg(
+            name, arguments.get("pretrained_cfg"), arguments.get("pretrained_cfg_overlay")
+        )
         _check_weights(name, cfg)
         if fetched := _fetch_listed(name, cfg):
-            arguments["pretrained_cfg_overlay"] = fetched | (arguments.get("pretrained_cfg_overlay") or {})
+            arguments["pretrained_cfg_overlay"] = fetched | (
+                arguments.get("pretrained_cfg_overlay") or {}
+            )
     if (stem := _stem(name)) == STOCK:
         model: Any = build_model_with_cfg(ResNet, name, pretrained, **arguments)
         # timm's save_for_hf() writes this name, and plain timm then loads the folder.
@@ -163,10 +205,13 @@ def _build(name: str, pretrained: bool, arguments: dict[str, Any]) -> ResNet:
 
 
 def _check_weights(name: str, cfg: PretrainedCfg) -> None:
-    """Refuse missing and damaged weights in our own words; weights that the caller brings are timm's affair."""
+    """Refuse missing and damaged weights in our own words; weights that the caller brings are
+    timm's affair.
+    """
     if not (cfg.has_weights or cfg.state_dict):
         raise MissingWeights(
-            f"there are no weights for {name} yet. Use pretrained=False for random ones, or a model that has some: "
+            f"there are no weights for {name} yet. Use pretrained=False for random ones, or a "
+            "model that has some: "
             f"{', '.join(registration.weights_names())}."
         )
     if cfg.file and Path(cfg.file).parent.parent == registration.WEIGHTS:
@@ -174,8 +219,12 @@ def _check_weights(name: str, cfg: PretrainedCfg) -> None:
 
 
 def _fetch_listed(name: str, cfg: PretrainedCfg) -> dict[str, Any]:
-    """What timm is told of weights on the Hub, once they are here: it checks no sums when it fetches them itself."""
-    entry = next((entry for entry in hub_weights.HUB_WEIGHTS if entry.hf_hub_id == cfg.hf_hub_id), None)
+    """What timm is told of weights on the Hub, once they are here: it checks no sums when it
+    fetches them itself.
+    """
+    entry = next(
+        (entry for entry in hub_weights.HUB_WEIGHTS if entry.hf_hub_id == cfg.hf_hub_id), None
+    )
     if entry is None or cfg.file or cfg.state_dict:
         return {}
     from pauc_hub.models.opening import open_model

@@ -1,4 +1,6 @@
-"""The model card: facts.json in plain words, for people and for the Hub. It claims nothing that is not in the facts."""
+"""The model card: facts.json in plain words, for people and for the Hub. It claims nothing that is
+not in the facts.
+"""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -9,25 +11,37 @@ Facts = Mapping[str, Any]
 
 LEARNT = {
     "infonce": "to tell each image from all others (InfoNCE)",
-    "protonce": "to tell each image from all others and to draw it to the prototype of its cluster (PCL's ProtoNCE)",
-    "pauc": "to tell each image from all others while the prototypes of clusters align, spread and decorrelate (PAUC)",
+    "protonce": (
+        "to tell each image from all others and to draw it to the prototype of its cluster "
+        "(PCL's ProtoNCE)"
+    ),
+    "pauc": (
+        "to tell each image from all others while the prototypes of clusters align, spread and "
+        "decorrelate (PAUC)"
+    ),
 }
 PCL_IMAGES = 1_281_167 * 200  # ImageNet's training split, 200 epochs: what PCL's authors trained on
 OWN_READING = (
-    "Of the PAUC paper (Mo, Sun, Li, BMVC 2022) only the abstract was at hand, which names its three terms and gives "
-    "no formula. **The formulas are this project's own reading** (docs/method.md, section 4), so these scores are not "
+    "Of the PAUC paper (Mo, Sun, Li, BMVC 2022) only the abstract was at hand, which names its "
+    "three terms and gives "
+    "no formula. **The formulas are this project's own reading** (docs/method.md, section 4), "
+    "so these scores are not "
     "that paper's."
 )
 PATENT = (
-    "PCL's training loop, clustering and contrastive learning in turn, is claimed by a US patent (11,263,476), which a "
+    "PCL's training loop, clustering and contrastive learning in turn, is claimed by a US "
+    "patent (11,263,476), which a "
     "commercial user should know."
 )
 PAPERS = {
-    "moco": "K. He, H. Fan, Y. Wu, S. Xie, R. Girshick: *Momentum Contrast for Unsupervised Visual Representation "
+    "moco": "K. He, H. Fan, Y. Wu, S. Xie, R. Girshick: *Momentum Contrast for Unsupervised Visual "
+    "Representation "
     "Learning*, CVPR 2020, arXiv 1911.05722",
-    "pcl": "J. Li, P. Zhou, C. Xiong, S. Hoi: *Prototypical Contrastive Learning of Unsupervised Representations*, "
+    "pcl": "J. Li, P. Zhou, C. Xiong, S. Hoi: *Prototypical Contrastive Learning of Unsupervised "
+    "Representations*, "
     "ICLR 2021, arXiv 2005.04966",
-    "pauc": "S. Mo, Z. Sun, C. Li: *Rethinking Prototypical Contrastive Learning through Alignment, Uniformity and "
+    "pauc": "S. Mo, Z. Sun, C. Li: *Rethinking Prototypical Contrastive Learning through "
+    "Alignment, Uniformity and "
     "Correlation*, BMVC 2022, arXiv 2210.10194",
 }
 CITED = {"infonce": ("moco",), "protonce": ("moco", "pcl"), "pauc": ("moco", "pcl", "pauc")}
@@ -35,17 +49,28 @@ COMPARED = "Beside {which} stands the same network with random weights, under th
 # Seen in `make interop`, of numbers up to 3.5; less than 1e-5 is demanded.
 LARGEST_DIFFERENCE = "1.2e-6"
 UNKNOWN = "–"  # of a random network, where none was measured
-COLUMNS = ("protocol", "metric", "value", "random", "space", "resolution", "bank", "queries", "seed")
+COLUMNS = (
+    "protocol",
+    "metric",
+    "value",
+    "random",
+    "space",
+    "resolution",
+    "bank",
+    "queries",
+    "seed",
+)
 
 
 def render(facts: Facts) -> str:
     """README.md of a model folder: Markdown with the Hub's front matter.
 
     Args:
-        facts: as facts.json has them: name, architecture, command, commit, config, data, hardware, versions, seconds,
-            epochs, scores, and where known license, license_link, data.datasets (ids on the Hub), notes and prototypes
-            (the number of each clustering); schedules that were laid anew; unfinished where it was made of a
-            checkpoint on the way; curves, the name of the picture of its curves beside the card.
+        facts: as facts.json has them: name, architecture, command, commit, config, data, hardware,
+            versions, seconds, epochs, scores, and where known license, license_link, data.datasets
+            (ids on the Hub), notes and prototypes (the number of each clustering); schedules that
+            were laid anew; unfinished where it was made of a checkpoint on the way; curves, the
+            name of the picture of its curves beside the card.
     """
     parts = (_front_matter, _summary, score_section, _usage, _limits, _citations, _receipts)
     return "\n\n".join(part(facts) for part in parts) + "\n"
@@ -62,7 +87,7 @@ def _summary(facts: Facts) -> str:
 An image backbone ({facts["architecture"]}) that learnt, without labels, {LEARNT[_objective(facts)]}.
 {_unfinished(facts)}
 - **Data**: {data["name"]}, {data["images"]:,} images, seen at {facts["config"]["size"]} px.
-- **Training**: {_epochs(facts)} in {_duration(facts["seconds"])} on {machine}. {_how_short(facts)}{_curves(facts)}"""
+- **Training**: {_epochs(facts)} in {_duration(facts["seconds"])} on {machine}. {_how_short(facts)}{_curves(facts)}"""  # noqa: E501
 
 
 def _curves(facts: Facts) -> str:
@@ -76,12 +101,14 @@ def _unfinished(facts: Facts) -> str:
     return f"""
 **Unfinished**: made of a checkpoint after {after} of {place["epochs"]} epochs, before the learning rate had
 fallen to 0. Expect more of the finished run.
-"""
+"""  # noqa: E501
 
 
 def _epochs(facts: Facts) -> str:
     place = facts.get("unfinished")
-    return f"{facts['epochs']} of {place['epochs']} epochs" if place else f"{facts['epochs']} epochs"
+    return (
+        f"{facts['epochs']} of {place['epochs']} epochs" if place else f"{facts['epochs']} epochs"
+    )
 
 
 def _how_short(facts: Facts) -> str:
@@ -104,7 +131,10 @@ def score_section(facts: Facts) -> str:
             "## Scores",
             "",
             *_compared(scores),
-            "| protocol | metric | this model | random network | space | resolution | bank | queries | seed |",
+            (
+                "| protocol | metric | this model | random network | space | resolution | bank | "
+                "queries | seed |"
+            ),
             "| --- | --- | --- | --- | --- | --- | --- | --- | --- |",
             *map(score_row, scores),
             "",
@@ -142,10 +172,13 @@ backbone = timm.create_model("{name}", pretrained=True).eval()
 embeddings = pauc_hub.load("{name}").embed(["cat.jpg", "dog.jpg"])  # with the right preprocessing; float32
 ```
 
-"""
-    plain, imports, besides = "Plain timm reads this folder without pauc-hub:", "import timm", "import"
+"""  # noqa: E501
+    plain = "Plain timm reads this folder without pauc-hub:"
+    imports = "import timm"
+    besides = "import"
     if facts["architecture"].startswith("pauc_"):  # one of ours, as the stem is
-        plain, imports = "timm reads this folder once pauc-hub is imported:", "import pauc_hub, timm"
+        plain = "timm reads this folder once pauc-hub is imported:"
+        imports = "import pauc_hub, timm"
         besides = "import pauc_hub  # registers the architecture\nimport"
     return f"""## Use
 
@@ -182,34 +215,53 @@ embeddings = model.encode([Image.open("cat.jpg"), Image.open("dog.jpg")])
 
 From the Hugging Face Hub it is `hf-hub:owner/name` for timm and pauc-hub, and `owner/name` for the other two.
 
-The features are pooled from the last stage; compare them by their cosine. {_projection(facts)}"""
+The features are pooled from the last stage; compare them by their cosine. {_projection(facts)}"""  # noqa: E501
 
 
 def _projection(facts: Facts) -> str:
     if facts.get("prototypes") == []:
-        return "projector.safetensors leads from them to the\nspace that it was trained in; there are no prototypes."
-    return "projector.safetensors leads from them to the\nspace in which the prototypes of prototypes.safetensors lie."
+        return (
+            "projector.safetensors leads from them to the\nspace that it was trained in; there "
+            "are no prototypes."
+        )
+    return (
+        "projector.safetensors leads from them to the\nspace in which the prototypes of "
+        "prototypes.safetensors lie."
+    )
 
 
 def _limits(facts: Facts) -> str:
     data = facts["data"]
-    points = [f"It has seen only {data['name']}, at {facts['config']['size']} px: try it on your own images first."]
+    points = [
+        (
+            f"It has seen only {data['name']}, at {facts['config']['size']} px: try it on your own "
+            "images first."
+        )
+    ]
     if terms := data.get("terms"):
         points.append(f"Terms of the data: {terms}")
     if _objective(facts) == "pauc":
         points.append(OWN_READING)
     if _objective(facts) != "infonce":
         points.append(PATENT)
-    return "\n".join(["## What to know", "", *(f"- {point}" for point in [*points, *facts.get("notes", [])])])
+    return "\n".join(
+        ["## What to know", "", *(f"- {point}" for point in [*points, *facts.get("notes", [])])]
+    )
 
 
 def _citations(facts: Facts) -> str:
-    return "\n".join(["## Citation", "", *(f"- {PAPERS[paper]}" for paper in CITED[_objective(facts)])])
+    return "\n".join(
+        ["## Citation", "", *(f"- {PAPERS[paper]}" for paper in CITED[_objective(facts)])]
+    )
 
 
 def _receipts(facts: Facts) -> str:
     data = facts["data"]
-    kept = f"; {data['kept_out']} more were kept out to calibrate the prototypes" if data.get("kept_out") else ""
+    kept = (
+        (f"; {data['kept_out']} more were kept out to calibrate the prototypes")
+        if data.get("kept_out")
+        else ""
+    )
     code = f"commit {facts['commit']}" if facts["commit"] else "an installed package"
     versions = ", ".join(f"{name} {version}" for name, version in facts["versions"].items())
     settings = ", ".join(f"{name} {_plain(value)}" for name, value in facts["config"].items())
@@ -221,14 +273,15 @@ def _receipts(facts: Facts) -> str:
 - Data: sha256 of the list of images {data["list_sha256"]}; {data["unreadable"]} files could not be read{kept}.
 - Settings: {settings}.
 
-facts.json has all of this for machines; `sha256sum -c SHA256SUMS` checks every file."""
+facts.json has all of this for machines; `sha256sum -c SHA256SUMS` checks every file."""  # noqa: E501
 
 
 def _schedules(facts: Facts) -> str:
     """Commands that went on for longer, and from where."""
     return "".join(
         f"    {laid['command']}  # from epoch {laid['epoch'] + 1}, step {laid['step']} on: "
-        f"{laid['epochs']} epochs in place of {laid['before']}, the learning rate along a cosine over them\n"
+        f"{laid['epochs']} epochs in place of {laid['before']}, the learning rate along a "
+        "cosine over them\n"
         for laid in facts.get("schedules", ())
     )
 

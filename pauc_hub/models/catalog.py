@@ -1,4 +1,6 @@
-"""What models there are, and what MODEL names: the one place that reads it. Imports timm only for timm's names."""
+"""What models there are, and what MODEL names: the one place that reads it. Imports timm only for
+timm's names.
+"""
 
 import json
 import re
@@ -28,8 +30,9 @@ REPOSITORY = re.compile(r"(?P<id>[\w.-]+/[\w.-]+)(@(?P<revision>[^@\s]+))?")
 # As pauc_hub.training.run.run_folder has them, which may not be imported from here.
 RUN_METRICS, RUN_CONFIG, RUN_MODEL = "metrics.jsonl", "config.json", "model"
 
-# What every command takes unless told otherwise: the bundled model with the best measured kNN score.
-# A test compares the scores in the facts.json of all bundled models, and tells when another is due.
+# What every command takes unless told otherwise: the bundled model with the best measured kNN
+# score. A test compares the scores in the facts.json of all bundled models, and tells when another
+# is due.
 DEFAULT_MODEL = "pauc_resnet18"
 
 
@@ -66,8 +69,12 @@ class Located:
 
 
 def available_models() -> list[Entry]:
-    """The bundled models, those fetched from the Hub, and the architectures without weights, by name."""
-    entries = {folder.name: Entry(folder.name, True, _describe(folder)) for folder in bundled_folders()}
+    """The bundled models, those fetched from the Hub, and the architectures without weights, by
+    name.
+    """
+    entries = {
+        folder.name: Entry(folder.name, True, _describe(folder)) for folder in bundled_folders()
+    }
     for listed in hub_weights.HUB_WEIGHTS:
         entries.setdefault(listed.name, Entry(listed.name, True, _describe_listed(listed)))
     for bare in ARCHITECTURES.keys() - {architecture_of(name) for name in entries}:
@@ -103,9 +110,14 @@ def locate(model: str | Path) -> Located:
     if listed := find_hub_weights(model):
         return Located(listed, _note(model, "model of pauc-hub"))
     if model in ARCHITECTURES:
-        raise MissingWeights(f"there are no weights for {model} yet, only for: {', '.join(weights_names())}.")
-    if TIMM_NAME.fullmatch(model.removeprefix(TIMM)) and (not Path(model).is_dir() or _may_be_of_timm(model)):
-        from pauc_hub.models.timm_registry import find_pretrained  # imports timm, which takes seconds
+        raise MissingWeights(
+            f"there are no weights for {model} yet, only for: {', '.join(weights_names())}."
+        )
+    if TIMM_NAME.fullmatch(model.removeprefix(TIMM)) and (
+        not Path(model).is_dir() or _may_be_of_timm(model)
+    ):
+        # imports timm, which takes seconds
+        from pauc_hub.models.timm_registry import find_pretrained
 
         if name := find_pretrained(model.removeprefix(TIMM)):
             return Located(TimmName(name), _note(model, "timm model"))
@@ -143,42 +155,61 @@ def _model_of(path: Path) -> Path:
         return path
     if not (path / RUN_MODEL).is_dir():
         raise UnknownModel(
-            f"the run in '{path}' has no model yet. `pauc train IMAGES -o {path} --export` makes one of its last "
+            f"the run in '{path}' has no model yet. `pauc train IMAGES -o {path} --export` "
+            "makes one of its last "
             "checkpoint; --resume in place of --export finishes it."
         )
     return path / RUN_MODEL
 
 
 def _may_be_of_timm(name: str) -> bool:
-    """Whether timm's files, which are read in a few milliseconds, speak of it: to import timm takes seconds."""
+    """Whether timm's files, which are read in a few milliseconds, speak of it: to import timm takes
+    seconds.
+    """
     spec = find_spec("timm")
     if spec is None or spec.origin is None:
         return True
     architecture = name.removeprefix(TIMM).partition(".")[0]
     # The latter are deprecated names.
     traces = (f"def {architecture}(", f"'{architecture}':")
-    texts = (file.read_text(encoding="utf-8") for file in (Path(spec.origin).parent / "models").glob("*.py"))
+    texts = (
+        file.read_text(encoding="utf-8")
+        for file in (Path(spec.origin).parent / "models").glob("*.py")
+    )
     return any(trace in text for text in texts for trace in traces)
 
 
 def _repository(name: str) -> Repository:
     match = REPOSITORY.fullmatch(name)
     if not match:
-        raise UnknownModel(f"'{HUB}{name}' names no repository. Write {HUB}owner/name or {HUB}owner/name@revision.")
+        raise UnknownModel(
+            f"'{HUB}{name}' names no repository. Write {HUB}owner/name or {HUB}owner/name@revision."
+        )
     return Repository(match["id"], match["revision"])
 
 
 def _note(name: str, what: str) -> str:
-    return f"'{name}' is the {what}; the folder of that name is './{name}'." if Path(name).is_dir() else ""
+    return (
+        (f"'{name}' is the {what}; the folder of that name is './{name}'.")
+        if Path(name).is_dir()
+        else ""
+    )
 
 
 def _unknown(name: str) -> str:
     if "/" in name and not name.startswith(TIMM):
-        on_hub = f" A repository on the Hugging Face Hub is written {HUB}{name}." if REPOSITORY.fullmatch(name) else ""
+        on_hub = (
+            (f" A repository on the Hugging Face Hub is written {HUB}{name}.")
+            if REPOSITORY.fullmatch(name)
+            else ""
+        )
         return f"unknown model '{name}': there is no such folder.{on_hub}"
     from pauc_hub.models.timm_registry import names  # imports timm, which takes seconds
 
-    return f"unknown model '{name}'.{nearest(name.removeprefix(TIMM), [*model_names(), *names()])} {ALL}"
+    return (
+        f"unknown model '{name}'.{nearest(name.removeprefix(TIMM), [*model_names(), *names()])} "
+        f"{ALL}"
+    )
 
 
 ALL = "`pauc models` lists all."
@@ -190,7 +221,9 @@ def _describe(folder: Path) -> str:
         config, facts = _read(folder / "config.json"), _read(folder / "facts.json")
         data, side = facts["data"], config["pretrained_cfg"]["input_size"][-1]
         network = f"{config['architecture']}, {config['num_features']} numbers from {side} px"
-        training = f"{config['pauc']['objective']}, {facts['epochs']} epochs on {data['images']} images"
+        training = (
+            f"{config['pauc']['objective']}, {facts['epochs']} epochs on {data['images']} images"
+        )
         return f"{network}; {training}"
     except (OSError, ValueError, LookupError, TypeError) as error:
         return f"damaged ({type(error).__name__} in its description)"
@@ -198,7 +231,9 @@ def _describe(folder: Path) -> str:
 
 def _describe_listed(listed: HubWeights) -> str:
     network = ARCHITECTURES.get(architecture_of(listed.name), architecture_of(listed.name))
-    return f"{network}; fetched from {HUB}{listed.repository} at first use; licence {listed.licence}"
+    return (
+        f"{network}; fetched from {HUB}{listed.repository} at first use; licence {listed.licence}"
+    )
 
 
 def _read(path: Path) -> dict[str, Any]:

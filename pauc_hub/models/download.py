@@ -11,7 +11,13 @@ from urllib.parse import urlsplit
 
 import httpx2
 import torch
-from huggingface_hub import constants, get_hf_file_metadata, hf_hub_download, hf_hub_url, try_to_load_from_cache
+from huggingface_hub import (
+    constants,
+    get_hf_file_metadata,
+    hf_hub_download,
+    hf_hub_url,
+    try_to_load_from_cache,
+)
 from huggingface_hub.errors import (
     GatedRepoError,
     HfHubHTTPError,
@@ -50,7 +56,8 @@ def fetch_file(
         Its place in the cache: a folder named by the commit, with a link to the file.
 
     Raises:
-        HubError: no network, no access, no such repository, revision or file, or a download that broke off.
+        HubError: no network, no access, no such repository, revision or file, or a download that
+            broke off.
     """
     with explaining(repository):
         cached = _cached(repository, names)
@@ -58,7 +65,8 @@ def fetch_file(
             return cached
         for name in names:
             try:
-                # One question, which fails at once without a network; hf_hub_download() repeats its own for 23 seconds.
+                # One question, which fails at once without a network; hf_hub_download() repeats its
+                # own for 23 seconds.
                 get_hf_file_metadata(hf_hub_url(repository.id, name, revision=repository.revision))
             except RemoteEntryNotFoundError:
                 continue
@@ -83,18 +91,26 @@ def fetch_url(url: str, *, quiet: bool = False) -> Path:
     if place.exists():
         return place
     if constants.is_offline_mode():
-        raise HubError(f"'{name}' is not in '{place.parent}', and HF_HUB_OFFLINE forbids fetching it. Unset it once.")
+        raise HubError(
+            f"'{name}' is not in '{place.parent}', and HF_HUB_OFFLINE forbids fetching it. "
+            "Unset it once."
+        )
     hashed = re.search(r"-([a-f0-9]{8,})\.", name)
     try:
         place.parent.mkdir(parents=True, exist_ok=True)
-        torch.hub.download_url_to_file(url, str(place), hashed[1] if hashed else None, progress=not quiet)
+        torch.hub.download_url_to_file(
+            url, str(place), hashed[1] if hashed else None, progress=not quiet
+        )
     except (OSError, RuntimeError) as error:
-        raise HubError(f"'{url}' cannot be fetched ({_reason(error)}). Check the network, and try again.") from error
+        raise HubError(
+            f"'{url}' cannot be fetched ({_reason(error)}). Check the network, and try again."
+        ) from error
     return place
 
 
 def check_blob(file: Path) -> str:
-    """The sha256 of a file in the cache, compared with the one that the Hub gave, where it gave one.
+    """The sha256 of a file in the cache, compared with the one that the Hub gave, where it gave
+    one.
 
     Raises:
         HubError: they differ; the file was removed, so that it is fetched again next time.
@@ -106,7 +122,9 @@ def check_blob(file: Path) -> str:
     if (large and blob.name != found) or (small and blob.name != git_sum(blob)):
         blob.unlink(missing_ok=True)
         file.unlink(missing_ok=True)
-        raise HubError(f"'{file}' was damaged, and has been removed. The same command fetches it again.")
+        raise HubError(
+            f"'{file}' was damaged, and has been removed. The same command fetches it again."
+        )
     return found
 
 
@@ -126,7 +144,8 @@ def check_sum(file: Path, expected: str, owner: str, source: str) -> None:
     file.resolve().unlink(missing_ok=True)
     file.unlink(missing_ok=True)
     raise HubError(
-        f"{owner} has a '{file.name}' whose sha256 is {found[:12]}…, but {source} says {expected[:12]}…. "
+        f"{owner} has a '{file.name}' whose sha256 is {found[:12]}…, but {source} says "
+        f"{expected[:12]}…. "
         "It was removed from the cache; try again, or ask who pushed it."
     )
 
@@ -166,29 +185,47 @@ def _explain(error: Exception, repository: Repository) -> str:
         case GatedRepoError():
             return f"'{name}' is gated. Ask for access on {hub}/{name}, then {LOGIN}."
         case RepositoryNotFoundError():
-            return f"there is no model '{name}' on {hub}, or it is private. Check the name; if it is private, {LOGIN}."
+            return (
+                f"there is no model '{name}' on {hub}, or it is private. Check the name; if it "
+                f"is private, {LOGIN}."
+            )
         case RevisionNotFoundError():
-            return f"'{name}' has no revision '{repository.revision}'. Leave it out for the main branch."
+            return (
+                f"'{name}' has no revision '{repository.revision}'. Leave it out for the main "
+                "branch."
+            )
         case HfHubHTTPError():
             return _explain_status(error, name)
         case OfflineModeIsEnabled():
-            return f"'{name}' is not in the cache '{cache}', and HF_HUB_OFFLINE forbids fetching it. Unset it once."
+            return (
+                f"'{name}' is not in the cache '{cache}', and HF_HUB_OFFLINE forbids fetching "
+                "it. Unset it once."
+            )
         case httpx2.ConnectError() | httpx2.TimeoutException():
             return (
-                f"{hub} cannot be reached ({_reason(error)}), and '{name}' is not in the cache '{cache}'. "
+                f"{hub} cannot be reached ({_reason(error)}), and '{name}' is not in the cache "
+                f"'{cache}'. "
                 "Check the network, or give a model folder."
             )
         case OSError(strerror=str(reason)) if reason:
-            return f"'{name}' cannot be stored in the cache '{cache}' ({reason}). Set HF_HOME to another place."
+            return (
+                f"'{name}' cannot be stored in the cache '{cache}' ({reason}). Set HF_HOME to "
+                "another place."
+            )
         case ValueError():
-            return f"'{name}' is no name of a repository ({_reason(error)}). Write hf-hub:owner/name."
+            return (
+                f"'{name}' is no name of a repository ({_reason(error)}). Write hf-hub:owner/name."
+            )
     return f"the download of '{name}' broke off ({_reason(error)}). Try again."
 
 
 def _explain_status(error: HfHubHTTPError, name: str) -> str:
     hub, status = constants.ENDPOINT, error.response.status_code
     if status == 401:
-        return f"{hub} refused the token for '{name}'. Log in again with `hf auth login`, or set HF_TOKEN anew."
+        return (
+            f"{hub} refused the token for '{name}'. Log in again with `hf auth login`, or set "
+            "HF_TOKEN anew."
+        )
     if status == 429:
         wait = error.response.headers.get("Retry-After", "")
         when = f"in {wait} seconds" if wait.isdigit() else "in a few minutes"

@@ -1,4 +1,5 @@
-"""The model folder: weights, prototypes and receipts in files that timm and coreutils read too (architecture.md).
+"""The model folder: weights, prototypes and receipts in files that timm and coreutils read too
+(architecture.md).
 
 Folders that timm saved, without receipts and sums, are read as well.
 """
@@ -21,7 +22,15 @@ from pauc_hub.clustering.prototypes import Prototypes
 from pauc_hub.errors import ModelFolderError, OutputExists
 from pauc_hub.files.artefact import METADATA_KEY, ordered
 from pauc_hub.files.atomic import write_directory
-from pauc_hub.files.checksums import SUMS, expected_sum, file_sum, format_sums, read_bytes, read_checked, read_sums
+from pauc_hub.files.checksums import (
+    SUMS,
+    expected_sum,
+    file_sum,
+    format_sums,
+    read_bytes,
+    read_checked,
+    read_sums,
+)
 from pauc_hub.models.sentence_transformers_files import sentence_transformers_files
 
 FORMAT_VERSION = 1
@@ -32,25 +41,34 @@ CURVES = "curves.png"
 WEIGHT_FILES = (WEIGHTS, "pytorch_model.bin")
 PROJECTOR, PROTOTYPES = "projector.safetensors", "prototypes.safetensors"
 LARGEST_HALF = torch.finfo(torch.float16).max
-PREPROCESSING_KEYS = frozenset({"input_size", "crop_pct", "crop_mode", "interpolation", "mean", "pool_size", "std"})
-# What else timm knows of a network: the names of two layers, and whether the side of the images is part of it.
+PREPROCESSING_KEYS = frozenset(
+    {"input_size", "crop_pct", "crop_mode", "interpolation", "mean", "pool_size", "std"}
+)
+# What else timm knows of a network: the names of two layers, and whether the side of the images is
+# part of it.
 NETWORK_KEYS = frozenset({"first_conv", "classifier", "fixed_input_size"})
 
 
 @dataclass(frozen=True)
 class ModelFolder:
-    """A model folder whose config.json was checked; every other file is checked against its sum when it is read."""
+    """A model folder whose config.json was checked; every other file is checked against its sum
+    when it is read.
+    """
 
     path: Path
     config: dict[str, Any]
     sums: dict[str, str]
-    """File name to sha256. A folder that timm saved has none: that of the weights was worked out."""
+    """File name to sha256. A folder that timm saved has none: that of the weights was worked
+    out.
+    """
     weights: str = WEIGHTS
     """Name of the file with the backbone's tensors."""
     given_name: str = ""
     """What MODEL was, where that is more than a path."""
     registered: bool = False
-    """Whether `config` is an entry of timm's registry, named `given_name`, and the folder only holds the weights."""
+    """Whether `config` is an entry of timm's registry, named `given_name`, and the folder only
+    holds the weights.
+    """
 
     @property
     def name(self) -> str:
@@ -74,7 +92,9 @@ class ModelFolder:
 
     @property
     def image_size(self) -> int:
-        """Side of the square that the network was trained with, in pixels; timm's own default where it is not told."""
+        """Side of the square that the network was trained with, in pixels; timm's own default where
+        it is not told.
+        """
         return int((self.preprocessing_config.get("input_size") or (3, 224, 224))[-1])
 
     @property
@@ -84,7 +104,9 @@ class ModelFolder:
 
     @property
     def pauc(self) -> dict[str, Any]:
-        """What only this project knows: format_version, objective, dim, clusters, resolution; empty for others."""
+        """What only this project knows: format_version, objective, dim, clusters, resolution; empty
+        for others.
+        """
         return dict(self.config.get("pauc") or {})
 
     @property
@@ -98,7 +120,9 @@ class ModelFolder:
         return _parse_json(self._read(FACTS), self.path / FACTS) if self._has(FACTS) else {}
 
     def read_backbone(self) -> dict[str, Tensor]:
-        """The backbone's tensors under timm's names, in the precision they were stored in; maybe a classifier's too."""
+        """The backbone's tensors under timm's names, in the precision they were stored in; maybe a
+        classifier's too.
+        """
         return self._read_tensors(self.weights)
 
     def read_projector(self) -> dict[str, Tensor] | None:
@@ -106,32 +130,47 @@ class ModelFolder:
         return self._read_tensors(PROJECTOR) if self._has(PROJECTOR) else None
 
     def read_prototypes(self) -> tuple[Prototypes, ...]:
-        """One entry a clustering, in the order they were written; float32 however they were stored."""
+        """One entry a clustering, in the order they were written; float32 however they were
+        stored.
+        """
         if not self._has(PROTOTYPES):
             return ()
-        tensors = {k: v.float() if v.is_floating_point() else v for k, v in self._read_tensors(PROTOTYPES).items()}
-        count = max(1, sum(name.startswith("prototypes.") for name in tensors))  # a file without any is refused
+        tensors = {
+            k: v.float() if v.is_floating_point() else v
+            for k, v in self._read_tensors(PROTOTYPES).items()
+        }
+        # a file without any is refused
+        count = max(1, sum(name.startswith("prototypes.") for name in tensors))
         try:
             return tuple(_clustering(tensors, m) for m in range(count))
         except (KeyError, ValueError) as error:
-            raise ModelFolderError(f"'{self.path / PROTOTYPES}' holds no usable prototypes ({error}).") from error
+            raise ModelFolderError(
+                f"'{self.path / PROTOTYPES}' holds no usable prototypes ({error})."
+            ) from error
 
     def read_calibration(self) -> Calibration | None:
-        """What images that were not trained on tell about the prototypes; None where none were kept for that."""
+        """What images that were not trained on tell about the prototypes; None where none were kept
+        for that.
+        """
         if not self._has(PROTOTYPES):
             return None
         data = self._read(PROTOTYPES)
         try:
             header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
-            about = json.loads(header.get("__metadata__", {}).get(METADATA_KEY, "{}")).get("calibration")
+            about = json.loads(header.get("__metadata__", {}).get(METADATA_KEY, "{}")).get(
+                "calibration"
+            )
             if about is None:
                 return None
             return Calibration.from_dict(about, safetensors.torch.load(data)[SCORES])
         except (AttributeError, KeyError, TypeError, ValueError, SafetensorError) as error:
-            raise ModelFolderError(f"'{self.path / PROTOTYPES}' holds no usable calibration ({error}).") from error
+            raise ModelFolderError(
+                f"'{self.path / PROTOTYPES}' holds no usable calibration ({error})."
+            ) from error
 
     def verify(self, *names: str) -> None:
-        """Compare files with their sums, all of them unless some are named; `sha256sum -c` says the same.
+        """Compare files with their sums, all of them unless some are named; `sha256sum -c` says the
+        same.
 
         Raises:
             ModelFolderError: a file is missing, damaged, or has no sum.
@@ -150,24 +189,34 @@ class ModelFolder:
         try:
             if name.endswith(".safetensors"):
                 return safetensors.torch.load(data)
-            tensors: dict[str, Tensor] = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
+            tensors: dict[str, Tensor] = torch.load(
+                io.BytesIO(data), map_location="cpu", weights_only=True
+            )
             return tensors
         except SafetensorError as error:
-            raise ModelFolderError(f"'{self.path / name}' is no safetensors file ({error}).") from error
+            raise ModelFolderError(
+                f"'{self.path / name}' is no safetensors file ({error})."
+            ) from error
         except (RuntimeError, EOFError, pickle.UnpicklingError) as error:
             reason = str(error).partition("\n")[0][:100]
-            raise ModelFolderError(f"'{self.path / name}' is no file of weights ({reason}).") from error
+            raise ModelFolderError(
+                f"'{self.path / name}' is no file of weights ({reason})."
+            ) from error
 
 
 def open_folder(path: Path | str) -> ModelFolder:
-    """Check that `path` is a model folder, of this format or saved by timm; large files are checked when they are read.
+    """Check that `path` is a model folder, of this format or saved by timm; large files are checked
+    when they are read.
 
     Raises:
-        ModelFolderError: no such folder, a file is missing, config.json is damaged, or the format is another.
+        ModelFolderError: no such folder, a file is missing, config.json is damaged, or the format
+            is another.
     """
     path = Path(path).expanduser()
     if not path.is_dir():
-        raise ModelFolderError(f"'{path}' is no folder. A model folder holds {CONFIG} and {WEIGHTS}.")
+        raise ModelFolderError(
+            f"'{path}' is no folder. A model folder holds {CONFIG} and {WEIGHTS}."
+        )
     weights = next((name for name in WEIGHT_FILES if (path / name).is_file()), None)
     parts = {CONFIG: (path / CONFIG).is_file(), WEIGHTS: weights is not None}
     if missing := [name for name, there in parts.items() if not there]:
@@ -178,10 +227,14 @@ def open_folder(path: Path | str) -> ModelFolder:
     if "pauc" in config:
         _check_config(config, path / CONFIG)
         if not sums:
-            raise ModelFolderError(f"'{path}' is an incomplete model folder: it has no {SUMS}. Fetch it again.")
+            raise ModelFolderError(
+                f"'{path}' is an incomplete model folder: it has no {SUMS}. Fetch it again."
+            )
         return ModelFolder(path, config, sums)
     assert weights is not None
-    return ModelFolder(path, check_foreign(config, path / CONFIG), {weights: file_sum(path / weights)}, weights)
+    return ModelFolder(
+        path, check_foreign(config, path / CONFIG), {weights: file_sum(path / weights)}, weights
+    )
 
 
 def check_foreign(config: dict[str, Any], path: Path | str) -> dict[str, Any]:
@@ -194,7 +247,9 @@ def check_foreign(config: dict[str, Any], path: Path | str) -> dict[str, Any]:
         ModelFolderError: it is something else's configuration.
     """
     config = config if "pretrained_cfg" in config else {**config, "pretrained_cfg": config}
-    if not isinstance(config.get("architecture"), str) or not isinstance(config["pretrained_cfg"], dict):
+    if not isinstance(config.get("architecture"), str) or not isinstance(
+        config["pretrained_cfg"], dict
+    ):
         raise ModelFolderError(
             f"'{path}' names no architecture of timm's. "
             "A model folder is what `pauc train` or timm's save_for_hf writes."
@@ -225,11 +280,12 @@ def write_folder(
 
     Args:
         path: the folder; an empty one may stand there.
-        architecture: timm's own name where it has one, such as `resnet18`: it then loads the folder without us.
+        architecture: timm's own name where it has one, such as `resnet18`: it then loads the folder
+            without us.
         backbone: exactly timm's own keys, no classifier; timm loads strictly.
         num_features: width of the backbone space.
-        preprocessing: timm's keys input_size, crop_pct, crop_mode, interpolation, mean, std; and first_conv,
-            classifier, fixed_input_size of networks other than ResNets.
+        preprocessing: timm's keys input_size, crop_pct, crop_mode, interpolation, mean, std; and
+            first_conv, classifier, fixed_input_size of networks other than ResNets.
         pauc: objective, dim, clusters, resolution, and what else only this project knows; JSON.
         projector: tensors of `Projector`, or None.
         prototypes: one entry a clustering, coarsest first.
@@ -256,7 +312,9 @@ def write_folder(
     files = {name: _serialise(values, half) for name, values in tensors.items() if values}
     if prototypes:
         files[PROTOTYPES] = _prototypes_file(prototypes, calibration, half)
-    files[CONFIG] = _to_json(_config(architecture, num_features, preprocessing, pauc, global_pool, model_args or {}))
+    files[CONFIG] = _to_json(
+        _config(architecture, num_features, preprocessing, pauc, global_pool, model_args or {})
+    )
     files[FACTS] = _to_json(facts)
     files[CARD] = card.encode()
     if curves:
@@ -269,7 +327,11 @@ def write_folder(
 
 def fits_half(tensors: Mapping[str, Tensor]) -> bool:
     """Whether 16 bits hold all floating-point numbers among these."""
-    return all(_largest(tensor) <= LARGEST_HALF for tensor in tensors.values() if tensor.is_floating_point())
+    return all(
+        _largest(tensor) <= LARGEST_HALF
+        for tensor in tensors.values()
+        if tensor.is_floating_point()
+    )
 
 
 def refuse_to_replace(path: Path, overwrite: bool) -> None:
@@ -283,7 +345,9 @@ def refuse_to_replace(path: Path, overwrite: bool) -> None:
     if not overwrite:
         raise OutputExists(f"'{path}' exists. Name another place, or give overwrite=True.")
     if not all((path / name).is_file() for name in (CONFIG, SUMS)):
-        raise OutputExists(f"'{path}' is no model folder, so it is not overwritten. Name another place.")
+        raise OutputExists(
+            f"'{path}' is no model folder, so it is not overwritten. Name another place."
+        )
 
 
 def _config(
@@ -303,7 +367,8 @@ def _config(
         "num_features": width,
         "global_pool": global_pool,
         **({"model_args": dict(model_args)} if model_args else {}),
-        # transformers would otherwise train in the 16 bits that the weights are stored in, and diverge.
+        # transformers would otherwise train in the 16 bits that the weights are stored in, and
+        # diverge.
         "dtype": "float32",
         "pretrained_cfg": {**resnet, **preprocessing, "num_classes": 0},
         "pauc": {"format_version": FORMAT_VERSION, **pauc},
@@ -313,22 +378,31 @@ def _config(
 def _check_config(config: dict[str, Any], path: Path) -> None:
     expected = {"architecture": str, "num_features": int, "pretrained_cfg": dict, "pauc": dict}
     if wrong := [key for key, kind in expected.items() if not isinstance(config.get(key), kind)]:
-        raise ModelFolderError(f"'{path}' has no usable {', '.join(wrong)}. Was it written by pauc-hub?")
+        raise ModelFolderError(
+            f"'{path}' has no usable {', '.join(wrong)}. Was it written by pauc-hub?"
+        )
     if (version := config["pauc"].get("format_version")) != FORMAT_VERSION:
         raise ModelFolderError(
-            f"'{path}' is of format {version}, but this pauc-hub reads {FORMAT_VERSION}. Upgrade it."
+            f"'{path}' is of format {version}, but this pauc-hub reads {FORMAT_VERSION}. "
+            "Upgrade it."
         )
 
 
-def _prototypes_file(prototypes: Sequence[Prototypes], calibration: Calibration | None, half: bool) -> bytes:
-    """What pauc_hub/clustering/prototype_set.py says of a file, without an origin, which the folder is."""
+def _prototypes_file(
+    prototypes: Sequence[Prototypes], calibration: Calibration | None, half: bool
+) -> bytes:
+    """What pauc_hub/clustering/prototype_set.py says of a file, without an origin, which the folder
+    is.
+    """
     if calibration is None:
         return _serialise(_flatten(prototypes), half)
     about = {"kind": "model's prototypes", "nested": False, "calibration": calibration.to_dict()}
     tensors = {name: _storable(name, tensor, half) for name, tensor in _flatten(prototypes).items()}
     # in 16 bits a threshold would flag other images than those that it was verified on
     tensors[SCORES] = _storable(SCORES, calibration.scores, half=False)
-    return ordered(safetensors.torch.save(tensors, metadata={"format": "pt", METADATA_KEY: json.dumps(about)}))
+    return ordered(
+        safetensors.torch.save(tensors, metadata={"format": "pt", METADATA_KEY: json.dumps(about)})
+    )
 
 
 def _flatten(prototypes: Sequence[Prototypes]) -> dict[str, Tensor]:
@@ -355,7 +429,8 @@ def _clustering(tensors: Mapping[str, Tensor], m: int) -> Prototypes:
 
 def _serialise(tensors: Mapping[str, Tensor], half: bool) -> bytes:
     stored = {name: _storable(name, tensor, half) for name, tensor in tensors.items()}
-    return safetensors.torch.save(stored, metadata={"format": "pt"})  # transformers refuses files that do not say so
+    # transformers refuses files that do not say so
+    return safetensors.torch.save(stored, metadata={"format": "pt"})
 
 
 def _storable(name: str, tensor: Tensor, half: bool) -> Tensor:
@@ -363,7 +438,9 @@ def _storable(name: str, tensor: Tensor, half: bool) -> Tensor:
     if not half or not tensor.is_floating_point():
         return tensor
     if (largest := _largest(tensor)) > LARGEST_HALF:
-        raise ModelFolderError(f"{name} reaches {largest:.3g}, too large for 16 bits. Write it in full precision.")
+        raise ModelFolderError(
+            f"{name} reaches {largest:.3g}, too large for 16 bits. Write it in full precision."
+        )
     return tensor.half()
 
 

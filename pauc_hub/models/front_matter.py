@@ -7,14 +7,17 @@ from typing import Any, cast
 TASK = "image-feature-extraction"
 TAGS = ("timm", TASK, "self-supervised-learning", "pauc-hub")
 # Licences that the Hub knows by these names; any other is `other`, with its own name beside it.
-KNOWN = frozenset({"apache-2.0", "mit", "bsd-3-clause", "cc0-1.0", "cc-by-4.0", "cc-by-nc-4.0", "cc-by-sa-4.0"})
+KNOWN = frozenset(
+    {"apache-2.0", "mit", "bsd-3-clause", "cc0-1.0", "cc-by-4.0", "cc-by-nc-4.0", "cc-by-sa-4.0"}
+)
 
 
 def front_matter(facts: Mapping[str, Any], tags: Sequence[str] = ()) -> str:
     """YAML between lines of dashes.
 
     Args:
-        facts: name, and where known license, license_link, scores, and of the data `datasets`, ids on the Hub.
+        facts: name, and where known license, license_link, scores, and of the data `datasets`, ids
+            on the Hub.
         tags: besides TAGS.
     """
     from huggingface_hub import ModelCardData  # takes time
@@ -31,7 +34,8 @@ def front_matter(facts: Mapping[str, Any], tags: Sequence[str] = ()) -> str:
 
 
 def with_scores(card: str, facts: Mapping[str, Any]) -> str:
-    """A card whose front matter has the scores of the facts in its `model-index`, and all else as it is.
+    """A card whose front matter has the scores of the facts in its `model-index`, and all else as
+    it is.
 
     Args:
         facts: as for front_matter().
@@ -65,8 +69,11 @@ def _index(facts: Mapping[str, Any]) -> dict[str, Any]:
             task_type=TASK,
             dataset_type=slug(str(score["queries"]).partition(",")[0]),
             dataset_name=str(score["queries"]),
-            metric_type="accuracy" if str(score["metric"]).startswith("top-") else slug(str(score["metric"])),
-            metric_name=f"{score['metric']}, {score['protocol']}, {score.get('space', 'backbone')} space",
+            metric_type="accuracy"
+            if str(score["metric"]).startswith("top-")
+            else slug(str(score["metric"])),
+            metric_name=f"{score['metric']}, {score['protocol']}, "
+            f"{score.get('space', 'backbone')} space",
             metric_value=score["value"],
         )
         for score in facts.get("scores", ())

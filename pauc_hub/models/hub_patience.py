@@ -1,4 +1,6 @@
-"""How long an answer of the Hub is waited for, and a word to whoever waits while it is asked again."""
+"""How long an answer of the Hub is waited for, and a word to whoever waits while it is asked
+again.
+"""
 
 import logging
 import warnings
@@ -17,7 +19,8 @@ CONNECT_SECONDS, ANSWER_SECONDS = 10.0, 60.0
 
 @contextmanager
 def patient() -> Iterator[None]:
-    """Within, no question waits for ever, and instead of huggingface_hub's own warnings there is one Note.
+    """Within, no question waits for ever, and instead of huggingface_hub's own warnings there is
+    one Note.
 
     It repeats most questions for 23 seconds, or as long as a server asks it to.
     """
@@ -36,7 +39,9 @@ def patient() -> Iterator[None]:
 
 
 class Retries(logging.Handler):
-    """Reads huggingface_hub's warnings; says once that something is tried again, and each time that it has to wait."""
+    """Reads huggingface_hub's warnings; says once that something is tried again, and each time that
+    it has to wait.
+    """
 
     def __init__(self) -> None:
         super().__init__(logging.WARNING)
@@ -49,11 +54,19 @@ class Retries(logging.Handler):
             self._reason = text.partition(" thrown while requesting")[0].strip("'")
         elif text.startswith("Rate limited. Waiting "):
             seconds = text.removeprefix("Rate limited. Waiting ").partition("s")[0]
-            self._say(f"{constants.ENDPOINT} was asked too often; waiting for {float(seconds):.0f} seconds.")
+            self._say(
+                f"{constants.ENDPOINT} was asked too often; waiting for {float(seconds):.0f} "
+                "seconds."
+            )
         elif "Retrying in " in text and not self._said:
-            self._say(f"{constants.ENDPOINT} has trouble ({self._reason}); trying again, for half a minute at most.")
+            self._say(
+                f"{constants.ENDPOINT} has trouble ({self._reason}); trying again, for half a "
+                "minute at most."
+            )
         elif "Trying to resume download" in text and not self._said:
-            self._say(f"the connection to {constants.ENDPOINT} broke off; going on with the download.")
+            self._say(
+                f"the connection to {constants.ENDPOINT} broke off; going on with the download."
+            )
 
     def _say(self, text: str) -> None:
         self._said = True

@@ -1,4 +1,6 @@
-"""Weights that are too large for the wheel: where they are on the Hugging Face Hub. Needs no torch."""
+"""Weights that are too large for the wheel: where they are on the Hugging Face Hub. Needs no
+torch.
+"""
 
 from typing import NamedTuple
 
@@ -30,4 +32,6 @@ HUB_WEIGHTS: tuple[HubWeights, ...] = ()
 
 def find_hub_weights(name: str) -> HubWeights | None:
     """The entry of `architecture.tag`, or the first of `architecture`; None where there is none."""
-    return next((entry for entry in HUB_WEIGHTS if name in (entry.name, entry.name.partition(".")[0])), None)
+    return next(
+        (entry for entry in HUB_WEIGHTS if name in (entry.name, entry.name.partition(".")[0])), None
+    )

@@ -65,12 +65,16 @@ def _open_registered(name: str, quiet: bool) -> ModelFolder:
 
 
 def _open_listed(listed: HubWeights, quiet: bool) -> ModelFolder:
-    """Its weights are compared with the sum that this package knows, whatever the Hub says of them."""
+    """Its weights are compared with the sum that this package knows, whatever the Hub says of
+    them.
+    """
     repository = Repository(listed.repository, listed.commit)
     try:
         folder = _open_repository(repository, quiet, sha256=listed.sha256)
     except HubError as error:
-        raise HubError(f"the weights of {listed.name} are not in the package but fetched, and {error}") from error
+        raise HubError(
+            f"the weights of {listed.name} are not in the package but fetched, and {error}"
+        ) from error
     return replace(folder, given_name=listed.name)
 
 
@@ -101,7 +105,9 @@ def _open_repository(repository: Repository, quiet: bool, sha256: str | None = N
 
 
 def _is_ours(config: Path, repository: Repository) -> bool:
-    """Whether pauc-hub wrote it; what neither it nor timm wrote is refused before its weights are fetched."""
+    """Whether pauc-hub wrote it; what neither it nor timm wrote is refused before its weights are
+    fetched.
+    """
     try:
         content = json.loads(config.read_bytes())
     except ValueError:

@@ -1,4 +1,6 @@
-"""The projection head: backbone features (N, width) to the space where losses and prototypes live (method.md §5)."""
+"""The projection head: backbone features (N, width) to the space where losses and prototypes live
+(method.md §5).
+"""
 
 from torch import Tensor, nn
 from torch.nn import functional as F

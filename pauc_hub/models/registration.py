@@ -1,4 +1,6 @@
-"""Registers our architectures with timm, whichever is imported first, and lists what is bundled; needs no torch."""
+"""Registers our architectures with timm, whichever is imported first, and lists what is bundled;
+needs no torch.
+"""
 
 import importlib
 import sys
@@ -21,23 +23,42 @@ ARCHITECTURES = {  # what timm is told of: the name, and what it is
 
 
 def bundled_folders() -> list[Path]:
-    """The model folders inside this package; of several for one architecture, the first is its default."""
+    """The model folders inside this package; of several for one architecture, the first is its
+    default.
+    """
     found = sorted(WEIGHTS.iterdir()) if WEIGHTS.is_dir() else []
-    return [folder for folder in found if folder.is_dir() and architecture_of(folder.name) in ARCHITECTURES]
+    return [
+        folder
+        for folder in found
+        if folder.is_dir() and architecture_of(folder.name) in ARCHITECTURES
+    ]
 
 
 def bundled_folder(name: str) -> Path | None:
-    """Where the weights of `arch.tag`, or the default ones of `arch`, are bundled; None where they are not."""
-    return next((folder for folder in bundled_folders() if name in (folder.name, architecture_of(folder.name))), None)
+    """Where the weights of `arch.tag`, or the default ones of `arch`, are bundled; None where they
+    are not.
+    """
+    return next(
+        (
+            folder
+            for folder in bundled_folders()
+            if name in (folder.name, architecture_of(folder.name))
+        ),
+        None,
+    )
 
 
 def model_names() -> list[str]:
-    """Every name that `timm.create_model` takes: the architectures, and each of their weights as `arch.tag`."""
+    """Every name that `timm.create_model` takes: the architectures, and each of their weights as
+    `arch.tag`.
+    """
     return sorted({*ARCHITECTURES, *(folder.name for folder in bundled_folders()), *_on_the_hub()})
 
 
 def weights_names() -> list[str]:
-    """`arch.tag` of all weights there are: the bundled ones, then those that are fetched from the Hub."""
+    """`arch.tag` of all weights there are: the bundled ones, then those that are fetched from the
+    Hub.
+    """
     bundled = [folder.name for folder in bundled_folders()]
     return [*bundled, *(name for name in _on_the_hub() if name not in bundled)]
 
@@ -55,22 +76,27 @@ def import_timm() -> ModuleType:
     """timm, with our architectures registered.
 
     Raises:
-        PaucError: timm cannot be imported; one line says why, above all where torch and torchvision do not match.
+        PaucError: timm cannot be imported; one line says why, above all where torch and torchvision
+            do not match.
     """
     try:
         timm = importlib.import_module("timm")
-    except (ImportError, RuntimeError) as error:  # torchvision's missing operators are a RuntimeError
+    # torchvision's missing operators are a RuntimeError
+    except (ImportError, RuntimeError) as error:
         raise PaucError(_explain(error)) from error
     register()
     return timm
 
 
 def register() -> None:
-    importlib.import_module("pauc_hub.models.backbones")  # registers as it is imported, as timm's own model files do
+    # registers as it is imported, as timm's own model files do
+    importlib.import_module("pauc_hub.models.backbones")
 
 
 def register_when_timm_is_imported() -> None:
-    """At once where timm is imported already, so that both orders of the two imports give the same."""
+    """At once where timm is imported already, so that both orders of the two imports give the
+    same.
+    """
     if "timm" in sys.modules:
         register()
     elif not any(isinstance(finder, TimmWatcher) for finder in sys.meta_path):
@@ -78,13 +104,19 @@ def register_when_timm_is_imported() -> None:
 
 
 class TimmWatcher:
-    """A finder on sys.meta_path: finds timm as the others would, and registers our architectures once it has run."""
+    """A finder on sys.meta_path: finds timm as the others would, and registers our architectures
+    once it has run.
+    """
 
-    def find_spec(self, name: str, path: Sequence[str] | None, target: ModuleType | None = None) -> ModuleSpec | None:
+    def find_spec(
+        self, name: str, path: Sequence[str] | None, target: ModuleType | None = None
+    ) -> ModuleSpec | None:
         if name != "timm":
             return None
         others = [finder for finder in sys.meta_path if finder is not self]
-        spec = next((spec for finder in others if (spec := finder.find_spec(name, path, target))), None)
+        spec = next(
+            (spec for finder in others if (spec := finder.find_spec(name, path, target))), None
+        )
         if spec:
             self._register_after(spec)
         return spec
@@ -106,10 +138,14 @@ class TimmWatcher:
 def _explain(error: Exception) -> str:
     reason = (str(error).splitlines() or [type(error).__name__])[0]
     if "torchvision::" not in reason:
-        return f"timm cannot be imported ({reason}). Install it anew: pip install --force-reinstall timm"
+        return (
+            f"timm cannot be imported ({reason}). Install it anew: pip install "
+            "--force-reinstall timm"
+        )
     from importlib.metadata import version  # slow to import, and hardly ever needed
 
     return (
-        f"torch {version('torch')} and torchvision {version('torchvision')} do not fit together ({reason}). "
+        f"torch {version('torch')} and torchvision {version('torchvision')} do not fit together "
+        f"({reason}). "
         "Install both from one index: pip install --force-reinstall torch torchvision"
     )

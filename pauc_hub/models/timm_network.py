@@ -14,7 +14,9 @@ from pauc_hub.models.registration import import_timm
 
 
 class PooledFeatures(nn.Module):
-    """(N, 3, S, S) pixels to (N, D): what timm's network pools, before its classifier if it has one."""
+    """(N, 3, S, S) pixels to (N, D): what timm's network pools, before its classifier if it has
+    one.
+    """
 
     def __init__(self, backbone: nn.Module) -> None:
         super().__init__()
@@ -22,7 +24,9 @@ class PooledFeatures(nn.Module):
 
     @property
     def width(self) -> int:
-        """D. The network knows it; config.json's num_features is something else in some, 576 of MobileNetV3's 1024."""
+        """D. The network knows it; config.json's num_features is something else in some, 576 of
+        MobileNetV3's 1024.
+        """
         return cast(int, self.backbone.head_hidden_size)
 
     def forward(self, pixels: Tensor) -> Tensor:
@@ -32,7 +36,8 @@ class PooledFeatures(nn.Module):
 
 
 def build_timm_network(folder: ModelFolder, image_size: int | None = None) -> nn.Module:
-    """As timm.create_model(…, pretrained=True) makes it, classifier included; in evaluation mode, without gradients.
+    """As timm.create_model(…, pretrained=True) makes it, classifier included; in evaluation mode,
+    without gradients.
 
     Args:
         image_size: side of the images, pixels; the network's own unless given.
@@ -42,8 +47,11 @@ def build_timm_network(folder: ModelFolder, image_size: int | None = None) -> nn
         UsageError: the network does not take that size.
     """
     timm = import_timm()
-    if not timm.is_model(folder.architecture):  # create_model() would also fetch from the network what names a place
-        raise ModelFolderError(f"'{folder.path}' is of an architecture unknown to timm: '{folder.architecture}'.")
+    # create_model() would also fetch from the network what names a place
+    if not timm.is_model(folder.architecture):
+        raise ModelFolderError(
+            f"'{folder.path}' is of an architecture unknown to timm: '{folder.architecture}'."
+        )
     if folder.pauc:
         folder.verify(folder.weights)
     name, options = f"local-dir:{folder.path}", dict[str, Any]()
@@ -59,12 +67,15 @@ def build_timm_network(folder: ModelFolder, image_size: int | None = None) -> nn
             with torch.inference_mode():
                 cast(Any, backbone).forward_features(torch.zeros(1, 3, image_size, image_size))
     if "pre_logits" not in inspect.signature(cast(Any, backbone).forward_head).parameters:
-        raise ModelFolderError(f"timm's {folder.architecture} does not tell its pooled features. Take another network.")
+        raise ModelFolderError(
+            f"timm's {folder.architecture} does not tell its pooled features. Take another network."
+        )
     return backbone.requires_grad_(False).to(memory_format=torch.channels_last)
 
 
 def check_image_size(backbone: nn.Module, size: int) -> None:
-    """Refuse a side that would leave a rest of the image unseen, or that is too small for the network.
+    """Refuse a side that would leave a rest of the image unseen, or that is too small for the
+    network.
 
     Raises:
         UsageError: with the nearest sides that will do.
@@ -92,7 +103,10 @@ def patch_side(backbone: nn.Module) -> int:
 
 def _is_fixed(folder: ModelFolder) -> bool:
     """Whether the size of the images is part of the network, as with learnt positions."""
-    free = folder.model_args.get("dynamic_img_size") or folder.model_args.get("strict_img_size") is False
+    free = (
+        folder.model_args.get("dynamic_img_size")
+        or folder.model_args.get("strict_img_size") is False
+    )
     return bool(folder.preprocessing_config.get("fixed_input_size")) and not free
 
 
@@ -110,7 +124,10 @@ def refusing_misfits(folder: ModelFolder, image_size: int | None = None) -> Iter
     except Exception as error:
         reason = " ".join(str(error).split())[:200] or type(error).__name__
         if image_size and "state_dict" not in reason:
-            message = f"image_size={image_size} does not suit {folder.architecture} ({reason}). Use another."
+            message = (
+                f"image_size={image_size} does not suit {folder.architecture} ({reason}). Use "
+                "another."
+            )
             raise UsageError(message) from error
         raise ModelFolderError(
             f"the weights in '{folder.path}' do not fit its {folder.architecture} ({reason})."

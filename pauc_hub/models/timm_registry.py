@@ -30,7 +30,8 @@ def names() -> Iterable[str]:
 
 
 def find_pretrained(name: str) -> str | None:
-    """`architecture.tag` for a name with or without its tag, deprecated ones too; None where timm has none such.
+    """`architecture.tag` for a name with or without its tag, deprecated ones too; None where timm
+    has none such.
 
     Raises:
         MissingWeights: an architecture of timm's for which it has no weights.
@@ -46,7 +47,8 @@ def find_pretrained(name: str) -> str | None:
         return None
     family = name.partition("_")[0]
     raise MissingWeights(
-        f"timm has no pretrained weights for {name}. `pauc models --timm '{family}*'` lists similar ones."
+        f"timm has no pretrained weights for {name}. `pauc models --timm '{family}*'` lists "
+        "similar ones."
     )
 
 
@@ -62,17 +64,24 @@ def list_pretrained(pattern: str, *, quiet: bool = False) -> list[Entry]:
     """
     timm = import_timm()
     found = [
-        name for name in timm.list_models(pattern.removeprefix(TIMM), pretrained=True) if name not in model_names()
+        name
+        for name in timm.list_models(pattern.removeprefix(TIMM), pretrained=True)
+        if name not in model_names()
     ]
     if not found:
-        raise UnknownModel(f"timm has no pretrained model named '{pattern}'.{nearest(pattern.strip('*'), names())}")
+        raise UnknownModel(
+            f"timm has no pretrained model named '{pattern}'.{nearest(pattern.strip('*'), names())}"
+        )
     architectures = dict.fromkeys(name.partition(".")[0] for name in found)
     widths: dict[str, int] = {}
     with progress_bar(len(architectures), "looking at networks", "networks", quiet=quiet) as bar:
         for architecture in architectures:
             widths[architecture] = _width(architecture)
             bar.advance(1)
-    return [Entry(name, True, f"{widths[name.partition('.')[0]]} numbers from {_side(name)} px") for name in found]
+    return [
+        Entry(name, True, (f"{widths[name.partition('.')[0]]} numbers from {_side(name)} px"))
+        for name in found
+    ]
 
 
 def _width(architecture: str) -> int:
@@ -95,7 +104,11 @@ def read_pretrained(name: str) -> Pretrained:
     cfg = import_timm().models.get_pretrained_cfg(name)
     kept = cfg.to_dict(remove_source=True) | {"custom_load": False}
     return Pretrained(
-        config={"architecture": cfg.architecture, "num_classes": cfg.num_classes, "pretrained_cfg": kept},
+        config={
+            "architecture": cfg.architecture,
+            "num_classes": cfg.num_classes,
+            "pretrained_cfg": kept,
+        },
         repository=cfg.hf_hub_id,
         filename=cfg.hf_hub_filename,
         url=cfg.url,

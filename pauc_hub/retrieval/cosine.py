@@ -1,4 +1,5 @@
-"""The rows nearest to a query by cosine, exactly, block by block. Q queries, B rows at once of N, D width.
+"""The rows nearest to a query by cosine, exactly, block by block. Q queries, B rows at once of N, D
+width.
 
 In numpy, so that a search among vectors that are stored need not wait for torch to be imported.
 """
@@ -13,7 +14,8 @@ import numpy.typing as npt
 from pauc_hub.errors import TableError
 
 BLOCK_NUMBERS = 1 << 23  # held at once, of a block's embeddings or of its scores: 32 MiB of float32
-SLACK = 1e-5  # scores in float32 are nearer to the truth than this: 2e-7 at most was seen at D = 2048
+# scores in float32 are nearer to the truth than this: 2e-7 at most was seen at D = 2048
+SLACK = 1e-5
 TINY = 1e-30  # a vector of zeros has no direction: its cosine is 0
 
 Vectors = npt.NDArray[np.floating[Any]]
@@ -31,7 +33,9 @@ class Block:
 
 @dataclass(frozen=True, eq=False)
 class Neighbors:
-    """The K rows nearest to one query, the nearest first; of equally near ones that which stands first in the table."""
+    """The K rows nearest to one query, the nearest first; of equally near ones that which stands
+    first in the table.
+    """
 
     rows: npt.NDArray[np.int64]  # (K,)
     scores: npt.NDArray[np.float32]  # (K,) cosine, in [-1, 1], descending
@@ -46,7 +50,9 @@ def block_rows(width: int, queries: int) -> int:
 def unit_rows(vectors: Vectors) -> npt.NDArray[np.float64]:
     """(N, D), each row divided by its length."""
     exact = vectors.astype(np.float64)
-    unit: npt.NDArray[np.float64] = exact / np.maximum(np.linalg.norm(exact, axis=1, keepdims=True), TINY)
+    unit: npt.NDArray[np.float64] = exact / np.maximum(
+        np.linalg.norm(exact, axis=1, keepdims=True), TINY
+    )
     return unit
 
 
@@ -91,20 +97,25 @@ def row_lengths(block: Block) -> npt.NDArray[np.float32]:
     if not np.isfinite(squares).all():
         row = int(np.argmin(np.isfinite(squares)))
         raise TableError(
-            f"row {block.start + row} of the table, '{block.paths[row]}', holds numbers that are not finite. "
+            f"row {block.start + row} of the table, '{block.paths[row]}', holds numbers that "
+            "are not finite. "
             "Its image must be embedded again."
         )
     return np.maximum(np.sqrt(squares), TINY)
 
 
 def _rough_scores(units: npt.NDArray[np.float32], block: Block) -> npt.NDArray[np.float32]:
-    """(Q, B) cosines. Their last bits depend on where in a block a row stands, so they choose the candidates alone."""
+    """(Q, B) cosines. Their last bits depend on where in a block a row stands, so they choose the
+    candidates alone.
+    """
     scores: npt.NDArray[np.float32] = units @ block.embeddings.astype(np.float32, copy=False).T
     scores /= row_lengths(block)
     return scores
 
 
-def _candidates(scores: npt.NDArray[np.float32], before: Neighbors, k: int) -> npt.NDArray[np.int64]:
+def _candidates(
+    scores: npt.NDArray[np.float32], before: Neighbors, k: int
+) -> npt.NDArray[np.int64]:
     """The rows of a block that may be among the k best so far."""
     worst = before.scores[-1] if len(before.rows) == k else -np.inf
     rank = len(scores) - min(k, len(scores))
@@ -113,11 +124,18 @@ def _candidates(scores: npt.NDArray[np.float32], before: Neighbors, k: int) -> n
 
 
 def _merged(
-    before: Neighbors, block: Block, candidates: npt.NDArray[np.int64], unit: npt.NDArray[np.float64], k: int
+    before: Neighbors,
+    block: Block,
+    candidates: npt.NDArray[np.int64],
+    unit: npt.NDArray[np.float64],
+    k: int,
 ) -> Neighbors:
-    """The k best of those before and the candidates, scored one by one in float64: equal rows score the same."""
+    """The k best of those before and the candidates, scored one by one in float64: equal rows score
+    the same.
+    """
     exact = (unit_rows(block.embeddings[candidates]) * unit).sum(axis=1).astype(np.float32)
-    rows, scores = np.concatenate([before.rows, block.start + candidates]), np.concatenate([before.scores, exact])
+    rows = np.concatenate([before.rows, block.start + candidates])
+    scores = np.concatenate([before.scores, exact])
     paths = [*before.paths, *(block.paths[i] for i in candidates)]
     best = np.lexsort((rows, -scores))[:k]
     return Neighbors(rows[best], scores[best], [paths[i] for i in best])

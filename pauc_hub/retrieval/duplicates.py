@@ -1,4 +1,6 @@
-"""Near-duplicates by cosine: each copy lies within the threshold of the row that is kept. N rows, D width."""
+"""Near-duplicates by cosine: each copy lies within the threshold of the row that is kept. N rows, D
+width.
+"""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -34,10 +36,12 @@ def find_copies(
     device: torch.device,
     advance: Callable[[int], None],
 ) -> Copies:
-    """Keep rows in the given order, and count each later one that is near enough to a kept one as a copy of it.
+    """Keep rows in the given order, and count each later one that is near enough to a kept one as a
+    copy of it.
 
-    No chain joins what is far apart: every copy lies within the threshold of its own keeper, the most similar one. All
-    pairs with a kept row are compared, in blocks; memory is that of one more copy of the vectors.
+    No chain joins what is far apart: every copy lies within the threshold of its own keeper, the
+    most similar one. All pairs with a kept row are compared, in blocks; memory is that of one more
+    copy of the vectors.
 
     Args:
         vectors: (N, D), of any length.
@@ -89,12 +93,15 @@ def _nearest(block: Tensor, bank: Tensor) -> tuple[Tensor, Tensor]:
 def _settle(
     best: Tensor, place: Tensor, inside: Tensor, threshold: float
 ) -> tuple[list[tuple[bool, int] | None], list[float]]:
-    """For each row of a block its keeper, in the bank (True) or in the block, or None if it is kept itself."""
+    """For each row of a block its keeper, in the bank (True) or in the block, or None if it is kept
+    itself.
+    """
     near = inside >= threshold
     candidates = near.any(dim=1).cpu().numpy()
     values = best.cpu().tolist()
     owners: list[tuple[bool, int] | None] = [
-        (True, slot) if value >= threshold else None for value, slot in zip(values, place.cpu().tolist(), strict=True)
+        (True, slot) if value >= threshold else None
+        for value, slot in zip(values, place.cpu().tolist(), strict=True)
     ]
     is_kept = np.array([owner is None for owner in owners])
     for i in np.flatnonzero(candidates):
@@ -117,11 +124,16 @@ def count_pairs_above(
     *,
     device: torch.device,
 ) -> npt.NDArray[np.int64]:
-    """How many pairs of one of some rows and any other row are at least so similar, for each threshold."""
+    """How many pairs of one of some rows and any other row are at least so similar, for each
+    threshold.
+    """
     asked = F.normalize(torch.from_numpy(np.asarray(vectors[rows], np.float32)).to(device), dim=1)
     counts = np.zeros(len(thresholds), np.int64)
     for start in range(0, len(vectors), BLOCK):
-        bank = F.normalize(torch.from_numpy(np.asarray(vectors[start : start + BLOCK], np.float32)).to(device), dim=1)
+        bank = F.normalize(
+            torch.from_numpy(np.asarray(vectors[start : start + BLOCK], np.float32)).to(device),
+            dim=1,
+        )
         similarity = asked @ bank.T
         for n, threshold in enumerate(thresholds):
             counts[n] += int((similarity >= threshold).sum())

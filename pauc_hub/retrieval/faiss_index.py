@@ -1,6 +1,8 @@
-"""A faiss index of an embedding table, built once and kept beside it: a few lists of rows are compared, not all rows.
+"""A faiss index of an embedding table, built once and kept beside it: a few lists of rows are
+compared, not all rows.
 
-N rows of width D in L lists. Rows are rounded to 16 bits in the index, which changes a cosine by 5e-4 at most (2^-11).
+N rows of width D in L lists. Rows are rounded to 16 bits in the index, which changes a cosine by
+5e-4 at most (2^-11).
 """
 
 import hashlib
@@ -21,10 +23,12 @@ from pauc_hub.tables.table import companion, whole_file
 
 SUFFIX = ".faiss"
 FORMAT_VERSION = 1
-PROBES = 64  # lists that a query is compared with; benchmarks/search.py measures what is found in them
+# lists that a query is compared with; benchmarks/search.py measures what is found in them
+PROBES = 64
 LARGEST_K = 100  # neighbours that PROBES lists were seen to hold
 SAMPLE = 64  # rows for each list that the lists are learned from
-NOTE_BYTES = 512  # of the note at the end of the file; faiss reads its own part, and ignores what follows
+# of the note at the end of the file; faiss reads its own part, and ignores what follows
+NOTE_BYTES = 512
 
 Blocks = Callable[[], Iterable[Block]]
 
@@ -39,7 +43,9 @@ def index_path(table: Path) -> Path:
 
 
 def open_index(table: Path) -> Any | None:
-    """The index of the table as it is now, mapped and not read; None where there is none, or that of another state."""
+    """The index of the table as it is now, mapped and not read; None where there is none, or that
+    of another state.
+    """
     import faiss  # an extra; imported where used
 
     path = index_path(table)
@@ -52,7 +58,8 @@ def open_index(table: Path) -> Any | None:
 
 
 def build_index(table: Path, blocks: Blocks, rows: int, width: int) -> None:
-    """Read the table twice, to learn the lists from some rows and to fill them with all; takes 2 N D bytes of memory.
+    """Read the table twice, to learn the lists from some rows and to fill them with all; takes 2 N
+    D bytes of memory.
 
     Raises:
         PaucError: it cannot be written; nothing of it is left.
@@ -63,7 +70,9 @@ def build_index(table: Path, blocks: Blocks, rows: int, width: int) -> None:
     library: Any = faiss  # its stubs know half of it
     note, lists = _note(table), list_count(rows)
     index = library.index_factory(width, f"IVF{lists},SQfp16", library.METRIC_INNER_PRODUCT)
-    index.cp.spherical, index.cp.max_points_per_centroid, index.cp.min_points_per_centroid = True, SAMPLE, 1
+    index.cp.spherical = True
+    index.cp.max_points_per_centroid = SAMPLE
+    index.cp.min_points_per_centroid = 1
     step = -(-rows // (SAMPLE * lists))
     index.train(np.concatenate([_units(block)[-block.start % step :: step] for block in blocks()]))
     for block in blocks():
@@ -77,13 +86,17 @@ def build_index(table: Path, blocks: Blocks, rows: int, width: int) -> None:
 def search_index(
     index: Any, queries: npt.NDArray[np.float32], k: int
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]:
-    """(Q, k) rows and their cosines, descending; rows of -1 where the lists that were looked at hold fewer."""
+    """(Q, k) rows and their cosines, descending; rows of -1 where the lists that were looked at
+    hold fewer.
+    """
     scores, rows = index.search(unit_rows(queries).astype(np.float32), k)
     return rows, np.clip(scores, -1, 1)
 
 
 def list_count(rows: int) -> int:
-    """L, the power of two next to twice the square root of N: as many comparisons with lists as within some."""
+    """L, the power of two next to twice the square root of N: as many comparisons with lists as
+    within some.
+    """
     return 1 << max(0, round(log2(2 * sqrt(max(1, rows)))))
 
 

@@ -22,7 +22,9 @@ class Label(NamedTuple):
     name: str | None
 
 
-def label_neighbors(table: Path, stored: Stored, neighbors: list[Neighbors], prototypes: Path) -> list[list[Label]]:
+def label_neighbors(
+    table: Path, stored: Stored, neighbors: list[Neighbors], prototypes: Path
+) -> list[list[Label]]:
     """The prototypes of all neighbours, query by query.
 
     Args:

@@ -1,4 +1,6 @@
-"""Leakage: test images of which a copy is among the training images. N training rows, M test rows, D width."""
+"""Leakage: test images of which a copy is among the training images. N training rows, M test rows,
+D width.
+"""
 
 from collections.abc import Callable
 from typing import Any
@@ -9,9 +11,11 @@ import torch
 from torch.nn import functional as F
 
 SAME_PICTURE = 0.999
-"""Cosine similarity from which on two rows are one picture: the same file, or re-encoded or resized.
+"""Cosine similarity from which on two rows are one picture: the same file, or re-encoded or
+resized.
 
-Of CIFAR-10's 10,000 pairs of nearest neighbours none reaches 0.993, and re-encoded copies fall to 0.9995.
+Of CIFAR-10's 10,000 pairs of nearest neighbours none reaches 0.993, and re-encoded copies fall to
+0.9995.
 """
 ROWS_TOGETHER = 4096
 

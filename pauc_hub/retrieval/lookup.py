@@ -1,4 +1,6 @@
-"""Single rows of an embedding table on disk, found and read without the rest of it. N rows, D width."""
+"""Single rows of an embedding table on disk, found and read without the rest of it. N rows, D
+width.
+"""
 
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -25,7 +27,9 @@ class _Group(NamedTuple):
 
 
 def find_rows(table: Stored, names: Iterable[str]) -> dict[str, int]:
-    """In which row each name stands, the first one; names that the table does not have are left out."""
+    """In which row each name stands, the first one; names that the table does not have are left
+    out.
+    """
     wanted, start = pa.array(set(names), pa.string()), 0
     found: dict[str, int] = {}
     for path in table.files if len(wanted) else ():
@@ -46,19 +50,29 @@ def read_vectors(table: Stored, rows: Sequence[int]) -> npt.NDArray[np.float32]:
     """(len(rows), D) embeddings of some rows, in the order of `rows`."""
     if table.flat:
         return table.flat.map(0, table.rows)[np.asarray(rows, np.int64)].astype(np.float32)
-    vectors = _read(table, "embedding", rows, lambda column, i: np.asarray(column[i].values, np.float32))
+    vectors = _read(
+        table, "embedding", rows, lambda column, i: np.asarray(column[i].values, np.float32)
+    )
     return np.array(vectors, np.float32).reshape(len(rows), table.width)
 
 
-def _read(table: Stored, column: str, rows: Sequence[int], take: Callable[[pa.Array, int], Any]) -> list[Any]:
+def _read(
+    table: Stored, column: str, rows: Sequence[int], take: Callable[[pa.Array, int], Any]
+) -> list[Any]:
     groups = list(_groups(table))
     starts = [group.start for group in groups]
     where = [bisect_right(starts, row) - 1 for row in rows]
     taken: dict[int, Any] = {}
     for g in set(where):
         with parquet_file(groups[g].file) as file:
-            values = file.read_row_group(groups[g].number, columns=[column])[column].combine_chunks()
-        taken |= {row: take(values, row - starts[g]) for row, at in zip(rows, where, strict=True) if at == g}
+            values = file.read_row_group(groups[g].number, columns=[column])[
+                column
+            ].combine_chunks()
+        taken |= {
+            row: take(values, row - starts[g])
+            for row, at in zip(rows, where, strict=True)
+            if at == g
+        }
     return [taken[row] for row in rows]
 
 

@@ -47,7 +47,8 @@ def find_neighbors(
 ) -> Found:
     """Find the k rows nearest to each query.
 
-    A table of INDEX_ROWS or more gets an index, where faiss is installed, which is built once and kept beside it.
+    A table of INDEX_ROWS or more gets an index, where faiss is installed, which is built once and
+    kept beside it.
 
     Args:
         table: of any form that read_table() reads.
@@ -65,14 +66,24 @@ def find_neighbors(
     own: list[int | None] = [None] * len(queries) if left_out is None else list(left_out)
     check_k(k, stored.rows - any(row is not None for row in own), table)
     if (width := queries.shape[1]) != stored.width:
-        raise TableError(f"'{table}' has embeddings of {stored.width} numbers, and the queries have {width}.")
+        raise TableError(
+            f"'{table}' has embeddings of {stored.width} numbers, and the queries have {width}."
+        )
     index, note = None, None
-    if stored.rows >= (FLAT_INDEX_ROWS if stored.flat else INDEX_ROWS) and k <= faiss_index.LARGEST_K and not exact:
+    if (
+        stored.rows >= (FLAT_INDEX_ROWS if stored.flat else INDEX_ROWS)
+        and k <= faiss_index.LARGEST_K
+        and not exact
+    ):
         index, note = _index(table, stored, quiet)
     if index is not None and (found := _by_index(stored, index, queries, k, own)):
         return Found(found, "index", None)
     with progress_bar(stored.rows, "searching", quiet=quiet) as bar:
-        return Found(nearest(_blocks(stored, block_rows(width, len(queries)), bar), queries, k, own), "exact", note)
+        return Found(
+            nearest(_blocks(stored, block_rows(width, len(queries)), bar), queries, k, own),
+            "exact",
+            note,
+        )
 
 
 def check_k(k: int, rows: int, table: Path) -> None:
@@ -80,18 +91,26 @@ def check_k(k: int, rows: int, table: Path) -> None:
     if rows < 1:
         raise UsageError(f"'{table}' holds no images to search among.")
     if not 1 <= k <= rows:
-        raise UsageError(f"k={k} is not between 1 and {rows}, the images to search among in '{table}'.")
+        raise UsageError(
+            f"k={k} is not between 1 and {rows}, the images to search among in '{table}'."
+        )
 
 
 def _index(table: Path, stored: Stored, quiet: bool) -> tuple[Any, str | None]:
     """The index, which is built where there is none; or None, and why, for people."""
     if not faiss_index.is_installed():
-        return None, "an index would make searching so large a table faster: `pip install 'pauc-hub[faiss-cpu]'`"
+        return None, (
+            "an index would make searching so large a table faster: `pip install "
+            "'pauc-hub[faiss-cpu]'`"
+        )
     if (index := faiss_index.open_index(table)) is not None:
         return index, None
     path = faiss_index.index_path(table)
     if not os.access(path.absolute().parent, os.W_OK):
-        return None, f"an index would make searching faster, but '{path}' cannot be written: its folder is read-only"
+        return None, (
+            f"an index would make searching faster, but '{path}' cannot be written: its folder "
+            "is read-only"
+        )
     with progress_bar(2 * stored.rows, "building the index", "rows", quiet=quiet) as bar:
         blocks = partial(_blocks, stored, block_rows(stored.width, 1), bar)
         faiss_index.build_index(table, blocks, stored.rows, stored.width)
@@ -102,7 +121,9 @@ def _by_index(
     table: Stored, index: Any, queries: npt.NDArray[np.float32], k: int, own: list[int | None]
 ) -> list[Neighbors] | None:
     """None where the lists that the index looks at hold fewer than k rows."""
-    all_rows, all_scores = faiss_index.search_index(index, queries, k + any(row is not None for row in own))
+    all_rows, all_scores = faiss_index.search_index(
+        index, queries, k + any(row is not None for row in own)
+    )
     found = []
     for rows, scores, row in zip(all_rows, all_scores, own, strict=True):
         kept = np.lexsort((rows, -scores))

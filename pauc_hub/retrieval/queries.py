@@ -1,4 +1,6 @@
-"""What `pauc search` is asked: words to rows of the table or image files, and those to vectors. Q queries, D width."""
+"""What `pauc search` is asked: words to rows of the table or image files, and those to vectors. Q
+queries, D width.
+"""
 
 import os
 import re
@@ -44,9 +46,15 @@ def find_queries(words: Sequence[str], table: Path, stored: Stored) -> list[Quer
         UsageError: a word is neither.
         PaucError: a file cannot be read as an image.
     """
-    names = {word: _names(Path(word), stored.provenance.root) if Path(word).exists() else [word] for word in words}
+    names = {
+        word: _names(Path(word), stored.provenance.root) if Path(word).exists() else [word]
+        for word in words
+    }
     rows = find_rows(stored, [name for several in names.values() for name in several])
-    return [_query(word, [rows[name] for name in names[word] if name in rows], table, stored) for word in words]
+    return [
+        _query(word, [rows[name] for name in names[word] if name in rows], table, stored)
+        for word in words
+    ]
 
 
 def image_file(root: str, path: str) -> Path:
@@ -69,7 +77,8 @@ def check_model(model: str | None, table: Path, provenance: Provenance) -> "Mode
         HubError: its weights cannot be fetched.
         TableError: they are not those that made the table.
     """
-    from pauc_hub.models.opening import open_model  # takes seconds to import, which stored vectors do not need
+    # takes seconds to import, which stored vectors do not need
+    from pauc_hub.models.opening import open_model
 
     try:
         located = locate(model or provenance.model)
@@ -77,14 +86,17 @@ def check_model(model: str | None, table: Path, provenance: Provenance) -> "Mode
         if model:
             raise
         raise UnknownModel(
-            f"'{table}' was made by a model named '{provenance.model}', which is none of those here by name. "
+            f"'{table}' was made by a model named '{provenance.model}', which is none of those "
+            "here by name. "
             "Give its folder with -m."
         ) from error
     folder = open_model(located)
     if folder.weights_sha256 != provenance.weights_sha256:
         raise TableError(
-            f"'{table}' was made by '{provenance.model}' with weights of sha256 {provenance.weights_sha256[:12]}…, "
-            f"and those in '{folder.path}' have {folder.weights_sha256[:12]}…. Give the model that made it with -m."
+            f"'{table}' was made by '{provenance.model}' with weights of sha256 "
+            f"{provenance.weights_sha256[:12]}…, "
+            f"and those in '{folder.path}' have {folder.weights_sha256[:12]}…. Give the model "
+            "that made it with -m."
         )
     return folder
 
@@ -92,7 +104,8 @@ def check_model(model: str | None, table: Path, provenance: Provenance) -> "Mode
 def embed_queries(
     queries: Sequence[Query], table: Path, stored: Stored, folder: "ModelFolder | None", device: str
 ) -> npt.NDArray[np.float32]:
-    """Vectors to search with, in the table's own space: those stored there, and files embedded as its images were.
+    """Vectors to search with, in the table's own space: those stored there, and files embedded as
+    its images were.
 
     Args:
         folder: of the model that made the table; None will do where every query has a row.
@@ -111,7 +124,9 @@ def embed_queries(
         parts.append(read_vectors(stored, [query.row for query in known if query.row is not None]))
     if fresh:
         assert folder is not None, "files need a model"
-        parts.append(_embed([query.word for query in fresh], table, stored.provenance, folder, device))
+        parts.append(
+            _embed([query.word for query in fresh], table, stored.provenance, folder, device)
+        )
     vectors = np.concatenate(parts)
     order = {id(query): i for i, query in enumerate([*known, *fresh])}
     return vectors[[order[id(query)] for query in queries]]
@@ -120,7 +135,8 @@ def embed_queries(
 def _embed(
     files: list[str], table: Path, provenance: Provenance, folder: "ModelFolder", device: str
 ) -> npt.NDArray[np.float32]:
-    from pauc_hub.inference.model import load  # takes seconds to import, which stored vectors do not need
+    # takes seconds to import, which stored vectors do not need
+    from pauc_hub.inference.model import load
 
     pca = read_pca(table)
     side = provenance.preprocessing.get("input_size", [None])[-1]
@@ -128,7 +144,8 @@ def _embed(
     now = model.preprocessing.to_config()
     if now != {key: provenance.preprocessing.get(key) for key in now}:
         raise TableError(
-            f"the model in '{folder.path}' prepares images otherwise than it did for '{table}'. Embed them again."
+            f"the model in '{folder.path}' prepares images otherwise than it did for '{table}'. "
+            "Embed them again."
         )
     reading = provenance.reading
     vectors = model.embed(
@@ -146,7 +163,8 @@ def _query(word: str, rows: list[int], table: Path, stored: Stored) -> Query:
     if not file.exists():
         if not rows:
             raise UsageError(
-                f"'{readable(word)}' is neither a file nor a path in '{table}', such as '{read_paths(stored, [0])[0]}'."
+                f"'{readable(word)}' is neither a file nor a path in '{table}', such as "
+                f"'{read_paths(stored, [0])[0]}'."
             )
         return Query(word, rows[0], image_file(stored.provenance.root, word))
     if not rows:
@@ -171,4 +189,6 @@ def _names(file: Path, root: str) -> list[str]:
 
 def _bytes(path: str) -> bytes:
     """The other way round than readable()."""
-    return re.sub(rb"\\x([0-9a-f]{2})", lambda match: bytes.fromhex(match[1].decode()), os.fsencode(path))
+    return re.sub(
+        rb"\\x([0-9a-f]{2})", lambda match: bytes.fromhex(match[1].decode()), os.fsencode(path)
+    )

@@ -1,4 +1,6 @@
-"""The function behind `pauc search`: images, and the nearest to each of them in an embedding table."""
+"""The function behind `pauc search`: images, and the nearest to each of them in an embedding
+table.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -53,7 +55,8 @@ def search(
         'things/rocket.jpg'
 
     Args:
-        images: one or several image files, or paths that stand in the table; an image is never its own neighbour.
+        images: one or several image files, or paths that stand in the table; an image is never its
+            own neighbour.
         table: as embed() writes it.
         k: neighbours for each; 10 unless given, fewer where the table holds fewer.
         model: the model that made the table, where the table's own name for it does not lead there.
@@ -76,28 +79,39 @@ def search(
     others = stored.rows - any(row is not None for row in own)
     count = max(1, min(DEFAULT_K, others)) if k is None else k
     check_k(count, others, place)
-    folder = check_model(str(model) if model else None, place, stored.provenance) if model or None in own else None
+    folder = (
+        check_model(str(model) if model else None, place, stored.provenance)
+        if model or None in own
+        else None
+    )
     vectors = embed_queries(queries, place, stored, folder, device)
     found = find_neighbors(place, vectors, count, left_out=own, exact=exact, quiet=quiet)
     labels = None
     if prototypes:
-        from pauc_hub.retrieval.labelling import label_neighbors  # imports torch, which stored vectors do not need
+        # imports torch, which stored vectors do not need
+        from pauc_hub.retrieval.labelling import label_neighbors
 
         labels = label_neighbors(place, stored, found.neighbors, Path(prototypes))
-    return Matches(place, stored.provenance, queries, found.neighbors, found.method, found.note, labels)
+    return Matches(
+        place, stored.provenance, queries, found.neighbors, found.method, found.note, labels
+    )
 
 
 def write_page(matches: Matches, page: Path) -> None:
     """Write an HTML page of thumbnails: each query, then its neighbours."""
     about = matches.provenance
-    strips = (_strip(*both, about.root) for both in zip(matches.queries, matches.neighbors, strict=True))
-    title, made = f"Most alike in {matches.table.name}", f"{about.model}, {about.space} space; cosine"
+    strips = (
+        _strip(*both, about.root) for both in zip(matches.queries, matches.neighbors, strict=True)
+    )
+    title = f"Most alike in {matches.table.name}"
+    made = f"{about.model}, {about.space} space; cosine"
     strip.write_page(page, title, made, strips, about.reading)
 
 
 def _strip(query: Query, neighbors: Neighbors, root: str) -> list[strip.Picture]:
     found = [
-        strip.Picture(f"{rank} · {score:.4f}", path, image_file(root, path)) for rank, score, path in ranked(neighbors)
+        strip.Picture(f"{rank} · {score:.4f}", path, image_file(root, path))
+        for rank, score, path in ranked(neighbors)
     ]
     return [strip.Picture("query", query.word, query.file), *found]
 

@@ -32,7 +32,7 @@ em { color: var(--faint); text-align: center }
 figcaption { margin-top: 8px; overflow-wrap: anywhere; font-variant-numeric: tabular-nums }
 figure:first-child b { color: var(--mark) }
 small { display: block; color: var(--faint) }
-"""
+"""  # noqa: E501
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,9 @@ def check_page(path: Path, overwrite: bool) -> None:
         OutputExists: something is there, and may not be overwritten.
     """
     if not path.absolute().parent.is_dir():
-        raise UsageError(f"'{path}' cannot be written: there is no such folder. Name another place.")
+        raise UsageError(
+            f"'{path}' cannot be written: there is no such folder. Name another place."
+        )
     if path.is_dir():
         raise OutputExists(f"'{path}' is a folder. Name another place.")
     if path.exists() and not overwrite:
@@ -61,7 +63,11 @@ def check_page(path: Path, overwrite: bool) -> None:
 
 
 def write_page(
-    path: Path, title: str, about: str, strips: Iterable[Sequence[Picture]], reading: Reading = PLAIN
+    path: Path,
+    title: str,
+    about: str,
+    strips: Iterable[Sequence[Picture]],
+    reading: Reading = PLAIN,
 ) -> None:
     """Write the strips below each other; in each the query comes first.
 

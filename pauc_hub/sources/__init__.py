@@ -1,4 +1,6 @@
-"""Where images come from. open_source() tells by a place's name and contents what it is, and gives them in order."""
+"""Where images come from. open_source() tells by a place's name and contents what it is, and gives
+them in order.
+"""
 
 from collections import Counter
 from functools import partial
@@ -16,11 +18,13 @@ __all__ = ["Entry", "Listing", "Source", "open_source", "passed_over"]
 
 
 def open_source(place: str | Path, image_column: str | None = None) -> Source:
-    """Images wherever they are: below a folder, in tars, in Parquet files, in a list of files; a path or a URL.
+    """Images wherever they are: below a folder, in tars, in Parquet files, in a list of files; a
+    path or a URL.
 
     Args:
-        place: a folder; a file: .tar, .tar.gz, .tgz, .parquet, .txt with one path or URL a line, or else one image;
-            or a pattern of files, `shards/{000..127}.tar`, `shards/*.tar`. As text, since a Path spoils URLs.
+        place: a folder; a file: .tar, .tar.gz, .tgz, .parquet, .txt with one path or URL a line, or
+            else one image; or a pattern of files, `shards/{000..127}.tar`, `shards/*.tar`. As text,
+            since a Path spoils URLs.
         image_column: of Parquet files, where several hold images, or one of another name.
 
     Raises:
@@ -32,14 +36,20 @@ def open_source(place: str | Path, image_column: str | None = None) -> Source:
     column = image_column
     is_list = public(place).lower().endswith(SUFFIX_OF_LISTS)
     if is_url(place):
-        return open_list(place, partial(fetched, place), column) if is_list else open_remote(place, column)
+        return (
+            open_list(place, partial(fetched, place), column)
+            if is_list
+            else open_remote(place, column)
+        )
     if is_list and Path(place).is_file():
         return open_list(place, partial(open_file, Path(place)), column)
     return open_local(place, column)
 
 
 def passed_over(source: Source) -> Counter[str]:
-    """Files, by suffix, that lie among the images and are none; known once the source was listed, or read."""
+    """Files, by suffix, that lie among the images and are none; known once the source was listed,
+    or read.
+    """
     match source:
         case Walked() | Archives():
             return +source.passed_over

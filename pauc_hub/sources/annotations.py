@@ -1,4 +1,5 @@
-"""What is known of images beside their pixels: labels and groups, from folders, a file, Parquet columns or tars.
+"""What is known of images beside their pixels: labels and groups, from folders, a file, Parquet
+columns or tars.
 
 Images go by the names that they have in an embedding table.
 """
@@ -12,7 +13,14 @@ from pathlib import Path
 from typing import Any
 
 from pauc_hub.errors import UsageError
-from pauc_hub.sources.label_columns import IN_ROWS, IN_TAR, LABEL_COLUMNS, columns_of_rows, labels_in_tars, texts
+from pauc_hub.sources.label_columns import (
+    IN_ROWS,
+    IN_TAR,
+    LABEL_COLUMNS,
+    columns_of_rows,
+    labels_in_tars,
+    texts,
+)
 from pauc_hub.sources.labelled_folders import IMAGES, SPLIT_NAMES, listed_labels
 
 Label = str | tuple[str, ...]
@@ -57,7 +65,9 @@ class LabelsFile:
     columns: dict[str, list[Any]]
 
 
-def annotate(names: Sequence[str], root: str, file: LabelsFile | None, wanted: Wanted) -> Annotations:
+def annotate(
+    names: Sequence[str], root: str, file: LabelsFile | None, wanted: Wanted
+) -> Annotations:
     """Labels, groups and splits of images.
 
     Args:
@@ -88,20 +98,27 @@ def read_labels_file(path: Path, wanted: Wanted) -> LabelsFile:
     """Read a file of labels, so that what is wrong with it shows before any work.
 
     Raises:
-        UsageError: no such file, neither CSV nor Parquet, empty, or without a column that is needed.
+        UsageError: no such file, neither CSV nor Parquet, empty, or without a column that is
+            needed.
     """
     try:
         columns = _read_parquet(path, wanted) if path.suffix == ".parquet" else _read_csv(path)
     except OSError as error:
         raise UsageError(f"labels '{path}' cannot be read ({error.strerror or error}).") from error
     except (csv.Error, ValueError) as error:
-        raise UsageError(f"labels '{path}' is neither CSV in UTF-8 nor Parquet ({error}).") from error
-    label = wanted.label or next((name for name in LABEL_COLUMNS if name in columns), LABEL_COLUMNS[0])
+        raise UsageError(
+            f"labels '{path}' is neither CSV in UTF-8 nor Parquet ({error})."
+        ) from error
+    label = wanted.label or next(
+        (name for name in LABEL_COLUMNS if name in columns), LABEL_COLUMNS[0]
+    )
     for name in (PATH_COLUMN, label, wanted.group, wanted.difficult):
         if name and name not in columns:
             close = get_close_matches(name, columns, n=1)
             near = f" Is it '{close[0]}'?" if close else ""
-            raise UsageError(f"labels '{path}' has no column '{name}' (its columns: {', '.join(columns)}).{near}")
+            raise UsageError(
+                f"labels '{path}' has no column '{name}' (its columns: {', '.join(columns)}).{near}"
+            )
     if not columns[PATH_COLUMN]:
         raise UsageError(f"labels '{path}' holds no rows.")
     return LabelsFile(path, columns)
@@ -110,7 +127,8 @@ def read_labels_file(path: Path, wanted: Wanted) -> LabelsFile:
 def first_folders(names: Sequence[str]) -> Annotations:
     """The first folder of each name as its label; below the folders of splits, the second.
 
-    First folders are splits where all of them have the name of one, and `train` is among them with another.
+    First folders are splits where all of them have the name of one, and `train` is among them with
+    another.
     """
     parts = [name.split("/") for name in names]
     splits = [SPLIT_OF.get(part[0].lower(), "") if len(part) > 2 else "" for part in parts]
@@ -120,7 +138,9 @@ def first_folders(names: Sequence[str]) -> Annotations:
 
 
 def _splits_of_files(names: Sequence[str]) -> list[str] | None:
-    """By names of Parquet files such as `train-00000-of-00002.parquet`, where all of them say one, as for folders."""
+    """By names of Parquet files such as `train-00000-of-00002.parquet`, where all of them say one,
+    as for folders.
+    """
     files = [match[1] if (match := IN_ROWS.fullmatch(name)) else "" for name in names]
     split_of = {}
     for file in {*files}:
@@ -137,7 +157,10 @@ def _from_folders(names: Sequence[str], root: str) -> Annotations:
     found = first_folders(names)
     if found.splits and (listed := listed_labels(Path(root))):
         known = [None if label == IMAGES else label for label in found.labels]
-        return replace(found, labels=[listed.get(name, label) for name, label in zip(names, known, strict=True)])
+        return replace(
+            found,
+            labels=[listed.get(name, label) for name, label in zip(names, known, strict=True)],
+        )
     if not any(found.labels):
         others = f" and {len(names) - 1} others lie" if len(names) > 1 else " lies"
         raise UsageError(
@@ -149,23 +172,33 @@ def _from_folders(names: Sequence[str], root: str) -> Annotations:
 
 def _from_columns(read: Callable[[str], list[Any]], column: str, wanted: Wanted) -> Annotations:
     """Take what `read` gives: texts, tuples of texts, or None for each image."""
-    groups = None if wanted.group is None else ["" if value is None else str(value) for value in read(wanted.group)]
+    groups = (
+        None
+        if wanted.group is None
+        else ["" if value is None else str(value) for value in read(wanted.group)]
+    )
     difficult = None
     if wanted.difficult is not None:
-        difficult = [(value,) if isinstance(value, str) else value or () for value in read(wanted.difficult)]
+        difficult = [
+            (value,) if isinstance(value, str) else value or () for value in read(wanted.difficult)
+        ]
     return Annotations(read(column), groups, difficult)
 
 
 def _from_file(names: Sequence[str], root: str, file: LabelsFile, wanted: Wanted) -> Annotations:
     keys = [_relative(str(path), root) for path in file.columns[PATH_COLUMN]]
     if twice := _first_repeated(keys):
-        raise UsageError(f"labels '{file.path}' holds the path '{twice}' twice. Every path must stand there once.")
+        raise UsageError(
+            f"labels '{file.path}' holds the path '{twice}' twice. Every path must stand there "
+            "once."
+        )
     places = _match(names, keys)
     matched = {place for place in places if place is not None}
     strays = [key for i, key in enumerate(keys) if i not in matched]
     if not matched:
         raise UsageError(
-            f"none of the {len(keys)} paths in labels '{file.path}' is that of an image: {_nearest(keys[0], names)}"
+            f"none of the {len(keys)} paths in labels '{file.path}' is that of an image: "
+            f"{_nearest(keys[0], names)}"
         )
 
     def read(column: str) -> list[Any]:
@@ -181,7 +214,9 @@ def _from_file(names: Sequence[str], root: str, file: LabelsFile, wanted: Wanted
 
 
 def _match(names: Sequence[str], keys: Sequence[str]) -> list[int | None]:
-    """Which key each name is; where none is any, the files' own names are compared, if no two are the same."""
+    """Which key each name is; where none is any, the files' own names are compared, if no two are
+    the same.
+    """
     index = {key: i for i, key in enumerate(keys)}
     if any(name in index for name in names):
         return [index.get(name) for name in names]
@@ -233,4 +268,7 @@ def _read_parquet(path: Path, wanted: Wanted) -> dict[str, list[Any]]:
         table = pq.read_table(path)
     except pa.ArrowException as error:
         raise ValueError(str(error).partition("\n")[0]) from error
-    return {name: texts(table[name], table.schema, name) if name in needed else [] for name in table.column_names}
+    return {
+        name: texts(table[name], table.schema, name) if name in needed else []
+        for name in table.column_names
+    }

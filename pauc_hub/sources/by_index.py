@@ -1,4 +1,6 @@
-"""All images of a place by index, wherever they lie: each can be read at any time, again and again."""
+"""All images of a place by index, wherever they lie: each can be read at any time, again and
+again.
+"""
 
 import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -31,10 +33,11 @@ class ImageSource:
     Attributes:
         root: the place as it was given, without credentials.
         names: of each image, as in a table of embeddings (docs/sources.md).
-        picture: the image of an index, upright RGB, in any thread; raises UnreadableImage or OSError where there is
-            none. It is told the value range and bands to read with.
+        picture: the image of an index, upright RGB, in any thread; raises UnreadableImage or
+            OSError where there is none. It is told the value range and bands to read with.
         unreadable: indices that could not be decoded so far, and why.
-        has_place: whether `root` is a place that commands take; lists and datasets of a program have none.
+        has_place: whether `root` is a place that commands take; lists and datasets of a program
+            have none.
         reading: how images are read: value range and bands (docs/images.md).
         passed_over: files that lie among the images and are none, by suffix.
     """
@@ -90,14 +93,17 @@ def from_entries(
 
 
 def open_by_index(place: str | Path, given: Reading = PLAIN, *, quiet: bool = False) -> ImageSource:
-    """Whatever `pauc embed` takes (docs/sources.md); what is not reopenable is copied to a scratch file first.
+    """Whatever `pauc embed` takes (docs/sources.md); what is not reopenable is copied to a scratch
+    file first.
 
     Args:
         place: as text, since a Path spoils URLs.
-        given: of value range and bands; a range that is not given is measured where the images need one.
+        given: of value range and bands; a range that is not given is measured where the images need
+            one.
 
     Raises:
-        UsageError, NoImages, PaucError: nothing there that could be trained on, or no room for the scratch file.
+        UsageError, NoImages, PaucError: nothing there that could be trained on, or no room for the
+            scratch file.
     """
     source, root = sources.open_source(place), public(str(place))
     with progress_bar(None, "finding the images", quiet=quiet) as bar:
@@ -109,20 +115,25 @@ def open_by_index(place: str | Path, given: Reading = PLAIN, *, quiet: bool = Fa
             entries.append(entry)
             bar.advance(1)
     if not entries:
-        raise NoImages(f"no images in '{root}': no member of its archives is named like one (docs/sources.md).")
+        raise NoImages(
+            f"no images in '{root}': no member of its archives is named like one (docs/sources.md)."
+        )
     first = entries[0]
     if isinstance(first, Unreadable) and all(isinstance(entry, Unreadable) for entry in entries):
         raise NoImages(f"no images in '{root}' that can be read; {first.name}: {first.message}.")
     if len(entries) == 1 and isinstance(first, ImageFile) and Path(first.path) == Path(place):
         raise UsageError(
-            f"'{root}' is one file, and no tar, Parquet file or list. Training needs many images (docs/sources.md)."
+            f"'{root}' is one file, and no tar, Parquet file or list. Training needs many "
+            "images (docs/sources.md)."
         )
     found = from_entries(root, entries, reading=with_measured_range(entries, given))
     return replace(found, passed_over=sources.passed_over(source))
 
 
 def reopenable(source: Source) -> Iterator[Entry]:
-    """The entries of a source, each such that it can be opened again and again; others go to a scratch file."""
+    """The entries of a source, each such that it can be opened again and again; others go to a
+    scratch file.
+    """
     spool: Spool | None = None
     for stays, entries in groupby(source.entries(), lambda entry: entry.reopenable):
         if stays:

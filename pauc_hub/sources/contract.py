@@ -1,4 +1,6 @@
-"""What every source of images is: a list that is walked, again and again, in one order, and never held."""
+"""What every source of images is: a list that is walked, again and again, in one order, and never
+held.
+"""
 
 import hashlib
 from collections.abc import Iterable, Iterator
@@ -11,11 +13,15 @@ class Entry(Protocol):
 
     @property
     def name(self) -> str:
-        """As it stands in the table: relative to the root, `/` between its parts, readable() as all of it."""
+        """As it stands in the table: relative to the root, `/` between its parts, readable() as all
+        of it.
+        """
 
     @property
     def reopenable(self) -> bool:
-        """Whether it can be opened again and again, at little cost, and takes no memory meanwhile."""
+        """Whether it can be opened again and again, at little cost, and takes no memory
+        meanwhile.
+        """
 
     def open(self) -> Path | BinaryIO:
         """For read_with(); made to be called in a decoding thread.
@@ -52,7 +58,9 @@ class Source(Protocol):
 
     @property
     def size(self) -> int | None:
-        """Bytes of the files that hold the images; None where that is not told, or where each image is a file."""
+        """Bytes of the files that hold the images; None where that is not told, or where each image
+        is a file.
+        """
 
     def listing(self) -> Listing:
         """Look once at all that can be told without reading images."""
@@ -61,7 +69,9 @@ class Source(Protocol):
         """The images from the `start`-th on, found while they are asked for."""
 
     def share(self, rank: int, ranks: int) -> "Source":
-        """The part of one rank. The parts in the order of ranks are the whole, each image once; some may be empty."""
+        """The part of one rank. The parts in the order of ranks are the whole, each image once;
+        some may be empty.
+        """
 
 
 def fingerprint(marks: Iterable[str]) -> str:

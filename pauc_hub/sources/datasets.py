@@ -1,4 +1,6 @@
-"""Images that a program hands over: paths, or a map-style dataset of pictures, such as torchvision's."""
+"""Images that a program hands over: paths, or a map-style dataset of pictures, such as
+torchvision's.
+"""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -16,7 +18,9 @@ from pauc_hub.sources.value_ranges import with_measured_range
 
 
 class Dataset(Protocol):
-    """Images by index, each a PIL image, a tuple that begins with one, or a mapping that holds one."""
+    """Images by index, each a PIL image, a tuple that begins with one, or a mapping that holds
+    one.
+    """
 
     def __len__(self) -> int: ...
     def __getitem__(self, index: int, /) -> Any: ...
@@ -31,8 +35,8 @@ def open_images(
     """Whatever train() takes, by index.
 
     Args:
-        images: a place as open_by_index() takes it; or a list of paths; or a dataset, whose images are known by their
-            numbers.
+        images: a place as open_by_index() takes it; or a list of paths; or a dataset, whose images
+            are known by their numbers.
         given: of value range and bands; an ImageSource has its own.
 
     Raises:
@@ -56,12 +60,16 @@ def open_images(
     digits = len(str(count - 1))
     names = [f"{index:0{digits}}" for index in range(count)]
     # pictures are of bytes already: there is no range to read them with
-    return ImageSource(type(images).__name__, names, lambda index, _: read_item(images, index), has_place=False)
+    return ImageSource(
+        type(images).__name__, names, lambda index, _: read_item(images, index), has_place=False
+    )
 
 
 def _files(paths: list[str], given: Reading) -> ImageSource:
     if missing := [path for path in paths if not Path(path).is_file()]:
-        raise UsageError(f"{len(missing)} of {len(paths)} images are no files, such as '{readable(missing[0])}'.")
+        raise UsageError(
+            f"{len(missing)} of {len(paths)} images are no files, such as '{readable(missing[0])}'."
+        )
     files = [ImageFile(readable(path), path) for path in paths]
     reading = with_measured_range(files, given)
     return from_entries(f"{len(paths)} files", files, has_place=False, reading=reading)

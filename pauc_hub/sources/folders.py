@@ -18,7 +18,9 @@ class ImageFile:
     name: str
     """Path below the root with `/` between its parts; bytes that are not UTF-8 as `\\xNN`."""
     place: str
-    """The path as the system takes it: text, since a million Paths take longer to make than to find."""
+    """The path as the system takes it: text, since a million Paths take longer to make than to
+    find.
+    """
 
     @property
     def path(self) -> Path:
@@ -41,7 +43,8 @@ class ImageFile:
 
 
 def find_images(root: Path) -> list[ImageFile]:
-    """All files below `root` that are named like images, sorted by name; `root` may also be one file of any name.
+    """All files below `root` that are named like images, sorted by name; `root` may also be one
+    file of any name.
 
     Whether a file is any good shows when it is read.
 
@@ -55,21 +58,25 @@ def find_images(root: Path) -> list[ImageFile]:
         return [ImageFile(readable(root.name), str(root))]
     images = list(walk(root))
     if not images:
-        raise NoImages(f"no images in '{readable(root)}': no file there ends in {', '.join(sorted(SUFFIXES))}.")
+        raise NoImages(
+            f"no images in '{readable(root)}': no file there ends in {', '.join(sorted(SUFFIXES))}."
+        )
     return images
 
 
 def walk(
     root: Path, suffixes: Iterable[str] = SUFFIXES, passed_over: Counter[str] | None = None
 ) -> Iterator[ImageFile]:
-    """The files below a folder whose names end so, in the order of their names, found while they are asked for.
+    """The files below a folder whose names end so, in the order of their names, found while they
+    are asked for.
 
     Args:
         passed_over: to count the other files in, by suffix.
 
-    Held at any time are the names in one folder and in those above it. Symbolic links are followed, also those to
-    folders, but never into a folder they lie in. Hidden files and folders are skipped. A folder that cannot be listed
-    is handed on as if it were a file, so that reading it tells why; its name ends in `/`.
+    Held at any time are the names in one folder and in those above it. Symbolic links are followed,
+    also those to folders, but never into a folder they lie in. Hidden files and folders are
+    skipped. A folder that cannot be listed is handed on as if it were a file, so that reading it
+    tells why; its name ends in `/`.
     """
     endings = tuple(suffixes)
     try:
@@ -128,7 +135,8 @@ def _list(
     if passed_over is not None and len(left) < len(marked):
         kept = set(left)
         passed_over.update(suffix_of(name) for name in marked if name not in kept)
-    left.sort(key=readable, reverse=True)  # with their `/`, folders stand where the names of their files do
+    # with their `/`, folders stand where the names of their files do
+    left.sort(key=readable, reverse=True)
     return _Level(name, path, above | {here}, left)
 
 

@@ -1,4 +1,6 @@
-"""A walk written down once, in a file without a name: gone through again it is the same, whatever changed meanwhile."""
+"""A walk written down once, in a file without a name: gone through again it is the same, whatever
+changed meanwhile.
+"""
 
 import gzip
 import hashlib
@@ -34,13 +36,18 @@ class Kept:
         self.listing = Listing(images, digest.hexdigest())
 
     def __iter__(self) -> Iterator[Entry]:
-        with gzip.GzipFile(fileobj=io.BufferedReader(_Positioned(self._descriptor)), mode="rb") as file:
+        with gzip.GzipFile(
+            fileobj=io.BufferedReader(_Positioned(self._descriptor)), mode="rb"
+        ) as file:
             for _ in range(0, self.listing.images or 0, AT_ONCE):
-                yield from cast(list[Entry], pickle.load(file))  # what was written above, by this very process
+                # what was written above, by this very process
+                yield from cast(list[Entry], pickle.load(file))
 
 
 class _Positioned(io.RawIOBase):
-    """The file from its beginning, with a position of its own, since there may be several at once."""
+    """The file from its beginning, with a position of its own, since there may be several at
+    once.
+    """
 
     def __init__(self, descriptor: int) -> None:
         self._descriptor, self._position = descriptor, 0

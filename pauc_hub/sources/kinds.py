@@ -26,7 +26,10 @@ def is_parquet(name: str) -> bool:
 
 
 def of_one_file(
-    root: str, file: Found, stored: Callable[[Sequence[Found]], list[File]], column: str | None = None
+    root: str,
+    file: Found,
+    stored: Callable[[Sequence[Found]], list[File]],
+    column: str | None = None,
 ) -> Source:
     """A tar, a Parquet file, or else an image, whatever its name."""
     return of_files(root, file, lambda: iter([file]), stored, column)
@@ -56,8 +59,8 @@ def recognise(
     """Images where there are any; else tars; else Parquet files.
 
     Args:
-        walk: finds the files whose names end so, in order, and counts the others; a folder that cannot be listed
-            comes as a name with a `/`.
+        walk: finds the files whose names end so, in order, and counts the others; a folder that
+            cannot be listed comes as a name with a `/`.
         column: of images, in Parquet files.
         stored: files as the holders of images.
 
@@ -92,5 +95,9 @@ def _nothing(root: str, others: Counter[str]) -> NoImages:
     known = ", ".join((*sorted(SUFFIXES), *SUFFIXES_OF_TARS, SUFFIX_OF_ROWS))
     count = others.total()
     found = f"{count} file{'s' * (count != 1)}, none of which" if count else "no file there"
-    hint = f" For {', '.join(sorted(HEIF & set(others)))}: {HEIF_HINT}." if HEIF & set(others) - SUFFIXES else ""
+    hint = (
+        (f" For {', '.join(sorted(HEIF & set(others)))}: {HEIF_HINT}.")
+        if HEIF & set(others) - SUFFIXES
+        else ""
+    )
     return NoImages(f"no images in '{root}': {found} ends in {known}.{hint}")

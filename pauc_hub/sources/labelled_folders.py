@@ -20,17 +20,22 @@ Classes = dict[str, list[ImageFile]]
 
 
 def find_splits(folder: Path) -> dict[str, Path]:
-    """The folders of its splits by `train`, `val` and `test`, whichever of SPLIT_NAMES they have, in any case.
+    """The folders of its splits by `train`, `val` and `test`, whichever of SPLIT_NAMES they have,
+    in any case.
 
     Returns:
-        `train` with `val` or `test` or both; empty where there are no such two, as `train` alone may be a class.
+        `train` with `val` or `test` or both; empty where there are no such two, as `train` alone
+        may be a class.
 
     Raises:
         UsageError: `folder` is no folder.
     """
     by_name = {path.name.lower(): path for path in reversed(_subfolders(folder))}
     found = {
-        split: by_name[name] for split, names in SPLIT_NAMES.items() for name in reversed(names) if name in by_name
+        split: by_name[name]
+        for split, names in SPLIT_NAMES.items()
+        for name in reversed(names)
+        if name in by_name
     }
     return found if "train" in found and len(found) > 1 else {}
 
@@ -49,23 +54,27 @@ def read_classes(folder: Path, least: int = 2) -> Classes:
     for name, images in classes.items():
         if not any(_is_own(image) for image in images):
             raise UsageError(
-                f"'{readable(folder / name)}' holds folders and no images of its own, so it is no class. "
-                f"Give a folder with one subfolder of images for each class, or with such a folder for each split: "
+                f"'{readable(folder / name)}' holds folders and no images of its own, so it is "
+                "no class. "
+                "Give a folder with one subfolder of images for each class, or with such a "
+                "folder for each split: "
                 f"{'; '.join(_said_splits())}."
             )
     if len(classes) < least:
         there = f"only '{readable(next(iter(classes)))}'" if classes else "none"
         raise UsageError(
-            f"'{readable(folder)}' needs {least} or more subfolders with images, one for each class; it has {there}."
+            f"'{readable(folder)}' needs {least} or more subfolders with images, one for each "
+            f"class; it has {there}."
         )
     return classes
 
 
 def listed_labels(folder: Path) -> dict[str, str]:
-    """Labels of the validation images of Tiny ImageNet as it is distributed, by their paths below `folder`.
+    """Labels of the validation images of Tiny ImageNet as it is distributed, by their paths below
+    `folder`.
 
-    There `val/images` holds them all, and `val/val_annotations.txt` tells the class of each; `test` has no labels.
-    Empty for any other folder.
+    There `val/images` holds them all, and `val/val_annotations.txt` tells the class of each; `test`
+    has no labels. Empty for any other folder.
     """
     listing = folder / "val" / "val_annotations.txt"
     try:
@@ -78,7 +87,9 @@ def listed_labels(folder: Path) -> dict[str, str]:
 
 def _subfolders(folder: Path) -> list[Path]:
     try:
-        return sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
+        return sorted(
+            path for path in folder.iterdir() if path.is_dir() and not path.name.startswith(".")
+        )
     except OSError as error:
         raise UsageError(
             f"'{readable(folder)}' cannot be listed ({error.strerror}). "
@@ -87,7 +98,9 @@ def _subfolders(folder: Path) -> list[Path]:
 
 
 def _is_own(image: ImageFile) -> bool:
-    """Whether it lies in the class's folder itself; what cannot be listed counts, since reading it tells why."""
+    """Whether it lies in the class's folder itself; what cannot be listed counts, since reading it
+    tells why.
+    """
     above, _, name = image.name.rpartition("/")
     return not name or above in ("", IMAGES)
 

@@ -1,4 +1,6 @@
-"""A text file with one path or URL a line, each of an image; or each of a tar, or of a Parquet file."""
+"""A text file with one path or URL a line, each of an image; or each of a tar, or of a Parquet
+file.
+"""
 
 import os
 from collections.abc import Callable, Iterator, Sequence
@@ -20,7 +22,8 @@ Listed = ImageFile | RemoteFile | Unreadable
 
 
 def open_list(place: str, lines: Callable[[], BinaryIO], column: str | None = None) -> Source:
-    """The files that a list names, in its order; what is no absolute path begins where the list lies.
+    """The files that a list names, in its order; what is no absolute path begins where the list
+    lies.
 
     Raises:
         NoImages: the list is empty.
@@ -47,7 +50,9 @@ def _lines(file: BinaryIO) -> Iterator[bytes]:
 def _listed(line: bytes, base: str) -> Listed:
     text = os.fsdecode(line)
     if "\0" in text:
-        return Unreadable(readable(text), "missing", "a path with a zero byte; lists are text in UTF-8")
+        return Unreadable(
+            readable(text), "missing", ("a path with a zero byte; lists are text in UTF-8")
+        )
     if remote.is_url(text):
         return remote.named(text)
     if remote.is_url(base):

@@ -28,7 +28,9 @@ def open_local(place: str, column: str | None = None) -> Source:
     matches = [file for piece in write_out(place) for file in _matches(piece)]
     if not matches:
         raise UsageError(f"no file matches '{readable(place)}'.")
-    return recognise(absolute(Path(above(place))), partial(_named, matches, len(above(place))), stored, column)
+    return recognise(
+        absolute(Path(above(place))), partial(_named, matches, len(above(place))), stored, column
+    )
 
 
 def absolute(path: Path) -> str:

@@ -1,4 +1,6 @@
-"""Places given as patterns: `{000..127}` and `{a,b}` are written out, `*`, `?`, `[…]` and `**` match what is there."""
+"""Places given as patterns: `{000..127}` and `{a,b}` are written out, `*`, `?`, `[…]` and `**`
+match what is there.
+"""
 
 import re
 from collections.abc import Iterator

@@ -19,7 +19,8 @@ from pauc_hub.sources.patterns import above, is_pattern, matches_files, write_ou
 from pauc_hub.sources.stored import File, filled, opened, public, why
 
 ASKED_TOGETHER = 16  # sizes of files: it is waiting, not work
-STREAMED = ("http", "https", "hf")  # these give a file from front to back when no blocks are asked for
+# these give a file from front to back when no blocks are asked for
+STREAMED = ("http", "https", "hf")
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,7 +137,11 @@ def _matches(system: Any, piece: str) -> list[str]:
 
 def _below_host(url: str) -> str:
     """Where a pattern may stand: with http, `?` begins a query, and `[` an address."""
-    return url.partition("://")[2].partition("/")[2].replace("?", "") if url.startswith("http") else url
+    return (
+        url.partition("://")[2].partition("/")[2].replace("?", "")
+        if url.startswith("http")
+        else url
+    )
 
 
 def _is_folder(url: str, system: Any, path: str) -> bool:
@@ -147,7 +152,11 @@ def _is_folder(url: str, system: Any, path: str) -> bool:
 
 
 def _walk(
-    system: Any, path: str, suffixes: Iterable[str], passed_over: Counter[str] | None, name: str = ""
+    system: Any,
+    path: str,
+    suffixes: Iterable[str],
+    passed_over: Counter[str] | None,
+    name: str = "",
 ) -> Iterator[RemoteFile]:
     """As folders.walk() does it."""
     endings = tuple(suffixes)
@@ -159,7 +168,9 @@ def _walk(
     while children:
         last, size = children.pop()
         if last.endswith("/"):
-            yield from _walk(system, f"{path}/{last[:-1]}", endings, passed_over, name + readable(last))
+            yield from _walk(
+                system, f"{path}/{last[:-1]}", endings, passed_over, name + readable(last)
+            )
         else:
             yield RemoteFile(name + readable(last), system, f"{path}/{last}", size)
 
@@ -188,7 +199,9 @@ def _connect(url: str) -> tuple[Any, str]:
     try:
         system, path = url_to_fs(url)
     except ImportError as error:
-        raise PaucError(f"'{public(url)}' needs a package that is not installed: {why(error)[1]}.") from error
+        raise PaucError(
+            f"'{public(url)}' needs a package that is not installed: {why(error)[1]}."
+        ) from error
     except ValueError as error:
         raise UsageError(f"'{public(url)}' cannot be opened: {why(error)[1]}.") from error
     return system, path

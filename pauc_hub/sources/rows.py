@@ -1,4 +1,6 @@
-"""Images in the rows of Parquet files, read a few at a time; a row that cannot be read is an entry that says why."""
+"""Images in the rows of Parquet files, read a few at a time; a row that cannot be read is an entry
+that says why.
+"""
 
 import json
 from bisect import bisect_right
@@ -21,8 +23,10 @@ METADATA_KEY = b"pauc"  # of this package's tables of embeddings
 SUFFIX_OF_ROWS = ".parquet"
 ROWS_TOGETHER = 16  # an array of photographs takes some MB then
 BUFFER = 1 << 20  # bytes read together; without a buffer, Arrow reads all of a row group at once
-FOOTERS_TOGETHER = 16  # files whose ends are read at the same time: over a network it is waiting, not work
-COLUMNS = ("image", "img", "jpg", "jpeg", "png", "webp", "image_bytes", "bytes", "content")  # where nothing tells more
+# files whose ends are read at the same time: over a network it is waiting, not work
+FOOTERS_TOGETHER = 16
+# where nothing tells more
+COLUMNS = ("image", "img", "jpg", "jpeg", "png", "webp", "image_bytes", "bytes", "content")
 
 
 @dataclass(frozen=True)
@@ -32,7 +36,9 @@ class Groups:
     file: File
     column: str
     bounds: tuple[int, ...]
-    """Numbers of the rows with which the groups of the file begin, and at last the number of its rows."""
+    """Numbers of the rows with which the groups of the file begin, and at last the number of its
+    rows.
+    """
     first: int
     last: int
     """Groups from `first` up to before `last`."""
@@ -68,10 +74,16 @@ class Rows:
 
     def share(self, rank: int, ranks: int) -> "Rows":
         """Whole row groups, of about the same number of rows."""
-        rows = [end - start for part in self.parts for start, end in pairwise(part.bounds[part.first : part.last + 1])]
+        rows = [
+            end - start
+            for part in self.parts
+            for start, end in pairwise(part.bounds[part.first : part.last + 1])
+        ]
         cut, before, parts = portion(rows, rank, ranks), 0, []
         for part in self.parts:
-            groups = range(part.first, part.last)[max(0, cut.start - before) : max(0, cut.stop - before)]
+            groups = range(part.first, part.last)[
+                max(0, cut.start - before) : max(0, cut.stop - before)
+            ]
             if groups:
                 parts.append(replace(part, first=groups.start, last=groups.stop))
             before += part.last - part.first
@@ -104,15 +116,19 @@ def _groups(file: File, column: str | None) -> Groups:
             schema, metadata = parquet.schema_arrow, parquet.metadata
     except Exception as error:  # of Arrow, the system, the network
         raise PaucError(
-            f"'{file.name}' cannot be read as Parquet ({why(error)[1]}). Fetch it anew, or take it away."
+            f"'{file.name}' cannot be read as Parquet ({why(error)[1]}). Fetch it anew, or take "
+            "it away."
         ) from error
     counts = (metadata.row_group(group).num_rows for group in range(metadata.num_row_groups))
     bounds = tuple(accumulate(counts, initial=0))
-    return Groups(file, image_column(file.name, schema, column), bounds, first=0, last=len(bounds) - 1)
+    return Groups(
+        file, image_column(file.name, schema, column), bounds, first=0, last=len(bounds) - 1
+    )
 
 
 def image_column(name: str, schema: "pa.Schema", wanted: str | None = None) -> str:
-    """The column that holds images: as Hugging Face's metadata say, else by its type, and its name where it must be.
+    """The column that holds images: as Hugging Face's metadata say, else by its type, and its name
+    where it must be.
 
     Args:
         wanted: what it is, if somebody knows.
@@ -121,25 +137,31 @@ def image_column(name: str, schema: "pa.Schema", wanted: str | None = None) -> s
         PaucError, UsageError: there is none, or several.
     """
     if METADATA_KEY in (schema.metadata or {}):
-        raise UsageError(f"'{name}' is a table of embeddings. Give the images that it was made from.")
+        raise UsageError(
+            f"'{name}' is a table of embeddings. Give the images that it was made from."
+        )
     structs = [field.name for field in schema if _is_struct(field.type)]
     plain = [field.name for field in schema if _is_binary(field.type)]
     if wanted is not None:
         if wanted not in structs + plain:
             holding = f"; images may be in {', '.join(structs + plain)}" if structs + plain else ""
-            raise UsageError(f"image_column={wanted} is no column of image files in '{name}'{holding}.")
+            raise UsageError(
+                f"image_column={wanted} is no column of image files in '{name}'{holding}."
+            )
         return wanted
     marked = [column for column in _marked(schema) if column in structs + plain]
     chosen = marked or structs + [column for column in plain if column in COLUMNS]
     if not chosen:
         raise PaucError(
             f"'{name}' has no column of images (its columns: {', '.join(schema.names)}). "
-            f"One should hold image files as struct<bytes, path>, or as binary, named {' or '.join(COLUMNS[:3])}. "
+            "One should hold image files as struct<bytes, path>, or as binary, named "
+            f"{' or '.join(COLUMNS[:3])}. "
             "Give another one's name as image_column=NAME."
         )
     if len(chosen) > 1 and COLUMNS[0] not in chosen:
         raise PaucError(
-            f"'{name}' has several columns of images ({', '.join(chosen)}). Give image_column={chosen[0]}, or another."
+            f"'{name}' has several columns of images ({', '.join(chosen)}). Give "
+            f"image_column={chosen[0]}, or another."
         )
     return chosen[0] if len(chosen) == 1 else COLUMNS[0]
 
@@ -163,7 +185,10 @@ def _is_struct(kind: "pa.DataType") -> bool:
 def _is_binary(kind: "pa.DataType") -> bool:
     import pyarrow as pa
 
-    return any(test(kind) for test in (pa.types.is_binary, pa.types.is_large_binary, pa.types.is_binary_view))
+    return any(
+        test(kind)
+        for test in (pa.types.is_binary, pa.types.is_large_binary, pa.types.is_binary_view)
+    )
 
 
 def _images(part: Groups, row: int) -> Iterator[Entry]:
@@ -172,7 +197,10 @@ def _images(part: Groups, row: int) -> Iterator[Entry]:
 
     end = part.bounds[part.last]
     try:
-        with part.file.open() as stream, pq.ParquetFile(stream, pre_buffer=False, buffer_size=BUFFER) as parquet:
+        with (
+            part.file.open() as stream,
+            pq.ParquetFile(stream, pre_buffer=False, buffer_size=BUFFER) as parquet,
+        ):
             for group in range(bisect_right(part.bounds, row) - 1, part.last):
                 yield from _group(part, parquet, group, row)
                 row = part.bounds[group + 1]
@@ -183,7 +211,9 @@ def _images(part: Groups, row: int) -> Iterator[Entry]:
 def _group(part: Groups, parquet: "pq.ParquetFile", group: int, row: int) -> Iterator[Entry]:
     at, end = part.bounds[group : group + 2]
     try:
-        for batch in parquet.iter_batches(ROWS_TOGETHER, row_groups=[group], columns=[part.column], use_threads=False):
+        for batch in parquet.iter_batches(
+            ROWS_TOGETHER, row_groups=[group], columns=[part.column], use_threads=False
+        ):
             for data, path in _cells(batch.column(0)):
                 if row <= at < end:
                     yield _image(part, at, data, path)
@@ -195,7 +225,9 @@ def _group(part: Groups, parquet: "pq.ParquetFile", group: int, row: int) -> Ite
 
 
 def _cells(column: "pa.Array") -> Iterator[tuple[bytes | None, bytes | None]]:
-    """Bytes and path of each row; the path as bytes, since Arrow does not see to it that text is UTF-8."""
+    """Bytes and path of each row; the path as bytes, since Arrow does not see to it that text is
+    UTF-8.
+    """
     import pyarrow as pa
 
     if not pa.types.is_struct(column.type):
@@ -210,7 +242,9 @@ def _image(part: Groups, row: int, data: bytes | None, path: bytes | None) -> En
     below = "" if path is None else "/" + path.decode("utf-8", "backslashreplace").lstrip("/")
     name = f"{part.file.name}/{row:09d}{below}"
     if not data:
-        return Unreadable(name, "empty", "the row holds no bytes" + (", only a path" if path else ""))
+        return Unreadable(
+            name, "empty", "the row holds no bytes" + (", only a path" if path else "")
+        )
     return Held(name, data)
 
 

@@ -1,4 +1,6 @@
-"""Encoded images one after another in a scratch file, for sources that can only be read from front to back."""
+"""Encoded images one after another in a scratch file, for sources that can only be read from front
+to back.
+"""
 
 import errno
 import os
@@ -35,7 +37,9 @@ class Spooled:
 
 
 class Spool:
-    """A file without a name where temporary files go (TMPDIR): it vanishes with the process, however that ends."""
+    """A file without a name where temporary files go (TMPDIR): it vanishes with the process,
+    however that ends.
+    """
 
     def __init__(self, expected: int | None = None) -> None:
         """Look whether there is room.
@@ -74,6 +78,8 @@ class Spool:
 
 def _full(folder: str, needed: int, room: int) -> PaucError:
     return PaucError(
-        f"these images can only be read from front to back, so they are copied to '{folder}' first, which needs "
-        f"{needed / 1e9:.1f} GB and has room for {room / 1e9:.1f}. Set TMPDIR to a folder with more, or unpack them."
+        f"these images can only be read from front to back, so they are copied to '{folder}' "
+        "first, which needs "
+        f"{needed / 1e9:.1f} GB and has room for {room / 1e9:.1f}. Set TMPDIR to a folder with "
+        "more, or unpack them."
     )

@@ -12,8 +12,10 @@ from typing import BinaryIO, ClassVar
 
 from pauc_hub.images.decoding import SYSTEM_KINDS, UnreadableImage
 
-LARGEST = 1 << 30  # bytes of one image: what the largest that is decoded takes, uncompressed and in 16 bits
-DAMAGE = (EOFError, OSError, ValueError, tarfile.TarError, zlib.error)  # OSError: of Arrow and gzip, without a number
+# bytes of one image: what the largest that is decoded takes, uncompressed and in 16 bits
+LARGEST = 1 << 30
+# OSError: of Arrow and gzip, without a number
+DAMAGE = (EOFError, OSError, ValueError, tarfile.TarError, zlib.error)
 URL = re.compile(r"([a-z][a-z0-9+.-]*://)(?:[^/\s]*@)?([^\s?#'\"]*)[^\s'\"]*", re.IGNORECASE)
 
 
@@ -99,7 +101,8 @@ def why(error: Exception) -> tuple[str, str]:
             return error.kind, message
         case OSError(errno=int() as number):
             return SYSTEM_KINDS.get(number, "io"), message
-        case FileNotFoundError():  # of fsspec: they have no number, and say little more than the URL
+        # of fsspec: they have no number, and say little more than the URL
+        case FileNotFoundError():
             return "missing", f"no such file: {message}"
         case PermissionError():
             return "permission", message
@@ -109,16 +112,22 @@ def why(error: Exception) -> tuple[str, str]:
 
 
 def public(text: str) -> str:
-    """Text without the passwords of its URLs, and without what follows a `?`, where keys and signatures stand."""
+    """Text without the passwords of its URLs, and without what follows a `?`, where keys and
+    signatures stand.
+    """
     return URL.sub(r"\1\2", text)
 
 
 def portion(weights: Sequence[int], rank: int, ranks: int) -> slice:
-    """What falls to one rank of a row of things, so that all carry about the same; things are never cut.
+    """What falls to one rank of a row of things, so that all carry about the same; things are never
+    cut.
 
-    Each goes where its middle lies when the whole is divided evenly; so neighbours stay together, and of equal things
-    none gets more than one above another.
+    Each goes where its middle lies when the whole is divided evenly; so neighbours stay together,
+    and of equal things none gets more than one above another.
     """
     total = sum(weights) or 1
-    owners = [(start + end) * ranks // (2 * total) for start, end in pairwise(accumulate(weights, initial=0))]
+    owners = [
+        (start + end) * ranks // (2 * total)
+        for start, end in pairwise(accumulate(weights, initial=0))
+    ]
     return slice(bisect_left(owners, rank), bisect_right(owners, rank))

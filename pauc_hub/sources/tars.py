@@ -1,4 +1,6 @@
-"""Images in tar archives, in the order in which they lie there; what cannot be read of an archive is one entry."""
+"""Images in tar archives, in the order in which they lie there; what cannot be read of an archive
+is one entry.
+"""
 
 import gzip
 import tarfile
@@ -14,7 +16,17 @@ from pauc_hub.images.decoding import UnreadableImage, readable
 from pauc_hub.images.formats import PICTURES, SUFFIXES
 from pauc_hub.sources.contract import Entry, Listing, fingerprint
 from pauc_hub.sources.folders import suffix_of
-from pauc_hub.sources.stored import LARGEST, File, Held, Unreadable, filled, opened, portion, total_size, why
+from pauc_hub.sources.stored import (
+    LARGEST,
+    File,
+    Held,
+    Unreadable,
+    filled,
+    opened,
+    portion,
+    total_size,
+    why,
+)
 
 SUFFIXES_OF_TARS = (".tar", ".tar.gz", ".tgz")
 ENDINGS = tuple(SUFFIXES)
@@ -86,7 +98,11 @@ def _images(file: File, passed_over: Counter[str]) -> Iterator[Entry]:
                     passed_over[suffix] += 1
     except Exception as error:  # of tarfile, zlib, the system, the network
         kind, message = why(error)
-        yield Unreadable(file.name, kind, f"the archive cannot be read beyond its first {found} images: {message}")
+        yield Unreadable(
+            file.name,
+            kind,
+            (f"the archive cannot be read beyond its first {found} images: {message}"),
+        )
 
 
 def _tar(file: File, raw: BinaryIO, in_place: bool) -> tarfile.TarFile:
@@ -123,7 +139,9 @@ def _image(file: File, member: tarfile.TarInfo, tar: tarfile.TarFile, in_place: 
     if not member.isreg() or member.issparse():
         return Unreadable(name, "not_a_file", "a link, a device or a file with holes in an archive")
     if member.size > LARGEST:
-        return Unreadable(name, "too_large", f"{member.size} bytes in an archive; the limit is {LARGEST}")
+        return Unreadable(
+            name, "too_large", (f"{member.size} bytes in an archive; the limit is {LARGEST}")
+        )
     if in_place:
         return Member(name, file, member.offset_data, member.size)
     assert tar.fileobj is not None

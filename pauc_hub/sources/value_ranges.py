@@ -21,7 +21,8 @@ from pauc_hub.sources.walked import Walked
 
 MEASURED = 256  # images of each storage type, at most
 LOOKED_AT = 1024  # images of each suffix, at most
-PATIENCE = {True: 256, False: 32}  # images without a deep one before giving up: files on disk, and what must be fetched
+# images without a deep one before giving up: files on disk, and what must be fetched
+PATIENCE = {True: 256, False: 32}
 TOGETHER = 32
 PIXELS_EACH = 1 << 14
 
@@ -30,12 +31,17 @@ Sample = tuple[str, npt.NDArray[np.float64]]
 
 
 def with_measured_range(
-    source: Source | Sequence[Entry], reading: Reading, workers: int | None = None, learnt: Reading = PLAIN
+    source: Source | Sequence[Entry],
+    reading: Reading,
+    workers: int | None = None,
+    learnt: Reading = PLAIN,
 ) -> Reading:
-    """The reading for a source: where it gives no value range, with those that the images need and no file tells.
+    """The reading for a source: where it gives no value range, with those that the images need and
+    no file tells.
 
-    Of each suffix under which deep images are found, some are looked at, chosen by a hash of their names; of archives
-    and Parquet files the first ones. Photographs cost a look at a few heads, and change nothing.
+    Of each suffix under which deep images are found, some are looked at, chosen by a hash of their
+    names; of archives and Parquet files the first ones. Photographs cost a look at a few heads, and
+    change nothing.
 
     Args:
         source: the whole, so that all processes that share it find the same; or a list of images.
@@ -48,11 +54,15 @@ def with_measured_range(
     with ThreadPoolExecutor(workers or default_workers()) as pool:
         for group in _groups(source):
             _measure(pool, group, reading.bands, found)
-    ranges: dict[str, Range] = {storage: measured(storage, values) for storage, values in found.items()}
+    ranges: dict[str, Range] = {
+        storage: measured(storage, values) for storage, values in found.items()
+    }
     if ranges and learnt.value_range is not None and not isinstance(learnt.value_range, Mapping):
         return replace(reading, value_range=learnt.value_range)
     if isinstance(learnt.value_range, Mapping):
-        ranges |= {storage: limits for storage, limits in learnt.value_range.items() if storage in ranges}
+        ranges |= {
+            storage: limits for storage, limits in learnt.value_range.items() if storage in ranges
+        }
     return replace(reading, value_range=ranges or None)
 
 

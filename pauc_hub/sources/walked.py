@@ -18,7 +18,9 @@ def watched(entries: Iterator[Entry], watch: Callable[[Entry], object]) -> Itera
 
 @dataclass
 class Walked:
-    """The files from `first` up to before `last`; what listing() found stays, lest what vanishes go unnoticed."""
+    """The files from `first` up to before `last`; what listing() found stays, lest what vanishes go
+    unnoticed.
+    """
 
     size: ClassVar[None] = None
     root: str

@@ -1,4 +1,6 @@
-"""Where a table goes and comes from: Parquet, .npy or safetensors, by the end of its name. N rows, D width."""
+"""Where a table goes and comes from: Parquet, .npy or safetensors, by the end of its name. N rows,
+D width.
+"""
 
 import json
 import os
@@ -33,7 +35,15 @@ from pauc_hub.tables.table import (
     table_schema,
     telling,
 )
-from pauc_hub.tables.vectors import METADATA_KEY, NPY, SAFETENSORS, Embeddings, Flat, flat_header, open_flat
+from pauc_hub.tables.vectors import (
+    METADATA_KEY,
+    NPY,
+    SAFETENSORS,
+    Embeddings,
+    Flat,
+    flat_header,
+    open_flat,
+)
 
 Dtype = Literal["float32", "float16"]
 
@@ -42,11 +52,14 @@ BYTES_TOGETHER = 1 << 24  # of embeddings held back until they are written toget
 ROWS_TOGETHER = 8192  # read at a time
 OF = re.compile(r"-of-(\d+)\.")  # in the names of parts
 RECEIPT_KEY = b"pauc.run"  # of the metadata in Parquet
-BUFFER = 1 << 20  # bytes read at a time from a column, whose row group may be large where others wrote it
+# bytes read at a time from a column, whose row group may be large where others wrote it
+BUFFER = 1 << 20
 
 
 def files_of(output: Path) -> tuple[Path, ...]:
-    """The files that a table consists of: the one with the embeddings, then that with the names, if it is another."""
+    """The files that a table consists of: the one with the embeddings, then that with the names, if
+    it is another.
+    """
     return (output,) if output.suffix == PARQUET else (output, companion(output, INDEX_SUFFIX))
 
 
@@ -60,18 +73,24 @@ def check_output(output: Path, overwrite: bool) -> None:
 
     Raises:
         UsageError: not a name of a table, or in a folder where nothing can be written.
-        OutputExists: it is there, or what belongs to a table of its name, and may not be overwritten.
+        OutputExists: it is there, or what belongs to a table of its name, and may not be
+            overwritten.
     """
     if output.suffix not in SUFFIXES:
-        raise UsageError(f"the output '{output}' must end in {', '.join(SUFFIXES[:-1])} or {SUFFIXES[-1]}.")
+        raise UsageError(
+            f"the output '{output}' must end in {', '.join(SUFFIXES[:-1])} or {SUFFIXES[-1]}."
+        )
     files = (*files_of(output), errors_path(output), pca_path(output))
     try:
-        with TemporaryFile(dir=output.parent):  # without a name, so that no kill can leave it behind
+        # without a name, so that no kill can leave it behind
+        with TemporaryFile(dir=output.parent):
             pass
         with suppress(FileNotFoundError):
             hidden_sibling(pca_path(output)).lstat()  # the longest name that may be needed
     except OSError as error:
-        raise UsageError(f"'{output}' cannot be written ({error.strerror}). Name another place.") from error
+        raise UsageError(
+            f"'{output}' cannot be written ({error.strerror}). Name another place."
+        ) from error
     for path in files:
         if path.is_dir():
             raise OutputExists(f"'{path}' is a folder. Name another place.")
@@ -91,7 +110,8 @@ def in_half(paths: Sequence[str], embeddings: npt.NDArray[np.float32]) -> npt.ND
     if len(too_large):
         row, column = too_large[0]
         raise PaucError(
-            f"the embedding of '{paths[row]}' holds {embeddings[row, column]:.6g}, and float16 ends at 65504. "
+            f"the embedding of '{paths[row]}' holds {embeddings[row, column]:.6g}, and float16 "
+            "ends at 65504. "
             "Give dtype=float32."
         )
     return rounded
@@ -101,7 +121,12 @@ class Writer:
     """What open_output() gives."""
 
     def __init__(
-        self, width: int, dtype: np.dtype[Any], pca: Pca | None, parquet: pq.ParquetWriter, flat: BinaryIO | None
+        self,
+        width: int,
+        dtype: np.dtype[Any],
+        pca: Pca | None,
+        parquet: pq.ParquetWriter,
+        flat: BinaryIO | None,
     ) -> None:
         self.written = 0
         together = max(1, BYTES_TOGETHER // (4 * width))
@@ -118,16 +143,20 @@ class Writer:
         sizes: Sizes,
         sums: Sequence[str | None] | None = None,
     ) -> None:
-        """Add N rows: names, (N, D) embeddings, (N, 2) widths and heights, sha256 of the files where known.
+        """Add N rows: names, (N, D) embeddings, (N, 2) widths and heights, sha256 of the files
+        where known.
 
-        Groups of the same number of rows go to the file however these come, so that the same rows give the same file.
+        Groups of the same number of rows go to the file however these come, so that the same rows
+        give the same file.
 
         Raises:
             PaucError: a number is too large for float16.
         """
         together, width = self._embeddings.shape
         if embeddings.shape != (len(paths), width):
-            raise ValueError(f"{len(paths)} names with embeddings of shape {embeddings.shape}, not {width} wide")
+            raise ValueError(
+                f"{len(paths)} names with embeddings of shape {embeddings.shape}, not {width} wide"
+            )
         taken = 0
         while taken < len(paths):
             held = len(self._paths)
@@ -170,13 +199,15 @@ def open_output(
     pca: Pca | None = None,
     receipt: Mapping[str, Any] | None = None,
 ) -> Iterator[Writer]:
-    """A writer of a table, which appears at `path` when all of it is safe on the disk; nothing of it after an error.
+    """A writer of a table, which appears at `path` when all of it is safe on the disk; nothing of
+    it after an error.
 
     Args:
         width: of the embeddings that write() is given.
         rows: that write() will be given in all.
         dtype: of the numbers in the table.
-        pca: projects the embeddings on their way, and lies beside the table then; `provenance` need not name it.
+        pca: projects the embeddings on their way, and lies beside the table then; `provenance` need
+            not name it.
         receipt: what else is to be known of the run; read_receipt() gives it back.
 
     Raises:
@@ -186,14 +217,17 @@ def open_output(
     number, kept = np.dtype(dtype).newbyteorder("<"), pca.width if pca else width
     is_flat = path.suffix != PARQUET
     with telling(path), ExitStack() as stack:
-        files = [stack.enter_context(replacing(each)) for each in files_of(path)]  # the first one appears last
+        # the first one appears last
+        files = [stack.enter_context(replacing(each)) for each in files_of(path)]
         if pca:
             files.append(stack.enter_context(replacing(pca_path(path))))
             files[-1].write(pca.content)
         if is_flat:
             files[0].write(flat_header(path.suffix, rows, kept, number, provenance.to_json()))
         schema = table_schema(provenance, None if is_flat else kept, number)
-        schema = schema.with_metadata(schema.metadata | {RECEIPT_KEY: json.dumps(receipt or {}, ensure_ascii=False)})
+        schema = schema.with_metadata(
+            schema.metadata | {RECEIPT_KEY: json.dumps(receipt or {}, ensure_ascii=False)}
+        )
         with parquet_writer(files[int(is_flat)], schema) as parquet:
             writer = Writer(width, number, pca, parquet, files[0] if is_flat else None)
             yield writer
@@ -217,7 +251,11 @@ class Stored:
     provenance: Provenance
 
     def belongs_to(self, other: Self) -> bool:
-        return (self.width, self.dtype, self.provenance) == (other.width, other.dtype, other.provenance)
+        return (self.width, self.dtype, self.provenance) == (
+            other.width,
+            other.dtype,
+            other.provenance,
+        )
 
     def batches(self, rows: int = ROWS_TOGETHER) -> Iterator[Table]:
         """The rows in stretches of at most so many, of which one is in memory at a time."""
@@ -239,7 +277,9 @@ class Stored:
 
 
 def is_table(path: Path) -> bool:
-    """Whether an embedding table stands there, damaged or not; images in Parquet or in a folder are none."""
+    """Whether an embedding table stands there, damaged or not; images in Parquet or in a folder are
+    none.
+    """
     if path.suffix in (NPY, SAFETENSORS):
         return path.is_file()
     file = next(iter(sorted(path.glob(f"part-*{PARQUET}"))), None) if path.is_dir() else path
@@ -253,19 +293,22 @@ def is_table(path: Path) -> bool:
 
 
 def open_table(path: Path) -> Stored:
-    """Look at a table of any form, or at a folder of `part-*.parquet`, which are one table in the order of their names.
+    """Look at a table of any form, or at a folder of `part-*.parquet`, which are one table in the
+    order of their names.
 
     No file is kept open: there may be more parts than a process may have open files.
 
     Raises:
-        TableError: not a table of this package or this format, or parts that do not belong together.
+        TableError: not a table of this package or this format, or parts that do not belong
+            together.
     """
     names = _parts(path) if path.is_dir() else [path]
     parts = [_look_at(name) for name in names]
     for name, part in zip(names, parts, strict=True):
         if not part.belongs_to(parts[0]):
             raise TableError(
-                f"'{path}' holds parts of different tables: {name.name} was made by another model or otherwise "
+                f"'{path}' holds parts of different tables: {name.name} was made by another "
+                "model or otherwise "
                 f"than {names[0].name}."
             )
     files = [file for part in parts for file in part.files]
@@ -327,10 +370,14 @@ def read_names(path: Path) -> Iterator[str]:
 
 
 def read_receipt(path: Path) -> dict[str, Any] | None:
-    """What the run that made the file at `path` noted of itself; None where it is no table of a run."""
+    """What the run that made the file at `path` noted of itself; None where it is no table of a
+    run.
+    """
     try:
         with parquet_file(files_of(path)[-1], buffer_size=BUFFER, pre_buffer=False) as file:
-            receipt: dict[str, Any] = json.loads((file.schema_arrow.metadata or {}).get(RECEIPT_KEY, b"{}"))
+            receipt: dict[str, Any] = json.loads(
+                (file.schema_arrow.metadata or {}).get(RECEIPT_KEY, b"{}")
+            )
             return receipt or None
     except TableError:
         return None
@@ -357,7 +404,10 @@ def _parts(folder: Path) -> list[Path]:
     if not parts:
         raise TableError(f"'{folder}' holds no part-*{PARQUET}.")
     if (found := OF.search(parts[0].name)) and len(parts) < int(found[1]):
-        raise TableError(f"'{folder}' holds {len(parts)} of its {int(found[1])} parts: the others are not done yet.")
+        raise TableError(
+            f"'{folder}' holds {len(parts)} of its {int(found[1])} parts: the others are not "
+            "done yet."
+        )
     return sorted(parts)
 
 
@@ -367,21 +417,29 @@ def _look_at(path: Path) -> Stored:
     names = files_of(path)[-1] if flat else path
     with parquet_file(names, buffer_size=BUFFER, pre_buffer=False) as file:
         schema, rows = file.schema_arrow, file.metadata.num_rows
-    provenance = Provenance.from_json((schema.metadata or {}).get(METADATA_KEY.encode(), b""), names)
+    provenance = Provenance.from_json(
+        (schema.metadata or {}).get(METADATA_KEY.encode(), b""), names
+    )
     if not {"path", "width", "height"} <= {*schema.names}:
         raise TableError(f"'{names}' lacks a column path, width or height.")
     if flat is None:
         width, dtype = _kind_of(schema, path)
         return Stored([path], rows, None, width, dtype, provenance)
-    if flat.shape[0] != rows or (flat.about and Provenance.from_json(flat.about, path) != provenance):
+    if flat.shape[0] != rows or (
+        flat.about and Provenance.from_json(flat.about, path) != provenance
+    ):
         raise TableError(f"'{path}' and '{names}' are of different tables.")
     return Stored([names], rows, flat, flat.shape[1], flat.dtype, provenance)
 
 
 def _kind_of(schema: pa.Schema, path: Path) -> tuple[int, np.dtype[Any]]:
     if "embedding" not in schema.names:
-        raise TableError(f"'{path}' holds no embeddings. Name the .npy or .safetensors file that it lies beside.")
+        raise TableError(
+            f"'{path}' holds no embeddings. Name the .npy or .safetensors file that it lies beside."
+        )
     kind = schema.field("embedding").type
     if pa.types.is_fixed_size_list(kind) and kind.value_type in (pa.float32(), pa.float16()):
         return kind.list_size, np.dtype(kind.value_type.to_pandas_dtype())
-    raise TableError(f"'{path}' holds embeddings as {kind}, and not as float32 or float16 of one length.")
+    raise TableError(
+        f"'{path}' holds embeddings as {kind}, and not as float32 or float16 of one length."
+    )

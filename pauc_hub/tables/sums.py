@@ -1,4 +1,6 @@
-"""The sha256 of each image's bytes, where a table has them: copies of a file are known by it without the file."""
+"""The sha256 of each image's bytes, where a table has them: copies of a file are known by it
+without the file.
+"""
 
 from collections.abc import Iterator
 from pathlib import Path

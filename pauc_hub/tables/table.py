@@ -1,4 +1,6 @@
-"""The embedding table: its rows, its columns, and what is said in it about where they come from. N rows, D width."""
+"""The embedding table: its rows, its columns, and what is said in it about where they come from. N
+rows, D width.
+"""
 
 import json
 import os
@@ -42,7 +44,9 @@ class Unreadable(NamedTuple):
 
 @dataclass(frozen=True)
 class Provenance:
-    """What made the embeddings. Tables of which model, space, PCA or width differ do not belong together."""
+    """What made the embeddings. Tables of which model, space, PCA or width differ do not belong
+    together.
+    """
 
     model: str
     weights_sha256: str
@@ -89,7 +93,8 @@ class Provenance:
             version = about.pop("format_version")
             if version != FORMAT_VERSION:
                 raise TableError(
-                    f"'{path}' is of format {version}, but this pauc-hub reads {FORMAT_VERSION}. Upgrade it."
+                    f"'{path}' is of format {version}, but this pauc-hub reads "
+                    f"{FORMAT_VERSION}. Upgrade it."
                 )
             return cls(**about)
         except (AttributeError, KeyError, ValueError, TypeError) as error:
@@ -107,11 +112,14 @@ class Table:
 
 
 def table_schema(provenance: Provenance, width: int | None, dtype: npt.DTypeLike) -> pa.Schema:
-    """The columns of a table; without that of the embeddings where these, of no `width`, are kept elsewhere."""
+    """The columns of a table; without that of the embeddings where these, of no `width`, are kept
+    elsewhere.
+    """
     vectors = [] if width is None else [("embedding", pa.list_(pa.from_numpy_dtype(dtype), width))]
     columns = [("path", pa.string()), *vectors, ("width", pa.int32()), ("height", pa.int32())]
     fields = [pa.field(name, kind, nullable=False) for name, kind in columns]
-    # last, and empty where the bytes were not at hand: tables of earlier versions have no such column
+    # last, and empty where the bytes were not at hand: tables of earlier versions have no such
+    # column
     fields.append(pa.field(SUM, pa.string()))
     return pa.schema(fields, metadata={METADATA_KEY: provenance.to_json()})
 
@@ -119,10 +127,14 @@ def table_schema(provenance: Provenance, width: int | None, dtype: npt.DTypeLike
 def embedding_columns(
     paths: Sequence[str], embeddings: Embeddings, sizes: Sizes, sums: Sequence[str | None]
 ) -> dict[str, pa.Array]:
-    """N rows as columns: names, (N, D) embeddings, (N, 2) widths and heights, sha256 of the files."""
+    """N rows as columns: names, (N, D) embeddings, (N, 2) widths and heights, sha256 of the
+    files.
+    """
     return {
         "path": pa.array(paths, pa.string()),
-        "embedding": pa.FixedSizeListArray.from_arrays(pa.array(embeddings.ravel()), embeddings.shape[1]),
+        "embedding": pa.FixedSizeListArray.from_arrays(
+            pa.array(embeddings.ravel()), embeddings.shape[1]
+        ),
         "width": pa.array(sizes[:, 0]),
         "height": pa.array(sizes[:, 1]),
         SUM: pa.array(sums, pa.string()),
@@ -137,7 +149,8 @@ def parquet_writer(file: BinaryIO, schema: pa.Schema) -> Iterator[pq.ParquetWrit
         yield parquet
         parquet.close()
     finally:
-        with suppress(Exception):  # else its destructor tries, once the file is closed, and complains on stderr
+        # else its destructor tries, once the file is closed, and complains on stderr
+        with suppress(Exception):
             parquet.close()
 
 
@@ -164,7 +177,9 @@ def whole_file(path: Path) -> Iterator[BinaryIO]:
 
 
 def telling(path: Path) -> AbstractContextManager[None]:
-    """Say in one line that what goes to `path` cannot be written; whoever writes leaves nothing of it."""
+    """Say in one line that what goes to `path` cannot be written; whoever writes leaves nothing of
+    it.
+    """
     return writing(path, ", and nothing of it is left. Make room, or name another place.")
 
 
@@ -190,7 +205,8 @@ def parquet_file(path: Path, **how: Any) -> Iterator[pq.ParquetFile]:
 
 
 def table_of(place: str, output: Path | None = None) -> Path:
-    """Where the table of a source goes: to `output`, else beside it, `some/photos` to `some/photos.parquet`.
+    """Where the table of a source goes: to `output`, else beside it, `some/photos` to
+    `some/photos.parquet`.
 
     Raises:
         UsageError: that would be no name, or that of the source itself.
@@ -206,17 +222,23 @@ def _beside(place: str) -> Path:
     named = root if root.name not in ("", "..") else root.resolve()
     if not named.name or not root.exists():  # a URL, or a pattern
         raise UsageError(f"the table of '{place}' needs a name: give one with -o.")
-    name = named.name.partition(".tar")[0] if named.name.endswith((".tar", ".tar.gz")) else named.stem
+    name = (
+        named.name.partition(".tar")[0] if named.name.endswith((".tar", ".tar.gz")) else named.stem
+    )
     return named.with_name((name if named.is_file() else named.name) + PARQUET)
 
 
 def companion(table: Path, suffix: str) -> Path:
-    """What belongs to a table is named after it: `photos.npy` and `.errors.parquet` to `photos.errors.parquet`."""
+    """What belongs to a table is named after it: `photos.npy` and `.errors.parquet` to
+    `photos.errors.parquet`.
+    """
     return table.with_name((table.stem if table.suffix in SUFFIXES else table.name) + suffix)
 
 
 def errors_path(table: Path) -> Path:
-    """Where the images that could not be read are listed; for a part of a table, in a folder of their own."""
+    """Where the images that could not be read are listed; for a part of a table, in a folder of
+    their own.
+    """
     folder = table.parent
     if table.name.startswith("part-") and folder.suffix == PARQUET:
         return companion(folder, ERRORS_SUFFIX) / table.name

@@ -1,4 +1,6 @@
-"""The plan's rows can be trained, what is done is not done again, and the page says what the runs say."""
+"""The plan's rows can be trained, what is done is not done again, and the page says what the runs
+say.
+"""
 
 import argparse
 import json
@@ -20,7 +22,13 @@ CIFAR = 50_000
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)
 def test_a_row_can_be_trained(row: Row) -> None:
     config = config_of(Run(row, 1), CIFAR, {"lr": 0.12})
-    assert (config.architecture, config.size, config.epochs, config.seed, config.lr) == ("resnet18", 32, 50, 1, 0.12)
+    assert (config.architecture, config.size, config.epochs, config.seed, config.lr) == (
+        "resnet18",
+        32,
+        50,
+        1,
+        0.12,
+    )
     assert config.small_views == 0
 
 
@@ -31,26 +39,45 @@ def test_rows_differ_from_each_other() -> None:
 def test_controls_are_what_they_are_called() -> None:
     rows = {row.name: config_of(Run(row, 0), CIFAR, {}) for row in ROWS}
     assert rows["control_shuffled"].shuffle_assignments
-    assert max(rows["control_few_clusters"].clusters or ()) <= rows["control_few_clusters"].batch_size / 5
+    assert (
+        max(rows["control_few_clusters"].clusters or ())
+        <= rows["control_few_clusters"].batch_size / 5
+    )
     infonce = rows["infonce"]
-    assert infonce.weight_proto == infonce.weight_align == infonce.weight_unif == infonce.weight_corr == 0
+    assert (
+        infonce.weight_proto
+        == infonce.weight_align
+        == infonce.weight_unif
+        == infonce.weight_corr
+        == 0
+    )
     assert rows["pauc_bank"].prototypes_from == "bank"
 
 
 def test_headlines_come_first_with_all_their_seeds() -> None:
     keys = [run.key for run in runs()]
-    assert sorted(keys[:9]) == sorted(f"{name}-seed{s}" for name in ("infonce", "protonce", "pauc") for s in range(3))
+    assert sorted(keys[:9]) == sorted(
+        f"{name}-seed{s}" for name in ("infonce", "protonce", "pauc") for s in range(3)
+    )
     assert len(keys) == len(set(keys)) == 9 + len(ROWS) - 3
-    assert [run.key for run in runs(["pauc", "scatter"], 2)] == ["pauc-seed0", "pauc-seed1", "scatter-seed0"]
+    assert [run.key for run in runs(["pauc", "scatter"], 2)] == [
+        "pauc-seed0",
+        "pauc-seed1",
+        "scatter-seed0",
+    ]
 
 
-def test_what_is_done_is_neither_trained_nor_scored_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_done_is_neither_trained_nor_scored_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     splits = Split([b""] * 1000, np.zeros(1000, np.int64))
     trained: list[str] = []
     monkeypatch.setattr(ablation, "read_rows", lambda _: splits)
     monkeypatch.setattr(ablation, "learn", lambda run, *_: trained.append(run.key))
     monkeypatch.setattr(pauc_hub, "load", lambda *_, **__: None)
-    monkeypatch.setattr(ablation, "receipts", lambda run, *_: {"row": run.row.name, "seed": run.seed})
+    monkeypatch.setattr(
+        ablation, "receipts", lambda run, *_: {"row": run.row.name, "seed": run.seed}
+    )
     monkeypatch.setattr(ablation, "scores", lambda *_: {"knn": 51.2345, "linear": 60.0})
     arguments = argparse.Namespace(
         train=Path("train.parquet"),
@@ -113,7 +140,9 @@ RESULT = {
 def test_methods_are_compared_by_seed() -> None:
     rows = results_page.of_rows(RESULT)
     # differences 1 and 2: mean 1.5, deviation sqrt(1/2)
-    assert results_page.paired(rows["pauc"], rows["protonce"], "knn") == pytest.approx((1.5, 12.706 * 0.5, 2))
+    assert results_page.paired(rows["pauc"], rows["protonce"], "knn") == pytest.approx(
+        (1.5, 12.706 * 0.5, 2)
+    )
     assert results_page.paired(rows["pauc"], rows["scatter"], "knn") is None
 
 

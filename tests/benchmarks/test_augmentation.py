@@ -16,12 +16,16 @@ def test_views_of_all_three_have_one_form_and_alike_numbers() -> None:
     [batch] = ours.crops(0)
     views = {
         "ours": ours.augment(batch.first, batch.draws[0]),
-        "tensors": torch.stack([on_tensors(settings)(torch.from_numpy(image).permute(2, 0, 1)) for image in pixels]),
+        "tensors": torch.stack(
+            [on_tensors(settings)(torch.from_numpy(image).permute(2, 0, 1)) for image in pixels]
+        ),
         "pil": torch.stack([on_pil(settings)(Image.fromarray(image)) for image in pixels]),
     }
     assert {view.shape for view in views.values()} == {(256, 3, 32, 32)}
     assert {view.dtype for view in views.values()} == {torch.float32}
-    means, spreads = ([of(view).item() for view in views.values()] for of in (torch.mean, torch.std))
+    means, spreads = (
+        [of(view).item() for view in views.values()] for of in (torch.mean, torch.std)
+    )
     assert means == pytest.approx([means[1]] * 3, abs=0.15)  # each image's brightness is drawn
     assert spreads == pytest.approx([spreads[1]] * 3, rel=0.1)
 
@@ -42,7 +46,12 @@ def test_ratios_and_limits_by_hand() -> None:
     ours = {"images_per_second": 6000.0, "cropping_share": 0.5, "cores_busy": 2.0}
     runs = {
         "ceilings": [{"fp32_gflops": 100.0, "copy_gb_per_second": 10.0}],
-        "sizes": {32: {OURS: [ours], "theirs": [{"images_per_second": rate} for rate in (500.0, 600.0, 9e9)]}},
+        "sizes": {
+            32: {
+                OURS: [ours],
+                "theirs": [{"images_per_second": rate} for rate in (500.0, 600.0, 9e9)],
+            }
+        },
     }
     found = summarise(runs)
     assert found["ratios"] == {32: {"theirs": 10.0}}

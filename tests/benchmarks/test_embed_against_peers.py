@@ -31,7 +31,13 @@ def test_photographs_are_taken_in_turn(tmp_path: Path) -> None:
     for name in "abc":
         (source / f"{name}.jpg").write_bytes(name.encode())
     photos, one = gather(source, 5, room)
-    assert [path.read_bytes() for path in sorted(photos.iterdir())] == [b"a", b"b", b"c", b"a", b"b"]
+    assert [path.read_bytes() for path in sorted(photos.iterdir())] == [
+        b"a",
+        b"b",
+        b"c",
+        b"a",
+        b"b",
+    ]
     assert [path.read_bytes() for path in one.iterdir()] == [b"a"]
 
 
@@ -45,7 +51,12 @@ def test_outputs_of_all_tools_have_a_shape(tmp_path: Path) -> None:
 
 
 def took(seconds: float, peak: float) -> dict[str, float]:
-    return {"seconds": seconds, "peak_mib": peak, "images_per_second": 100 / seconds, "cores_busy": 2.0}
+    return {
+        "seconds": seconds,
+        "peak_mib": peak,
+        "images_per_second": 100 / seconds,
+        "cores_busy": 2.0,
+    }
 
 
 def test_ratios_say_how_many_times_a_peer_takes_what_we_take() -> None:

@@ -31,7 +31,9 @@ def test_growth_takes_every_repetition() -> None:
     )
 
 
-def test_images_are_as_many_as_asked_for_and_all_can_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_images_are_as_many_as_asked_for_and_all_can_be_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("embed_scaling.DIFFERENT", 3)
     monkeypatch.setattr("embed_scaling.IN_FOLDER", 4)
     images = find_images(make_images(tmp_path / "ten", 10))

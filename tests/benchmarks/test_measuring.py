@@ -1,4 +1,6 @@
-"""Commands are watched with all their processes, and what was measured once is not measured again."""
+"""Commands are watched with all their processes, and what was measured once is not measured
+again.
+"""
 
 import subprocess
 import sys
@@ -21,14 +23,18 @@ sys.stdin.read()
 
 def test_memory_that_processes_share_counts_once() -> None:
     command = [sys.executable, "-c", FORKS]
-    with subprocess.Popen(command, stdin=-1, stdout=-1, text=True, start_new_session=True) as process:
+    with subprocess.Popen(
+        command, stdin=-1, stdout=-1, text=True, start_new_session=True
+    ) as process:
         assert process.stdout
         assert process.stdout.readline() == "ready\n"
         assert len(processes_of(process.pid)) == 2
         assert 200 * MIB < memory_of(process.pid) < 300 * MIB
 
 
-def test_a_process_is_found_by_its_session_whatever_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_process_is_found_by_its_session_whatever_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(measuring, "PROC", tmp_path)
     for pid, stat in {"12": "12 (a) 3 4 5) S 1 9 7 0", "13": "13 (b) S 1 7 8 0"}.items():
         (tmp_path / pid).mkdir()
@@ -37,7 +43,9 @@ def test_a_process_is_found_by_its_session_whatever_its_name(tmp_path: Path, mon
 
 
 def test_a_command_is_watched_to_its_end() -> None:
-    took = watch(sys.executable, "-c", "import time; time.sleep(0.3); sum(range(10**6)); print('done')")
+    took = watch(
+        sys.executable, "-c", ("import time; time.sleep(0.3); sum(range(10**6)); print('done')")
+    )
     assert took.stdout == "done\n"
     assert took.seconds >= 0.3
     assert took.cpu_seconds > 0
@@ -91,7 +99,10 @@ def test_rounded(value: Any, short: Any) -> None:
 
 
 def test_medians_by_hand() -> None:
-    assert medians([{"a": 1.0, "b": 9.0}, {"a": 5.0, "b": 7.0}, {"a": 2.0, "b": 8.0}]) == {"a": 2.0, "b": 8.0}
+    assert medians([{"a": 1.0, "b": 9.0}, {"a": 5.0, "b": 7.0}, {"a": 2.0, "b": 8.0}]) == {
+        "a": 2.0,
+        "b": 8.0,
+    }
 
 
 def test_slug() -> None:

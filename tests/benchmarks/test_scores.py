@@ -1,4 +1,6 @@
-"""Scores on cards are repeated, with those of random networks beside them, and one that differs is told."""
+"""Scores on cards are repeated, with those of random networks beside them, and one that differs is
+told.
+"""
 
 import io
 from collections.abc import Callable
@@ -32,10 +34,18 @@ def tell() -> Tell:
 
 @pytest.mark.parametrize(
     ("found", "refusal"),
-    [((50.0, 50.05), None), ((50.0, 50.06), "disagree"), ((None, 50.0), None), ((None, None), "no score was repeated")],
+    [
+        ((50.0, 50.05), None),
+        ((50.0, 50.06), "disagree"),
+        ((None, 50.0), None),
+        ((None, None), "no score was repeated"),
+    ],
 )
 def test_what_differs_or_was_not_repeated_is_a_failure(
-    found: tuple[float | None, ...], refusal: str | None, tell: Tell, monkeypatch: pytest.MonkeyPatch
+    found: tuple[float | None, ...],
+    refusal: str | None,
+    tell: Tell,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(scores, "repeated", lambda *_: [tell(50.0, each) for each in found])
     if refusal is None:
@@ -55,7 +65,9 @@ def test_the_same_network_before_training_is_a_model(model_folder: Path, tmp_pat
     folder = pauc_hub.load(model_folder, device="cpu").folder
     for name, seed in (("first", 0), ("second", 0), ("third", 1)):
         scores.write_untrained(folder, tmp_path / name, seed)
-    first, second, third = (pauc_hub.load(tmp_path / name, device="cpu") for name in ("first", "second", "third"))
+    first, second, third = (
+        pauc_hub.load(tmp_path / name, device="cpu") for name in ("first", "second", "third")
+    )
     assert first.weights_sha256 == second.weights_sha256 != third.weights_sha256
     assert first.preprocessing == pauc_hub.load(model_folder, device="cpu").preprocessing
 
@@ -71,7 +83,9 @@ def test_both_networks_are_measured_and_stand_side_by_side(
     folder = pauc_hub.load(model_folder, device="cpu").folder
     told = scores.measured(folder, {"CIFAR-10": asked})
     assert [score["protocol"].partition(" ")[0] for score in told] == ["linear", "weighted"]
-    assert {(score["bank"], score["queries"]) for score in told} == {("CIFAR-10 train, 24", "CIFAR-10 test, 12")}
+    assert {(score["bank"], score["queries"]) for score in told} == {
+        ("CIFAR-10 train, 24", "CIFAR-10 test, 12")
+    }
     monkeypatch.setattr(ModelFolder, "facts", {"scores": told})
     # however the images are named
     (tmp_path / "c-train.parquet").rename(tmp_path / "d-train.parquet")
@@ -79,7 +93,9 @@ def test_both_networks_are_measured_and_stand_side_by_side(
     asked = Asked(*place_of_splits(tmp_path / "d-train.parquet"), device="cpu", quiet=True)
     checks = list(scores.repeated(folder, asked))
     assert [check.holds for check in checks] == [True] * 4
-    assert [check.found for check in checks] == [score[key] for key in ("value", "random") for score in told]
+    assert [check.found for check in checks] == [
+        score[key] for key in ("value", "random") for score in told
+    ]
 
 
 def png(rng: np.random.Generator, label: int) -> bytes:

@@ -10,7 +10,11 @@ FROM = {"hardware": HARDWARE, "commit": "abc", "command": "python some.py --repe
 
 def test_beside_lightly() -> None:
     tool = {"images_per_second": 10.0, "data_wait": 0.25, "estep_share": 0.0, "peak_mib": 2000.0}
-    far = {"share_of_network_alone": 0.8, "network_alone_share_of_products": 0.3, "minutes_of_200_epochs": 5.5}
+    far = {
+        "share_of_network_alone": 0.8,
+        ("network_alone_share_of_products"): 0.3,
+        "minutes_of_200_epochs": 5.5,
+    }
     found: dict[str, Any] = FROM | {
         "medians": {"tools": {"theirs": tool, "ours": tool | {"images_per_second": 45.0}}},
         "ratios": {"images a second over lightly's": {"ours": 4.5}},
@@ -28,7 +32,14 @@ def test_beside_lightly() -> None:
 
 def test_augmentation() -> None:
     found: dict[str, Any] = FROM | {
-        "medians": {"sizes": {"32": {"ours": {"images_per_second": 5000.0}, "theirs": {"images_per_second": 500.0}}}},
+        "medians": {
+            "sizes": {
+                "32": {
+                    "ours": {"images_per_second": 5000.0},
+                    "theirs": {"images_per_second": 500.0},
+                }
+            }
+        },
         "ratios": {"32": {"theirs": 10.0}},
         "how far from the limit": {
             "32": {"share_of_copying": 0.02, "cropping_share": 0.5, "crops_share_of_products": 0.4}
@@ -51,11 +62,19 @@ def test_kmeans_on_a_cpu() -> None:
     told = speed_training.clustering(FROM | {"ceilings": {"fp32_gflops": 128.0}, "results": [size]})
     assert "| 50,000 x 128 in 1,000 | torch | 0.250 | 1.00 | 0.5000 |" in told
     assert "| 50,000 x 128 in 1,000 | faiss-cpu | 0.500 | 2.00 | 0.5000 |" in told
-    assert "ours takes 1.25 times what the products take alone, which run at 50% of" in told  # 64 of 128 GFLOP/s
+    # 64 of 128 GFLOP/s
+    assert "ours takes 1.25 times what the products take alone, which run at 50% of" in told
 
 
 def test_kmeans_on_a_gpu() -> None:
-    size = {"points": 10**6, "width": 100, "clusters": 10**4, "iterations": 20, "objective": 0.5, "peak_gib": 2.0}
+    size = {
+        "points": 10**6,
+        "width": 100,
+        "clusters": 10**4,
+        "iterations": 20,
+        "objective": 0.5,
+        "peak_gib": 2.0,
+    }
     result = FROM | {
         "hardware": HARDWARE | {"device": "cuda"},
         "ceilings": {"fp32_gflops": 80_000.0, "bf16_gflops": 400_000.0},
@@ -67,12 +86,23 @@ def test_kmeans_on_a_gpu() -> None:
 
 
 def test_scaling() -> None:
-    parts = {"listing": 1.0, "preparing": 2.0, "step": 0.5, "epoch_seconds": 20.0, "features": 4.0, "kmeans": 5.0}
+    parts = {
+        "listing": 1.0,
+        "preparing": 2.0,
+        "step": 0.5,
+        "epoch_seconds": 20.0,
+        "features": 4.0,
+        "kmeans": 5.0,
+    }
     line = {"per_100000_images": 7.5, "to_start": 0.0, "residual": 0.25}
     found: dict[str, Any] = FROM | {
         "medians": {"counts": {"10000": parts | {"peak_mib": 1500.0}}},
-        "growth": dict.fromkeys([*parts, "peak_mib", "held_mib"], line) | {"peak_mib": line | {"residual": 3.0}},
-        "how far from the limit": {"step_share_of_network_alone": 0.9, "features_share_of_forward_alone": 0.7},
+        "growth": dict.fromkeys([*parts, "peak_mib", "held_mib"], line)
+        | {"peak_mib": line | {"residual": 3.0}},
+        "how far from the limit": {
+            "step_share_of_network_alone": 0.9,
+            ("features_share_of_forward_alone"): 0.7,
+        },
         "settings": {"images": "Small ones", "model": "resnet18", "clusters": [10, 20]},
     }
     told = speed_training.scaling(found)

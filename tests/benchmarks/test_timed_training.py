@@ -37,9 +37,15 @@ def test_time_is_over() -> None:
     assert time.monotonic() - began < 30
 
 
-@pytest.mark.parametrize(("codes", "expected", "asked"), [((0, 3, 0), 0, 3), ((130,), 0, 1), ((0, 1), 1, 2)])
+@pytest.mark.parametrize(
+    ("codes", "expected", "asked"), [((0, 3, 0), 0, 3), ((130,), 0, 1), ((0, 1), 1, 2)]
+)
 def test_recipes_one_after_the_other(
-    codes: tuple[int, ...], expected: int, asked: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    codes: tuple[int, ...],
+    expected: int,
+    asked: int,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     given: list[str] = []
 

@@ -1,4 +1,6 @@
-"""Both sides' epochs are counted alike, ratios stand the right way up, and the files are the source's own."""
+"""Both sides' epochs are counted alike, ratios stand the right way up, and the files are the
+source's own.
+"""
 
 from pathlib import Path
 from types import SimpleNamespace
@@ -16,7 +18,7 @@ from pauc_hub.training.settings import from_mapping
 METRICS = """{"epoch": 0, "step": 2, "loss": 1.0}
 {"epoch": 1, "step": 0, "images_per_second": 10.0, "mstep_seconds": 4.0, "data_wait": 0.5}
 {"epoch": 2, "step": 0, "images_per_second": 20.0, "mstep_seconds": 2.0, "data_wait": 0.25, "estep_seconds": 0.5}
-"""
+"""  # noqa: E501
 
 
 def test_epochs_after_the_first_count() -> None:
@@ -33,7 +35,9 @@ def test_epochs_after_the_first_count() -> None:
     }
 
 
-def test_ours_is_read_from_the_epochs_of_its_metrics(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_ours_is_read_from_the_epochs_of_its_metrics(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def pretend(*command: str) -> Watched:
         run = Path(command[command.index("-o") + 1])
         run.mkdir()
@@ -96,7 +100,9 @@ def test_files_are_copied_as_they_are(tmp_path: Path) -> None:
 
 
 def test_the_network_alone_has_two_views_forward_and_backward_and_two_forward() -> None:
-    """A backward pass is two forward ones, but for the pixels, which need no gradient, and for zeros that pad."""
+    """A backward pass is two forward ones, but for the pixels, which need no gradient, and for
+    zeros that pad.
+    """
     found = network_alone("resnet18", 4, torch.device("cpu"))
     once = backbone_gflop("resnet18")
     assert 7 * once < found["gflop_an_image"] < 8 * once

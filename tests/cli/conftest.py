@@ -13,14 +13,18 @@ from pauc_hub import cli
 
 @pytest.fixture
 def program(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., int]]:
-    """Calls `pauc` with words, and gives its exit code; it heeds signals in its own way, and they are put back."""
+    """Calls `pauc` with words, and gives its exit code; it heeds signals in its own way, and they
+    are put back.
+    """
     numbers = (signal.SIGINT, signal.SIGTERM)
     before = {number: signal.getsignal(number) for number in numbers}
 
     def call(*words: str) -> int:
         for number in numbers:
             # as Python has them at its start
-            signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
+            signal.signal(
+                number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL
+            )
         monkeypatch.setattr(sys, "argv", ["pauc", *words])
         with pytest.raises(SystemExit) as ended:
             cli.main()

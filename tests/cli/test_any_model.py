@@ -1,4 +1,6 @@
-"""`pauc embed -m` with models that are fetched, and `pauc search` in their tables: what is printed, what is left."""
+"""`pauc embed -m` with models that are fetched, and `pauc search` in their tables: what is printed,
+what is left.
+"""
 
 import os
 import subprocess
@@ -24,7 +26,9 @@ def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("models") / "saved"
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        timm.models.save_for_hf(timm.create_model("test_resnet"), str(folder), safe_serialization=True)
+        timm.models.save_for_hf(
+            timm.create_model("test_resnet"), str(folder), safe_serialization=True
+        )
     return folder
 
 
@@ -39,7 +43,9 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, hub: HubServer, saved:
     hub.add(f"timm/{NAME}", saved)
 
 
-def test_the_table_says_which_weights_made_it(saved: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_table_says_which_weights_made_it(
+    saved: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert run(["embed", "photos", "-m", "test_resnet", "--image-size", "64", *CPU]) == 0
     about = read_table(Path("photos.parquet")).provenance
     assert (about.model, about.weights_sha256) == (NAME, file_sum(saved / "model.safetensors"))
@@ -50,7 +56,9 @@ def test_the_table_says_which_weights_made_it(saved: Path, capsys: pytest.Captur
 
 
 def test_search_finds_the_model_of_a_table_by_its_name(capsys: pytest.CaptureFixture[str]) -> None:
-    assert run(["embed", "photos", "-m", f"timm/{NAME}", "--image-size", "64", "--quiet", *CPU]) == 0
+    assert (
+        run(["embed", "photos", "-m", f"timm/{NAME}", "--image-size", "64", "--quiet", *CPU]) == 0
+    )
     assert run(["search", "plum.png", "--in", "photos.parquet", "-k", "1", "--device", "cpu"]) == 0
     printed = capsys.readouterr()
     assert printed.err == ""
@@ -69,7 +77,10 @@ def test_a_folder_of_the_same_name_is_told_of(capsys: pytest.CaptureFixture[str]
 def test_sizes_are_refused_by_their_flag(saved: Path, capsys: pytest.CaptureFixture[str]) -> None:
     timm.models.save_for_hf(timm.create_model("test_vit"), "vit", safe_serialization=True)
     assert run(["embed", "photos", "-m", "vit", "--image-size", "100", *CPU]) == 2
-    line = "error: --image-size 100 is no multiple of the network's patches of 16 pixels: use 96 or 112.\n"
+    line = (
+        "error: --image-size 100 is no multiple of the network's patches of 16 pixels: use 96 "
+        "or 112.\n"
+    )
     assert capsys.readouterr() == ("", line)
     assert not Path("photos.parquet").exists()
 
@@ -79,11 +90,15 @@ def test_what_stands_there_is_noticed_before_anything_is_fetched(
 ) -> None:
     Path("photos.parquet").touch()
     assert run(["embed", "photos", "-m", NAME, *CPU]) == 1
-    assert capsys.readouterr().err == "error: 'photos.parquet' exists. Name another place, or give --overwrite.\n"
+    assert capsys.readouterr().err == (
+        "error: 'photos.parquet' exists. Name another place, or give --overwrite.\n"
+    )
     assert hub.requests == []
 
 
-def test_without_a_network_it_is_one_line(hub: HubServer, capsys: pytest.CaptureFixture[str]) -> None:
+def test_without_a_network_it_is_one_line(
+    hub: HubServer, capsys: pytest.CaptureFixture[str]
+) -> None:
     hub.stop()
     assert run(["embed", "photos", "-m", NAME, *CPU]) == 1
     printed = capsys.readouterr()
@@ -93,34 +108,57 @@ def test_without_a_network_it_is_one_line(hub: HubServer, capsys: pytest.Capture
     assert not Path("photos.parquet").exists()
 
 
-def test_the_environment_says_which_hub_which_cache_and_who_asks(hub: HubServer, saved: Path) -> None:
+def test_the_environment_says_which_hub_which_cache_and_who_asks(
+    hub: HubServer, saved: Path
+) -> None:
     """In a process of its own, since huggingface_hub reads it when it is imported."""
     hub.add("me/secret", saved, private=True)
     environment = os.environ | {"HF_ENDPOINT": hub.url, "HF_HOME": "home", "HF_TOKEN": TOKEN}
-    command = [sys.executable, "-m", "pauc_hub.cli", "embed", "photos", "-m", "hf-hub:me/secret", *CPU]
+    command = [
+        sys.executable,
+        "-m",
+        "pauc_hub.cli",
+        "embed",
+        "photos",
+        "-m",
+        "hf-hub:me/secret",
+        *CPU,
+    ]
     found = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert (found.returncode, found.stderr) == (0, "")
     assert read_table(Path("photos.parquet")).provenance.model == "hf-hub:me/secret"
     assert [path.name for path in Path("home/hub").glob("models--*")] == ["models--me--secret"]
 
 
-def test_photographs_for_a_small_model_bring_a_stronger_one_to_mind(capsys: pytest.CaptureFixture[str]) -> None:
+def test_photographs_for_a_small_model_bring_a_stronger_one_to_mind(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     """200 x 170 pixels, for a model of 64."""
     assert run(["embed", "photos", "-m", "pauc_resnet18", *CPU]) == 0
     printed = capsys.readouterr()
     assert " images/s at 64 px)" in printed.out
-    assert printed.err.startswith("note: pauc_resnet18.tiny_imagenet sees 64 x 64 pixels, and half of these images ")
-    assert printed.err.endswith("--model vit_small_patch14_reg4_dinov2.lvd142m with --image-size 224 is stronger.\n")
+    assert printed.err.startswith(
+        "note: pauc_resnet18.tiny_imagenet sees 64 x 64 pixels, and half of these images "
+    )
+    assert printed.err.endswith(
+        "--model vit_small_patch14_reg4_dinov2.lvd142m with --image-size 224 is stronger.\n"
+    )
     assert printed.err.count("\n") == 1
     assert run(["embed", "photos", "--overwrite", "--quiet", *CPU]) == 0
     assert capsys.readouterr() == ("", "")
 
 
-def test_a_model_for_large_images_says_what_smaller_ones_save(capsys: pytest.CaptureFixture[str]) -> None:
-    network = timm.create_model("vit_small_patch14_reg4_dinov2", embed_dim=48, depth=1, num_heads=3, img_size=392)
+def test_a_model_for_large_images_says_what_smaller_ones_save(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    network = timm.create_model(
+        ("vit_small_patch14_reg4_dinov2"), embed_dim=48, depth=1, num_heads=3, img_size=392
+    )
     timm.models.save_for_hf(network, "vit", safe_serialization=True)
     assert run(["embed", "photos", "-m", "vit", *CPU]) == 0
-    note = "note: vit sees 392 x 392 pixels, 3.1 times the work of 224: --image-size 224 is quicker.\n"
+    note = (
+        "note: vit sees 392 x 392 pixels, 3.1 times the work of 224: --image-size 224 is quicker.\n"
+    )
     printed = capsys.readouterr()
     assert printed.err == note
     assert " images/s at 392 px)" in printed.out

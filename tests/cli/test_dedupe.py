@@ -20,7 +20,9 @@ def picture(seed: int) -> Image.Image:
 
 @pytest.fixture(scope="module")
 def shop(tmp_path_factory: pytest.TempPathFactory, model_folder: Path) -> Path:
-    """Twelve pictures and copies: of the same bytes, of the same pixels, smaller, re-encoded; embedded once."""
+    """Twelve pictures and copies: of the same bytes, of the same pixels, smaller, re-encoded;
+    embedded once.
+    """
     root = tmp_path_factory.mktemp("shop")
     photos = root / "photos"
     photos.mkdir()
@@ -31,14 +33,26 @@ def shop(tmp_path_factory: pytest.TempPathFactory, model_folder: Path) -> Path:
     picture(2).resize((64, 64), Image.Resampling.BICUBIC).save(photos / "smaller.png")
     picture(3).save(photos / "re_encoded.jpg", quality=85)
     shutil.copytree(model_folder, root / "model")
-    arguments = ["embed", str(photos), "-m", str(root / "model"), "--device", "cpu", "--precision", "fp32", "--quiet"]
+    arguments = [
+        "embed",
+        str(photos),
+        "-m",
+        str(root / "model"),
+        "--device",
+        "cpu",
+        "--precision",
+        "fp32",
+        "--quiet",
+    ]
     assert run(arguments) == 0
     return root
 
 
 @pytest.fixture
 def here(shop: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The shop's table; a copy of its photographs, so that a test may move them, is not needed but by one."""
+    """The shop's table; a copy of its photographs, so that a test may move them, is not needed but
+    by one.
+    """
     monkeypatch.chdir(tmp_path)
     return shop
 
@@ -48,8 +62,12 @@ def dedupe(*arguments: str, capsys: pytest.CaptureFixture[str]) -> Any:
     return json.loads(capsys.readouterr().out)
 
 
-def test_planted_copies_are_found_each_with_its_kind(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    found = dedupe(str(here / "photos.parquet"), "-m", str(here / "model"), "-o", "d.parquet", capsys=capsys)
+def test_planted_copies_are_found_each_with_its_kind(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    found = dedupe(
+        str(here / "photos.parquet"), "-m", str(here / "model"), "-o", "d.parquet", capsys=capsys
+    )
     told = {each["path"]: (each["kept"], each["kind"]) for each in found["duplicates"]}
     assert told["same_bytes.png"] == ("00.png", "same bytes")
     # the uncompressed file has more bytes, and is kept
@@ -63,7 +81,9 @@ def test_planted_copies_are_found_each_with_its_kind(here: Path, capsys: pytest.
     assert table["path"].to_pylist() == [each["path"] for each in found["duplicates"]]
 
 
-def test_without_the_files_equal_sums_are_the_same_bytes(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_without_the_files_equal_sums_are_the_same_bytes(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     table = pq.read_table(here / "photos.parquet")
     about = json.loads(table.schema.metadata[b"pauc"]) | {"root": "/gone"}
     gone = table.replace_schema_metadata(table.schema.metadata | {b"pauc": json.dumps(about)})
@@ -77,18 +97,24 @@ def test_without_the_files_equal_sums_are_the_same_bytes(here: Path, capsys: pyt
     # other bytes, so their pixels would have to be compared
     assert {*kinds["gone"].values()} == {"same bytes", "near"}
     assert {*kinds["older"].values()} == {"near"}
-    leaked = dedupe("gone.parquet", "gone.parquet", "--threshold", "0.9999", "-o", "l.csv", capsys=capsys)
+    leaked = dedupe(
+        "gone.parquet", "gone.parquet", "--threshold", "0.9999", "-o", "l.csv", capsys=capsys
+    )
     assert {each["path"]: each["kind"] for each in leaked["duplicates"]}["05.png"] == "same bytes"
 
 
 def test_every_copy_reaches_the_threshold(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    found = dedupe(str(here / "photos.parquet"), "--threshold", "0.999", "-o", "d.csv", capsys=capsys)
+    found = dedupe(
+        str(here / "photos.parquet"), "--threshold", "0.999", "-o", "d.csv", capsys=capsys
+    )
     assert found["threshold"]["value"] == 0.999
     assert all(each["similarity"] >= 0.999 for each in found["duplicates"])
     assert Path("d.csv").read_text().splitlines()[0] == "group,path,kept,kind,similarity,reason"
 
 
-def test_copies_are_moved_and_kept_ones_stay(here: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_copies_are_moved_and_kept_ones_stay(
+    here: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     shutil.copytree(here / "photos", "photos")
     assert run(["embed", "photos", "-m", str(here / "model"), "--device", "cpu", "--quiet"]) == 0
     capsys.readouterr()
@@ -100,14 +126,14 @@ def test_copies_are_moved_and_kept_ones_stay(here: Path, tmp_path: Path, capsys:
         assert Path("photos", each["kept"]).is_file()
 
 
-def test_leaked_images_of_another_set_are_found(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_leaked_images_of_another_set_are_found(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     Path("test").mkdir()
     shutil.copy(here / "photos" / "05.png", "test/leaked.png")
     picture(99).save("test/fresh.png")
-    found = dedupe(
-        str(here / "photos.parquet"), "test", "-m", str(here / "model"), "--threshold", "0.999", "-o", "d.csv",
-        capsys=capsys,
-    )  # fmt: skip
+    arguments = [str(here / "photos.parquet"), "test", "-m", str(here / "model")]
+    found = dedupe(*arguments, "--threshold", "0.999", "-o", "d.csv", capsys=capsys)
     assert [(each["path"], each["kept"], each["kind"]) for each in found["duplicates"]] == [
         ("leaked.png", "05.png", "same bytes")
     ]

@@ -1,4 +1,6 @@
-"""`pauc doctor` as a whole: what it prints of a healthy run, a sick one, one that just began, and none."""
+"""`pauc doctor` as a whole: what it prints of a healthy run, a sick one, one that just began, and
+none.
+"""
 
 import dataclasses
 import json
@@ -28,7 +30,9 @@ def write_epochs(folder: Path, losses: list[float]) -> None:
     metrics = run_folder.Metrics(folder, 0, 0)
     for i, loss in enumerate(losses):
         metrics.write_step(i, 195, {"loss": loss, "infonce": loss, "alignment": 0.5, "lr": 0.06})
-        metrics.write_epoch(i + 1, {"data_wait": 0.01, "mstep_seconds": 30.0, "images_per_second": 900.0})
+        metrics.write_epoch(
+            i + 1, {"data_wait": 0.01, "mstep_seconds": 30.0, "images_per_second": 900.0}
+        )
 
 
 @pytest.mark.usefixtures("drawing")
@@ -52,9 +56,13 @@ def test_a_sick_run_is_told_with_what_shows_it_and_what_to_change(
     assert run(["doctor", "run"]) == 0
     assert capsys.readouterr().out.splitlines()[:4] == [
         "run: stuck (5 of 40 epochs done)",
-        "stuck: the loss stays where guessing would have it: queries do not find their keys among the others",
         (
-            "  seen:   infonce 8.32 in the last 3 of 5 epochs; ln(queue + 1) = ln 4096 = 8.32 is chance; "
+            "stuck: the loss stays where guessing would have it: queries do not find their keys "
+            "among the others"
+        ),
+        (
+            "  seen:   infonce 8.32 in the last 3 of 5 epochs; ln(queue + 1) = ln 4096 = 8.32 "
+            "is chance; "
             "panel 'InfoNCE (nats)' of run/curves.png"
         ),
         (
@@ -64,9 +72,13 @@ def test_a_sick_run_is_told_with_what_shows_it_and_what_to_change(
     ]
 
 
-def test_a_run_that_just_began_is_too_young(begun: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_run_that_just_began_is_too_young(
+    begun: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert run(["doctor", "run"]) == 0
-    assert capsys.readouterr().out.startswith("run: too early to tell (0 of 40 epochs done)\nnot judged: whether it")
+    assert capsys.readouterr().out.startswith(
+        "run: too early to tell (0 of 40 epochs done)\nnot judged: whether it"
+    )
 
 
 def test_json_is_one_object(begun: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -76,7 +88,9 @@ def test_json_is_one_object(begun: Path, capsys: pytest.CaptureFixture[str]) -> 
     found: dict[str, Any] = json.loads(capsys.readouterr().out)
     told = (found["run"], found["verdict"], found["finished"], found["curves"])
     assert told == ("run", "stuck", False, "run/curves.png")
-    assert [set(finding) for finding in found["findings"]] == [{"name", "said", "evidence", "panel", "change"}]
+    assert [set(finding) for finding in found["findings"]] == [
+        {"name", "said", "evidence", "panel", "change"}
+    ]
     assert found["numbers"]["infonce"] == pytest.approx(log(4096))
 
 
@@ -88,7 +102,9 @@ def test_a_finished_run_gets_a_verdict(begun: Path, capsys: pytest.CaptureFixtur
     assert run(["doctor", "run"]) == 0
     first, *_, change = capsys.readouterr().out.splitlines()[:4]
     assert first == "run: stuck (finished)"
-    assert change.startswith("  change: go on for longer: --resume with --epochs 6 (now 2: 390 steps are few, ")
+    assert change.startswith(
+        "  change: go on for longer: --resume with --epochs 6 (now 2: 390 steps are few, "
+    )
 
 
 def test_without_matplotlib_or_a_place_to_write_the_verdict_stands(
@@ -100,11 +116,15 @@ def test_without_matplotlib_or_a_place_to_write_the_verdict_stands(
     write_epochs(begun, [8.0, 7.5, 7.0, 6.5])
     monkeypatch.setattr(curves, "draw", read_only)
     assert run(["doctor", "run"]) == 0
-    assert capsys.readouterr().err == "note: no curves: 'run/curves.png' could not be written (Permission denied)\n"
+    assert capsys.readouterr().err == (
+        "note: no curves: 'run/curves.png' could not be written (Permission denied)\n"
+    )
     monkeypatch.setattr(curves, "can_draw", lambda: False)
     assert run(["doctor", "run"]) == 0
     printed = capsys.readouterr()
-    assert printed.err == "note: no curves: matplotlib is not installed: pip install 'pauc-hub[train]'\n"
+    assert printed.err == (
+        "note: no curves: matplotlib is not installed: pip install 'pauc-hub[train]'\n"
+    )
     assert printed.out.startswith("run: healthy")
     assert not (begun / "curves.png").exists()
 
@@ -113,14 +133,19 @@ def test_what_is_no_run_is_one_line(begun: Path, capsys: pytest.CaptureFixture[s
     for name in (".", "nowhere"):
         assert run(["doctor", name]) == 2
         assert capsys.readouterr().err == (
-            f"error: '{name}' holds no run: there is no config.json. Give the folder that `pauc train` got with -o.\n"
+            f"error: '{name}' holds no run: there is no config.json. Give the folder that `pauc "
+            "train` got with -o.\n"
         )
 
 
-def test_the_model_of_a_run_leads_to_the_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_model_of_a_run_leads_to_the_run(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     model = tmp_path / "run" / "model"
     model.mkdir(parents=True)
     for name in ("config.json", "model.safetensors"):
         (model / name).write_text("{}")
     assert run(["doctor", str(model)]) == 2
-    assert capsys.readouterr().err == f"error: '{model}' is the model of a run, not the run. Give '{model.parent}'.\n"
+    assert capsys.readouterr().err == (
+        f"error: '{model}' is the model of a run, not the run. Give '{model.parent}'.\n"
+    )

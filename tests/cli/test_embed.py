@@ -27,7 +27,12 @@ def photos(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     root = Path("photos")
     (root / "trip to Ä").mkdir(parents=True)
-    for name, colour in [("a.png", "red"), ("b.JPG", "green"), ("trip to Ä/c.webp", "blue"), ("d.gif", "white")]:
+    for name, colour in [
+        ("a.png", "red"),
+        ("b.JPG", "green"),
+        ("trip to Ä/c.webp", "blue"),
+        ("d.gif", "white"),
+    ]:
         Image.new("RGB", (80, 60), colour).save(root / name)
     return root
 
@@ -66,7 +71,9 @@ def test_unreadable_images_are_listed_counted_and_told_by_the_exit_code(
     os.mkfifo(photos / "pipe.jpg")
     assert run(["embed", "photos", *options]) == 3
     printed = capsys.readouterr()
-    assert printed.err == "warning: 4 of 8 images could not be read; listed in photos.errors.parquet\n"
+    assert printed.err == (
+        "warning: 4 of 8 images could not be read; listed in photos.errors.parquet\n"
+    )
     assert printed.out.startswith("photos.parquet: 4 embeddings of 96 numbers")
     errors = pq.read_table("photos.errors.parquet").to_pylist()
     assert [(row["path"], row["kind"]) for row in errors] == [
@@ -81,7 +88,10 @@ def test_json_is_one_object_and_says_all_that_the_sentence_does(
     photos: Path, options: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     (photos / "empty.jpg").touch()
-    assert run(["embed", "photos", "-o", "t.parquet", "--space", "projection", "--json", *options]) == 3
+    assert (
+        run(["embed", "photos", "-o", "t.parquet", "--space", "projection", "--json", *options])
+        == 3
+    )
     answer = json.loads(capsys.readouterr().out)
     assert answer.pop("seconds") > 0
     assert answer == {
@@ -101,7 +111,9 @@ def test_json_is_one_object_and_says_all_that_the_sentence_does(
         "image_size": 64,
         "median_side": 60,
     }
-    assert np.allclose(np.linalg.norm(read_table(Path("t.parquet")).embeddings, axis=1), 1, atol=1e-5)
+    assert np.allclose(
+        np.linalg.norm(read_table(Path("t.parquet")).embeddings, axis=1), 1, atol=1e-5
+    )
 
 
 def test_quiet_prints_nothing_even_where_images_are_unreadable(
@@ -112,14 +124,19 @@ def test_quiet_prints_nothing_even_where_images_are_unreadable(
     assert capsys.readouterr() == ("", "")
 
 
-def test_one_image_is_enough(photos: Path, options: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+def test_one_image_is_enough(
+    photos: Path, options: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
     assert run(["embed", "photos/a.png", *options]) == 0
-    assert capsys.readouterr().out.startswith("photos/a.parquet: 1 embedding of 96 numbers by tiny in ")
+    assert capsys.readouterr().out.startswith(
+        "photos/a.parquet: 1 embedding of 96 numbers by tiny in "
+    )
     assert read_table(Path("photos/a.parquet")).paths == ["a.png"]
 
 
 @pytest.mark.parametrize(
-    ("given", "table"), [(".", "../here.parquet"), ("sub/..", "../here.parquet"), ("v1.2", "v1.2.parquet")]
+    ("given", "table"),
+    [(".", "../here.parquet"), ("sub/..", "../here.parquet"), ("v1.2", "v1.2.parquet")],
 )
 def test_folders_of_any_spelling_name_their_table(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: list[str], given: str, table: str
@@ -138,12 +155,16 @@ def test_given_again_it_says_that_the_table_is_complete(
     assert run(["embed", "photos", "--quiet", *options]) == 0
     complete = "photos.parquet: complete already, 4 embeddings of 96 numbers by tiny; "
     assert run(["embed", "photos", *options]) == 0
-    assert capsys.readouterr().out == f"{complete}--update embeds what changed since, --overwrite everything\n"
+    assert capsys.readouterr().out == (
+        f"{complete}--update embeds what changed since, --overwrite everything\n"
+    )
     assert run(["embed", "photos", "--update", *options]) == 0
     assert capsys.readouterr().out == f"{complete}nothing is new or changed\n"
 
 
-def test_an_update_embeds_what_is_new(photos: Path, options: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_update_embeds_what_is_new(
+    photos: Path, options: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
     assert run(["embed", "photos", "--quiet", *options]) == 0
     Image.new("RGB", (9, 9)).save(photos / "e.png")
     assert run(["embed", "photos", *options]) == 1
@@ -153,10 +174,18 @@ def test_an_update_embeds_what_is_new(photos: Path, options: list[str], capsys: 
     )
     assert run(["embed", "photos", "--update", *options]) == 0
     assert capsys.readouterr().out.endswith(" images/s at 64 px; 4 were done before)\n")
-    assert read_table(Path("photos.parquet")).paths == ["a.png", "b.JPG", "d.gif", "e.png", "trip to Ä/c.webp"]
+    assert read_table(Path("photos.parquet")).paths == [
+        "a.png",
+        "b.JPG",
+        "d.gif",
+        "e.png",
+        "trip to Ä/c.webp",
+    ]
 
 
-def test_scaled_decoding_is_noted_in_the_table_and_does_not_mix(photos: Path, options: list[str]) -> None:
+def test_scaled_decoding_is_noted_in_the_table_and_does_not_mix(
+    photos: Path, options: list[str]
+) -> None:
     Image.new("RGB", (900, 700), "red").save(photos / "large.jpg")
     assert run(["embed", "photos", "--decoding", "scaled", "--quiet", *options]) == 0
     table = read_table(Path("photos.parquet"))
@@ -166,7 +195,9 @@ def test_scaled_decoding_is_noted_in_the_table_and_does_not_mix(photos: Path, op
 
 
 @pytest.mark.parametrize("suffix", [".npy", ".safetensors"])
-def test_other_files_hold_the_numbers_that_were_asked_for(photos: Path, options: list[str], suffix: str) -> None:
+def test_other_files_hold_the_numbers_that_were_asked_for(
+    photos: Path, options: list[str], suffix: str
+) -> None:
     form = ["--dtype", "float16", "--pca", "3", "--quiet"]
     assert run(["embed", "photos", "-o", f"v{suffix}", *form, *options]) == 0
     assert {*left()} == {"photos", "v.index.parquet", "v.pca.safetensors", f"v{suffix}"}
@@ -192,7 +223,23 @@ def test_names_that_are_not_utf8_are_embedded(photos: Path, options: list[str]) 
 
 def test_batches_and_threads_do_not_change_the_table(photos: Path, options: list[str]) -> None:
     assert run(["embed", "photos", "-o", "a.parquet", "--quiet", *options]) == 0
-    assert run(["embed", "photos", "-o", "b.parquet", "--batch-size", "1", "--workers", "5", "--quiet", *options]) == 0
+    assert (
+        run(
+            [
+                "embed",
+                "photos",
+                "-o",
+                "b.parquet",
+                "--batch-size",
+                "1",
+                "--workers",
+                "5",
+                "--quiet",
+                *options,
+            ]
+        )
+        == 0
+    )
     first, second = read_table(Path("a.parquet")), read_table(Path("b.parquet"))
     assert first.paths == second.paths
     assert np.allclose(first.embeddings, second.embeddings, atol=1e-5)
@@ -231,10 +278,14 @@ def test_stopped_by_a_signal_it_goes_on_with_the_same_command(
 def test_starts_without_what_takes_seconds_to_import(photos: Path) -> None:
     program = (
         "import sys; from pauc_hub.cli import run; "
-        "code = run(['embed', 'photos/b.JPG', '-m', 'pauc_resnet18', '--device', 'cpu', '--quiet']); "
-        "print(code, *{'timm', 'torchvision', 'torch._dynamo', 'torch._inductor', 'sympy'} & sys.modules.keys())"
+        "code = run(['embed', 'photos/b.JPG', '-m', 'pauc_resnet18', '--device', 'cpu', "
+        "'--quiet']); "
+        "print(code, *{'timm', 'torchvision', 'torch._dynamo', 'torch._inductor', 'sympy'} & "
+        "sys.modules.keys())"
     )
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=False
+    )
     assert (done.stdout, done.stderr) == ("0\n", "")
     assert read_table(photos / "b.parquet").embeddings.shape == (1, 512)
 
@@ -252,7 +303,10 @@ def test_says_nothing_of_what_pillow_warns_about(
 
 
 def test_names_with_control_characters_are_shown_escaped_and_stay_exact_in_json(
-    options: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    options: list[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.chdir(tmp_path)
     odd = "a\nb\x1b[31m"
@@ -263,7 +317,9 @@ def test_names_with_control_characters_are_shown_escaped_and_stay_exact_in_json(
     shown = "a\\nb\\x1b[31m"
     assert run(["embed", odd, *options]) == 3
     printed = capsys.readouterr()
-    assert printed.err == f"warning: 1 of 3 images could not be read; listed in {shown}.errors.parquet\n"
+    assert printed.err == (
+        f"warning: 1 of 3 images could not be read; listed in {shown}.errors.parquet\n"
+    )
     assert printed.out.startswith(f"{shown}.parquet: 2 embeddings")
     table = f"{odd}.parquet"
     assert read_table(Path(table)).paths == [f"{odd}.png", "c.png"]
@@ -272,11 +328,16 @@ def test_names_with_control_characters_are_shown_escaped_and_stay_exact_in_json(
     assert run(["search", "c.png", "--in", table, "-k", "1", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["queries"][0]["neighbors"][0]["path"] == f"{odd}.png"
     assert run(["search", "\x1b.png", "--in", table, "-k", "1"]) == 2
-    assert capsys.readouterr().err.startswith(f"error: '\\x1b.png' is neither a file nor a path in '{shown}.parquet'")
+    assert capsys.readouterr().err.startswith(
+        f"error: '\\x1b.png' is neither a file nor a path in '{shown}.parquet'"
+    )
 
 
 def test_files_that_are_passed_over_are_counted_and_named(
-    photos: Path, options: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    photos: Path,
+    options: list[str],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.setattr("pauc_hub.sources.kinds.SUFFIXES", SUFFIXES - HEIF)
     for name in ("1.heic", "2.HEIC", "3.mov", "LICENSE"):
@@ -284,6 +345,7 @@ def test_files_that_are_passed_over_are_counted_and_named(
     assert run(["embed", "photos", "--json", *options]) == 0
     printed = capsys.readouterr()
     assert printed.err == (
-        "warning: 4 files passed over: 2 .heic (pip install 'pauc-hub[heif]'), 1 without a suffix, 1 .mov\n"
+        "warning: 4 files passed over: 2 .heic (pip install 'pauc-hub[heif]'), 1 without a "
+        "suffix, 1 .mov\n"
     )
     assert json.loads(printed.out)["passed_over"] == {".heic": 2, ".mov": 1, "": 1}

@@ -1,4 +1,6 @@
-"""Every failure is one line on stderr, with an exit code that means something, and leaves nothing behind."""
+"""Every failure is one line on stderr, with an exit code that means something, and leaves nothing
+behind.
+"""
 
 import os
 import subprocess
@@ -34,13 +36,19 @@ EMBED = ("embed", "photos", "-m", "model", "--device", "cpu")
 SUFFIXES = ", ".join(sorted(formats.SUFFIXES))
 
 HELP = "`pauc embed --help` shows what there is."
-NO_IMAGE = "not an image of a known format (JPEG, PNG, WEBP, TIFF, BMP, GIF, AVIF, JPEG2000, PPM, TGA)"
+NO_IMAGE = (
+    "not an image of a known format (JPEG, PNG, WEBP, TIFF, BMP, GIF, AVIF, JPEG2000, PPM, TGA)"
+)
 
 CASES: list[tuple[tuple[str, ...], int, str]] = [
     # wrong usage
     (("embed", "nowhere"), 2, "no such file or folder: 'nowhere'"),
     (("embed",), 2, f"Missing argument 'images'. {HELP}"),
-    (("embde", "photos"), 2, "No such command 'embde'. Did you mean 'embed'? `pauc --help` shows what there is."),
+    (
+        ("embde", "photos"),
+        2,
+        ("No such command 'embde'. Did you mean 'embed'? `pauc --help` shows what there is."),
+    ),
     (
         ("embed", "photos", "--sise", "3"),
         2,
@@ -58,7 +66,11 @@ CASES: list[tuple[tuple[str, ...], int, str]] = [
     ),
     ((*EMBED, "-o", "t.csv"), 2, "the output 't.csv' must end in .parquet, .npy or .safetensors."),
     ((*EMBED, "--pca", "97"), 2, "--pca 97 is more than 1 images can have. Give 1 or less."),
-    ((*EMBED, "--update", "--overwrite"), 2, "--update keeps what --overwrite would make anew: give one of the two."),
+    (
+        (*EMBED, "--update", "--overwrite"),
+        2,
+        ("--update keeps what --overwrite would make anew: give one of the two."),
+    ),
     (
         (*EMBED, "-o", "no/t.parquet"),
         2,
@@ -69,16 +81,30 @@ CASES: list[tuple[tuple[str, ...], int, str]] = [
     (
         ("embed", "none"),
         1,
-        f"no images in '{{here}}/none': 1 file, none of which ends in {SUFFIXES}, .tar, .tar.gz, .tgz, .parquet.",
+        (
+            f"no images in '{{here}}/none': 1 file, none of which ends in {SUFFIXES}, .tar, "
+            ".tar.gz, .tgz, .parquet."
+        ),
     ),
     (
         ("embed", "broken", "-m", "model", "--quiet"),
         1,
-        f"none of 1 images could be read; 'a.png': {NO_IMAGE}. All are listed in 'broken.errors.parquet'.",
+        (
+            f"none of 1 images could be read; 'a.png': {NO_IMAGE}. All are listed in "
+            "'broken.errors.parquet'."
+        ),
     ),
     # something in the way
-    ((*EMBED, "-o", "there.parquet"), 1, "'there.parquet' exists. Name another place, or give --overwrite."),
-    ((*EMBED, "-o", "folder.parquet", "--overwrite"), 1, "'folder.parquet' is a folder. Name another place."),
+    (
+        (*EMBED, "-o", "there.parquet"),
+        1,
+        ("'there.parquet' exists. Name another place, or give --overwrite."),
+    ),
+    (
+        (*EMBED, "-o", "folder.parquet", "--overwrite"),
+        1,
+        ("'folder.parquet' is a folder. Name another place."),
+    ),
     # models
     (
         ("embed", "photos", "-m", "pauc_resnet5"),
@@ -98,14 +124,19 @@ CASES: list[tuple[tuple[str, ...], int, str]] = [
 ]
 
 
-@pytest.mark.parametrize(("arguments", "code", "message"), CASES, ids=[" ".join(case[0]) for case in CASES])
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"), CASES, ids=[" ".join(case[0]) for case in CASES]
+)
 def test_one_line_says_what_is_wrong(
     arguments: tuple[str, ...], code: int, message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     before = left()
     assert run(arguments) == code
     printed = capsys.readouterr()
-    assert (printed.out, printed.err) == ("", f"error: {message}\n".replace("{here}", str(Path.cwd())))
+    assert (printed.out, printed.err) == (
+        "",
+        f"error: {message}\n".replace("{here}", str(Path.cwd())),
+    )
     assert left() - before <= {"broken.errors.parquet"}
 
 
@@ -123,7 +154,9 @@ def test_what_stands_there_is_noticed_before_the_model_is_loaded(
     monkeypatch.setattr("pauc_hub.inference.model.load", lambda *_, **__: pytest.fail("loaded"))
     Path("photos.parquet").touch()
     assert run(EMBED) == 1
-    assert capsys.readouterr().err == "error: 'photos.parquet' exists. Name another place, or give --overwrite.\n"
+    assert capsys.readouterr().err == (
+        "error: 'photos.parquet' exists. Name another place, or give --overwrite.\n"
+    )
 
 
 def test_a_full_disk(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
@@ -144,13 +177,23 @@ UNEXPECTED: list[tuple[BaseException, int, str]] = [
     (RuntimeError("two\nlines"), 1, "RuntimeError: two lines (unexpected; --debug shows where)"),
     (torch.OutOfMemoryError("CUDA"), 1, "--batch-size 1 does not fit the GPU. Give a smaller one."),
     (MemoryError(), 1, "not enough memory. A smaller --batch-size needs less."),
-    (KeyboardInterrupt(), 130, "interrupted; 0 of 1 images are done, and the same command goes on from there."),
+    (
+        KeyboardInterrupt(),
+        130,
+        ("interrupted; 0 of 1 images are done, and the same command goes on from there."),
+    ),
 ]
 
 
-@pytest.mark.parametrize(("error", "code", "message"), UNEXPECTED, ids=lambda value: type(value).__name__)
+@pytest.mark.parametrize(
+    ("error", "code", "message"), UNEXPECTED, ids=lambda value: type(value).__name__
+)
 def test_the_unexpected_is_one_line_too_and_leaves_nothing(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], error: BaseException, code: int, message: str
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    error: BaseException,
+    code: int,
+    message: str,
 ) -> None:
     def fail(*_: object) -> torch.Tensor:
         raise error
@@ -163,7 +206,9 @@ def test_the_unexpected_is_one_line_too_and_leaves_nothing(
 
 
 @pytest.mark.parametrize("place", [0, 1, 2])
-def test_debug_shows_the_traceback_wherever_it_stands(place: int, capsys: pytest.CaptureFixture[str]) -> None:
+def test_debug_shows_the_traceback_wherever_it_stands(
+    place: int, capsys: pytest.CaptureFixture[str]
+) -> None:
     arguments = ["embed", "nowhere"]
     arguments.insert(place, "--debug")
     assert run(arguments) == 2
@@ -183,7 +228,9 @@ def test_an_interrupt_anywhere_else_is_one_line(
     assert capsys.readouterr() == ("", "error: interrupted\n")
 
 
-def test_a_system_error_names_its_file(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_system_error_names_its_file(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     def refuse(*_: object) -> None:
         raise PermissionError(13, "Permission denied", "photos/secret")
 
@@ -203,6 +250,9 @@ def test_a_signal_does_not_cut_off_the_last_words(place: str) -> None:
         "cli.main()\n"
     )
     ended = subprocess.run(
-        [sys.executable, "-c", program, "embed", "absent"], capture_output=True, text=True, check=False
+        [sys.executable, "-c", program, "embed", "absent"],
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert (ended.returncode, ended.stderr) == (2, "error: no such file or folder: 'absent'\n")

@@ -1,4 +1,6 @@
-"""`pauc export`: what is printed, and the exit codes; the exporting itself is tested in tests/pauc_hub/exporting."""
+"""`pauc export`: what is printed, and the exit codes; the exporting itself is tested in
+tests/pauc_hub/exporting.
+"""
 
 import json
 from dataclasses import replace
@@ -56,7 +58,17 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
 def test_what_was_written_takes_and_gives_is_printed(
     asked: list[dict[str, Any]], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    words = ["--onnx", "a.onnx", "--images", "photos", "--uint8", "--precision", "fp16", "--prototypes", "model"]
+    words = [
+        "--onnx",
+        "a.onnx",
+        "--images",
+        "photos",
+        "--uint8",
+        "--precision",
+        "fp16",
+        "--prototypes",
+        "model",
+    ]
     assert run(["export", "tiny", *words]) == 0
     printed = capsys.readouterr()
     assert printed.err == ""
@@ -71,21 +83,32 @@ def test_what_was_written_takes_and_gives_is_printed(
     )
     assert asked[0]["onnx"] == Path("a.onnx")
     assert asked[0]["torch_export"] is None
-    assert (asked[0]["uint8"], asked[0]["prototypes"], asked[0]["dynamic_size"]) == (True, "model", False)
+    assert (asked[0]["uint8"], asked[0]["prototypes"], asked[0]["dynamic_size"]) == (
+        True,
+        "model",
+        False,
+    )
 
 
-def test_unreadable_images_are_counted(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_unreadable_images_are_counted(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.setattr(room, "export", lambda *_, **__: replace(EXPORTED, unreadable=1))
     assert run(["export", "tiny", "--onnx", "a.onnx", "--images", "photos"]) == 0
-    assert capsys.readouterr().err == "warning: 1 of the images in photos could not be read; left out\n"
+    assert capsys.readouterr().err == (
+        "warning: 1 of the images in photos could not be read; left out\n"
+    )
 
 
-def test_made_pictures_are_said(asked: list[dict[str, Any]], capsys: pytest.CaptureFixture[str]) -> None:
+def test_made_pictures_are_said(
+    asked: list[dict[str, Any]], capsys: pytest.CaptureFixture[str]
+) -> None:
     assert run(["export", "tiny", "--onnx", "a.onnx", "--json"]) == 0
     printed = capsys.readouterr()
     assert json.loads(printed.out)["parity"]["least_cosine"] == 0.99999987
     assert printed.err == (
-        "warning: compared on 20 made pictures, which resemble no photographs; --images FOLDER compares on yours\n"
+        "warning: compared on 20 made pictures, which resemble no photographs; --images FOLDER "
+        "compares on yours\n"
     )
     assert run(["export", "tiny", "--onnx", "a.onnx", "--quiet"]) == 0
     assert capsys.readouterr() == ("", "")
@@ -98,10 +121,15 @@ def test_made_pictures_are_said(asked: list[dict[str, Any]], capsys: pytest.Capt
         (["--onnx", "a.bin"], "error: the output 'a.bin' must end in .onnx.\n"),
         (
             ["--onnx", "a.onnx", "--precision", "int8"],
-            "error: --precision int8 is calibrated on images: give some like those to embed, --images FOLDER.\n",
+            (
+                "error: --precision int8 is calibrated on images: give some like those to embed, "
+                "--images FOLDER.\n"
+            ),
         ),
     ],
 )
-def test_wrong_usage_speaks_flags(words: list[str], line: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_wrong_usage_speaks_flags(
+    words: list[str], line: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert run(["export", "tiny", *words]) == 2
     assert capsys.readouterr().err == line

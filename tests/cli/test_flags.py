@@ -1,4 +1,6 @@
-"""Messages of the library name parameters; the command line shows them as options of the command that was called."""
+"""Messages of the library name parameters; the command line shows them as options of the command
+that was called.
+"""
 
 import pytest
 
@@ -11,7 +13,10 @@ from pauc_hub.training.config import Config
     ("message", "typed"),
     [
         ("lr=100 is too high", "--lr 100 is too high"),
-        ("start anew with lr=0.02, or a longer warm-up", "start anew with --lr 0.02, or a longer warm-up"),
+        (
+            "start anew with lr=0.02, or a longer warm-up",
+            ("start anew with --lr 0.02, or a longer warm-up"),
+        ),
         ("give batch_size=64.", "give --batch-size 64."),
         ("give clusters=250,500: fewer", "give --clusters 250,500: fewer"),
         ("(objective='infonce')", "(--objective infonce)"),
@@ -30,7 +35,9 @@ def test_parameters_become_options(message: str, typed: str) -> None:
 def test_a_command_without_settings_leaves_them_alone() -> None:
     message = "k=6 is too many; batch_size=0, weight_align=0.1, tau=0.1"
     flags = {"k": "-k", "batch_size": "--batch-size"}
-    assert with_flags(message, flags) == "-k 6 is too many; --batch-size 0, weight_align=0.1, tau=0.1"
+    assert with_flags(message, flags) == (
+        "-k 6 is too many; --batch-size 0, weight_align=0.1, tau=0.1"
+    )
 
 
 def test_flags_are_those_of_the_command_the_long_one_of_two() -> None:
@@ -38,6 +45,16 @@ def test_flags_are_those_of_the_command_the_long_one_of_two() -> None:
     assert flags_of(embed.embed)["output"] == "--output"
     assert "images" not in flags_of(train.train)
     assert flags_of(train.train)["batch_size"] == "--batch-size"
-    options = ["objective", "architecture", "weights_from", "freeze", "size", "epochs", "batch_size", "lr", "clusters"]
+    options = [
+        "objective",
+        "architecture",
+        "weights_from",
+        "freeze",
+        "size",
+        "epochs",
+        "batch_size",
+        "lr",
+        "clusters",
+    ]
     options += ["precision", "seed", "labelled"]
     assert [name for name in flags_of(train.train) if hasattr(Config, name)] == options

@@ -40,10 +40,14 @@ def test_json_is_one_object(capsys: pytest.CaptureFixture[str]) -> None:
         "has_weights": False,
         "description": "resnet50 with a CIFAR stem; no weights yet",
     } in models
-    assert [model["name"] for model in models if model["has_weights"]] == [path.name for path in bundled_folders()]
+    assert [model["name"] for model in models if model["has_weights"]] == [
+        path.name for path in bundled_folders()
+    ]
 
 
-def test_the_bundled_come_first_and_a_note_leads_to_timms(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_bundled_come_first_and_a_note_leads_to_timms(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     assert run(["models"]) == 0
     note = "note: -m takes timm's as well: `pauc models --timm 'vit*dinov2*'` lists those\n"
     assert capsys.readouterr().err == note
@@ -56,7 +60,11 @@ def test_timms_pretrained_models_with_width_and_side(capsys: pytest.CaptureFixtu
     assert run(["models", "--timm", "timm/mobilenetv3_small_05*"]) == 0
     assert capsys.readouterr().out == "mobilenetv3_small_050.lamb_in1k  1024 numbers from 224 px\n"
     assert run(["models", "--timm", "test_resnet", "--json"]) == 0
-    entry = {"name": "test_resnet.r160_in1k", "has_weights": True, "description": "96 numbers from 160 px"}
+    entry = {
+        "name": "test_resnet.r160_in1k",
+        "has_weights": True,
+        "description": "96 numbers from 160 px",
+    }
     assert json.loads(capsys.readouterr().out) == {"models": [entry]}
 
 
@@ -72,10 +80,20 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 @pytest.mark.parametrize("arguments", [[], ["--help"], ["-h"]])
-def test_help_names_commands_and_exit_codes(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+def test_help_names_commands_and_exit_codes(
+    arguments: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
     assert run(arguments) == 0
     shown = capsys.readouterr().out
-    for word in ("embed", "train", "models", "--debug", "--version", "Exit codes", "130 interrupted"):
+    for word in (
+        "embed",
+        "train",
+        "models",
+        "--debug",
+        "--version",
+        "Exit codes",
+        "130 interrupted",
+    ):
         assert word in shown
 
 

@@ -1,4 +1,6 @@
-"""`pauc train` as a whole: exit codes, what is printed where, the files of a run, and signals that lose nothing."""
+"""`pauc train` as a whole: exit codes, what is printed where, the files of a run, and signals that
+lose nothing.
+"""
 
 import dataclasses
 import inspect
@@ -37,7 +39,18 @@ crop_min = 0.5
 precision = "fp32"
 kmeans = "torch"
 """
-TRAIN = ("train", "photos", "-o", "run", "--config", "tiny.toml", "--device", "cpu", "--workers", "1")
+TRAIN = (
+    "train",
+    "photos",
+    "-o",
+    "run",
+    "--config",
+    "tiny.toml",
+    "--device",
+    "cpu",
+    "--workers",
+    "1",
+)
 FILES = ["checkpoints", "config.json", "curves.png", "metrics.jsonl", "model", "tensorboard"]
 
 
@@ -74,7 +87,8 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.fixture
 def there(finished: Path, here: Path) -> Path:
     """The same with the finished run in it."""
-    shutil.copytree(finished / "run", here / "run", copy_function=os.link)  # files are replaced, never changed
+    # files are replaced, never changed
+    shutil.copytree(finished / "run", here / "run", copy_function=os.link)
     (here / "run" / "metrics.jsonl").unlink()
     shutil.copy(finished / "run" / "metrics.jsonl", here / "run")  # but for this one, which grows
     return here
@@ -85,7 +99,9 @@ def left(folder: Path) -> list[str]:
 
 
 def metrics(folder: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in (folder / "run" / "metrics.jsonl").read_text().splitlines()]
+    return [
+        json.loads(line) for line in (folder / "run" / "metrics.jsonl").read_text().splitlines()
+    ]
 
 
 def facts(folder: Path) -> dict[str, Any]:
@@ -99,7 +115,14 @@ def facts(folder: Path) -> dict[str, Any]:
 def test_a_run_leaves_its_config_metrics_checkpoint_and_model(finished: Path) -> None:
     assert left(finished / "run") == FILES
     config = json.loads((finished / "run" / "config.json").read_text())
-    given = {"epochs": 2, "size": 32, "batch_size": 16, "queue": 32, "clusters": [2, 4], "objective": "pauc"}
+    given = {
+        "epochs": 2,
+        "size": 32,
+        "batch_size": 16,
+        "queue": 32,
+        "clusters": [2, 4],
+        "objective": "pauc",
+    }
     assert given.items() <= config.items()
 
 
@@ -123,32 +146,67 @@ def test_the_receipts_say_what_was_typed_and_seen(finished: Path) -> None:
 
 def test_metrics_tell_of_every_epoch(finished: Path) -> None:
     lines = metrics(finished)
-    assert [(line["epoch"], line["step"]) for line in lines] == [(0, 3), (1, 0), (1, 3), (2, 0)]  # 60 // 16 = 3 steps
+    # 60 // 16 = 3 steps
+    assert [(line["epoch"], line["step"]) for line in lines] == [(0, 3), (1, 0), (1, 3), (2, 0)]
     warm_up, first, learning, second = (line.keys() for line in lines)
     assert warm_up == {"epoch", "step", "loss", "alignment", "infonce", "lr"}
-    assert first == warm_up | {"images_per_second", "data_wait", "mstep_seconds", "estep_share", "memory_gib"}
+    assert first == warm_up | {
+        "images_per_second",
+        "data_wait",
+        "mstep_seconds",
+        "estep_share",
+        "memory_gib",
+    }
     assert learning == warm_up | {"align", "unif", "corr", "batch_singletons"}
-    assert {"align", "intra_share", "effective_rank", "size_entropy", "estep_seconds", "mstep_seconds"} < second
+    assert {
+        "align",
+        "intra_share",
+        "effective_rank",
+        "size_entropy",
+        "estep_seconds",
+        "mstep_seconds",
+    } < second
 
 
 def test_every_metric_is_documented(finished: Path) -> None:
     page = (Path(__file__).resolve().parents[2] / "docs" / "monitoring.md").read_text()
     table = page.partition("| field | lines | |\n")[2].partition("\n\n")[0]
-    documented = {name for row in table.splitlines() for name in re.findall(r"`(\w+)`", row.split(" | ")[0])}
+    documented = {
+        name for row in table.splitlines() for name in re.findall(r"`(\w+)`", row.split(" | ")[0])
+    }
     seen = {name for line in metrics(finished) for name in line}
-    # of protonce, with a weight, from the second E-step on, with labelled images, on a GPU, and after an error
-    assert documented - seen == {"proto", "scatter", "assignment_nmi", "knn", "gpu_memory_gib", "failed"}
+    # of protonce, with a weight, from the second E-step on, with labelled images, on a GPU, and
+    # after an error
+    assert documented - seen == {
+        "proto",
+        "scatter",
+        "assignment_nmi",
+        "knn",
+        "gpu_memory_gib",
+        "failed",
+    }
     assert seen <= documented
 
 
-def test_json_is_one_object_and_quiet_is_quiet(there: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_json_is_one_object_and_quiet_is_quiet(
+    there: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     """Told by resuming what is finished, which also must not fail."""
     before, weights = metrics(there), (there / "run" / "model" / "model.safetensors").read_bytes()
-    assert run(["train", "photos", "-o", "run", "--resume", "--device", "cpu", "--quiet", "--json"]) == 0
+    assert (
+        run(["train", "photos", "-o", "run", "--resume", "--device", "cpu", "--quiet", "--json"])
+        == 0
+    )
     printed = capsys.readouterr()
     found = json.loads(printed.out)
     assert found.pop("verdict") in ("stuck", "too short to tell")  # of six steps
-    assert found == {"model": "run/model", "run": "run", "images": 60, "unreadable": 0, "finished": True}
+    assert found == {
+        "model": "run/model",
+        "run": "run",
+        "images": 60,
+        "unreadable": 0,
+        "finished": True,
+    }
     assert printed.err == ""
     assert metrics(there) == before
     assert (there / "run" / "model" / "model.safetensors").read_bytes() == weights
@@ -169,14 +227,24 @@ def test_prose_goes_to_the_right_streams_and_overwrite_starts_anew(
     passed_over, *chosen, epoch, warning = (
         line for line in printed.err.splitlines() if not line.startswith("warning: stuck")
     )
-    assert verdict in ("run/model: trained; verdict: stuck", "run/model: trained; verdict: too short to tell")
+    assert verdict in (
+        "run/model: trained; verdict: stuck",
+        ("run/model: trained; verdict: too short to tell"),
+    )
     assert passed_over == "warning: 1 file passed over: 1 .mov"
-    assert chosen[0] == "60 images; chosen for them and this machine, where nothing else was asked for:"
+    assert chosen[0] == (
+        "60 images; chosen for them and this machine, where nothing else was asked for:"
+    )
     told = [line.split()[0] for line in chosen[1:-3]]
-    assert chosen[-3].startswith("the model's prototypes will be uncalibrated: 0.01 of 60 images is less than the 40 ")
+    assert chosen[-3].startswith(
+        "the model's prototypes will be uncalibrated: 0.01 of 60 images is less than the 40 "
+    )
     # the rest stands in the file or on the command line
     assert told == ["architecture", "norm_group", "lr"]
-    assert [line.split(" has")[0] for line in chosen[-2:]] == ["warning: --clusters 2,4", "warning: --set kmeans=torch"]
+    assert [line.split(" has")[0] for line in chosen[-2:]] == [
+        "warning: --clusters 2,4",
+        "warning: --set kmeans=torch",
+    ]
     assert epoch.startswith("epoch 1/1: loss ")
     assert warning == "warning: 1 of 60 images could not be read; listed in run/unreadable.txt"
     assert (there / "run" / "unreadable.txt").read_text() == "07.png\tthe file has no bytes\n"
@@ -185,7 +253,9 @@ def test_prose_goes_to_the_right_streams_and_overwrite_starts_anew(
     assert [(line["epoch"], line["step"]) for line in metrics(there)] == [(0, 3), (1, 0)]
 
 
-def test_settings_are_listed_without_anything_else(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_settings_are_listed_without_anything_else(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert run(["train", "--list-settings"]) == 0
     printed = capsys.readouterr()
     assert "size = 224  [whole number, pixels]\n    Side of the square views.\n" in printed.out
@@ -201,10 +271,14 @@ def test_help_says_who_sets_what_is_not_given() -> None:
         for name, parameter in inspect.signature(train).parameters.items()
         if hasattr(Config, name)
     }
-    assert (told.pop("labelled"), told.pop("weights_from")) == (True, True)  # typer's own: there is none to show
+    # typer's own: there is none to show
+    assert (told.pop("labelled"), told.pop("weights_from")) == (True, True)
     assert told.pop("freeze") == "all but the last quarter"
     by_recipe = ("objective", "architecture", "size", "epochs", "batch_size", "lr", "clusters")
-    assert told == dict.fromkeys(by_recipe, "the recipe's") | {"precision": Config.precision, "seed": str(Config.seed)}
+    assert told == dict.fromkeys(by_recipe, "the recipe's") | {
+        "precision": Config.precision,
+        "seed": str(Config.seed),
+    }
 
 
 # --- refusals, each before anything is written
@@ -212,20 +286,28 @@ def test_help_says_who_sets_what_is_not_given() -> None:
 
 CANNOT = "the configuration cannot be trained: "
 LISTED = "`pauc train --list-settings` shows all settings."
-RUNS_OWN = "--resume goes on with the run's own settings: beside it give -o, --epochs, --device, --workers alone."
+RUNS_OWN = (
+    "--resume goes on with the run's own settings: beside it give -o, --epochs, --device, "
+    "--workers alone."
+)
 AS_IT_IS = "--export takes the run as it is: beside it give -o, --device, --workers alone."
 NO_OUTPUT = "-o is missing: the folder that the run goes into. Only --dry-run needs none."
 REFUSED: list[tuple[tuple[str, ...], int, str]] = [
     (("train", "photos"), 2, NO_OUTPUT),
     (("train", "nowhere", "-o", "run"), 2, "no such file or folder: 'nowhere'"),
-    ((*TRAIN, "--objective", "moco"), 2, f"{CANNOT}--objective moco is none of infonce, protonce, pauc."),
+    (
+        (*TRAIN, "--objective", "moco"),
+        2,
+        (f"{CANNOT}--objective moco is none of infonce, protonce, pauc."),
+    ),
     (
         (*TRAIN, "--epochs", "0", "--lr", "-1", "--clusters", "9,3", "--batch-size", "64"),
         2,
         (
             f"{CANNOT}--epochs 0 must be 1 or more; --lr -1 must be a finite number above 0; "
             "--batch-size 64 needs as many images; there are 60; "
-            "--set queue=32 must hold the 64 keys of a step at least; --clusters 9,3 must be rising numbers, 2 or more."
+            "--set queue=32 must hold the 64 keys of a step at least; --clusters 9,3 must be "
+            "rising numbers, 2 or more."
         ),
     ),
     (
@@ -235,9 +317,17 @@ REFUSED: list[tuple[tuple[str, ...], int, str]] = [
     ),
     ((*TRAIN, "--set", "dim=x"), 2, f"tiny.toml: dim must be a whole number, not 'x'. {LISTED}"),
     ((*TRAIN, "--set", "dim"), 2, "--set 'dim' is not NAME=VALUE, such as --set temperature=0.1."),
-    ((*TRAIN, "--lr", "1", "--set", "lr=2"), 2, "lr is given twice. Give it once, by --set or as an option."),
+    (
+        (*TRAIN, "--lr", "1", "--set", "lr=2"),
+        2,
+        ("lr is given twice. Give it once, by --set or as an option."),
+    ),
     (("train", "photos", "-o", "run", "--resume", "--set", "dim=8"), 2, RUNS_OWN),
-    ((*TRAIN, "--clusters", "3,x"), 2, "--clusters '3,x' is no list of numbers, such as 250,500,1000."),
+    (
+        (*TRAIN, "--clusters", "3,x"),
+        2,
+        ("--clusters '3,x' is no list of numbers, such as 250,500,1000."),
+    ),
     (
         (*TRAIN, "--clusters", "7"),
         2,
@@ -253,12 +343,20 @@ REFUSED: list[tuple[tuple[str, ...], int, str]] = [
         2,
         "--config no.toml cannot be read: [Errno 2] No such file or directory: 'no.toml'.",
     ),
-    (("train", "photos", "-o", "run", "--resume"), 2, "nothing to resume: 'run' holds no run. Start without --resume."),
+    (
+        ("train", "photos", "-o", "run", "--resume"),
+        2,
+        ("nothing to resume: 'run' holds no run. Start without --resume."),
+    ),
     ((*TRAIN, "--resume"), 2, RUNS_OWN),
     (("train", "photos", "-o", "run", "--resume", "--lr", "0.1"), 2, RUNS_OWN),
     (("train", "photos", "-o", "run", "--resume", "--range", "0,9"), 2, RUNS_OWN),
     ((*TRAIN, "--range", "9,0"), 2, "--range '9,0' is not LOW,HIGH, such as 0,4095, nor `image`."),
-    ((*TRAIN, "--bands", "red"), 2, "--bands 'red' is not one or three numbers of bands from 1, such as 3,2,1."),
+    (
+        (*TRAIN, "--bands", "red"),
+        2,
+        ("--bands 'red' is not one or three numbers of bands from 1, such as 3,2,1."),
+    ),
     (("train", "photos", "-o", "run", "--resume", "--overwrite"), 2, RUNS_OWN),
     (("train", "photos", "-o", "run", "--resume", "--dry-run"), 2, RUNS_OWN),
     (("train", "photos", "-o", "run", "--resume", "--recipe", "own_images"), 2, RUNS_OWN),
@@ -266,14 +364,19 @@ REFUSED: list[tuple[tuple[str, ...], int, str]] = [
     (("train", "photos", "-o", "run", "--resume", "--export"), 2, RUNS_OWN),
     (("train", "photos", "-o", "run", "--export", "--epochs", "9"), 2, AS_IT_IS),
     (("train", "photos", "-o", "run", "--export", "--dry-run"), 2, AS_IT_IS),
-    (("train", "photos", "-o", "run", "--export"), 2, "nothing to export: 'run' holds no checkpoint of a run."),
+    (
+        ("train", "photos", "-o", "run", "--export"),
+        2,
+        ("nothing to export: 'run' holds no checkpoint of a run."),
+    ),
     (("train", "photos", "--resume"), 2, NO_OUTPUT),
     (("train", "nowhere", "--dry-run"), 2, "no such file or folder: 'nowhere'"),
     (
         ("train", "photos", "-o", "run", "--recipe", "cifar10"),
         2,
         (
-            "unknown recipe 'cifar10'. Did you mean 'cifar10_pauc'? There are cifar10_infonce, cifar10_pauc, "
+            "unknown recipe 'cifar10'. Did you mean 'cifar10_pauc'? There are cifar10_infonce, "
+            "cifar10_pauc, "
             "cifar10_protonce, imagenet100, imagenet1k, own_images, tiny_imagenet."
         ),
     ),
@@ -296,9 +399,15 @@ REFUSED: list[tuple[tuple[str, ...], int, str]] = [
 ]
 
 
-@pytest.mark.parametrize(("arguments", "code", "message"), REFUSED, ids=lambda value: str(value)[:40])
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"), REFUSED, ids=lambda value: str(value)[:40]
+)
 def test_a_refusal_is_one_line_and_leaves_nothing(
-    here: Path, capsys: pytest.CaptureFixture[str], arguments: tuple[str, ...], code: int, message: str
+    here: Path,
+    capsys: pytest.CaptureFixture[str],
+    arguments: tuple[str, ...],
+    code: int,
+    message: str,
 ) -> None:
     (here / "empty").mkdir()
     (here / "bad.toml").write_text("epoch = 3\n")
@@ -309,11 +418,14 @@ def test_a_refusal_is_one_line_and_leaves_nothing(
     assert left(here) == ["bad.toml", "empty", "photos", "tiny.toml"]
 
 
-def test_a_run_that_stands_there_is_refused(there: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_run_that_stands_there_is_refused(
+    there: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     before = {path: path.stat().st_mtime_ns for path in (there / "run").rglob("*")}
     assert run([*TRAIN, "--epochs", "2"]) == 1
     assert capsys.readouterr().err == (
-        "error: 'run' already holds a run. Go on with --resume, start anew with --overwrite, or give another folder.\n"
+        "error: 'run' already holds a run. Go on with --resume, start anew with --overwrite, "
+        "or give another folder.\n"
     )
     assert {path: path.stat().st_mtime_ns for path in (there / "run").rglob("*")} == before
 
@@ -332,11 +444,14 @@ def test_what_watches_a_run_is_asked_for_by_options_and_refused_first(
     assert left(here) == ["photos", "tiny.toml"]
 
 
-def test_a_resume_with_other_images_is_refused(there: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_resume_with_other_images_is_refused(
+    there: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     (there / "photos" / "07.png").unlink()
     assert run(["train", "photos", "-o", "run", "--resume"]) == 2
     assert capsys.readouterr().err == (
-        "error: the images are not those that 'run' was started with. Start anew with --overwrite.\n"
+        "error: the images are not those that 'run' was started with. Start anew with "
+        "--overwrite.\n"
     )
 
 
@@ -346,16 +461,25 @@ def test_a_second_process_is_refused(there: Path, capsys: pytest.CaptureFixture[
         for option in ("--resume", "--overwrite"):
             assert run(["train", "photos", "-o", "run", option]) == 1
             *_, said = capsys.readouterr().err.splitlines()
-            assert said == "error: another process is training into 'run'. Wait for it, or give another folder."
+            assert said == (
+                "error: another process is training into 'run'. Wait for it, or give another "
+                "folder."
+            )
     assert {path: path.stat().st_mtime_ns for path in (there / "run").rglob("*")} == before
 
 
-def test_an_output_that_is_a_file_is_refused(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_output_that_is_a_file_is_refused(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     (here / "run").write_text("mine")
     assert run([*TRAIN, "--quiet"]) == 2
-    assert capsys.readouterr().err == "error: 'run' could not be written (File exists). Give another folder.\n"
+    assert capsys.readouterr().err == (
+        "error: 'run' could not be written (File exists). Give another folder.\n"
+    )
     assert run(["train", "photos", "-o", "run", "--resume"]) == 2
-    assert capsys.readouterr().err == "error: nothing to resume: 'run' holds no run. Start without --resume.\n"
+    assert capsys.readouterr().err == (
+        "error: nothing to resume: 'run' holds no run. Start without --resume.\n"
+    )
     assert (here / "run").read_text() == "mine"
 
 
@@ -384,7 +508,9 @@ def test_signals_save_and_say_how_to_go_on(
         command = shlex.split(again)
     assert run(["train", "photos", "-o", "run", "--export"]) == 0
     done = facts(here)["unfinished"]["epoch"]
-    assert capsys.readouterr().out.startswith(f"run/model: made after {done} of 5 epochs; verdict: too early to tell. ")
+    assert capsys.readouterr().out.startswith(
+        f"run/model: made after {done} of 5 epochs; verdict: too early to tell. "
+    )
     assert run(command) == 0
     assert capsys.readouterr().out.startswith("run/model: trained; verdict: ")
     lines = metrics(here)

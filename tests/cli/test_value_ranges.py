@@ -28,7 +28,9 @@ def scans(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         Path(name).mkdir()
     for i in range(3):
         values = np.random.default_rng(i).integers(0, 4096, (5, 5)).astype(np.uint16)
-        image = np.asarray(Image.fromarray(values.astype(np.float32)).resize((70, 70), Image.Resampling.BICUBIC))
+        image = np.asarray(
+            Image.fromarray(values.astype(np.float32)).resize((70, 70), Image.Resampling.BICUBIC)
+        )
         Image.fromarray(image.clip(0, 4095).astype(np.uint16)).save(f"scans/{i}.png")
         Image.fromarray(image / 100 + 270).save(f"warm/{i}.tif")
     return tmp_path
@@ -69,7 +71,9 @@ def test_bands_can_be_chosen(options: list[str], write_tiff: Any, capsys: Captur
     assert preprocessing("bands.parquet")["bands"] == [4, 3, 2]
 
 
-def test_images_are_embedded_like_those_of_a_table(options: list[str], capsys: Captured, model_folder: Path) -> None:
+def test_images_are_embedded_like_those_of_a_table(
+    options: list[str], capsys: Captured, model_folder: Path
+) -> None:
     assert run(["embed", "warm", "--space", "projection", *options]) == 0
     Path("one").mkdir()
     Path("one/1.tif").write_bytes(Path("warm/1.tif").read_bytes())
@@ -77,7 +81,10 @@ def test_images_are_embedded_like_those_of_a_table(options: list[str], capsys: C
     then, now = read_table(Path("warm.parquet")), read_table(Path("one.parquet"))
     assert now.provenance.origin == then.provenance.origin
     assert np.allclose(now.embeddings[0], then.embeddings[1], atol=1e-6)
-    assert run(["search", "one/1.tif", "--in", "warm.parquet", "-k", "1", "-m", str(model_folder)]) == 0
+    assert (
+        run(["search", "one/1.tif", "--in", "warm.parquet", "-k", "1", "-m", str(model_folder)])
+        == 0
+    )
     assert "1.0000  1.tif" in capsys.readouterr().out
 
 
@@ -86,7 +93,10 @@ def test_images_are_embedded_like_those_of_a_table(options: list[str], capsys: C
     [
         (["--range", "4095"], "--range '4095' is not LOW,HIGH, such as 0,4095, nor `image`."),
         (["--range", "5,1"], "--range '5,1' is not LOW,HIGH, such as 0,4095, nor `image`."),
-        (["--bands", "1,2"], "--bands '1,2' is not one or three numbers of bands from 1, such as 3,2,1."),
+        (
+            ["--bands", "1,2"],
+            ("--bands '1,2' is not one or three numbers of bands from 1, such as 3,2,1."),
+        ),
     ],
 )
 def test_what_is_written_wrongly_is_told_before_anything_starts(
@@ -101,4 +111,6 @@ def test_what_contradicts_the_table_is_refused(options: list[str], capsys: Captu
     assert run(["embed", "warm", "--quiet", *options]) == 0
     for words in ("--range 0,5", "--bands 1,2,3", "--space projection", "--decoding scaled"):
         assert run(["embed", "scans", "--like", "warm.parquet", *words.split(), *options]) == 2
-        assert capsys.readouterr().err == f"error: {words} is not what 'warm.parquet' was made with: leave it out.\n"
+        assert capsys.readouterr().err == (
+            f"error: {words} is not what 'warm.parquet' was made with: leave it out.\n"
+        )

@@ -1,4 +1,6 @@
-"""A corpus of hostile files, the same in each run; with each stands what reading it must come to."""
+"""A corpus of hostile files, the same in each run; with each stands what reading it must come
+to.
+"""
 
 import base64
 import io
@@ -16,7 +18,8 @@ from PIL import Image, ImageCms
 
 READ = "embedded"
 Make = Callable[[Path], object]  # puts something at a path
-Corpus = dict[str, tuple[str, Make]]  # name to READ or a kind of pauc_hub.images.decoding.KINDS, and how it is made
+# name to READ or a kind of pauc_hub.images.decoding.KINDS, and how it is made
+Corpus = dict[str, tuple[str, Make]]
 
 NOISE = np.random.default_rng(0).integers(0, 256, (48, 64, 3), dtype=np.uint8)
 PHOTO = Image.fromarray(NOISE)
@@ -72,7 +75,9 @@ def cut(data: bytes, tenths: int) -> Make:
 
 
 CUTS: Corpus = {
-    f"cut {tenths}0%.{name}": ("damaged", cut(data, tenths)) for name, data in WHOLE.items() for tenths in range(1, 10)
+    f"cut {tenths}0%.{name}": ("damaged", cut(data, tenths))
+    for name, data in WHOLE.items()
+    for tenths in range(1, 10)
 }
 
 # ---------------------------------------------------------------- no images at all
@@ -84,9 +89,15 @@ FOREIGN: Corpus = {
     "zeros.png": ("not_an_image", content(bytes(4096))),
     "text.jpg": ("not_an_image", content(b"this is not a photo\n")),
     "page.jpg": ("not_an_image", content(b"<!DOCTYPE html><title>404</title>")),
-    "drawing.png": ("not_an_image", content(b"<svg xmlns='http://www.w3.org/2000/svg' width='9' height='9'/>")),
+    "drawing.png": (
+        "not_an_image",
+        content(b"<svg xmlns='http://www.w3.org/2000/svg' width='9' height='9'/>"),
+    ),
     "archive.jpg": ("not_an_image", content(b"PK\x03\x04" + bytes(60))),
-    "postscript.jpg": ("not_an_image", content(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n")),
+    "postscript.jpg": (
+        "not_an_image",
+        content(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n"),
+    ),
     "heic.jpg": ("not_an_image", content(b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(60))),
     "jpeg2000.jpg": (READ, picture("JPEG2000")),
     "sparse.jpg": ("not_an_image", sparse(b"", 1 << 40)),
@@ -115,7 +126,9 @@ def ihdr(width: int, height: int, bits: int = 8, colour: int = 2, interlaced: in
 def flat_png(width: int, height: int) -> bytes:
     """One bit a pixel; deflate makes it a thousandth."""
     return png(
-        ihdr(width, height, 1, 0), chunk(b"IDAT", zlib.compress(bytes((width + 7) // 8 + 1) * height)), chunk(b"IEND")
+        ihdr(width, height, 1, 0),
+        chunk(b"IDAT", zlib.compress(bytes((width + 7) // 8 + 1) * height)),
+        chunk(b"IEND"),
     )
 
 
@@ -141,13 +154,22 @@ SIZES: Corpus = {
     "tall.png": (READ, picture("PNG", Image.new("RGB", (1, 30_000)))),
     "large.jpg": (READ, picture("JPEG", Image.new("RGB", (30_000, 900)))),
     "longest.jpg": (READ, picture("JPEG", Image.new("L", (65_500, 3)))),
-    "zero wide.png": ("damaged", content(png(ihdr(0, 9), chunk(b"IDAT", zlib.compress(b"")), chunk(b"IEND")))),
+    "zero wide.png": (
+        "damaged",
+        content(png(ihdr(0, 9), chunk(b"IDAT", zlib.compress(b"")), chunk(b"IEND"))),
+    ),
     "zero high.jpg": ("damaged", content(resized_jpeg(64, 0))),
-    "bomb header.png": ("too_large", content(png(ihdr(20_000, 20_000), chunk(b"IDAT"), chunk(b"IEND")))),
+    "bomb header.png": (
+        "too_large",
+        content(png(ihdr(20_000, 20_000), chunk(b"IDAT"), chunk(b"IEND"))),
+    ),
     "bomb.png": ("too_large", content(flat_png(20_000, 20_000))),
     "bomb.jpg": ("too_large", content(resized_jpeg(65_500, 65_500))),
     "bomb.gif": ("too_large", content(b"GIF89a" + b"\xff" * 4 + encoded("GIF")[10:])),
-    "bomb.webp": ("too_large", content(encoded("WEBP", lossless=True)[:21] + b"\xff\xff\xff\x0f" + bytes(99))),
+    "bomb.webp": (
+        "too_large",
+        content(encoded("WEBP", lossless=True)[:21] + b"\xff\xff\xff\x0f" + bytes(99)),
+    ),
     "lying.jpg": (READ, content(resized_jpeg(9_000, 1_000))),
     "lying.png": (
         "damaged",
@@ -169,7 +191,10 @@ def exif(data: bytes) -> bytes:
 
 def frames(form: str, **options: Any) -> Make:
     return picture(
-        form, save_all=True, append_images=[Image.new("RGB", (64, 48), colour) for colour in ("red", "blue")], **options
+        form,
+        save_all=True,
+        append_images=[Image.new("RGB", (64, 48), colour) for colour in ("red", "blue")],
+        **options,
     )
 
 
@@ -199,7 +224,9 @@ COLOURS: Corpus = {
     "two views.jpg": (READ, frames("MPO")),
     "turned.jpg": (
         READ,
-        picture("JPEG", exif=exif(b"MM\0*\0\0\0\x08\0\x01\x01\x12\0\x03\0\0\0\x01\0\x06\0\0\0\0\0\0")),
+        picture(
+            "JPEG", exif=exif(b"MM\0*\0\0\0\x08\0\x01\x01\x12\0\x03\0\0\0\x01\0\x06\0\0\0\0\0\0")
+        ),
     ),
     "turned by text.jpg": (
         READ,
@@ -212,10 +239,17 @@ COLOURS: Corpus = {
     "icc.jpg": (READ, picture("JPEG", icc_profile=ICC)),
     "icc nonsense.jpg": (READ, picture("JPEG", icc_profile=b"\xff" * 70_000)),
     "icc nonsense.png": (READ, picture("PNG", icc_profile=b"\xff" * 999)),
-    "icc for another colour space.jpg": (READ, picture("JPEG", PHOTO.convert("CMYK"), icc_profile=ICC)),
+    "icc for another colour space.jpg": (
+        READ,
+        picture("JPEG", PHOTO.convert("CMYK"), icc_profile=ICC),
+    ),
     "icc half gone.jpg": (
         READ,
-        content(encoded("JPEG", icc_profile=bytes(70_000)).replace(b"ICC_PROFILE\0\x02", b"ICC_PROFILE\0\x07")),
+        content(
+            encoded("JPEG", icc_profile=bytes(70_000)).replace(
+                b"ICC_PROFILE\0\x02", b"ICC_PROFILE\0\x07"
+            )
+        ),
     ),
 }
 
@@ -233,24 +267,41 @@ PNGS: Corpus = {
     "nothing but a signature.png": ("damaged", content(png())),
     "checksum of header.png": ("damaged", content(png(HEADER[:-1] + b"?", DATA, END))),
     "checksum of data.png": (READ, content(png(HEADER, chunk(b"IDAT", RAW, crc=7), END))),
-    "checksum of text.png": ("damaged", content(png(HEADER, chunk(b"tEXt", b"a\0b", crc=7), DATA, END))),
-    "bomb in text.png": ("damaged", content(png(HEADER, chunk(b"zTXt", b"a\0\0" + INFLATED), DATA, END))),
+    "checksum of text.png": (
+        "damaged",
+        content(png(HEADER, chunk(b"tEXt", b"a\0b", crc=7), DATA, END)),
+    ),
+    "bomb in text.png": (
+        "damaged",
+        content(png(HEADER, chunk(b"zTXt", b"a\0\0" + INFLATED), DATA, END)),
+    ),
     "bomb in text of the world.png": (
         "damaged",
         content(png(HEADER, chunk(b"iTXt", b"a\0\1\0\0\0" + INFLATED), DATA, END)),
     ),
-    "bomb in profile.png": ("damaged", content(png(HEADER, chunk(b"iCCP", b"a\0\0" + INFLATED), DATA, END))),
+    "bomb in profile.png": (
+        "damaged",
+        content(png(HEADER, chunk(b"iCCP", b"a\0\0" + INFLATED), DATA, END)),
+    ),
     "bombs in texts.png": (
         "damaged",
-        content(png(HEADER, chunk(b"zTXt", b"a\0\0" + zlib.compress(bytes(1 << 20))) * 99, DATA, END)),
+        content(
+            png(HEADER, chunk(b"zTXt", b"a\0\0" + zlib.compress(bytes(1 << 20))) * 99, DATA, END)
+        ),
     ),
     "bomb in data.png": (READ, content(png(HEADER, chunk(b"IDAT", INFLATED), END))),
     "endless chunk.png": (READ, content(png(HEADER, b"\xff\xff\xff\xffIDAT" + RAW))),
     "no palette.png": ("damaged", content(png(ihdr(64, 48, 8, 3), DATA, END))),
     "three bits.png": ("damaged", content(png(ihdr(64, 48, 3, 0), DATA, END))),
     "no deflate.png": ("damaged", content(png(HEADER, chunk(b"IDAT", bytes(99)), END))),
-    "unknown filter.png": ("damaged", content(png(HEADER, chunk(b"IDAT", zlib.compress(b"\x09" * 193 * 48)), END))),
-    "interlaced and short.png": ("damaged", content(png(ihdr(64, 48, interlaced=1), chunk(b"IDAT", RAW[:999]), END))),
+    "unknown filter.png": (
+        "damaged",
+        content(png(HEADER, chunk(b"IDAT", zlib.compress(b"\x09" * 193 * 48)), END)),
+    ),
+    "interlaced and short.png": (
+        "damaged",
+        content(png(ihdr(64, 48, interlaced=1), chunk(b"IDAT", RAW[:999]), END)),
+    ),
     "junk behind.png": (READ, content(png(HEADER, DATA, END) + bytes(999))),
 }
 
@@ -283,7 +334,10 @@ JPEGS: Corpus = {
     "no scan.jpg": ("damaged", content(PLAIN[:SCAN] + b"\xff\xd9")),
     "only a start.jpg": ("not_an_image", content(PLAIN[:2])),
     "scan of noise.jpg": ("damaged", content(PLAIN[: SCAN + 14] + NOISE.tobytes() + b"\xff\xd9")),
-    "comments.jpg": (READ, content(PLAIN[:2] + (b"\xff\xfe\xff\xff" + bytes(65533)) * 50 + PLAIN[2:])),
+    "comments.jpg": (
+        READ,
+        content(PLAIN[:2] + (b"\xff\xfe\xff\xff" + bytes(65533)) * 50 + PLAIN[2:]),
+    ),
     "five components.jpg": ("damaged", content(PLAIN[: FRAME + 9] + b"\x05" + PLAIN[FRAME + 10 :])),
     "junk behind.jpg": (READ, content(PLAIN + NOISE.tobytes() * 9)),
     "a gigabyte behind.jpg": (READ, sparse(PLAIN, 1 << 30)),
@@ -292,24 +346,52 @@ JPEGS: Corpus = {
 # ---------------------------------------------------------------- GIF, WebP, BMP, TIFF
 
 
-def bmp(width: int, height: int, bits: int = 24, compression: int = 0, colours: int = 0, pixels: bytes = b"") -> bytes:
-    header = struct.pack("<IiiHHIIiiII", 40, width, height, 1, bits, compression, 0, 0, 0, colours, 0)
+def bmp(
+    width: int,
+    height: int,
+    bits: int = 24,
+    compression: int = 0,
+    colours: int = 0,
+    pixels: bytes = b"",
+) -> bytes:
+    header = struct.pack(
+        "<IiiHHIIiiII", 40, width, height, 1, bits, compression, 0, 0, 0, colours, 0
+    )
     return b"BM" + struct.pack("<IHHI", 54 + len(pixels), 0, 0, 54) + header + pixels
 
 
 def tiff(*entries: tuple[int, int, int, int], after: int = 0, at: int = 8) -> bytes:
     """One directory of (tag, type, count, value), and where the next one is."""
-    directory = struct.pack("<H", len(entries)) + b"".join(struct.pack("<HHII", *entry) for entry in entries)
+    directory = struct.pack("<H", len(entries)) + b"".join(
+        struct.pack("<HHII", *entry) for entry in entries
+    )
     return b"II*\0" + struct.pack("<I", at) + directory + struct.pack("<I", after)
 
 
-def grey_tiff(strip_at: int = 200, strip_bytes: int = 64, compression: int = 1, after: int = 0, side: int = 8) -> bytes:
-    tags = {256: side, 257: side, 258: 8, 259: compression, 262: 1, 273: strip_at, 277: 1, 278: side, 279: strip_bytes}
-    return tiff(*((tag, 4, 1, value) for tag, value in tags.items()), after=after).ljust(200, b"\0") + bytes(range(64))
+def grey_tiff(
+    strip_at: int = 200, strip_bytes: int = 64, compression: int = 1, after: int = 0, side: int = 8
+) -> bytes:
+    tags = {
+        256: side,
+        257: side,
+        258: 8,
+        259: compression,
+        262: 1,
+        273: strip_at,
+        277: 1,
+        278: side,
+        279: strip_bytes,
+    }
+    return tiff(*((tag, 4, 1, value) for tag, value in tags.items()), after=after).ljust(
+        200, b"\0"
+    ) + bytes(range(64))
 
 
 OTHERS: Corpus = {
-    "no frames.gif": ("damaged", content(b"GIF89a" + struct.pack("<HHBBB", 64, 48, 0, 0, 0) + b";")),
+    "no frames.gif": (
+        "damaged",
+        content(b"GIF89a" + struct.pack("<HHBBB", 64, 48, 0, 0, 0) + b";"),
+    ),
     "no end.gif": (READ, content(WHOLE["gif"][:-1])),
     "frame beyond the canvas.gif": (READ, content(b"GIF89a\x08\0\x08\0" + WHOLE["gif"][10:])),
     "endless extension.gif": ("damaged", content(WHOLE["gif"][:13] + b"!\xfe" + b"\xff" * 5000)),
@@ -321,7 +403,10 @@ OTHERS: Corpus = {
     "upside down.bmp": (READ, content(bmp(8, -8, pixels=bytes(8 * 24)))),
     "negative width.bmp": ("too_large", content(bmp(-8, 8, pixels=bytes(8 * 24)))),
     "seven bits.bmp": ("damaged", content(bmp(8, 8, bits=7, pixels=bytes(999)))),
-    "endless palette.bmp": ("damaged", content(bmp(8, 8, bits=8, colours=0x7FFFFFFF, pixels=bytes(999)))),
+    "endless palette.bmp": (
+        "damaged",
+        content(bmp(8, 8, bits=8, colours=0x7FFFFFFF, pixels=bytes(999))),
+    ),
     "runs too long.bmp": (
         "damaged",
         content(bmp(8, 8, bits=8, compression=1, colours=2, pixels=bytes(8) + b"\xff\1" * 99)),
@@ -338,7 +423,10 @@ OTHERS: Corpus = {
     "fax of noise.tif": ("damaged", content(grey_tiff(compression=4))),
     "jpeg of noise.tif": ("damaged", content(grey_tiff(compression=7))),
     "lzw of noise.tif": ("damaged", content(grey_tiff(compression=5))),
-    "endless tag.tif": ("damaged", content(tiff((256, 4, 1, 8), (257, 4, 1, 8), (273, 4, 0xFFFFFFFF, 8)))),
+    "endless tag.tif": (
+        "damaged",
+        content(tiff((256, 4, 1, 8), (257, 4, 1, 8), (273, 4, 0xFFFFFFFF, 8))),
+    ),
     "bomb.tif": ("too_large", content(grey_tiff(side=1 << 20))),
     "big.tif": (READ, picture("TIFF", big_tiff=True)),
     "jpeg in it.tif": (READ, picture("TIFF", compression="jpeg")),
@@ -396,5 +484,7 @@ PLACES: Corpus = {
 
 @pytest.fixture(scope="session")
 def hostile_files() -> Corpus:
-    """Names to outcomes and makers, in the order to make them in; an outcome `` is of what is no image to anybody."""
+    """Names to outcomes and makers, in the order to make them in; an outcome `` is of what is no
+    image to anybody.
+    """
     return CUTS | FOREIGN | SIZES | COLOURS | PNGS | JPEGS | OTHERS | PLACES

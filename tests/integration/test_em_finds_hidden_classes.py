@@ -1,4 +1,6 @@
-"""A real EM run: textures of hidden classes under strong tints, which an untrained network groups by tint."""
+"""A real EM run: textures of hidden classes under strong tints, which an untrained network groups
+by tint.
+"""
 
 from pathlib import Path
 
@@ -42,7 +44,9 @@ CONFIG = Config(
 
 
 def texture(kind: int, draws: np.random.Generator) -> Image.Image:
-    """Stripes (lying, standing, slanting), squares, rings or dots of random place and pitch, tinted at random."""
+    """Stripes (lying, standing, slanting), squares, rings or dots of random place and pitch, tinted
+    at random.
+    """
     y, x = np.mgrid[0:SIDE, 0:SIDE].astype(float)
     (x0, y0), wave = draws.uniform(0, SIDE, 2), 2 * np.pi / draws.uniform(6.5, 8)
     pattern: npt.NDArray[np.float64] = np.sign(
@@ -55,7 +59,9 @@ def texture(kind: int, draws: np.random.Generator) -> Image.Image:
             np.sin(wave * (x + x0)) * np.sin(wave * (y + y0)) - 0.3,
         ][kind]
     )
-    ramp = draws.uniform(-15, 15, (2, 3)).T @ np.stack([x / SIDE - 0.5, y / SIDE - 0.5]).reshape(2, -1)
+    ramp = draws.uniform(-15, 15, (2, 3)).T @ np.stack([x / SIDE - 0.5, y / SIDE - 0.5]).reshape(
+        2, -1
+    )
     tint = draws.uniform(60, 195, 3) + ramp.T.reshape(SIDE, SIDE, 3)
     noise = draws.normal(0, 4, (SIDE, SIDE, 1))
     pixels = tint + draws.uniform(25, 45) * pattern[..., None] + noise
@@ -64,7 +70,9 @@ def texture(kind: int, draws: np.random.Generator) -> Image.Image:
 
 @pytest.fixture
 def textures(tmp_path: Path) -> tuple[Path, torch.Tensor]:
-    """The folder, whose names say nothing, and the hidden class of each image in the order of the names."""
+    """The folder, whose names say nothing, and the hidden class of each image in the order of the
+    names.
+    """
     draws, folder = np.random.default_rng(0), tmp_path / "textures"
     folder.mkdir()
     labels = draws.integers(CLASSES, size=IMAGES)
@@ -77,7 +85,9 @@ def untrained_agreement(images: Path, labels: torch.Tensor, run: Path) -> float:
     """NMI of the hidden classes with an E-step on the network that the training starts from."""
     config, source = CONFIG.resolve(IMAGES), open_by_index(images)
     state = new_training(run, config, source, torch.device("cpu"), 2, StopRequest(), quiet=True)
-    features, readable = all_features(state.pair.key, state.loader, state.device, state.dtype, 120, lambda _: None)
+    features, readable = all_features(
+        state.pair.key, state.loader, state.device, state.dtype, 120, lambda _: None
+    )
     return nmi(expect(features, readable, config, 0).assignments[0], labels)
 
 

@@ -1,6 +1,8 @@
-"""The whole `pauc embed` over a corpus of hostile files: each ends as an embedding or as a reason, and the run goes on.
+"""The whole `pauc embed` over a corpus of hostile files: each ends as an embedding or as a reason,
+and the run goes on.
 
-Run as a program, this file is `pauc` without root's power over mode bits, and writes down its peak memory.
+Run as a program, this file is `pauc` without root's power over mode bits, and writes down its peak
+memory.
 """
 
 import ctypes
@@ -24,15 +26,20 @@ from pauc_hub.inference.model import load
 READ = "embedded"
 WORKERS = 2
 LARGEST = 30_000 * 900  # pixels of the largest image of the corpus that is decoded
-OF_UNKNOWN_RANGE = {"32-bit.tif", "float.tif", "one float.tif"}  # alone; among others, the command measures it
+# alone; among others, the command measures it
+OF_UNKNOWN_RANGE = {"32-bit.tif", "float.tif", "one float.tif"}
 BYTES_A_PIXEL = 8  # Pillow takes four for RGB; as much again while it is turned or laid over white
 
 Corpus = dict[str, tuple[str, Callable[[Path], object]]]
 
 
 def give_up_root() -> None:
-    """Let mode bits bind this thread and those it starts, also where it runs as root; no change for anybody else."""
-    libc, header, sets = ctypes.CDLL(None), (ctypes.c_uint32 * 2)(0x20080522, 0), (ctypes.c_uint32 * 6)()
+    """Let mode bits bind this thread and those it starts, also where it runs as root; no change for
+    anybody else.
+    """
+    libc = ctypes.CDLL(None)
+    header = (ctypes.c_uint32 * 2)(0x20080522, 0)
+    sets = (ctypes.c_uint32 * 6)()
     libc.capget(header, sets)
     sets[0] &= ~0b110  # effective: CAP_DAC_OVERRIDE and CAP_DAC_READ_SEARCH
     assert libc.capset(header, sets) == 0
@@ -59,13 +66,17 @@ def good(tmp_path_factory: pytest.TempPathFactory, hostile_files: Corpus) -> Pat
     return root
 
 
-def pauc_embed(root: Path, output: Path, precision: str, vanishing: Path | None = None) -> tuple[int, str]:
+def pauc_embed(
+    root: Path, output: Path, precision: str, vanishing: Path | None = None
+) -> tuple[int, str]:
     """Exit code and stderr of the command; a file may vanish as soon as the first one is read."""
     options = ["-m", "pauc_resnet18", "--device", "cpu", "--precision", precision]
     options += ["--batch-size", "8", "--workers", str(WORKERS), "-o", str(output)]
     own = [str(output.with_suffix(".peak")), str(vanishing or "")]
     command = [sys.executable, __file__, *own, "embed", str(root), *options]
-    done = subprocess.run(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, check=False)
+    done = subprocess.run(
+        command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, check=False
+    )
     return done.returncode, done.stderr
 
 
@@ -81,8 +92,12 @@ def outcomes_wanted(hostile_files: Corpus) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
-def test_the_whole_command(hostile: Path, good: Path, hostile_files: Corpus, tmp_path: Path, precision: str) -> None:
-    table, errors, undisturbed = tmp_path / "t.parquet", tmp_path / "t.errors.parquet", tmp_path / "good.parquet"
+def test_the_whole_command(
+    hostile: Path, good: Path, hostile_files: Corpus, tmp_path: Path, precision: str
+) -> None:
+    table = tmp_path / "t.parquet"
+    errors = tmp_path / "t.errors.parquet"
+    undisturbed = tmp_path / "good.parquet"
 
     _, make_photo = hostile_files["vanished.jpg"]
     make_photo(hostile / "vanished.jpg")
@@ -102,7 +117,9 @@ def test_the_whole_command(hostile: Path, good: Path, hostile_files: Corpus, tmp
     )
     warnings.append(f"warning: 2 of {count} files have more than one page; the first was taken")
     assert (code, told.splitlines()) == (3, warnings)
-    assert all(np.isfinite(row["embedding"]).all() and min(row["width"], row["height"]) > 0 for row in rows)
+    assert all(
+        np.isfinite(row["embedding"]).all() and min(row["width"], row["height"]) > 0 for row in rows
+    )
     assert all(row["kind"] in KINDS and len(row["message"].splitlines()) == 1 for row in reasons)
     assert peak(table) - peak(undisturbed) < WORKERS * LARGEST * BYTES_A_PIXEL
 
@@ -115,11 +132,19 @@ def test_the_library(hostile: Path, hostile_files: Corpus, precision: str) -> No
 
     def outcome(name: str) -> str:
         try:
-            return READ if model.embed(hostile / name, workers=1).shape == (1, model.width) else "another shape"
+            return (
+                READ
+                if model.embed(hostile / name, workers=1).shape == (1, model.width)
+                else "another shape"
+            )
         except PaucError as error:
             return str(error)
 
-    wanted = {name: outcome for name, (outcome, _) in hostile_files.items() if outcome and name != "locked folder/"}
+    wanted = {
+        name: outcome
+        for name, (outcome, _) in hostile_files.items()
+        if outcome and name != "locked folder/"
+    }
     with ThreadPoolExecutor(1, initializer=give_up_root) as thread:
         found = dict(zip(wanted, thread.map(outcome, wanted), strict=True))
     refusals = {name: said for name, said in found.items() if said != READ}

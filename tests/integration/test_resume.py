@@ -1,4 +1,6 @@
-"""A run that was stopped and resumed is the run that was never stopped: same losses, same weights, tolerance 0."""
+"""A run that was stopped and resumed is the run that was never stopped: same losses, same weights,
+tolerance 0.
+"""
 
 import dataclasses
 import importlib
@@ -36,8 +38,16 @@ CONFIG = Config(
     precision="fp32",
 )
 STEPS = 4  # an epoch
-lloyd = importlib.import_module("pauc_hub.clustering.kmeans.lloyd")  # the package has the function by that name
-CLOCKS = ("images_per_second", "data_wait", "mstep_seconds", "estep_seconds", "estep_share", "memory_gib")
+# the package has the function by that name
+lloyd = importlib.import_module("pauc_hub.clustering.kmeans.lloyd")
+CLOCKS = (
+    "images_per_second",
+    "data_wait",
+    "mstep_seconds",
+    "estep_seconds",
+    "estep_share",
+    "memory_gib",
+)
 
 
 @pytest.fixture(autouse=True)
@@ -56,7 +66,10 @@ def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def losses(run: Path) -> list[dict[str, Any]]:
     lines = (run / run_folder.METRICS).read_text().splitlines()
-    return [{name: value for name, value in json.loads(line).items() if name not in CLOCKS} for line in lines]
+    return [
+        {name: value for name, value in json.loads(line).items() if name not in CLOCKS}
+        for line in lines
+    ]
 
 
 def weights(run: Path) -> dict[str, torch.Tensor]:
@@ -92,7 +105,9 @@ def after_call(count: int, function: Callable[..., Any]) -> Callable[..., Any]:
     return counted
 
 
-def test_a_run_of_another_seed_does_not_match(images: Path, undisturbed: Path, tmp_path: Path) -> None:
+def test_a_run_of_another_seed_does_not_match(
+    images: Path, undisturbed: Path, tmp_path: Path
+) -> None:
     loop.train(images, tmp_path / "run", dataclasses.replace(CONFIG, seed=1), quiet=True)
     assert losses(tmp_path / "run") != losses(undisturbed)
     assert not same(weights(tmp_path / "run"), weights(undisturbed))
@@ -113,7 +128,8 @@ def test_more_workers_change_nothing(images: Path, undisturbed: Path, tmp_path: 
         (lloyd, "best_scores", [2]),  # within its k-means
         (loop, "take_step", [STEPS + 2]),  # with prototypes
         (loop, "take_step", [STEPS + 1, 1, 2, 3]),  # again and again
-        (estep, "encode_squares", [2 * 3 - 1]),  # within the E-step that the model folder is made of
+        # within the E-step that the model folder is made of
+        (estep, "encode_squares", [2 * 3 - 1]),
     ],
 )
 def test_a_stopped_and_resumed_run_equals_the_undisturbed_one(
@@ -136,13 +152,16 @@ def test_a_stopped_and_resumed_run_equals_the_undisturbed_one(
     [
         {"optimiser": "adamw", "lr": 0.001, "momentum_rises": True},
         {"optimiser": "lars", "lr": 5.0},
-        # the views' side changes between the two sittings, and at the end statistics are measured anew
+        # the views' side changes between the two sittings, and at the end statistics are measured
+        # anew
         {"size": 40, "progressive_sizes": (32,), "progressive_share": 1 / 3, "small_views": 1},
         {"prototypes_from": "batch_and_queue", "weight_scatter": 0.1, "shuffle_assignments": True},
     ],
     ids=lambda settings: next(iter(settings)),
 )
-def test_with_other_settings_a_run_resumes_exactly_too(settings: dict[str, Any], images: Path, tmp_path: Path) -> None:
+def test_with_other_settings_a_run_resumes_exactly_too(
+    settings: dict[str, Any], images: Path, tmp_path: Path
+) -> None:
     config = dataclasses.replace(CONFIG, epochs=2, **settings)
     undisturbed, run = tmp_path / "undisturbed", tmp_path / "run"
     loop.train(images, undisturbed, config, quiet=True)
@@ -171,7 +190,9 @@ def crash_in_step(count: int, monkeypatch: pytest.MonkeyPatch, images: Path, run
             loop.train(images, run, CONFIG, quiet=True)
 
 
-def test_k_means_is_not_finished_before_a_stop(images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_k_means_is_not_finished_before_a_stop(
+    images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     run, searches = tmp_path / "run", 0
     search = after_call(2, lloyd.best_scores)
 
@@ -200,7 +221,12 @@ def test_work_after_the_last_checkpoint_is_done_again_and_not_told_twice(
 
 @pytest.mark.parametrize(("seconds", "saved"), [(0, STEPS + 2), (600, STEPS)])
 def test_within_an_epoch_checkpoints_come_by_time(
-    images: Path, undisturbed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seconds: int, saved: int
+    images: Path,
+    undisturbed: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    seconds: int,
+    saved: int,
 ) -> None:
     """And then the folders move, which changes nothing."""
     assert state.SECONDS_BETWEEN_CHECKPOINTS == 600
@@ -223,7 +249,11 @@ def test_within_an_epoch_checkpoints_come_by_time(
 
 
 def test_with_a_damaged_checkpoint_the_run_goes_on_from_the_one_before(
-    images: Path, undisturbed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    images: Path,
+    undisturbed: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     run = tmp_path / "run"
     crash_in_step(2 * STEPS + 2, monkeypatch, images, run)
@@ -231,7 +261,9 @@ def test_with_a_damaged_checkpoint_the_run_goes_on_from_the_one_before(
     assert (newest.stem, before.stem) == ("00002-0000000", "00001-0000000")
     newest.write_bytes(newest.read_bytes()[:-1])
     loop.train(images, run, resume=True)
-    warnings = [line for line in capsys.readouterr().err.splitlines() if line.startswith("warning: ")]
+    warnings = [
+        line for line in capsys.readouterr().err.splitlines() if line.startswith("warning: ")
+    ]
     assert len(warnings) == 1
     assert warnings[0].endswith("going on from the checkpoint before it, at epoch 2, step 0")
     assert losses(run) == losses(undisturbed)
@@ -239,7 +271,9 @@ def test_with_a_damaged_checkpoint_the_run_goes_on_from_the_one_before(
     assert len(checkpoint_files.standing(run)) == 1
 
 
-def test_a_run_without_a_checkpoint_begins_at_the_start(images: Path, undisturbed: Path, tmp_path: Path) -> None:
+def test_a_run_without_a_checkpoint_begins_at_the_start(
+    images: Path, undisturbed: Path, tmp_path: Path
+) -> None:
     run = tmp_path / "run"
     run_folder.begin(run, CONFIG.resolve(43), overwrite=False)
     loop.train(images, run, resume=True, quiet=True)
@@ -250,9 +284,15 @@ def test_a_run_without_a_checkpoint_begins_at_the_start(images: Path, undisturbe
 def test_a_disk_without_room_for_a_checkpoint_is_told_of_at_once(
     images: Path, tmp_path: Path, files_of_at_most: Any
 ) -> None:
-    with files_of_at_most(100_000), pytest.raises(TrainingFailed, match=r"checkpoint could not be written.*too large"):
+    with (
+        files_of_at_most(100_000),
+        pytest.raises(TrainingFailed, match=(r"checkpoint could not be written.*too large")),
+    ):
         loop.train(images, tmp_path / "run", CONFIG, quiet=True)
-    assert sorted(path.name for path in (tmp_path / "run").iterdir()) == ["checkpoints", "config.json"]
+    assert sorted(path.name for path in (tmp_path / "run").iterdir()) == [
+        "checkpoints",
+        "config.json",
+    ]
     assert list((tmp_path / "run" / "checkpoints").iterdir()) == []
 
 
@@ -264,14 +304,17 @@ def test_a_model_folder_that_does_not_fit_is_one_line_and_leaves_the_run(
     with files_of_at_most(100_000), pytest.raises(TrainingFailed) as failed:
         loop.train(images, run, resume=True, quiet=True)
     assert str(failed.value) == (
-        f"'{run / 'model'}' could not be written (File too large). What was saved before still stands: resume=True."
+        f"'{run / 'model'}' could not be written (File too large). What was saved before still "
+        "stands: resume=True."
     )
     assert same(weights(run), before)
     left = ["checkpoints", "config.json", "curves.png", "metrics.jsonl", "model", "tensorboard"]
     assert sorted(path.name for path in run.iterdir()) == left
 
 
-def test_resuming_with_other_images_is_refused(images: Path, undisturbed: Path, tmp_path: Path) -> None:
+def test_resuming_with_other_images_is_refused(
+    images: Path, undisturbed: Path, tmp_path: Path
+) -> None:
     Image.new("RGB", (32, 32)).save(tmp_path / "other.png")
     for path in images.iterdir():
         (tmp_path / path.name).write_bytes(path.read_bytes())
@@ -289,7 +332,9 @@ def facts(run: Path) -> dict[str, Any]:
 def test_a_finished_run_goes_on_for_longer_under_a_schedule_laid_anew(
     images: Path, undisturbed: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    longer, stopped = (shutil.copytree(undisturbed, tmp_path / name) for name in ("longer", "stopped"))
+    longer, stopped = (
+        shutil.copytree(undisturbed, tmp_path / name) for name in ("longer", "stopped")
+    )
     loop.train(images, longer, resume=True, epochs=5, command="pauc train x --resume --epochs 5")
     said = capsys.readouterr().err.splitlines()[0]
     laid = run_folder.saved_config(longer)
@@ -307,7 +352,13 @@ def test_a_finished_run_goes_on_for_longer_under_a_schedule_laid_anew(
     found = facts(longer)
     assert (found["epochs"], found["config"]["epochs"]) == (5, 5)
     assert found["schedules"] == [
-        {"epoch": 3, "step": 0, "before": 3, "epochs": 5, "command": "pauc train x --resume --epochs 5"}
+        {
+            "epoch": 3,
+            "step": 0,
+            "before": 3,
+            "epochs": 5,
+            "command": ("pauc train x --resume --epochs 5"),
+        }
     ]
     assert "unfinished" not in found
     # stopped on the way, it is still the same run
@@ -328,7 +379,8 @@ def test_fewer_epochs_than_are_done_are_refused_and_change_nothing(
     before = (run / run_folder.CONFIG).read_bytes()
     for epochs in (2, 0, -1):
         with pytest.raises(
-            UsageError, match=rf"^epochs={epochs} is too few: '.*' is in epoch 3\. Give that or more\.$"
+            UsageError,
+            match=(rf"^epochs={epochs} is too few: '.*' is in epoch 3\. Give that or more\.$"),
         ):
             loop.train(images, run, resume=True, epochs=epochs, quiet=True)
     assert (run / run_folder.CONFIG).read_bytes() == before
@@ -354,9 +406,13 @@ def test_an_unfinished_run_is_exported_as_it_is_and_goes_on_unchanged(
     assert {path.name: path.read_bytes() for path in checkpoint_files.standing(run)} == kept
     found = facts(run)
     assert (found["epochs"], found["unfinished"]) == (1, {"epoch": 1, "step": 0, "epochs": 3})
-    assert "**Unfinished**: made of a checkpoint after epoch 1 of 3 epochs" in (model / "README.md").read_text()
+    assert ("**Unfinished**: made of a checkpoint after epoch 1 of 3 epochs") in (
+        model / "README.md"
+    ).read_text()
     for name, weight in open_folder(model).read_backbone().items():
-        assert torch.allclose(weight.float(), saved[f"pair.query.backbone.{name}"].float(), atol=1e-3)
+        assert torch.allclose(
+            weight.float(), saved[f"pair.query.backbone.{name}"].float(), atol=1e-3
+        )
     assert [int(each.sizes.sum()) for each in open_folder(model).read_prototypes()] == [43, 43]
     loop.train(images, run, resume=True, quiet=True)
     assert losses(run) == losses(undisturbed)
@@ -365,6 +421,8 @@ def test_an_unfinished_run_is_exported_as_it_is_and_goes_on_unchanged(
 
 
 def test_there_is_nothing_to_export_without_a_checkpoint(images: Path, tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match=r"^nothing to export: '.*run' holds no checkpoint of a run\.$"):
+    with pytest.raises(
+        UsageError, match=(r"^nothing to export: '.*run' holds no checkpoint of a run\.$")
+    ):
         loop.train(images, tmp_path / "run", export=True, quiet=True)
     assert not (tmp_path / "run").exists()

@@ -1,4 +1,6 @@
-"""`torchrun -m pauc_hub.cli train`: two processes train what one does, though both die on the way."""
+"""`torchrun -m pauc_hub.cli train`: two processes train what one does, though both die on the
+way.
+"""
 
 import json
 import os
@@ -60,12 +62,15 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
         Image.fromarray(coarse).resize((32, 32)).save(folder / "photos" / f"{i:03}.png")
     (folder / "photos" / "100.png").write_text("broken")
     (folder / "tiny.toml").write_text(SETTINGS)
-    # Then as many images go through its network at once as through each one's of two processes, and sums round alike.
+    # Then as many images go through its network at once as through each one's of two processes, and
+    # sums round alike.
     (folder / "parts.toml").write_text(SETTINGS + "accumulate = 2\n")
     (folder / "pauc.py").write_text(PROGRAM)
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
-        assert run([*TRAIN, "one", "--config", "parts.toml", "--epochs", str(EPOCHS), "--quiet"]) == 3
+        assert (
+            run([*TRAIN, "one", "--config", "parts.toml", "--epochs", str(EPOCHS), "--quiet"]) == 3
+        )
     return folder
 
 
@@ -75,11 +80,31 @@ def here(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def torchrun(*arguments: str) -> "subprocess.CompletedProcess[str]":
-    """Two processes on this machine, started again whenever one has died; the port is one that is free."""
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    command += ["--max-restarts", str(len(DEATHS)), "--monitor-interval", "0.1", "pauc.py", *arguments]
+    """Two processes on this machine, started again whenever one has died; the port is one that is
+    free.
+    """
+    command = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--standalone",
+        "--nproc-per-node",
+        "2",
+    ]
+    command += [
+        "--max-restarts",
+        str(len(DEATHS)),
+        "--monitor-interval",
+        "0.1",
+        "pauc.py",
+        *arguments,
+    ]
     places = os.pathsep.join(filter(None, sys.path))
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": places, "DEATHS": json.dumps(DEATHS)}
+    environment = os.environ | {
+        "OMP_NUM_THREADS": "1",
+        "PYTHONPATH": places,
+        "DEATHS": json.dumps(DEATHS),
+    }
     return subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
 
 
@@ -96,23 +121,36 @@ def test_two_processes_train_what_one_does_and_no_death_loses_what_was_saved() -
     assert ended.stdout.startswith("two/model: trained; verdict: ")
     assert ended.stdout.count("\n") == 1
     # Each went on from the epoch's end that had been saved, and none was learnt twice.
-    assert [complained.count(f"epoch {epoch}/{EPOCHS}: ") for epoch in range(1, EPOCHS + 1)] == [1] * EPOCHS
+    assert [complained.count(f"epoch {epoch}/{EPOCHS}: ") for epoch in range(1, EPOCHS + 1)] == [
+        1
+    ] * EPOCHS
     # The other one's death ends a step that is not done.
     assert len(read_diary(Path("diary 0"))["learning"]) == (STEPS + 1) + (STEPS + 1) + 2 * STEPS
-    assert "warning: 1 of 131 images could not be read; listed in two/unreadable.txt\n" in complained
+    assert (
+        "warning: 1 of 131 images could not be read; listed in two/unreadable.txt\n"
+    ) in complained
     assert Path("two/unreadable.txt").read_text() == Path("one/unreadable.txt").read_text()
     # Said by the one that was left, each time; or torchrun's signal reached it before it noticed.
     errors = [line for line in complained.splitlines() if line.startswith("error: ")]
     assert len(errors) == len(DEATHS), complained
-    assert all(line == STOPPED or (line.startswith(LOST) and "Traceback" not in line) for line in errors), complained
+    assert all(
+        line == STOPPED or (line.startswith(LOST) and "Traceback" not in line) for line in errors
+    ), complained
     assert_same_run(Path("two"))
 
 
 def assert_same_run(folder: Path) -> None:
     one, two = (epochs_told(each) for each in (Path("one"), folder))
     assert len(epochs_told(folder)) == EPOCHS
-    for name, within in (("loss", 1e-3), ("infonce", 1e-3), ("intra_share", 1e-2), ("effective_rank", 1e-2)):
+    for name, within in (
+        ("loss", 1e-3),
+        ("infonce", 1e-3),
+        ("intra_share", 1e-2),
+        ("effective_rank", 1e-2),
+    ):
         expected = [line[name] for line in one if name in line]
-        assert [line[name] for line in two if name in line] == pytest.approx(expected, rel=within), name
+        assert [line[name] for line in two if name in line] == pytest.approx(
+            expected, rel=within
+        ), name
     first, second = (open_folder(each / "model") for each in (Path("one"), folder))
     assert first.read_backbone().keys() == second.read_backbone().keys()

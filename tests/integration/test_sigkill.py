@@ -1,4 +1,6 @@
-"""`pauc embed`, killed with SIGKILL in each of its activities and at random moments, ends as if undisturbed."""
+"""`pauc embed`, killed with SIGKILL in each of its activities and at random moments, ends as if
+undisturbed.
+"""
 
 import json
 import random
@@ -59,7 +61,9 @@ def server(fork_server: Any, diary: Path) -> Iterator[Any]:
 class Run:
     """One command, given again and again, each time in a process of its own."""
 
-    def __init__(self, server: Any, diary: Path, words: Sequence[str], before: bytes | None = None) -> None:
+    def __init__(
+        self, server: Any, diary: Path, words: Sequence[str], before: bytes | None = None
+    ) -> None:
         """Let it run from the beginning to the end, undisturbed, to see what it does and makes.
 
         Args:
@@ -69,7 +73,10 @@ class Run:
         self.errors = self.table.with_suffix(".errors.parquet")
         self.batch_sizes: Sequence[int] = (BATCH,)
         """One is drawn for each start."""
-        self._server, self._words, self._draw, self._before = server, words, random.Random(0), before
+        self._server = server
+        self._words = words
+        self._draw = random.Random(0)
+        self._before = before
         diary.write_text("")
         began = time.monotonic()
         self.finish()
@@ -138,11 +145,23 @@ def photos(tmp_path: Path) -> Path:
 @pytest.fixture
 def words(photos: Path, model_folder: Path) -> list[str]:
     table = photos.with_name("t.parquet")
-    fixed = ["-m", str(model_folder), "--device", "cpu", "--precision", "fp32", "--workers", "1", "--quiet"]
+    fixed = [
+        "-m",
+        str(model_folder),
+        "--device",
+        "cpu",
+        "--precision",
+        "fp32",
+        "--workers",
+        "1",
+        "--quiet",
+    ]
     return ["embed", str(photos), "-o", str(table), *fixed]
 
 
-def test_the_tables_are_byte_for_byte_those_of_an_undisturbed_run(server: Any, diary: Path, words: list[str]) -> None:
+def test_the_tables_are_byte_for_byte_those_of_an_undisturbed_run(
+    server: Any, diary: Path, words: list[str]
+) -> None:
     run, draw = Run(server, diary, words), random.Random(7)
     done = run.activities
     # first those that leave the more to do
@@ -159,15 +178,21 @@ def test_the_tables_are_byte_for_byte_those_of_an_undisturbed_run(server: Any, d
     run.begin_anew()
 
 
-def test_the_old_table_stays_until_the_new_one_is_whole(server: Any, diary: Path, words: list[str]) -> None:
+def test_the_old_table_stays_until_the_new_one_is_whole(
+    server: Any, diary: Path, words: list[str]
+) -> None:
     run, draw = Run(server, diary, [*words, "--overwrite"], before=OLD), random.Random(8)
-    for death in drawn_deaths(draw, run.activities, {"beginning": 1, "saving": 1, "joining": 2, "settling": 2}):
+    for death in drawn_deaths(
+        draw, run.activities, {"beginning": 1, "saving": 1, "joining": 2, "settling": 2}
+    ):
         run.die(death)
     run.finish()
     run.begin_anew()
 
 
-def test_at_other_batch_sizes_the_rows_are_the_same(server: Any, diary: Path, words: list[str]) -> None:
+def test_at_other_batch_sizes_the_rows_are_the_same(
+    server: Any, diary: Path, words: list[str]
+) -> None:
     run = Run(server, diary, words)
     run.finish()
     whole, errors = read_table(run.table), run.errors.read_bytes()

@@ -1,4 +1,6 @@
-"""`pauc train`, killed with SIGKILL in each of its activities and at random moments, ends as if undisturbed."""
+"""`pauc train`, killed with SIGKILL in each of its activities and at random moments, ends as if
+undisturbed.
+"""
 
 import json
 import random
@@ -18,10 +20,33 @@ IMAGES = 33  # four batches, and one image more
 ENDED = 3  # done, but an image was unreadable
 # Deaths in each activity. The first of a run come first, and publishing last, as they do in a run.
 FIRST = {"beginning": 1, "building": 1}
-AMID = {"learning": 2, "features": 1, "clustering": 2, "listing": 1, "telling": 3, "saving": 4, "writing": 2}
+AMID = {
+    "learning": 2,
+    "features": 1,
+    "clustering": 2,
+    "listing": 1,
+    "telling": 3,
+    "saving": 4,
+    "writing": 2,
+}
 LAST = {"publishing": 2}
-CLOCKS = ("images_per_second", "data_wait", "mstep_seconds", "estep_seconds", "estep_share", "memory_gib")
-FILES = ["checkpoints", "config.json", "curves.png", "metrics.jsonl", "model", "tensorboard", "unreadable.txt"]
+CLOCKS = (
+    "images_per_second",
+    "data_wait",
+    "mstep_seconds",
+    "estep_seconds",
+    "estep_share",
+    "memory_gib",
+)
+FILES = [
+    "checkpoints",
+    "config.json",
+    "curves.png",
+    "metrics.jsonl",
+    "model",
+    "tensorboard",
+    "unreadable.txt",
+]
 PROGRAM = """
 import timm, torch, torch.utils.tensorboard
 from pathlib import Path
@@ -63,7 +88,8 @@ class Run:
     def __init__(self, server: Any, folder: Path, *options: str) -> None:
         self.run = folder / "run"
         self._server = server
-        self._images, self._options = str(folder / "photos"), ["--config", str(folder / "tiny.toml"), *options]
+        self._images = str(folder / "photos")
+        self._options = ["--config", str(folder / "tiny.toml"), *options]
 
     def _start(self, death: Death | None = None) -> int:
         how = ["--resume"] if (self.run / "config.json").exists() else self._options
@@ -95,10 +121,19 @@ class Run:
         assert sorted(path.name for path in self.run.iterdir()) == FILES
         assert len(list((self.run / "checkpoints").iterdir())) == 1
         lines = [json.loads(line) for line in (self.run / "metrics.jsonl").read_text().splitlines()]
-        metrics = [{name: value for name, value in line.items() if name not in CLOCKS} for line in lines]
-        names = ("model.safetensors", "projector.safetensors", "prototypes.safetensors", "config.json")
+        metrics = [
+            {name: value for name, value in line.items() if name not in CLOCKS} for line in lines
+        ]
+        names = (
+            "model.safetensors",
+            "projector.safetensors",
+            "prototypes.safetensors",
+            "config.json",
+        )
         bytes_of = {name: (self.run / "model" / name).read_bytes() for name in names}
-        settings, unreadable = ((self.run / name).read_text() for name in ("config.json", "unreadable.txt"))
+        settings, unreadable = (
+            (self.run / name).read_text() for name in ("config.json", "unreadable.txt")
+        )
         return bytes_of | {"metrics": metrics, "settings": settings, "unreadable": unreadable}
 
 
@@ -124,7 +159,8 @@ def folder(tmp_path: Path) -> Path:
         Image.fromarray(coarse).resize((32, 32)).save(tmp_path / "photos" / f"{i:02}.png")
     (tmp_path / "photos" / "07.png").write_text("text")
     (tmp_path / "tiny.toml").write_text(
-        'architecture = "test_resnet"\nsize = 32\nepochs = 3\nbatch_size = 8\nqueue = 16\ndim = 16\nclusters = [2, 3]\n'
+        'architecture = "test_resnet"\nsize = 32\nepochs = 3\nbatch_size = 8\nqueue = 16\ndim '
+        "= 16\nclusters = [2, 3]\n"
         'weight_proto = 0.1\nnegatives = 2\nprecision = "fp32"\nkmeans = "torch"\n'
     )
     return tmp_path
@@ -137,7 +173,9 @@ def deaths(found: Mapping[str, Sequence[int]]) -> list[Death]:
     return drawn_deaths(draw, found, FIRST) + amid + drawn_deaths(draw, found, LAST)
 
 
-def test_weights_prototypes_and_metrics_are_those_of_an_undisturbed_run(server: Any, diary: Path, folder: Path) -> None:
+def test_weights_prototypes_and_metrics_are_those_of_an_undisturbed_run(
+    server: Any, diary: Path, folder: Path
+) -> None:
     run = Run(server, folder)
     began = time.monotonic()
     run.finish()

@@ -1,4 +1,6 @@
-"""Training on images of more than 8 bits: one value range for the run, its resumption, and embedding with its model."""
+"""Training on images of more than 8 bits: one value range for the run, its resumption, and
+embedding with its model.
+"""
 
 import json
 from pathlib import Path
@@ -63,14 +65,18 @@ def test_a_range_and_bands_that_are_given_are_not_measured(tmp_path: Path) -> No
 def test_a_run_goes_on_with_the_range_that_it_began_with(tmp_path: Path) -> None:
     began = Reading({"float32": (270.0, 310.0)})
     assert run_folder.keep_reading(tmp_path, began, goes_on=False) == began
-    assert run_folder.keep_reading(tmp_path, Reading({"float32": (0.0, 5.0)}), goes_on=True) == began
+    assert (
+        run_folder.keep_reading(tmp_path, Reading({"float32": (0.0, 5.0)}), goes_on=True) == began
+    )
     (tmp_path / run_folder.READING).unlink()
     assert run_folder.keep_reading(tmp_path, PLAIN, goes_on=False) == PLAIN
     assert not (tmp_path / run_folder.READING).exists()  # photographs leave nothing
     assert run_folder.keep_reading(tmp_path, began, goes_on=True) == PLAIN
 
 
-def test_the_model_brings_its_range_to_other_images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_model_brings_its_range_to_other_images(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     images = write(tmp_path / "kelvin", 128, 270, 310)
     model = loop.train(images, tmp_path / "run", CONFIG, quiet=True, device="cpu")
     learnt: Any = open_folder(model).facts["data"]["value_range"]

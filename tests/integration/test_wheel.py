@@ -1,7 +1,9 @@
-"""The wheel as a user gets it: built from the source archive, installed outside the checkout, and run on the samples.
+"""The wheel as a user gets it: built from the source archive, installed outside the checkout, and
+run on the samples.
 
-Installing torch again would take minutes and gigabytes. So the new environment borrows third-party packages of the one
-that runs the tests (a .pth file appends its folder to the path), and nothing of ours: a test checks where that is from.
+Installing torch again would take minutes and gigabytes. So the new environment borrows third-party
+packages of the one that runs the tests (a .pth file appends its folder to the path), and nothing of
+ours: a test checks where that is from.
 """
 
 import json
@@ -32,7 +34,9 @@ def run(*command: str | Path, cwd: Path, status: int = 0) -> str:
     ours = ("PYTHON", "PIP_", "COVERAGE", "HF_")
     environment = {name: value for name, value in os.environ.items() if not name.startswith(ours)}
     environment |= {"HF_HUB_OFFLINE": "1", "PIP_DISABLE_PIP_VERSION_CHECK": "1"}
-    done = subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, check=False, timeout=600)
+    done = subprocess.run(
+        command, cwd=cwd, env=environment, capture_output=True, text=True, check=False, timeout=600
+    )
     assert done.returncode == status, f"{command}\n{done.stdout}\n{done.stderr}"
     return done.stdout
 
@@ -60,10 +64,13 @@ class Installed:
 @pytest.fixture(scope="module")
 def installed(tmp_path_factory: pytest.TempPathFactory) -> Installed:
     folder = tmp_path_factory.mktemp("wheel")
-    source, built, environment, outside = (folder / name for name in ("source", "built", "environment", "outside"))
+    source, built, environment, outside = (
+        folder / name for name in ("source", "built", "environment", "outside")
+    )
     for made in (source, built, outside):
         made.mkdir()
-    run("cp", "-a", *(ROOT / name for name in INGREDIENTS), source, cwd=ROOT)  # building leaves files behind
+    # building leaves files behind
+    run("cp", "-a", *(ROOT / name for name in INGREDIENTS), source, cwd=ROOT)
     build = "import sys; from setuptools import build_meta; build_meta.build_sdist(sys.argv[1])"
     run(sys.executable, "-c", build, built, cwd=source)
     archive = next(built.glob("*.tar.gz"))
@@ -77,10 +84,20 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Installed:
 
 
 def in_checkout() -> set[str]:
-    """All that must be installed, by its path in the wheel: the code of the three rooms, and the weights."""
-    code = {path.relative_to(ROOT) for room in ("pauc_hub", "training", "cli") for path in (ROOT / room).rglob("*.py")}
+    """All that must be installed, by its path in the wheel: the code of the three rooms, and the
+    weights.
+    """
+    code = {
+        path.relative_to(ROOT)
+        for room in ("pauc_hub", "training", "cli")
+        for path in (ROOT / room).rglob("*.py")
+    }
     inside = {f"pauc_hub/{path}" if path.parts[0] != "pauc_hub" else str(path) for path in code}
-    weights = {str(path.relative_to(ROOT)) for path in (ROOT / "pauc_hub" / "weights").rglob("*") if path.is_file()}
+    weights = {
+        str(path.relative_to(ROOT))
+        for path in (ROOT / "pauc_hub" / "weights").rglob("*")
+        if path.is_file()
+    }
     return inside | weights | {"pauc_hub/py.typed"}
 
 
@@ -99,17 +116,23 @@ def test_the_source_archive_holds_all_that_the_wheel_does(installed: Installed) 
 
 def test_site_packages_gets_pauc_hub_alone(installed: Installed) -> None:
     ours = {
-        path.name.partition("-")[0] for path in installed.packages.iterdir() if not path.name.startswith("borrowed")
+        path.name.partition("-")[0]
+        for path in installed.packages.iterdir()
+        if not path.name.startswith("borrowed")
     }
     assert ours == {"pauc_hub"}
 
 
 def test_requirements_of_the_wheel_are_met_by_the_pins(installed: Installed) -> None:
-    assert "No broken requirements" in pip("--python", installed.python, "check", cwd=installed.outside)
+    assert "No broken requirements" in pip(
+        "--python", installed.python, "check", cwd=installed.outside
+    )
 
 
 def test_the_package_is_the_wheels_own(installed: Installed) -> None:
-    """And neither `training` nor `cli` is a top-level module, nor is anything of the checkout on the path."""
+    """And neither `training` nor `cli` is a top-level module, nor is anything of the checkout on
+    the path.
+    """
     ask = (
         "import json, sys, pauc_hub, pauc_hub.cli, pauc_hub.training, importlib.util as u\n"
         "found = [name for name in ('training', 'cli') if u.find_spec(name)]\n"
@@ -125,9 +148,15 @@ def test_the_package_is_the_wheels_own(installed: Installed) -> None:
 def test_embeds_the_sample_images(installed: Installed) -> None:
     table = installed.outside / "samples.parquet"
     pauc = installed.environment / "bin" / "pauc"
-    said = json.loads(run(pauc, "embed", SAMPLES, "--output", table, "--json", cwd=installed.outside))
+    said = json.loads(
+        run(pauc, "embed", SAMPLES, "--output", table, "--json", cwd=installed.outside)
+    )
     images = sum(path.is_file() for path in SAMPLES.rglob("*.*"))
     default = bundled_folder(DEFAULT_MODEL)
     assert default
-    assert (said["images"], said["unreadable"], said["width"]) == (images, 0, open_folder(default).num_features)
+    assert (said["images"], said["unreadable"], said["width"]) == (
+        images,
+        0,
+        open_folder(default).num_features,
+    )
     assert table.is_file()

@@ -6,14 +6,23 @@ import pytest
 import torch
 
 from pauc_hub import device as module
-from pauc_hub.device import autocast, choose_device, choose_precision, has_native_bf16, keep_freed_memory, side_by_side
+from pauc_hub.device import (
+    autocast,
+    choose_device,
+    choose_precision,
+    has_native_bf16,
+    keep_freed_memory,
+    side_by_side,
+)
 from pauc_hub.errors import UsageError
 
 CPU, GPU, APPLE = torch.device("cpu"), torch.device("cuda"), torch.device("mps")
 
 
 @pytest.mark.parametrize(("found", "device"), [(True, GPU), (False, CPU)])
-def test_auto_is_the_gpu_where_there_is_one(monkeypatch: pytest.MonkeyPatch, found: bool, device: torch.device) -> None:
+def test_auto_is_the_gpu_where_there_is_one(
+    monkeypatch: pytest.MonkeyPatch, found: bool, device: torch.device
+) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: found)
     assert choose_device() == choose_device("auto") == device
 
@@ -40,7 +49,8 @@ def test_a_gpu_can_be_chosen_by_number() -> None:
 
 
 @pytest.mark.parametrize(
-    ("capability", "native"), [((7, 0), False), ((7, 5), False), ((8, 0), True), ((8, 9), True), ((9, 0), True)]
+    ("capability", "native"),
+    [((7, 0), False), ((7, 5), False), ((8, 0), True), ((8, 9), True), ((9, 0), True)],
 )
 def test_gpus_multiply_bf16_from_ampere_on(
     monkeypatch: pytest.MonkeyPatch, capability: tuple[int, int], native: bool
@@ -100,7 +110,9 @@ def test_without_glibc_memory_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_glibc_accepts_both_settings(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Asked of a stand-in: the setting is the process's, and the tests that follow should not feel it."""
+    """Asked of a stand-in: the setting is the process's, and the tests that follow should not feel
+    it.
+    """
     asked = []
 
     class Library:
@@ -118,7 +130,14 @@ def test_glibc_accepts_both_settings(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_lanes_share_the_threads_of_a_cpu_and_leave_a_gpu_alone() -> None:
     before = torch.get_num_threads()
     try:
-        for threads, lanes, each in [(1, 1, 1), (2, 2, 1), (3, 3, 1), (4, 4, 1), (9, 4, 2), (16, 4, 4)]:
+        for threads, lanes, each in [
+            (1, 1, 1),
+            (2, 2, 1),
+            (3, 3, 1),
+            (4, 4, 1),
+            (9, 4, 2),
+            (16, 4, 4),
+        ]:
             torch.set_num_threads(threads)
             with side_by_side(torch.device("cuda")) as found:
                 assert (found, torch.get_num_threads()) == (1, threads)

@@ -21,14 +21,20 @@ MODEL = "pauc_resnet18"
 NOT_RUN = {"pull", "export"}
 PUBLIC = {name: getattr(pauc_hub, name) for name in pauc_hub.__all__ if name != "__version__"}
 # Errors, and settings that are documented field by field, need no example.
-NEED_NONE = {name for name, value in PUBLIC.items() if inspect.isclass(value) and issubclass(value, Exception)}
+NEED_NONE = {
+    name
+    for name, value in PUBLIC.items()
+    if inspect.isclass(value) and issubclass(value, Exception)
+}
 NEED_NONE |= {"Note", "TrainConfig"}
 EXAMPLES = sorted(PUBLIC.keys() - NEED_NONE - NOT_RUN)
 
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What the examples speak of: photos/, labelled/ of two colours, and what was made of them before."""
+    """What the examples speak of: photos/, labelled/ of two colours, and what was made of them
+    before.
+    """
     folder = tmp_path_factory.mktemp("examples")
     shutil.copytree(PHOTOS, folder / "photos", ignore=shutil.ignore_patterns("SOURCES"))
     rng = np.random.default_rng(0)
@@ -54,7 +60,9 @@ def examples(name: str) -> list[doctest.Example]:
 
 
 @pytest.mark.parametrize("name", EXAMPLES)
-def test_the_example_does_what_it_says(name: str, made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_example_does_what_it_says(
+    name: str, made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     assert examples(name), f"{name} has no example"
     shutil.copytree(made, tmp_path, dirs_exist_ok=True)
     monkeypatch.chdir(tmp_path)
@@ -62,7 +70,9 @@ def test_the_example_does_what_it_says(name: str, made: Path, tmp_path: Path, mo
     names: dict[str, Any] = dict(PUBLIC)
     test = doctest.DocTest(examples(name), names, name, None, None, None)
     told: list[str] = []
-    failed, _ = doctest.DocTestRunner(optionflags=doctest.NORMALIZE_WHITESPACE).run(test, out=told.append)
+    failed, _ = doctest.DocTestRunner(optionflags=doctest.NORMALIZE_WHITESPACE).run(
+        test, out=told.append
+    )
     assert failed == 0, "".join(told)
 
 

@@ -16,7 +16,8 @@ def system(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(memory, "CGROUPS", tmp_path / "cgroup")
     monkeypatch.setattr(memory, "_physical", lambda: 64 * GIB)
     written(
-        tmp_path / "proc" / "meminfo", f"MemTotal: {64 << 20} kB\nMemAvailable: {40 << 20} kB\nHugePages_Total: 0\n"
+        tmp_path / "proc" / "meminfo",
+        (f"MemTotal: {64 << 20} kB\nMemAvailable: {40 << 20} kB\nHugePages_Total: 0\n"),
     )
     return tmp_path
 
@@ -35,7 +36,11 @@ def test_without_limits_it_is_the_machines(system: Path) -> None:
 
 def test_the_least_of_all_groups_above_binds(system: Path) -> None:
     written(system / "proc" / "self" / "cgroup", "0::/slurm/job_7/step_0")
-    for group, most, used in (("slurm", 50, 1), ("slurm/job_7", 8, 3), ("slurm/job_7/step_0", 9, 2)):
+    for group, most, used in (
+        ("slurm", 50, 1),
+        ("slurm/job_7", 8, 3),
+        ("slurm/job_7/step_0", 9, 2),
+    ):
         written(system / "cgroup" / group / "memory.max", most * GIB)
         written(system / "cgroup" / group / "memory.current", used * GIB)
     assert (memory.total_memory(), memory.free_memory()) == (8 * GIB, 5 * GIB)
@@ -45,15 +50,26 @@ def test_pages_of_files_count_as_free(system: Path) -> None:
     written(system / "proc" / "self" / "cgroup", "0::/job")
     written(system / "cgroup" / "job" / "memory.max", 8 * GIB)
     written(system / "cgroup" / "job" / "memory.current", 7 * GIB)
-    written(system / "cgroup" / "job" / "memory.stat", f"anon {2 * GIB}\nfile {5 * GIB}\ninactive_file {4 * GIB}\n")
+    written(
+        system / "cgroup" / "job" / "memory.stat",
+        (f"anon {2 * GIB}\nfile {5 * GIB}\ninactive_file {4 * GIB}\n"),
+    )
     assert memory.free_memory() == 5 * GIB
 
 
-def test_version_1_in_a_container_that_knows_its_group_by_the_hosts_path_alone(system: Path) -> None:
-    written(system / "proc" / "self" / "cgroup", "5:cpu,cpuacct:/docker/ab:c\n4:memory:/docker/ab:c\n0::/docker/ab:c")
+def test_version_1_in_a_container_that_knows_its_group_by_the_hosts_path_alone(
+    system: Path,
+) -> None:
+    written(
+        system / "proc" / "self" / "cgroup",
+        ("5:cpu,cpuacct:/docker/ab:c\n4:memory:/docker/ab:c\n0::/docker/ab:c"),
+    )
     written(system / "cgroup" / "memory" / "memory.limit_in_bytes", 6 * GIB)
     written(system / "cgroup" / "memory" / "memory.usage_in_bytes", 2 * GIB)
-    written(system / "cgroup" / "memory" / "memory.stat", f"inactive_file 7\ntotal_inactive_file {GIB}")
+    written(
+        system / "cgroup" / "memory" / "memory.stat",
+        (f"inactive_file 7\ntotal_inactive_file {GIB}"),
+    )
     assert (memory.total_memory(), memory.free_memory()) == (6 * GIB, 5 * GIB)
 
 

@@ -8,7 +8,16 @@ import pytest
 from pauc_hub.errors import OriginMismatch
 from pauc_hub.origin import Origin, require_same_origin
 
-ONE = Origin("aa" * 32, "backbone", {"input_size": [3, 64, 64], "range": None}, None, "net", "fp32", "/photos", "0.1")
+ONE = Origin(
+    "aa" * 32,
+    "backbone",
+    {"input_size": [3, 64, 64], "range": None},
+    None,
+    "net",
+    "fp32",
+    "/photos",
+    "0.1",
+)
 
 
 @pytest.mark.parametrize("shown", ["model", "precision", "root", "package_version"])
@@ -27,7 +36,9 @@ def test_what_is_shown_is_not_compared(shown: str) -> None:
         ({"pca": "cc" * 32}, "PCA"),
     ],
 )
-def test_a_mixture_is_refused_with_both_names_and_the_way_out(change: dict[str, Any], differs: str) -> None:
+def test_a_mixture_is_refused_with_both_names_and_the_way_out(
+    change: dict[str, Any], differs: str
+) -> None:
     other = replace(ONE, **change)
     with pytest.raises(OriginMismatch) as refusal:
         require_same_origin(ONE, "a.parquet", other, "b.parquet")

@@ -15,7 +15,9 @@ def test_one_process_without_a_word_from_the_environment(monkeypatch: pytest.Mon
     assert ranks.device("auto") == "auto"
 
 
-def test_torchruns_numbers_number_the_processes_and_share_the_cores(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_torchruns_numbers_number_the_processes_and_share_the_cores(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     for name, value in {"RANK": 3, "WORLD_SIZE": 4, "LOCAL_RANK": 1, "LOCAL_WORLD_SIZE": 2}.items():
         monkeypatch.setenv(name, str(value))
     ranks = Ranks.from_environment()
@@ -46,7 +48,11 @@ def test_numbers_that_do_not_fit_are_refused(
 def test_each_process_of_a_machine_has_a_gpu_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("torch.cuda.is_available", lambda: True)
     monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
-    assert [Ranks(rank, 6, rank % 3, 3).device("auto") for rank in range(3)] == ["cuda:0", "cuda:1", "cuda:0"]
+    assert [Ranks(rank, 6, rank % 3, 3).device("auto") for rank in range(3)] == [
+        "cuda:0",
+        "cuda:1",
+        "cuda:0",
+    ]
     assert Ranks(1, 6, 1, 3).device("cpu") == "cpu"
     assert Ranks(1, 6, 1, 3).device("cuda:0") == "cuda:0"
     assert Ranks().device("cuda") == "cuda"

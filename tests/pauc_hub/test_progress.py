@@ -1,4 +1,6 @@
-"""Progress: a bar on a terminal, a line now and then in a log, nothing where quiet; always on stderr."""
+"""Progress: a bar on a terminal, a line now and then in a log, nothing where quiet; always on
+stderr.
+"""
 
 import io
 
@@ -89,14 +91,18 @@ def test_quiet_shows_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("quiet", [False, True])
-def test_a_failure_passes_through_and_closes_the_bar(monkeypatch: pytest.MonkeyPatch, quiet: bool) -> None:
+def test_a_failure_passes_through_and_closes_the_bar(
+    monkeypatch: pytest.MonkeyPatch, quiet: bool
+) -> None:
     shown = terminal(monkeypatch)
     with pytest.raises(LookupError), progress_bar(10, "embedding", quiet=quiet):
         raise LookupError
     assert shown.getvalue() == "" or shown.getvalue().endswith("\r")
 
 
-def test_nothing_goes_to_stdout(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_nothing_goes_to_stdout(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     shown = log(monkeypatch)
     with progress_bar(10, "embedding") as bar:
         bar.advance(5)

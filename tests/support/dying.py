@@ -1,4 +1,6 @@
-"""A process that kills itself where it is told to: in an activity, before a touch of a file or at the return."""
+"""A process that kills itself where it is told to: in an activity, before a touch of a file or at
+the return.
+"""
 
 import json
 import os
@@ -17,7 +19,8 @@ class Death(NamedTuple):
     """Where to die: before the so-manieth touch within the n-th entry of an activity.
 
     Attributes:
-        touch: from 1 on; 0 is at the entry, and a number beyond the touches there are at the return.
+        touch: from 1 on; 0 is at the entry, and a number beyond the touches there are at the
+            return.
     """
 
     activity: str
@@ -47,13 +50,18 @@ class Activities:
             self._death = Death(*told)
 
     def note(
-        self, name: str, place: Any, function: str, written: Callable[..., str | os.PathLike[str]] | None = None
+        self,
+        name: str,
+        place: Any,
+        function: str,
+        written: Callable[..., str | os.PathLike[str]] | None = None,
     ) -> None:
         """Call this an activity.
 
         Args:
             place: module or class that holds the function.
-            written: from the function's arguments, the file that it writes; a death at the return leaves half of it.
+            written: from the function's arguments, the file that it writes; a death at the return
+                leaves half of it.
         """
         inner = getattr(place, function)
 
@@ -78,7 +86,8 @@ class Activities:
 
     def _counted(self, function: Callable[..., Any]) -> Callable[..., Any]:
         if function is os.fsync:
-            # a killed process loses nothing that it had written, synced or not; a power cut is another matter
+            # a killed process loses nothing that it had written, synced or not; a power cut is
+            # another matter
             function = _nothing
 
         def call(*arguments: Any, **named: Any) -> Any:
@@ -114,9 +123,13 @@ def read_diary(diary: Path) -> dict[str, list[int]]:
 
 
 def drawn_deaths(
-    draw: random.Random, found: Mapping[str, Sequence[int]], counts: Mapping[str, int], entries: int = 2
+    draw: random.Random,
+    found: Mapping[str, Sequence[int]],
+    counts: Mapping[str, int],
+    entries: int = 2,
 ) -> list[Death]:
-    """So many in each activity, in its first few entries, at different places among those there are.
+    """So many in each activity, in its first few entries, at different places among those there
+    are.
 
     Args:
         found: what read_diary() tells of a process that nothing disturbed.
@@ -124,6 +137,10 @@ def drawn_deaths(
     deaths = []
     for activity, count in counts.items():
         first = enumerate(found[activity][:entries], 1)
-        places = [Death(activity, entry, touch) for entry, touches in first for touch in range(touches + 2)]
+        places = [
+            Death(activity, entry, touch)
+            for entry, touches in first
+            for touch in range(touches + 2)
+        ]
         deaths += draw.sample(places, count)
     return deaths

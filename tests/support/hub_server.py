@@ -1,11 +1,12 @@
-"""A Hub on this machine: as much of the Hugging Face Hub's protocol as fetching and pushing models takes.
+"""A Hub on this machine: as much of the Hugging Face Hub's protocol as fetching and pushing models
+takes.
 
     with HubServer() as hub:
         hub.add("me/model", {"config.json": b"{}"})
         hub.faults["model.safetensors"] = Fault(cut=1000)
 
-Requests are routed by ROUTES, one function each. Faults are named by file, or by step: info, create, preupload, lfs,
-commit.
+Requests are routed by ROUTES, one function each. Faults are named by file, or by step: info,
+create, preupload, lfs, commit.
 """
 
 import base64
@@ -84,7 +85,13 @@ class HubServer:
         """Called when a commit comes in, before it is looked at."""
 
     def add(
-        self, name: str, files: Mapping[str, bytes] | Path, tag: str = "", *, private: bool = False, gated: bool = False
+        self,
+        name: str,
+        files: Mapping[str, bytes] | Path,
+        tag: str = "",
+        *,
+        private: bool = False,
+        gated: bool = False,
     ) -> str:
         """A commit with these files alone, to a repository that is made if need be; its sha."""
         if isinstance(files, Path):
@@ -142,7 +149,9 @@ def _handler(hub: HubServer) -> type[BaseHTTPRequestHandler]:
             self.body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
             try:
                 for method, pattern, route in ROUTES:
-                    if self.command in method and (match := re.fullmatch(pattern, self.path.partition("?")[0])):
+                    if self.command in method and (
+                        match := re.fullmatch(pattern, self.path.partition("?")[0])
+                    ):
                         route(hub, self, **match.groupdict())
                         return
                 raise Refusal(404)
@@ -193,7 +202,11 @@ def resolve(hub: HubServer, request: Any, name: str, revision: str, file: str) -
     if file not in commit.files:
         raise Refusal(404, "EntryNotFound")
     data = commit.files[file]
-    headers = {"X-Repo-Commit": commit.sha, "ETag": f'"{etag(file, data)}"', "Accept-Ranges": "bytes"}
+    headers = {
+        "X-Repo-Commit": commit.sha,
+        "ETag": f'"{etag(file, data)}"',
+        "Accept-Ranges": "bytes",
+    }
     start = int(re.sub(r"bytes=(\d+)-.*", r"\1", request.headers.get("Range", "bytes=0-")))
     if start:
         headers["Content-Range"] = f"bytes {start}-{len(data) - 1}/{len(data)}"
@@ -221,14 +234,27 @@ def revision_info(hub: HubServer, request: Any, name: str, revision: str = "main
 def tree(hub: HubServer, request: Any, name: str, revision: str) -> None:
     """Its files with their sizes."""
     commit = commit_of(hub, request, name, revision)
-    request.send(200, [{"type": "file", "path": file, **entry(file, data)} for file, data in commit.files.items()])
+    request.send(
+        200,
+        [
+            {"type": "file", "path": file, **entry(file, data)}
+            for file, data in commit.files.items()
+        ],
+    )
 
 
 def entry(file: str, data: bytes) -> dict[str, Any]:
-    """Size and sums of a file, under the names that the listing of a tree and that of a revision have for them."""
+    """Size and sums of a file, under the names that the listing of a tree and that of a revision
+    have for them.
+    """
     about: dict[str, Any] = {"size": len(data), "oid": git_oid(data), "blobId": git_oid(data)}
     if file.endswith(LARGE):
-        about["lfs"] = {"oid": etag(file, data), "sha256": etag(file, data), "size": len(data), "pointerSize": 130}
+        about["lfs"] = {
+            "oid": etag(file, data),
+            "sha256": etag(file, data),
+            "size": len(data),
+            "pointerSize": 130,
+        }
     return about
 
 
@@ -239,7 +265,8 @@ def models(hub: HubServer, request: Any) -> None:
     found = [
         {"id": name, "downloads": 3, "tags": [tag]}
         for name, repository in hub.repositories.items()
-        if word in name and f"- {tag}".encode() in repository.commits[-1].files.get("README.md", b"")
+        if word in name
+        and f"- {tag}".encode() in repository.commits[-1].files.get("README.md", b"")
     ]
     request.send(200, found)
 
@@ -264,7 +291,10 @@ def check_writer(hub: HubServer, request: Any, step: str) -> None:
         fail(fault)
     token = request.headers.get("Authorization", "").removeprefix("Bearer ")
     if token != TOKEN:
-        raise Refusal(403 if token == WEAK_TOKEN else 401, message="Invalid credentials in Authorization header")
+        raise Refusal(
+            403 if token == WEAK_TOKEN else 401,
+            message=("Invalid credentials in Authorization header"),
+        )
 
 
 def create(hub: HubServer, request: Any) -> None:
@@ -275,7 +305,11 @@ def create(hub: HubServer, request: Any) -> None:
     if name in hub.repositories:
         request.send(409, address | {"error": "You already created this model repo"})
         return
-    hub.add(name, {".gitattributes": b"*.safetensors filter=lfs\n"}, private=asked.get("visibility") == "private")
+    hub.add(
+        name,
+        {".gitattributes": b"*.safetensors filter=lfs\n"},
+        private=asked.get("visibility") == "private",
+    )
     request.send(200, address)
 
 
@@ -294,7 +328,13 @@ def preupload(hub: HubServer, request: Any, name: str, revision: str) -> None:
     files = json.loads(request.body)["files"]
     modes = [("lfs" if file["path"].endswith(LARGE) else "regular", file["path"]) for file in files]
     request.send(
-        200, {"files": [{"path": path, "uploadMode": mode, "shouldIgnore": False, "oid": None} for mode, path in modes]}
+        200,
+        {
+            "files": [
+                {"path": path, "uploadMode": mode, "shouldIgnore": False, "oid": None}
+                for mode, path in modes
+            ]
+        },
     )
 
 

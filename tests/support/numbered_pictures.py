@@ -1,4 +1,6 @@
-"""Small pictures that are known again by their pixels, in folders and tars; with fixtures that make them."""
+"""Small pictures that are known again by their pixels, in folders and tars; with fixtures that make
+them.
+"""
 
 import io
 import tarfile
@@ -13,7 +15,9 @@ from pauc_hub.sources.by_index import ImageSource, open_by_index
 
 
 def noise(index: int, width: int = 16, height: int = 12) -> Image.Image:
-    return Image.fromarray(np.random.default_rng(index).integers(0, 256, (height, width, 3), dtype=np.uint8))
+    return Image.fromarray(
+        np.random.default_rng(index).integers(0, 256, (height, width, 3), dtype=np.uint8)
+    )
 
 
 def png(index: int, width: int = 16, height: int = 12) -> bytes:

@@ -1,4 +1,6 @@
-"""A Swin Transformer of a few thousand weights, known to timm as `test_swin`, which has none so small of its own."""
+"""A Swin Transformer of a few thousand weights, known to timm as `test_swin`, which has none so
+small of its own.
+"""
 
 from typing import Any
 
@@ -24,8 +26,16 @@ default_cfgs = generate_default_cfgs({"test_swin": CFG})
 
 @register_model
 def test_swin(pretrained: bool = False, **kwargs: Any) -> SwinTransformer:  # noqa: PT028 (no test, but timm's name)
-    options: dict[str, Any] = {"img_size": 64, "window_size": 4, "embed_dim": 16, "depths": (1, 1), "num_heads": (2, 4)}
-    network: SwinTransformer = build_model_with_cfg(SwinTransformer, "test_swin", pretrained, **(options | kwargs))
+    options: dict[str, Any] = {
+        "img_size": 64,
+        "window_size": 4,
+        "embed_dim": 16,
+        "depths": (1, 1),
+        "num_heads": (2, 4),
+    }
+    network: SwinTransformer = build_model_with_cfg(
+        SwinTransformer, "test_swin", pretrained, **(options | kwargs)
+    )
     return network
 
 

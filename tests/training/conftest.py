@@ -1,4 +1,6 @@
-"""Shared by the tests of training: small pictures, folders and tars of them, and batches as they are drawn."""
+"""Shared by the tests of training: small pictures, folders and tars of them, and batches as they
+are drawn.
+"""
 
 from collections.abc import Callable, Sequence
 
@@ -14,7 +16,9 @@ __all__ = ["_noise", "_png", "_write_files", "_write_tar", "twelve"]
 
 def drawn(indices: Sequence[int], size: int = 8, seed: int = 0, **settings: object) -> Batch:
     config, draws = Config(size=size, **settings), torch.Generator().manual_seed(seed)  # type: ignore[arg-type]
-    views = [draw_views(config, len(indices), draws, small=i >= 2) for i in range(2 + config.small_views)]
+    views = [
+        draw_views(config, len(indices), draws, small=i >= 2) for i in range(2 + config.small_views)
+    ]
     return Batch(torch.tensor(indices, dtype=torch.int64), tuple(views))
 
 

@@ -1,4 +1,5 @@
-"""A program: what one process of several does of a run, written down for test_distributed.py to compare.
+"""A program: what one process of several does of a run, written down for test_distributed.py to
+compare.
 
 RANK=0 WORLD_SIZE=2 MASTER_ADDR=… MASTER_PORT=… python shared_work.py IMAGES RESULTS
 """
@@ -47,8 +48,11 @@ CONFIG = Config(
 )
 OBJECTIVES = {
     "infonce": dataclasses.replace(CONFIG, objective="infonce"),
-    "protonce": dataclasses.replace(CONFIG, objective="protonce", negatives=2),  # so that prototypes are drawn
-    "pauc": dataclasses.replace(CONFIG, objective="pauc", symmetric=True, weight_proto=0.1, accumulate=2),
+    # so that prototypes are drawn
+    "protonce": dataclasses.replace(CONFIG, objective="protonce", negatives=2),
+    "pauc": dataclasses.replace(
+        CONFIG, objective="pauc", symmetric=True, weight_proto=0.1, accumulate=2
+    ),
 }
 STEPS = 2
 
@@ -92,14 +96,18 @@ def calibration(world: World) -> dict[str, Any]:
     """Of two clusterings of made-up points."""
     rows = F.normalize(torch.randn(300, 8, generator=torch.Generator().manual_seed(0)), dim=1)
     points, kept = rows[:240], rows[240:]
-    clusterings = [describe_clusters(points, kmeans(points, k, backend="torch"), 0.2)[0] for k in (3, 9)]
+    clusterings = [
+        describe_clusters(points, kmeans(points, k, backend="torch"), 0.2)[0] for k in (3, 9)
+    ]
     rounds: list[int] = []
     found = calibrate_clusterings(points, kept, clusterings, 0, world, lambda: rounds.append(1))
     return found.to_dict() | {"scores": found.scores.tolist(), "rounds": len(rounds)}
 
 
 def begun(config: Config, world: World, images: Path) -> Training:
-    return new_training(Path(), config, open_by_index(images), CPU, 1, StopRequest(), True, world=world)
+    return new_training(
+        Path(), config, open_by_index(images), CPU, 1, StopRequest(), True, world=world
+    )
 
 
 def expected(state: Training, results: dict[str, Any]) -> Expectation:
@@ -113,13 +121,19 @@ def expected(state: Training, results: dict[str, Any]) -> Expectation:
     source.read = noted  # type: ignore[method-assign]
     state.loader = Streamed(source, state.loader.preprocessing, 1, CPU)
     batches: list[int] = []
-    features, readable = all_features(state.pair.key, state.loader, CPU, torch.float32, 10, batches.append, state.world)
+    features, readable = all_features(
+        state.pair.key, state.loader, CPU, torch.float32, 10, batches.append, state.world
+    )
     expectation = expect(features, readable, CONFIG, 1, state.world)
     before = expect(features, readable, CONFIG, 2, state.world)
     results["batches"] = len(batches)
     results["estep"] = {"features": state.world.gather(features, len(source))}
-    for m, (prototypes, own) in enumerate(zip(expectation.prototypes, expectation.assignments, strict=True)):
-        found = {f"{name} {m}": each for name, each in prototypes.__dict__.items() if each is not None}
+    for m, (prototypes, own) in enumerate(
+        zip(expectation.prototypes, expectation.assignments, strict=True)
+    ):
+        found = {
+            f"{name} {m}": each for name, each in prototypes.__dict__.items() if each is not None
+        }
         results["estep"] |= found | {f"assignment {m}": own}
     results["watched"] = diagnose(features, readable, expectation, before, CONFIG, state.world)
     return expectation
@@ -128,15 +142,22 @@ def expected(state: Training, results: dict[str, Any]) -> Expectation:
 def learnt(state: Training, expectation: Expectation) -> dict[str, dict[str, Tensor]]:
     """After a step or two: its terms, the last gradients, and all that follows them."""
     state.expectation = expectation
-    config, everything = state.config, torch.randperm(len(state.source), generator=torch.Generator().manual_seed(0))
+    config = state.config
+    everything = torch.randperm(len(state.source), generator=torch.Generator().manual_seed(0))
     drawn = next(epoch_batches(config, len(state.source), 0)).draws
     own = Batch(everything[: config.batch_size], drawn)[state.world.stretch(config.batch_size)]
     terms: dict[str, Tensor] = {}
     with closing(state.loader.views([own] * STEPS)) as views:
         for batch in views:
-            terms |= {f"{name} {state.step}": value for name, value in take_step(state, batch).items()}
+            terms |= {
+                f"{name} {state.step}": value for name, value in take_step(state, batch).items()
+            }
             state.step += 1
-    gradients = {name: each.grad for name, each in state.pair.query.named_parameters() if each.grad is not None}
+    gradients = {
+        name: each.grad
+        for name, each in state.pair.query.named_parameters()
+        if each.grad is not None
+    }
     return {"terms": terms, "gradients": gradients, "pair": state.pair.state_dict()}
 
 

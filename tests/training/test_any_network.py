@@ -1,4 +1,6 @@
-"""Seven families of networks learn for two epochs, resume exactly, and leave a folder that plain timm loads."""
+"""Seven families of networks learn for two epochs, resume exactly, and leave a folder that plain
+timm loads.
+"""
 
 import os
 import signal
@@ -108,6 +110,6 @@ def test_batch_norm_groups_bind_no_other_network() -> None:
     given = {"size": 64, "batch_size": 40, "accumulate": 40, "queue": 40, "clusters": [2]}
     assert from_mapping(given | {"architecture": "test_vit"}, "").problems(1000) == []
     assert from_mapping(given | {"architecture": "test_resnet"}, "").problems(1000) != []
-    assert from_mapping(given | {"architecture": "test_vit", "accumulate": 41}, "").problems(1000) == [
-        "accumulate=41 must be 1 to 40, batch_size"
-    ]
+    assert from_mapping(given | {"architecture": "test_vit", "accumulate": 41}, "").problems(
+        1000
+    ) == ["accumulate=41 must be 1 to 40, batch_size"]

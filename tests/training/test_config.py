@@ -1,4 +1,6 @@
-"""What a run may be told: defaults, what follows from them, and every problem at once in one line."""
+"""What a run may be told: defaults, what follows from them, and every problem at once in one
+line.
+"""
 
 import dataclasses
 from collections import Counter
@@ -23,7 +25,8 @@ def refusal(images: int = IMAGES, **settings: Any) -> str:
 @pytest.mark.parametrize(
     ("images", "clusters", "queue"),
     [
-        (100, (2, 4, 8), 256),  # a batch at least; that there are too few images for one is another matter
+        # a batch at least; that there are too few images for one is another matter
+        (100, (2, 4, 8), 256),
         (1000, (20, 40, 80), 256),
         (100_000, (2000, 4000, 8000), 16384),
     ],
@@ -40,7 +43,8 @@ def test_clusters_and_queue_follow_from_the_number_of_images(
 
 def test_the_queue_holds_whole_steps_and_at_most_half_of_the_images() -> None:
     assert Config(batch_size=300).resolve(10_000).queue == 4800  # 16 batches
-    assert Config(batch_size=300, symmetric=True).resolve(10_000).queue == 4800  # 8 times both views' keys
+    # 8 times both views' keys
+    assert Config(batch_size=300, symmetric=True).resolve(10_000).queue == 4800
     assert Config(batch_size=300, symmetric=True).resolve(7000).queue == 3000  # 5 times 600
     assert Config(batch_size=300).resolve(10**6).queue == 16200
 
@@ -69,13 +73,17 @@ def test_there_is_a_first_epoch_without_prototypes_and_the_rate_follows_the_batc
 BLUR = " must be the least and the largest, in pixels above 0, at most size (224)"
 JITTER = " must lie in [0, 1], the fourth, hue, in [0, 0.5]"
 ONE_GROUP = (
-    " does not hold two batch-norm groups of norm_group={}, and with one a query finds its key by their batch mates"
+    " does not hold two batch-norm groups of norm_group={}, and with one a query finds its key "
+    "by their batch mates"
 )
 ONE_PIXEL = "whose last maps are 1 x 1 at 63"
 RISING = " must be rising numbers, 32 or more and less than size (224)"
 BAD_VALUES = [
     ({"objective": "moco"}, "objective='moco' is none of infonce, protonce, pauc"),
-    ({"architecture": "resnet19"}, "architecture='resnet19' is no network of timm's (did you mean 'resnet18'?)"),
+    (
+        {"architecture": "resnet19"},
+        ("architecture='resnet19' is no network of timm's (did you mean 'resnet18'?)"),
+    ),
     (
         {"architecture": "test_vit", "size": 90},
         "size=90 is no multiple of the network's patches of 16 pixels: use 80 or 96",
@@ -86,7 +94,10 @@ BAD_VALUES = [
     ),
     (
         {"architecture": "test_vit", "size": 96, "progressive_sizes": (64, 80)},
-        "progressive_sizes=64,80 needs views of several sides, and architecture='test_vit' takes one alone",
+        (
+            "progressive_sizes=64,80 needs views of several sides, and architecture='test_vit' "
+            "takes one alone"
+        ),
     ),
     ({"optimiser": "adam"}, "optimiser='adam' is none of sgd, lars, adamw"),
     ({"optimiser": "adamw"}, "lr=0.06 is too high for adamw: give 0.02 or less, about 0.001"),
@@ -103,8 +114,14 @@ BAD_VALUES = [
     ({"size": 31}, "size=31 must be 32 or more"),
     ({"epochs": 0}, "epochs=0 must be 1 or more"),
     ({"batch_size": 63}, f"batch_size=63{ONE_GROUP.format(64)}: give batch_size=128 or more"),
-    ({"batch_size": 100}, f"batch_size=100{ONE_GROUP.format(64)}: give batch_size=128 or more, or norm_group=32"),
-    ({"batch_size": 63, "norm_group": 32}, f"batch_size=63{ONE_GROUP.format(32)}: give batch_size=64 or more"),
+    (
+        {"batch_size": 100},
+        f"batch_size=100{ONE_GROUP.format(64)}: give batch_size=128 or more, or norm_group=32",
+    ),
+    (
+        {"batch_size": 63, "norm_group": 32},
+        (f"batch_size=63{ONE_GROUP.format(32)}: give batch_size=64 or more"),
+    ),
     ({"dim": 1}, "dim=1 must be 2 or more"),
     ({"negatives": 0}, "negatives=0 must be 1 or more"),
     ({"norm_group": 16}, "norm_group=16 must be 32 or more"),
@@ -121,10 +138,16 @@ BAD_VALUES = [
     ({"warmup": -0.1}, "warmup=-0.1 must lie in [0, 1]"),
     ({"flip": float("nan")}, "flip=nan must lie in [0, 1]"),
     ({"crop_min": 0.0}, "crop_min=0 must lie above 0 and at most at 1"),
-    ({"prototypes_from": "queue"}, "prototypes_from='queue' is none of batch, batch_and_queue, bank"),
+    (
+        {"prototypes_from": "queue"},
+        ("prototypes_from='queue' is none of batch, batch_and_queue, bank"),
+    ),
     (
         {"prototypes_from": "bank", "weight_scatter": 0.1},
-        "weight_scatter needs prototypes of the batch: give weight_scatter=0 or prototypes_from='batch'",
+        (
+            "weight_scatter needs prototypes of the batch: give weight_scatter=0 or "
+            "prototypes_from='batch'"
+        ),
     ),
     ({"weight_scatter": -0.1}, "weight_scatter=-0.1 must be a finite number, 0 or more"),
     ({"progressive_sizes": (64, 32)}, "progressive_sizes=64,32" + RISING),
@@ -136,10 +159,22 @@ BAD_VALUES = [
         f"small_views=2 needs views of 64 pixels or more with architecture='resnet18', {ONE_PIXEL}",
     ),
     ({"small_views": -1}, "small_views=-1 must be 0 or more"),
-    ({"small_view_crop": (0.0, 0.5)}, "small_view_crop=0.0,0.5 must be the least and the largest, in (0, 1]"),
-    ({"small_view_crop": (0.5, 0.4)}, "small_view_crop=0.5,0.4 must be the least and the largest, in (0, 1]"),
-    ({"small_views": 2, "small_view_size": 15}, "small_view_size=15 must be 16 or more and less than size"),
-    ({"small_views": 2, "small_view_size": 224}, "small_view_size=224 must be 16 or more and less than size"),
+    (
+        {"small_view_crop": (0.0, 0.5)},
+        ("small_view_crop=0.0,0.5 must be the least and the largest, in (0, 1]"),
+    ),
+    (
+        {"small_view_crop": (0.5, 0.4)},
+        ("small_view_crop=0.5,0.4 must be the least and the largest, in (0, 1]"),
+    ),
+    (
+        {"small_views": 2, "small_view_size": 15},
+        ("small_view_size=15 must be 16 or more and less than size"),
+    ),
+    (
+        {"small_views": 2, "small_view_size": 224},
+        ("small_view_size=224 must be 16 or more and less than size"),
+    ),
     (
         {"small_views": 2, "size": 63},
         f"small_views=2 needs views of 64 pixels or more with architecture='resnet18', {ONE_PIXEL}",
@@ -159,12 +194,17 @@ BAD_VALUES = [
     ({"clusters": (1, 250)}, "clusters=1,250 must be rising numbers, 2 or more"),
     (
         {"clusters": (250, 25_000), "kept_out": 0.0},
-        "clusters=25000 needs at least 250000 images (10 each); there are 100000: give 10000 or less",
+        (
+            "clusters=25000 needs at least 250000 images (10 each); there are 100000: give 10000 "
+            "or less"
+        ),
     ),
 ]
 
 
-@pytest.mark.parametrize(("settings", "problem"), BAD_VALUES, ids=lambda value: value if isinstance(value, str) else "")
+@pytest.mark.parametrize(
+    ("settings", "problem"), BAD_VALUES, ids=lambda value: value if isinstance(value, str) else ""
+)
 def test_a_bad_value_is_refused(settings: dict[str, Any], problem: str) -> None:
     assert refusal(**settings) == f"the configuration cannot be trained: {problem}."
 
@@ -192,7 +232,8 @@ def test_sides_rise_over_the_epochs(settings: dict[str, Any], sides: dict[int, i
 
 
 @pytest.mark.parametrize(
-    ("architecture", "size"), [("resnet50", 64), ("pauc_resnet18_cifar", 32), ("pauc_resnet18_cifar_pool", 32)]
+    ("architecture", "size"),
+    [("resnet50", 64), ("pauc_resnet18_cifar", 32), ("pauc_resnet18_cifar_pool", 32)],
 )
 def test_small_views_are_allowed_where_maps_are_left_for_them(architecture: str, size: int) -> None:
     config = Config(architecture=architecture, size=size, small_views=4).resolve(IMAGES)
@@ -206,12 +247,18 @@ def test_a_batch_without_a_variance_is_refused(batch_size: int) -> None:
     )
 
 
-@pytest.mark.parametrize(("images", "batch_size", "norm_group"), [(63, 63, 32), (63, 20, 20), (20, 20, 64)])
-def test_too_few_images_for_two_groups_may_be_one(images: int, batch_size: int, norm_group: int) -> None:
+@pytest.mark.parametrize(
+    ("images", "batch_size", "norm_group"), [(63, 63, 32), (63, 20, 20), (20, 20, 64)]
+)
+def test_too_few_images_for_two_groups_may_be_one(
+    images: int, batch_size: int, norm_group: int
+) -> None:
     config = Config(batch_size=batch_size, norm_group=norm_group, clusters=(2,))
     assert config.problems(images) == []
     problems = dataclasses.replace(config, norm_group=min(batch_size, 32) - 1).problems(images)
-    assert problems == [f"norm_group={min(batch_size, 32) - 1} must be {min(batch_size, 32)} or more"]
+    assert problems == [
+        (f"norm_group={min(batch_size, 32) - 1} must be {min(batch_size, 32)} or more")
+    ]
 
 
 def test_the_blur_scales_with_the_view_unless_it_was_given() -> None:
@@ -221,8 +268,10 @@ def test_the_blur_scales_with_the_view_unless_it_was_given() -> None:
 
 def test_all_problems_are_reported_at_once() -> None:
     assert refusal(images=12, objective="simclr", epochs=0, lr=-1.0, grey=2.0) == (
-        "the configuration cannot be trained: objective='simclr' is none of infonce, protonce, pauc; "
-        "epochs=0 must be 1 or more; lr=-1 must be a finite number above 0; grey=2 must lie in [0, 1]; "
+        "the configuration cannot be trained: objective='simclr' is none of infonce, protonce, "
+        "pauc; "
+        "epochs=0 must be 1 or more; lr=-1 must be a finite number above 0; grey=2 must lie in "
+        "[0, 1]; "
         "batch_size=256 needs as many images; there are 12; "
         "clusters=2 needs at least 20 images (10 each); there are 12."
     )
@@ -248,7 +297,9 @@ def test_the_edges_of_the_ranges_are_allowed() -> None:
     assert Config(**settings).problems(20) == []
 
 
-def test_faiss_is_refused_before_the_first_e_step_where_it_is_not_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_faiss_is_refused_before_the_first_e_step_where_it_is_not_installed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr(module, "resolve_backend", lambda backend: "torch")
     assert refusal(kmeans="faiss") == (
         "the configuration cannot be trained: kmeans='faiss' is not installed: "

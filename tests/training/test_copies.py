@@ -58,12 +58,15 @@ def test_fewer_distinct_images_than_prototypes_are_counted_with_the_way_out(
         loop.train(few, tmp_path / "run", CONFIG, workers=1, quiet=True)
     assert (tmp_path / "run").exists() == (not early)
     assert str(failed.value) == (
-        "only 8 of 80 images are distinct, too few for clusters=8. Remove the copies, give clusters of at most 7, "
+        "only 8 of 80 images are distinct, too few for clusters=8. Remove the copies, give "
+        "clusters of at most 7, "
         "or train with objective='infonce', which needs no clusters."
     )
 
 
-def test_a_set_without_copies_costs_a_look_at_one_image_more_than_there_are_prototypes(tmp_path: Path) -> None:
+def test_a_set_without_copies_costs_a_look_at_one_image_more_than_there_are_prototypes(
+    tmp_path: Path,
+) -> None:
     source = open_by_index(write_images(tmp_path / "images", range(40)), quiet=True)
     read: list[int] = []
 
@@ -101,9 +104,9 @@ def test_a_run_that_needs_no_prototypes_ends_with_its_model(
     assert folder.read_projector() is not None
     assert folder.pauc["clusters"] == []
     assert (
-        "warning: the model has no prototypes: only 8 of 80 images are distinct, too few for clusters=8.\n"
-        in capsys.readouterr().err
-    )
+        "warning: the model has no prototypes: only 8 of 80 images are distinct, too few for "
+        "clusters=8.\n"
+    ) in capsys.readouterr().err
 
 
 def test_where_there_can_be_prototypes_infonce_has_them(few: Path, tmp_path: Path) -> None:
@@ -114,12 +117,18 @@ def test_where_there_can_be_prototypes_infonce_has_them(few: Path, tmp_path: Pat
 
 
 def test_copies_among_others_are_no_nan(tmp_path: Path) -> None:
-    """Forty distinct images, and flat ones many times each: clusters of copies alone have no radius."""
+    """Forty distinct images, and flat ones many times each: clusters of copies alone have no
+    radius.
+    """
     images = write_images(tmp_path / "images", [*range(1, 41), *(-1 - i % 4 for i in range(60))])
     config = dataclasses.replace(CONFIG, objective="protonce", clusters=(4, 10))
     model = loop.train(images, tmp_path / "run", config, workers=1, quiet=True)
-    lines = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    lines = [
+        json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()
+    ]
     assert all(line["loss"] is not None for line in lines)
     for prototypes in open_folder(model).read_prototypes():
-        assert 0 < prototypes.concentrations.min().item() <= prototypes.concentrations.max().item() < 1
+        assert (
+            0 < prototypes.concentrations.min().item() <= prototypes.concentrations.max().item() < 1
+        )
         assert prototypes.radius.min().item() < 1e-5

@@ -1,4 +1,6 @@
-"""Two processes that share a run learn what one learns from the joined batch, and see every image once."""
+"""Two processes that share a run learn what one learns from the joined batch, and see every image
+once.
+"""
 
 import os
 import runpy
@@ -37,12 +39,19 @@ def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def found(images: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Where two processes left what they found: 0.pt and 1.pt, and lost.txt of the one that outlived the other."""
+    """Where two processes left what they found: 0.pt and 1.pt, and lost.txt of the one that
+    outlived the other.
+    """
     folder = tmp_path_factory.mktemp("found")
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = str(free.getsockname()[1])
-    meeting = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2"}
+    meeting = {
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": port,
+        "WORLD_SIZE": "2",
+        "LOCAL_WORLD_SIZE": "2",
+    }
     processes = [
         subprocess.Popen(
             [sys.executable, str(PROGRAM), str(images), str(folder)],
@@ -75,10 +84,14 @@ def close(a: dict[str, Tensor], b: dict[str, Tensor], within: float) -> bool:
 
 
 def apart(a: dict[str, Tensor], b: dict[str, Tensor]) -> dict[str, Tensor]:
-    return {name: (a[name] - b[name]).abs().max() / a[name].abs().max().clamp_min(1e-3) for name in a}
+    return {
+        name: (a[name] - b[name]).abs().max() / a[name].abs().max().clamp_min(1e-3) for name in a
+    }
 
 
-def test_rows_are_gathered_in_order_and_shuffled_as_one_process_would(two: tuple[Results, Results]) -> None:
+def test_rows_are_gathered_in_order_and_shuffled_as_one_process_would(
+    two: tuple[Results, Results],
+) -> None:
     for results in two:
         found = results["collectives"]
         assert found["gathered"].tolist() == [[i, 10.0 + i] for i in range(7)]
@@ -110,9 +123,11 @@ def test_loss_and_gradients_are_those_of_the_joined_batch(
 ) -> None:
     for results in two:
         assert close(results[objective]["terms"], one[objective]["terms"], 1e-5)
-        assert close(results[objective]["gradients"], one[objective]["gradients"], 0.01)  # rounding turns a ReLU or two
+        # rounding turns a ReLU or two
+        assert close(results[objective]["gradients"], one[objective]["gradients"], 0.01)
     gradients = one[objective]["gradients"]
-    assert not close({name: each / 2 for name, each in gradients.items()}, gradients, 0.1)  # so the measure tells
+    # so the measure tells
+    assert not close({name: each / 2 for name, each in gradients.items()}, gradients, 0.1)
 
 
 @pytest.mark.parametrize("objective", ["infonce", "protonce", "pauc"])
@@ -121,7 +136,8 @@ def test_networks_statistics_and_queue_are_equal_on_all_and_those_of_one_process
 ) -> None:
     first, second = (results[objective]["pair"] for results in two)
     assert same(first, second)
-    counts = {name for name in first if name.endswith("num_batches_tracked")}  # of one's own groups; nobody reads it
+    # of one's own groups; nobody reads it
+    counts = {name for name in first if name.endswith("num_batches_tracked")}
     alone = {name: value for name, value in one[objective]["pair"].items() if name not in counts}
     assert close({name: first[name] for name in alone}, alone, 1e-4)
     assert any("running_var" in name for name in alone)
@@ -135,10 +151,19 @@ def test_the_e_step_sees_every_image_once(two: tuple[Results, Results], one: Res
     assert torch.allclose(two[0]["estep"]["features"], one["estep"]["features"], atol=1e-5)
 
 
-def test_prototypes_and_what_is_watched_are_those_of_one_process(two: tuple[Results, Results], one: Results) -> None:
+def test_prototypes_and_what_is_watched_are_those_of_one_process(
+    two: tuple[Results, Results], one: Results
+) -> None:
     assert same(two[0]["estep"], two[1]["estep"])
     alone = one["estep"]
-    assert {"centroids 1", "concentrations 1", "sizes 1", "radius 1", "parents 1", "assignment 0"} <= alone.keys()
+    assert {
+        "centroids 1",
+        "concentrations 1",
+        "sizes 1",
+        "radius 1",
+        "parents 1",
+        "assignment 0",
+    } <= alone.keys()
     assert close(two[0]["estep"], alone, 1e-4)
     assert two[0]["watched"] == two[1]["watched"] == pytest.approx(one["watched"], rel=1e-4)
     assert int(alone["sizes 0"].sum()) == IMAGES - len(BROKEN)
@@ -178,8 +203,18 @@ def test_stretches_follow_each_other_and_leave_nothing_out(total: int) -> None:
         (256, 64, 1, None),
         (256, 64, 4, None),
         (192, 32, 2, None),
-        (256, 64, 8, "a batch_size that is a multiple of 512 (512), norm_group 32, or fewer processes"),
-        (96, 32, 2, "a batch_size that is a multiple of 64 (128), norm_group 48, or fewer processes"),
+        (
+            256,
+            64,
+            8,
+            ("a batch_size that is a multiple of 512 (512), norm_group 32, or fewer processes"),
+        ),
+        (
+            96,
+            32,
+            2,
+            ("a batch_size that is a multiple of 64 (128), norm_group 48, or fewer processes"),
+        ),
         (100, 32, 3, "a batch_size that is a multiple of 96 (96), or fewer processes"),
     ],
 )
@@ -187,17 +222,24 @@ def test_batches_that_cannot_be_shared_are_refused_with_what_would_do(
     batch_size: int, group: int, processes: int, advice: str | None
 ) -> None:
     config = Config(batch_size=batch_size, norm_group=group)
-    assert [each.partition(": choose ")[2] for each in sharing_problems(config, processes)] == [advice] * bool(advice)
+    assert [each.partition(": choose ")[2] for each in sharing_problems(config, processes)] == [
+        advice
+    ] * bool(advice)
 
 
 def test_each_process_has_a_group_for_every_part_of_the_gradient() -> None:
     assert sharing_problems(Config(batch_size=256, norm_group=32, accumulate=4), 2) == []
     (problem,) = sharing_problems(Config(batch_size=256, norm_group=32, accumulate=5), 2)
-    assert problem == "accumulate 5 must be 4 or less, the batch-norm groups of a batch that each of 2 processes has"
+    assert problem == (
+        "accumulate 5 must be 4 or less, the batch-norm groups of a batch that each of 2 "
+        "processes has"
+    )
 
 
 def test_faiss_is_refused_beside_others() -> None:
     config = Config(kmeans="faiss")
     assert sharing_problems(config, 1) == []
     (problem,) = sharing_problems(config, 2)
-    assert problem == "kmeans 'faiss' runs in one process, not in 2: choose torch, or leave it at auto"
+    assert problem == (
+        "kmeans 'faiss' runs in one process, not in 2: choose torch, or leave it at auto"
+    )

@@ -32,8 +32,11 @@ def saved(tmp_path: Path) -> Training:
         lr=0.001,
         precision="fp32",
     )
-    source = from_entries("photos", [ImageFile(str(i), f"/nowhere/{i}") for i in range(64)])  # never read
-    state = new_training(tmp_path, config, source, torch.device("cpu"), 1, StopRequest(), quiet=True)
+    # never read
+    source = from_entries("photos", [ImageFile(str(i), f"/nowhere/{i}") for i in range(64)])
+    state = new_training(
+        tmp_path, config, source, torch.device("cpu"), 1, StopRequest(), quiet=True
+    )
     for parameter in state.pair.query.parameters():
         parameter.grad = torch.ones_like(parameter)
     state.optimiser.step()
@@ -52,7 +55,9 @@ def of_the_queue(state: Training) -> Tensor:
 
 
 def of_the_statistics(state: Training) -> Tensor:
-    return next(buffer for name, buffer in state.pair.query.named_buffers() if name.endswith("running_var"))
+    return next(
+        buffer for name, buffer in state.pair.query.named_buffers() if name.endswith("running_var")
+    )
 
 
 def of_the_optimiser(state: Training) -> Tensor:
@@ -61,13 +66,20 @@ def of_the_optimiser(state: Training) -> Tensor:
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
-@pytest.mark.parametrize("numbers", [of_a_weight, of_the_queue, of_the_statistics, of_the_optimiser])
-def test_a_number_that_is_not_finite_never_enters_a_checkpoint(saved: Training, numbers: Numbers, value: float) -> None:
+@pytest.mark.parametrize(
+    "numbers", [of_a_weight, of_the_queue, of_the_statistics, of_the_optimiser]
+)
+def test_a_number_that_is_not_finite_never_enters_a_checkpoint(
+    saved: Training, numbers: Numbers, value: float
+) -> None:
     before = checkpoint_files.standing(saved.run)
     assert len(before) == 1
     last = numbers(saved)
     last[(-1,) * last.ndim] = value
-    with pytest.raises(TrainingFailed, match=r"no longer finite at step 2 of epoch 1: training diverged.*lower lr"):
+    with pytest.raises(
+        TrainingFailed,
+        match=(r"no longer finite at step 2 of epoch 1: training diverged.*lower lr"),
+    ):
         saved.save()
     assert checkpoint_files.standing(saved.run) == before
 

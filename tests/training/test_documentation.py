@@ -1,4 +1,6 @@
-"""docs/settings.md describes every setting as training/config.py does; docs/monitoring.md names the files of a run."""
+"""docs/settings.md describes every setting as training/config.py does; docs/monitoring.md names the
+files of a run.
+"""
 
 import dataclasses
 import json
@@ -21,12 +23,16 @@ def row(setting: Setting, default: object) -> str:
 
 def rows() -> list[str]:
     defaults = [field.default for field in dataclasses.fields(Config)]
-    return [row(setting, default) for setting, default in zip(all_settings(), defaults, strict=True)]
+    return [
+        row(setting, default) for setting, default in zip(all_settings(), defaults, strict=True)
+    ]
 
 
 def test_the_table_of_settings_is_that_of_the_config() -> None:
     """To mend it: put what is expected here in place of the table's rows."""
-    section = PAGE.partition("| setting | default | unit | |\n| --- | --- | --- | --- |\n")[2].partition("\n\n")[0]
+    section = PAGE.partition("| setting | default | unit | |\n| --- | --- | --- | --- |\n")[
+        2
+    ].partition("\n\n")[0]
     assert section.splitlines() == rows()
 
 
@@ -51,7 +57,9 @@ def test_every_file_of_a_run_is_named() -> None:
 
 def test_every_link_between_the_pages_leads_somewhere() -> None:
     pages = [DOCS.parent / "README.md", DOCS.parent / "CONTRIBUTING.md", *sorted(DOCS.glob("*.md"))]
-    links = [(page, link) for page in pages for link in re.findall(r"\]\(([^)\s]+)\)", page.read_text())]
+    links = [
+        (page, link) for page in pages for link in re.findall(r"\]\(([^)\s]+)\)", page.read_text())
+    ]
     local = [(page, *link.partition("#")[::2]) for page, link in links if "://" not in link]
     broken = [
         f"{page.name}: {file}#{anchor}"

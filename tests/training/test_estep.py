@@ -78,14 +78,20 @@ def test_prototypes_of_every_clustering_coarse_to_fine() -> None:
     found = expect(features, torch.ones(90, dtype=torch.bool), config(), epoch=1)
     assert [len(p.sizes) for p in found.prototypes] == [3, 9]
     assert [int(p.sizes.sum()) for p in found.prototypes] == [90, 90]
-    assert len(set(zip(found.assignments[0].tolist(), labels.tolist(), strict=True))) == 3  # the three blobs
+    # the three blobs
+    assert len(set(zip(found.assignments[0].tolist(), labels.tolist(), strict=True))) == 3
     assert found.prototypes[0].parents is None
     parents = found.prototypes[1].parents
     assert parents is not None
-    assert torch.equal(parents[found.assignments[1]], found.assignments[0])  # the blobs' parts lie in their blob
+    # the blobs' parts lie in their blob
+    assert torch.equal(parents[found.assignments[1]], found.assignments[0])
     for prototypes in found.prototypes:
-        assert torch.allclose(prototypes.centroids.norm(dim=1), torch.ones(len(prototypes.sizes)), atol=1e-5)
-        assert prototypes.concentrations.mean().item() == pytest.approx(config().temperature, rel=1e-5)
+        assert torch.allclose(
+            prototypes.centroids.norm(dim=1), torch.ones(len(prototypes.sizes)), atol=1e-5
+        )
+        assert prototypes.concentrations.mean().item() == pytest.approx(
+            config().temperature, rel=1e-5
+        )
 
 
 def test_unreadable_images_take_no_part() -> None:
@@ -104,7 +110,9 @@ def test_unreadable_images_take_no_part() -> None:
 def test_the_same_epoch_clusters_alike_and_another_epoch_draws_anew() -> None:
     features = F.normalize(torch.randn(90, 16, generator=torch.Generator().manual_seed(1)), dim=1)
     everything = torch.ones(90, dtype=torch.bool)
-    first, again, later = (expect(features, everything, config(), epoch).assignments[1] for epoch in (3, 3, 4))
+    first, again, later = (
+        expect(features, everything, config(), epoch).assignments[1] for epoch in (3, 3, 4)
+    )
     assert torch.equal(first, again)
     assert not torch.equal(first, later)
 
@@ -112,13 +120,31 @@ def test_the_same_epoch_clusters_alike_and_another_epoch_draws_anew() -> None:
 @pytest.mark.parametrize(
     ("spoil", "kind", "message"),
     [
-        (lambda z, r: (torch.full_like(z, float("nan")), r), TrainingFailed, "no longer finite: training diverged"),
-        (lambda z, r: (z[:1].repeat(90, 1), r), TooFewDistinct, "90 points hold 1 distinct ones: too few for 3"),
-        (lambda z, r: (z[:4].repeat(25, 1)[:90], r), TooFewDistinct, "90 points hold 4 distinct ones: too few for 9"),
-        (lambda z, r: (z, torch.arange(90) < 8), ClusteringFailed, "only 8 of 90 images .* fewer than clusters=9"),
+        (
+            lambda z, r: (torch.full_like(z, float("nan")), r),
+            TrainingFailed,
+            ("no longer finite: training diverged"),
+        ),
+        (
+            lambda z, r: (z[:1].repeat(90, 1), r),
+            TooFewDistinct,
+            ("90 points hold 1 distinct ones: too few for 3"),
+        ),
+        (
+            lambda z, r: (z[:4].repeat(25, 1)[:90], r),
+            TooFewDistinct,
+            ("90 points hold 4 distinct ones: too few for 9"),
+        ),
+        (
+            lambda z, r: (z, torch.arange(90) < 8),
+            ClusteringFailed,
+            ("only 8 of 90 images .* fewer than clusters=9"),
+        ),
     ],
 )
-def test_what_cannot_be_clustered_is_said_in_one_line(spoil: Spoil, kind: type[PaucError], message: str) -> None:
+def test_what_cannot_be_clustered_is_said_in_one_line(
+    spoil: Spoil, kind: type[PaucError], message: str
+) -> None:
     features, _ = blobs()
     spoilt, readable = spoil(features, torch.ones(90, dtype=torch.bool))
     with pytest.raises(kind, match=message):
@@ -130,8 +156,18 @@ def test_what_cannot_be_clustered_is_said_in_one_line(spoil: Spoil, kind: type[P
     [
         (12, 1, "the features have collapsed", "Try a lower lr"),
         (12, 4, "the features have collapsed", "Try a lower lr"),
-        (4, 4, "only 4 of 12 images are distinct, too few for clusters=5", "give clusters of at most 3, or train with"),
-        (2, 2, "only 2 of 12 images are distinct", "Remove the copies, or train with objective='infonce'"),
+        (
+            4,
+            4,
+            ("only 4 of 12 images are distinct, too few for clusters=5"),
+            ("give clusters of at most 3, or train with"),
+        ),
+        (
+            2,
+            2,
+            "only 2 of 12 images are distinct",
+            ("Remove the copies, or train with objective='infonce'"),
+        ),
     ],
 )
 def test_copies_are_told_from_collapse_by_the_images(
@@ -153,7 +189,7 @@ def test_other_reasons_are_as_they_were_found(twelve: ImageSource) -> None:
     assert distinct_images(loader) == 10  # the two that are no images are not compared
 
 
-# --- diagnostics -----------------------------------------------------------------------------------------------------
+# --- diagnostics ---------------------------------------------------------------------------------
 
 
 def test_spread_by_hand() -> None:
@@ -169,7 +205,10 @@ def test_coagulated_features_have_a_smaller_intra_share() -> None:
     features, labels = blobs()
     centres = torch.stack([features[labels == c].mean(dim=0) for c in range(3)])[labels]
     coagulated = centres + 0.1 * (features - centres)
-    assert spread(coagulated, labels, 3)["intra_share"] < 0.2 * spread(features, labels, 3)["intra_share"]
+    assert (
+        spread(coagulated, labels, 3)["intra_share"]
+        < 0.2 * spread(features, labels, 3)["intra_share"]
+    )
 
 
 def test_diagnose_measures_what_the_method_watches() -> None:
@@ -189,14 +228,18 @@ def test_diagnose_measures_what_the_method_watches() -> None:
     }
     assert found["empty"] == 9 - len(now.prototypes[-1].sizes)
     assert 0 < diagnose(features, everything, now, before, config())["assignment_nmi"] <= 1
-    assert diagnose(features, everything, now, now, config())["assignment_nmi"] == pytest.approx(1.0)
+    assert diagnose(features, everything, now, now, config())["assignment_nmi"] == pytest.approx(
+        1.0
+    )
 
 
 def test_a_shuffled_expectation_has_the_same_clusters_of_other_images_each_epoch() -> None:
     assignments = (torch.arange(60) // 20, torch.arange(60) // 10)
     given = Expectation((), assignments)
     found, again, later = shuffled(given, 0, 3), shuffled(given, 0, 3), shuffled(given, 0, 4)
-    for mine, same, other, before in zip(*(each.assignments for each in (found, again, later, given)), strict=True):
+    for mine, same, other, before in zip(
+        *(each.assignments for each in (found, again, later, given)), strict=True
+    ):
         assert mine.bincount().tolist() == before.bincount().tolist()
         assert mine.equal(same)
         assert not mine.equal(other)

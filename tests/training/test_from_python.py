@@ -1,4 +1,6 @@
-"""train() from a program: what `pauc train` takes, by the same names, from a folder, a list or a dataset."""
+"""train() from a program: what `pauc train` takes, by the same names, from a folder, a list or a
+dataset.
+"""
 
 import json
 from pathlib import Path
@@ -84,9 +86,13 @@ def test_settings_stand_before_the_file_and_the_file_before_the_recipe(
 
 
 def test_wrong_names_and_a_recipe_beside_a_whole_config_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match=r"^the settings: unknown setting 'epoch' \(did you mean epochs"):
+    with pytest.raises(
+        UsageError, match=(r"^the settings: unknown setting 'epoch' \(did you mean epochs")
+    ):
         pauc_hub.train(Pictures(), tmp_path / "run", epoch=3)
-    with pytest.raises(UsageError, match=r"^recipe='imagenet1k' has no say beside a whole TrainConfig"):
+    with pytest.raises(
+        UsageError, match=(r"^recipe='imagenet1k' has no say beside a whole TrainConfig")
+    ):
         pauc_hub.train(Pictures(), tmp_path / "run", pauc_hub.TrainConfig(), recipe="imagenet1k")
     with pytest.raises(UsageError, match=r"^a run goes on with its own settings"):
         pauc_hub.train(Pictures(), tmp_path / "run", resume=True, lr=0.1)
@@ -99,7 +105,9 @@ def test_a_dry_run_tells_settings_reasons_and_time_and_leaves_nothing(
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(rehearsal, "MOST_STEPS", 2)
     given = {name: value for name, value in SETTINGS.items() if name != "clusters"}
-    told = pauc_hub.train(Pictures(), dry_run=True, epochs=7, quiet=True, device="cpu", workers=1, **given)
+    told = pauc_hub.train(
+        Pictures(), dry_run=True, epochs=7, quiet=True, device="cpu", workers=1, **given
+    )
     assert (told.config.epochs, told.config.size, told.config.clusters) == (7, 32, (2,))
     assert "clusters" in {choice.name for choice in told.choices}
     assert told.estimate.seconds > told.estimate.step_seconds > 0
@@ -118,7 +126,9 @@ def test_a_value_range_goes_with_the_model(tmp_path: Path) -> None:
         depth = np.random.default_rng(index).integers(0, 4096, (32, 32)).astype(np.uint16)
         Image.fromarray(depth).save(tmp_path / f"{index:02}.png")
     run = tmp_path / "run"
-    model = pauc_hub.train(tmp_path, run, epochs=1, quiet=True, precision="fp32", value_range=(0, 4095), **SETTINGS)
+    model = pauc_hub.train(
+        tmp_path, run, epochs=1, quiet=True, precision="fp32", value_range=(0, 4095), **SETTINGS
+    )
     assert open_folder(model).facts["data"]["value_range"] == [0, 4095]
     with pytest.raises(UsageError, match="goes on with its own settings"):
         pauc_hub.train(tmp_path, run, resume=True, value_range=(0, 255), quiet=True)

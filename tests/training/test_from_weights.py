@@ -1,4 +1,6 @@
-"""A run from existing weights: what learns when, what is frozen, and what is said of before and after."""
+"""A run from existing weights: what learns when, what is frozen, and what is said of before and
+after.
+"""
 
 import os
 import signal
@@ -64,28 +66,40 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def trained(images: Path, model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     run = tmp_path_factory.mktemp("runs") / "run"
-    pauc_hub.train(images, run, weights_from=str(model), labelled=str(images), quiet=True, **SETTINGS)
+    pauc_hub.train(
+        images, run, weights_from=str(model), labelled=str(images), quiet=True, **SETTINGS
+    )
     return run
 
 
 def backbone(path: Path) -> dict[str, torch.Tensor]:
     weights = timm.create_model(f"local-dir:{path}", pretrained=True, num_classes=0).state_dict()
     # rounded, as the run's own are stored
-    return {name: value.half().float() for name, value in weights.items() if "num_batches" not in name}
+    return {
+        name: value.half().float() for name, value in weights.items() if "num_batches" not in name
+    }
 
 
-def test_the_model_decides_network_and_input_and_every_choice_has_its_reason(images: Path, model: Path) -> None:
+def test_the_model_decides_network_and_input_and_every_choice_has_its_reason(
+    images: Path, model: Path
+) -> None:
     source = open_by_index(images, quiet=True)
-    config, choices = settle(source, CPU, {"weights_from": str(model), "batch_size": 8, "clusters": [2]})
+    config, choices = settle(
+        source, CPU, {"weights_from": str(model), "batch_size": 8, "clusters": [2]}
+    )
     assert (config.architecture, config.size, config.objective) == ("test_resnet", 160, "infonce")
     assert (config.freeze, config.projector_epochs, config.has_batch_norm) == (3, 2, False)
     assert config.mean == (0.5, 0.5, 0.5)
     reasons = {choice.name: choice.reason for choice in choices}
     assert reasons["freeze"] == "of 4 stages or blocks the first 3 keep the weights of given"
     assert reasons["backbone_rate"] == "the rate of the blocks that learn is 0.1 to 0.1 of lr"
-    with pytest.raises(UsageError, match=r"^architecture='resnet18' is not that of weights_from='given'"):
+    with pytest.raises(
+        UsageError, match=(r"^architecture='resnet18' is not that of weights_from='given'")
+    ):
         settle(source, CPU, {"weights_from": str(model), "architecture": "resnet18"})
-    with pytest.raises(UsageError, match=r"freeze=4 must be 0 to 3: test_resnet has 4 stages or blocks"):
+    with pytest.raises(
+        UsageError, match=(r"freeze=4 must be 0 to 3: test_resnet has 4 stages or blocks")
+    ):
         settle(source, CPU, {"weights_from": str(model), "freeze": 4})
 
 
@@ -101,7 +115,13 @@ def test_a_run_remembers_a_bundled_model_by_its_name_and_a_folder_by_its_whole_p
 
 @pytest.mark.parametrize(
     ("architecture", "count"),
-    [("test_resnet", 4), ("test_convnext", 4), ("test_vit", 6), ("test_swin", 2), ("test_efficientnet", 5)],
+    [
+        ("test_resnet", 4),
+        ("test_convnext", 4),
+        ("test_vit", 6),
+        ("test_swin", 2),
+        ("test_efficientnet", 5),
+    ],
 )
 def test_networks_are_divided_into_stages_or_blocks(architecture: str, count: int) -> None:
     assert block_count(architecture, 64) == count
@@ -115,14 +135,20 @@ def test_networks_are_divided_into_stages_or_blocks(architecture: str, count: in
 
 
 def test_blocks_learn_at_their_own_rates_and_the_projector_alone_at_first() -> None:
-    config = Config(architecture="test_vit", weights_from="x", freeze=4, epochs=10, optimiser="adamw", lr=0.001)
+    config = Config(
+        architecture="test_vit", weights_from="x", freeze=4, epochs=10, optimiser="adamw", lr=0.001
+    )
     encoder = Encoder("test_vit", 8, size=64)
     let_learn(encoder, config, 0)
     assert [name for name, p in encoder.named_parameters() if p.requires_grad] == [
         f"projector.{layer}.{kind}" for layer in ("hidden", "output") for kind in ("weight", "bias")
     ]
     let_learn(encoder, config, 1)
-    learning = {name.split(".")[2] for name, p in encoder.named_parameters() if p.requires_grad and ".blocks." in name}
+    learning = {
+        name.split(".")[2]
+        for name, p in encoder.named_parameters()
+        if p.requires_grad and ".blocks." in name
+    }
     assert learning == {"4", "5"}
     scales = sorted({group["scale"] for group in new_optimiser(encoder, config).param_groups})
     assert scales == pytest.approx([0.075, 0.1, 1.0])
@@ -132,7 +158,10 @@ def test_weights_are_the_models_and_another_network_is_refused(model: Path) -> N
     encoder = Encoder("test_resnet", 8, size=32)
     load_weights(encoder.backbone, str(model), 32)
     given = backbone(model)
-    assert all(torch.equal(encoder.backbone.state_dict()[name].half().float(), value) for name, value in given.items())
+    assert all(
+        torch.equal(encoder.backbone.state_dict()[name].half().float(), value)
+        for name, value in given.items()
+    )
     with pytest.raises(UsageError, match=r"^weights_from='given': its network is built with"):
         load_weights(Encoder("test_byobnet", 8, size=32).backbone, str(model), 32)
 
@@ -144,10 +173,14 @@ def test_frozen_stages_and_all_statistics_stay(images: Path, model: Path, traine
     before, after = backbone(model), backbone(trained / "model")
     changed = {name.split(".")[0] for name in before if not torch.equal(before[name], after[name])}
     assert changed == {"layer4"}
-    assert not [name for name in before if "running" in name and not torch.equal(before[name], after[name])]
+    assert not [
+        name for name in before if "running" in name and not torch.equal(before[name], after[name])
+    ]
 
 
-def test_a_resumed_run_is_the_same(images: Path, model: Path, trained: Path, tmp_path: Path) -> None:
+def test_a_resumed_run_is_the_same(
+    images: Path, model: Path, trained: Path, tmp_path: Path
+) -> None:
     steps = 0
 
     def interrupted(state: Any, batch: Any) -> Any:
@@ -161,11 +194,20 @@ def test_a_resumed_run_is_the_same(images: Path, model: Path, trained: Path, tmp
         patch.setattr(loop, "take_step", interrupted)
         with pytest.raises(Interrupted):
             pauc_hub.train(
-                images, tmp_path / "run", weights_from=str(model), labelled=str(images), quiet=True, **SETTINGS
+                images,
+                tmp_path / "run",
+                weights_from=str(model),
+                labelled=str(images),
+                quiet=True,
+                **SETTINGS,
             )
     pauc_hub.train(images, tmp_path / "run", resume=True, quiet=True)
     first, second = (open_folder(run / "model") for run in (trained, tmp_path / "run"))
-    assert [n for n, value in first.read_backbone().items() if not torch.equal(value, second.read_backbone()[n])] == []
+    assert [
+        n
+        for n, value in first.read_backbone().items()
+        if not torch.equal(value, second.read_backbone()[n])
+    ] == []
     assert first.facts["before_after"] == second.facts["before_after"]
 
 
@@ -187,9 +229,17 @@ def test_neighbours_that_stay_are_counted() -> None:
 
 
 def test_only_labels_judge() -> None:
-    plain = {"images": 20, "effective_rank": {"before": 9.26, "after": 3.0}, "neighbours": 0.5, "from": "x"}
+    plain = {
+        "images": 20,
+        "effective_rank": {"before": 9.26, "after": 3.0},
+        "neighbours": 0.5,
+        "from": "x",
+    }
     assert told(plain) == [
-        "before and after, on 20 images: effective rank 9.3 and 3.0; 50 % of each image's nearest 10 are the same"
+        (
+            "before and after, on 20 images: effective rank 9.3 and 3.0; 50 % of each image's "
+            "nearest 10 are the same"
+        )
     ]
     assert not made_worse(plain)
     knn = {"before": 0.75, "after": 0.5, "questions": 4, "kept": "before"}
@@ -211,7 +261,12 @@ def test_where_training_made_it_worse_the_model_has_the_weights_from_before(
 
     monkeypatch.setattr("pauc_hub.training.monitoring.before_after.judged", worse)
     made = pauc_hub.train(
-        images, tmp_path / "run", weights_from=str(model), labelled=str(images), quiet=True, **SETTINGS
+        images,
+        tmp_path / "run",
+        weights_from=str(model),
+        labelled=str(images),
+        quiet=True,
+        **SETTINGS,
     )
     before, after = backbone(model), backbone(made)
     assert [name for name in before if not torch.equal(before[name], after[name])] == []

@@ -1,4 +1,6 @@
-"""A signal asks for a stop; a second Ctrl-C insists; and afterwards signals mean what they meant before."""
+"""A signal asks for a stop; a second Ctrl-C insists; and afterwards signals mean what they meant
+before.
+"""
 
 import os
 import signal

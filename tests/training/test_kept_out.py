@@ -1,4 +1,6 @@
-"""Images that are kept out of training: which, how many, that nothing learns from them, and what they calibrate."""
+"""Images that are kept out of training: which, how many, that nothing learns from them, and what
+they calibrate.
+"""
 
 import dataclasses
 import json
@@ -142,20 +144,32 @@ def test_nothing_learns_from_them(images: Path, trained: tuple[Path, set[str]]) 
     assert kept >= {*keep_out(open_images(images), CONFIG)[1].names}
 
 
-def test_the_model_is_calibrated_on_them(trained: tuple[Path, set[str]], images: Path, tmp_path: Path) -> None:
+def test_the_model_is_calibrated_on_them(
+    trained: tuple[Path, set[str]], images: Path, tmp_path: Path
+) -> None:
     folder = open_folder(trained[0])
     found = folder.read_calibration()
     assert found is not None
     assert (len(found.scores), found.reclusterings) == (KEPT // 2, 10)
     assert found.scores.dtype == torch.float32
     assert len(found.temperatures) == len(found.errors) == 2
-    assert "44 more were kept out to calibrate the prototypes" in (trained[0] / "README.md").read_text()
-    answer = assign(images, model=trained[0], output=tmp_path / "a.parquet", table=tmp_path / "t.parquet", quiet=True)
+    assert ("44 more were kept out to calibrate the prototypes") in (
+        trained[0] / "README.md"
+    ).read_text()
+    answer = assign(
+        images,
+        model=trained[0],
+        output=tmp_path / "a.parquet",
+        table=tmp_path / "t.parquet",
+        quiet=True,
+    )
     assert answer.outliers is not None
     columns = pq.read_table(answer.output).to_pydict()
     for k in answer.prototypes.granularities:
         assert all(0 < confidence <= 1 for confidence in columns[f"confidence_{k}"])
-    assert columns["outlier"] == [score > found.threshold(0.05) for score in columns["outlier_score"]]
+    assert columns["outlier"] == [
+        score > found.threshold(0.05) for score in columns["outlier_score"]
+    ]
 
 
 def test_stopped_while_it_calibrates_a_run_goes_on_to_the_same_model(
@@ -174,7 +188,9 @@ def test_stopped_while_it_calibrates_a_run_goes_on_to_the_same_model(
     assert (model / name).read_bytes() == (trained[0] / name).read_bytes()
 
 
-def test_one_that_cannot_be_read_is_listed_and_too_few_that_can_calibrate_nothing(images: Path, tmp_path: Path) -> None:
+def test_one_that_cannot_be_read_is_listed_and_too_few_that_can_calibrate_nothing(
+    images: Path, tmp_path: Path
+) -> None:
     broken = tmp_path / "images"
     broken.mkdir()
     for file in images.iterdir():

@@ -1,4 +1,6 @@
-"""Which encoder makes what: prototypes to learn with, the model folder, and the prototypes in it."""
+"""Which encoder makes what: prototypes to learn with, the model folder, and the prototypes in
+it.
+"""
 
 import dataclasses
 from collections.abc import Iterable
@@ -41,7 +43,9 @@ Centroids = dict[str, Tensor]
 def centroids(state: Training, encoder: Encoder, epoch: int) -> Tensor:
     """(2, D) of an E-step."""
     batch_size = 2 * CONFIG.batch_size
-    features, readable = all_features(encoder, state.loader, state.device, state.dtype, batch_size, lambda _: None)
+    features, readable = all_features(
+        encoder, state.loader, state.device, state.dtype, batch_size, lambda _: None
+    )
     return expect(features, readable, CONFIG, epoch).prototypes[0].centroids
 
 
@@ -59,7 +63,9 @@ def write_images(folder: Path) -> None:
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Tensor, Centroids]:
-    """A run; the prototypes that its second epoch learnt with; and those that each encoder would have given it."""
+    """A run; the prototypes that its second epoch learnt with; and those that each encoder would
+    have given it.
+    """
     folder = tmp_path_factory.mktemp("loop")
     write_images(folder / "images")
     learnt_with: list[Tensor] = []
@@ -103,7 +109,9 @@ def test_the_query_encoder_is_exported_and_facts_say_so(
     folder = open_folder(trained[0] / "run" / run_folder.MODEL)
     assert folder.facts["encoder"] == "query"
     exported = folder.read_backbone() | (folder.read_projector() or {})
-    query, key = (e.backbone.state_dict() | e.projector.state_dict() for e in (last.pair.query, last.pair.key))
+    query, key = (
+        e.backbone.state_dict() | e.projector.state_dict() for e in (last.pair.query, last.pair.key)
+    )
     assert exported.keys() == query.keys()
     for name, value in exported.items():
         # stored in 16 bits
@@ -145,8 +153,12 @@ def test_as_a_control_shuffled_assignments_are_learnt_with_and_the_real_ones_wat
     assert not seen["learnt with"].equal(seen["watched"])
 
 
-def test_with_progressive_resolution_each_step_has_its_side(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Views, E-steps, the queue on a change of side, and at the end the statistics of batch norm."""
+def test_with_progressive_resolution_each_step_has_its_side(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Views, E-steps, the queue on a change of side, and at the end the statistics of batch
+    norm.
+    """
     sides: list[tuple[str, int]] = []
     counted: list[int] = []
 
@@ -156,7 +168,9 @@ def test_with_progressive_resolution_each_step_has_its_side(tmp_path: Path, monk
         return take_step(state, batch)
 
     def watched(encoder: Encoder, loader: Loader, *rest: Any) -> Any:
-        sides.append(("query" if encoder is not state_of[0].pair.key else "key", loader.preprocessing.size))
+        sides.append(
+            ("query" if encoder is not state_of[0].pair.key else "key", loader.preprocessing.size)
+        )
         return all_features(encoder, loader, *rest)
 
     def measured(encoder: Encoder, batches: Iterable[Tensor], *rest: Any) -> None:
@@ -171,17 +185,26 @@ def test_with_progressive_resolution_each_step_has_its_side(tmp_path: Path, monk
         state_of.append(new_training(*given, **options))
         return state_of[0]
 
-    for name, stand_in in (("take_step", noted), ("all_features", watched), ("measure_statistics", measured)):
+    for name, stand_in in (
+        ("take_step", noted),
+        ("all_features", watched),
+        ("measure_statistics", measured),
+    ):
         monkeypatch.setattr(loop, name, stand_in)
     monkeypatch.setattr(loop, "new_training", made)
     write_images(tmp_path / "images")
-    config = dataclasses.replace(CONFIG, size=40, epochs=3, progressive_sizes=(32,), progressive_share=0.6)
+    config = dataclasses.replace(
+        CONFIG, size=40, epochs=3, progressive_sizes=(32,), progressive_share=0.6
+    )
     path = loop.train(tmp_path / "images", tmp_path / "run", config, quiet=True)
     low, full = [("step", 32)] * 3, [("step", 40)] * 3
     assert sides == [*low, ("key", 32), *low, ("key", 40), *full, ("measured", 40), ("query", 40)]
-    # a queue of 12 keys, of which none counts at the change of side, and then those of 8 images more each step
+    # a queue of 12 keys, of which none counts at the change of side, and then those of 8 images
+    # more each step
     assert counted == [12] * 6 + [0, 8, 12]
     assert open_folder(path).facts["config"]["size"] == 40
-    place = checkpoint.read_place(tmp_path / "run", open_by_index(tmp_path / "images", quiet=True).fingerprint())
+    place = checkpoint.read_place(
+        tmp_path / "run", open_by_index(tmp_path / "images", quiet=True).fingerprint()
+    )
     assert place is not None
     assert place.queue_side == 40

@@ -11,7 +11,9 @@ def test_the_cpu_can_be_trained_on() -> None:
     assert machine.device_to_train_on("cpu") == torch.device("cpu")
 
 
-def test_devices_without_float64_are_refused_before_anything_starts(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_devices_without_float64_are_refused_before_anything_starts(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr(machine, "choose_device", torch.device)
     with pytest.raises(UsageError, match=r"^device='mps': training runs on cpu and cuda alone\."):
         machine.device_to_train_on("mps")

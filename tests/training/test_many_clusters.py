@@ -1,4 +1,6 @@
-"""100,000 clusters, as for ImageNet: nothing holds clusters times clusters, and a rehearsal counts what is held."""
+"""100,000 clusters, as for ImageNet: nothing holds clusters times clusters, and a rehearsal counts
+what is held.
+"""
 
 from typing import Any
 
@@ -24,7 +26,9 @@ class LargestTensor(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torc
         super().__init__()  # type: ignore[no-untyped-call]
         self.bytes = 0
 
-    def __torch_dispatch__(self, operation: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+    def __torch_dispatch__(
+        self, operation: Any, types: Any, args: Any = (), kwargs: Any = None
+    ) -> Any:
         made = operation(*args, **(kwargs or {}))
         for each in tree_leaves(made):
             if isinstance(each, torch.Tensor):
@@ -34,17 +38,26 @@ class LargestTensor(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torc
 
 def test_parents_are_searched_in_parts() -> None:
     """Of all pairs, the similarities would take 800 MB."""
-    points = torch.nn.functional.normalize(torch.randn(2 * MANY, 4, generator=torch.Generator().manual_seed(0)), dim=1)
-    coarser, _ = describe_clusters(points, Clustering(points[:2000], torch.arange(2 * MANY) % 2000, (0.0,), 0), 0.2)
+    points = torch.nn.functional.normalize(
+        torch.randn(2 * MANY, 4, generator=torch.Generator().manual_seed(0)), dim=1
+    )
+    coarser, _ = describe_clusters(
+        points, Clustering(points[:2000], torch.arange(2 * MANY) % 2000, (0.0,), 0), 0.2
+    )
     with LargestTensor() as largest:
         found, _ = describe_clusters(
-            points, Clustering(points[:MANY], torch.arange(2 * MANY) % MANY, (0.0,), 0), 0.2, coarser
+            points,
+            Clustering(points[:MANY], torch.arange(2 * MANY) % MANY, (0.0,), 0),
+            0.2,
+            coarser,
         )
     assert largest.bytes < 16 * MIB
     assert len(found.sizes) == MANY
     some = torch.tensor([0, 1, 77_777, MANY - 1])
     assert found.parents is not None
-    assert torch.equal(found.parents[some], (found.centroids[some] @ coarser.centroids.T).argmax(dim=1))
+    assert torch.equal(
+        found.parents[some], (found.centroids[some] @ coarser.centroids.T).argmax(dim=1)
+    )
 
 
 def test_pairs_of_labels_are_counted_where_they_occur() -> None:
@@ -62,7 +75,9 @@ def test_distinct_points_are_counted_in_parts() -> None:
     assert largest.bytes < 16 * MIB
 
 
-def test_a_rehearsal_describes_as_many_clusters_as_the_run_would(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_rehearsal_describes_as_many_clusters_as_the_run_would(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     sizes = []
 
     def noted(points: torch.Tensor, clustering: Clustering, *rest: Any) -> Any:

@@ -1,4 +1,6 @@
-"""Members of a batch's prototypes by hand, the draw of negatives, and means over batch and queue."""
+"""Members of a batch's prototypes by hand, the draw of negatives, and means over batch and
+queue.
+"""
 
 import pytest
 import torch
@@ -16,13 +18,17 @@ from pauc_hub.training.members import (
 
 
 def unit(rows: int, width: int, seed: int) -> Tensor:
-    return F.normalize(torch.randn(rows, width, generator=torch.Generator().manual_seed(seed)), dim=1)
+    return F.normalize(
+        torch.randn(rows, width, generator=torch.Generator().manual_seed(seed)), dim=1
+    )
 
 
-# --- the choice of negatives -----------------------------------------------------------------------------------------
+# --- the choice of negatives ---------------------------------------------------------------------
 
 
-def chosen_of(own: Tensor, count: int, negatives: int, generator: torch.Generator) -> tuple[list[int], list[int]]:
+def chosen_of(
+    own: Tensor, count: int, negatives: int, generator: torch.Generator
+) -> tuple[list[int], list[int]]:
     """The prototypes in J, and those that the images' targets point at."""
     members = batch_members(own)
     chosen, there, target = choose_prototypes(members, count, negatives, generator)
@@ -37,7 +43,9 @@ def test_all_prototypes_are_chosen_where_they_are_few() -> None:
 
 
 @pytest.mark.parametrize("seed", range(20))
-def test_above_the_limit_every_hit_prototype_is_chosen_once_and_the_rest_without_repetition(seed: int) -> None:
+def test_above_the_limit_every_hit_prototype_is_chosen_once_and_the_rest_without_repetition(
+    seed: int,
+) -> None:
     own = torch.tensor([90, 4, 4, 57, 90])
     chosen, targets = chosen_of(own, 100, 10, torch.Generator().manual_seed(seed))
     assert len(chosen) == 3 + 10
@@ -76,7 +84,7 @@ def test_rows_that_only_fill_the_shape_are_no_negatives_and_get_no_gradient() ->
     assert torch.allclose(filled, expected, atol=1e-6)
 
 
-# --- prototypes of the batch -----------------------------------------------------------------------------------------
+# --- prototypes of the batch ---------------------------------------------------------------------
 
 
 def test_members_by_hand() -> None:
@@ -109,8 +117,10 @@ def means(x: Tensor, own: Tensor) -> Tensor:
 def test_batch_prototypes_by_hand() -> None:
     x = torch.tensor([[1.0, 0.0], [0.0, 1.0], [0.0, -1.0], [0.6, 0.8]])
     p = means(x, torch.tensor([5, 5, 2, 9]))
-    assert p[0].tolist() == pytest.approx([0.0, -1.0], abs=1e-6)  # prototype 2, hit once: the image itself
-    assert p[1].tolist() == pytest.approx([0.5**0.5, 0.5**0.5], abs=1e-6)  # prototype 5, mean (1/2, 1/2)
+    # prototype 2, hit once: the image itself
+    assert p[0].tolist() == pytest.approx([0.0, -1.0], abs=1e-6)
+    # prototype 5, mean (1/2, 1/2)
+    assert p[1].tolist() == pytest.approx([0.5**0.5, 0.5**0.5], abs=1e-6)
     assert p[2].tolist() == pytest.approx([0.6, 0.8], abs=1e-6)
 
 
@@ -151,6 +161,8 @@ def test_past_members_by_hand() -> None:
     assert p[2].tolist() == [0.0, 0.0]
 
 
-@pytest.mark.parametrize(("own", "share"), [([3], 1.0), ([1, 1, 1], 0.0), ([4, 0, 4, 2], 0.5), ([0, 1, 2], 1.0)])
+@pytest.mark.parametrize(
+    ("own", "share"), [([3], 1.0), ([1, 1, 1], 0.0), ([4, 0, 4, 2], 0.5), ([0, 1, 2], 1.0)]
+)
 def test_the_share_of_images_alone(own: list[int], share: float) -> None:
     assert share_alone(torch.tensor(own)).item() == share

@@ -1,4 +1,6 @@
-"""The M-step: which terms an objective has, what a step does, and that parts of a batch give what the whole gives."""
+"""The M-step: which terms an objective has, what a step does, and that parts of a batch give what
+the whole gives.
+"""
 
 from dataclasses import dataclass
 from typing import Any
@@ -34,7 +36,9 @@ def unit(rows: int, seed: int) -> Tensor:
 def expectation() -> Expectation:
     def prototypes(count: int) -> Prototypes:
         phi = torch.linspace(0.1, 0.3, count)
-        return Prototypes(unit(count, count), phi, torch.ones(count, dtype=torch.int64), torch.ones(count))
+        return Prototypes(
+            unit(count, count), phi, torch.ones(count, dtype=torch.int64), torch.ones(count)
+        )
 
     return Expectation((prototypes(2), prototypes(4)), tuple(OWN))
 
@@ -51,7 +55,9 @@ def expectation() -> Expectation:
         (Config(objective="pauc", prototypes_from="batch_and_queue"), {"align", "unif", "corr"}),
     ],
 )
-def test_each_objective_has_its_terms_and_none_before_the_first_e_step(config: Config, expected: set[str]) -> None:
+def test_each_objective_has_its_terms_and_none_before_the_first_e_step(
+    config: Config, expected: set[str]
+) -> None:
     q, k, draws = unit(4, 10), unit(4, 11), torch.Generator()
     assert set(prototype_terms(q, k, INDEX, QUEUE, expectation(), config, draws)) == expected
     assert prototype_terms(q, k, INDEX, QUEUE, None, config, draws) == {}
@@ -59,10 +65,14 @@ def test_each_objective_has_its_terms_and_none_before_the_first_e_step(config: C
 
 def test_terms_are_means_over_the_clusterings_with_each_images_own_prototype() -> None:
     q, k = unit(4, 10), unit(4, 11)
-    found = prototype_terms(q, k, INDEX, QUEUE, expectation(), Config(weight_proto=1.0), torch.Generator())
+    found = prototype_terms(
+        q, k, INDEX, QUEUE, expectation(), Config(weight_proto=1.0), torch.Generator()
+    )
     proto, align = 0.0, 0.0
     for prototypes, own in zip(expectation().prototypes, OWN[:, INDEX], strict=True):
-        proto += objectives.proto_nce(q, prototypes.centroids, prototypes.concentrations, own).item() / 2
+        proto += (
+            objectives.proto_nce(q, prototypes.centroids, prototypes.concentrations, own).item() / 2
+        )
         members = batch_members(own)
         p, p_key = (batch_prototypes(x, members) for x in (q, k))
         align += objectives.alignment(p, p_key, members.there).item() / 2
@@ -73,7 +83,9 @@ def test_terms_are_means_over_the_clusterings_with_each_images_own_prototype() -
 Vectors = npt.NDArray[np.float64]
 
 
-def pauc_by_hand(rows: list[tuple[Vectors, Vectors]], pairs: list[tuple[int, int]]) -> dict[str, float]:
+def pauc_by_hand(
+    rows: list[tuple[Vectors, Vectors]], pairs: list[tuple[int, int]]
+) -> dict[str, float]:
     """Align, Unif and Corr over the rows of two (A, D) matrices; and scattering."""
     p, p_key = (np.array([row[view] for row in rows]) for view in range(2))
     hat, hat_key = ((x - x.mean(0)) / np.sqrt(x.var(0) + 1e-6) for x in (p, p_key))
@@ -94,11 +106,15 @@ def pauc_by_hand(rows: list[tuple[Vectors, Vectors]], pairs: list[tuple[int, int
 
 @pytest.mark.parametrize("prototypes_from", PROTOTYPES_FROM)
 def test_each_reading_is_that_of_plain_loops(prototypes_from: str) -> None:
-    """Two of the queue's keys are of images of the batch, one is of a prototype that the batch does not hit."""
+    """Two of the queue's keys are of images of the batch, one is of a prototype that the batch does
+    not hit.
+    """
     index, images = torch.tensor([5, 0, 3]), [0, 4, -1, 1, 2, -1]
     q, k, queue = unit(3, 10), unit(3, 11), Queue(6, 8)
     queue.index.copy_(torch.tensor(images))
-    config = Config(prototypes_from=prototypes_from, weight_scatter=0.1 * (prototypes_from != "bank"))
+    config = Config(
+        prototypes_from=prototypes_from, weight_scatter=0.1 * (prototypes_from != "bank")
+    )
     found = prototype_terms(q, k, index, queue, expectation(), config, torch.Generator())
     expected = []
     for prototypes, own in zip(expectation().prototypes, OWN.tolist(), strict=True):
@@ -114,13 +130,21 @@ def test_each_reading_is_that_of_plain_loops(prototypes_from: str) -> None:
             for a in sorted(set(mine)):
                 old = [row for own_a, row in past if own_a == a]
                 means = [
-                    torch.stack([x[i] for i in range(3) if mine[i] == a] + old).mean(0).double().numpy() for x in (q, k)
+                    torch.stack([x[i] for i in range(3) if mine[i] == a] + old)
+                    .mean(0)
+                    .double()
+                    .numpy()
+                    for x in (q, k)
                 ]
-                rows.append((means[0] / np.linalg.norm(means[0]), means[1] / np.linalg.norm(means[1])))
+                rows.append(
+                    (means[0] / np.linalg.norm(means[0]), means[1] / np.linalg.norm(means[1]))
+                )
             pairs = [(a, b) for a in range(len(rows)) for b in range(a)]
         expected.append(pauc_by_hand(rows, pairs))
     for name, value in found.items():
-        assert value.item() == pytest.approx(np.mean([each[name] for each in expected]), rel=1e-3), name
+        assert value.item() == pytest.approx(
+            np.mean([each[name] for each in expected]), rel=1e-3
+        ), name
 
 
 @pytest.mark.parametrize("prototypes_from", PROTOTYPES_FROM)
@@ -129,7 +153,13 @@ def test_in_each_reading_gradient_reaches_the_queries_alone(prototypes_from: str
     queue.rows.requires_grad_()
     queue.index.copy_(torch.tensor([0, 4, 1, 1, 2, 3]))
     found = prototype_terms(
-        q, k, INDEX, queue, expectation(), Config(prototypes_from=prototypes_from), torch.Generator()
+        q,
+        k,
+        INDEX,
+        queue,
+        expectation(),
+        Config(prototypes_from=prototypes_from),
+        torch.Generator(),
     )
     for name, term in found.items():
         (gradient,) = torch.autograd.grad(term, q, retain_graph=True)
@@ -141,24 +171,37 @@ def test_in_each_reading_gradient_reaches_the_queries_alone(prototypes_from: str
 def test_before_the_queue_is_filled_its_rows_belong_to_no_prototype() -> None:
     q, k = unit(4, 10), unit(4, 11)
     terms = [
-        prototype_terms(q, k, INDEX, QUEUE, expectation(), Config(prototypes_from=each), torch.Generator())
+        prototype_terms(
+            q, k, INDEX, QUEUE, expectation(), Config(prototypes_from=each), torch.Generator()
+        )
         for each in ("batch", "batch_and_queue")
     ]
     assert terms[1] == terms[0]
 
 
 def test_with_few_negatives_the_concentrations_stay_with_their_prototypes() -> None:
-    """Two hit prototypes of four and no others: the loss over these two alone, each with its own concentration."""
-    given, index = expectation(), torch.tensor([1, 4])  # both of prototype 1 in the finer clustering
+    """Two hit prototypes of four and no others: the loss over these two alone, each with its own
+    concentration.
+    """
+    # both of prototype 1 in the finer clustering
+    given, index = expectation(), torch.tensor([1, 4])
     fine = Expectation(given.prototypes[1:], given.assignments[1:])
     q = unit(2, 12)
     found = prototype_terms(
-        q, q, index, QUEUE, fine, Config(objective="protonce", negatives=1), torch.Generator().manual_seed(0)
+        q,
+        q,
+        index,
+        QUEUE,
+        fine,
+        Config(objective="protonce", negatives=1),
+        torch.Generator().manual_seed(0),
     )
     members = batch_members(OWN[1, index])
     chosen, there, _ = choose_prototypes(members, 4, 1, torch.Generator().manual_seed(0))
     chosen, prototypes, first = chosen[there], fine.prototypes[0], torch.tensor([0, 0])
-    expected = objectives.proto_nce(q, prototypes.centroids[chosen], prototypes.concentrations[chosen], first)
+    expected = objectives.proto_nce(
+        q, prototypes.centroids[chosen], prototypes.concentrations[chosen], first
+    )
     assert len(chosen) == 2
     assert found["proto"].item() == pytest.approx(expected.item(), rel=1e-6)
 
@@ -173,7 +216,9 @@ class Learner:
     config: Config
 
     def learn(self, batch: Shown) -> dict[str, Tensor]:
-        return learn(self.pair, self.optimiser, batch, self.expectation, self.config, Moment(1, 0, 1))
+        return learn(
+            self.pair, self.optimiser, batch, self.expectation, self.config, Moment(1, 0, 1)
+        )
 
 
 def learner(device: str = "cpu", **settings: Any) -> Learner:
@@ -194,7 +239,12 @@ def learner(device: str = "cpu", **settings: Any) -> Learner:
     )
     torch.manual_seed(0)
     pair = MomentumPair(config.architecture, 8, 128, 32, config.accumulate, size=32).to(device)
-    return Learner(pair, new_optimiser(pair.query, config), _pretended(64, (3, 6), 8, torch.device(device)), config)
+    return Learner(
+        pair,
+        new_optimiser(pair.query, config),
+        _pretended(64, (3, 6), 8, torch.device(device)),
+        config,
+    )
 
 
 def batch(small_views: int = 0, device: str = "cpu") -> Shown:
@@ -218,7 +268,9 @@ def test_a_step_in_parts_is_the_step_of_the_whole(settings: dict[str, Any]) -> N
     whole, parts = learner(**settings), learner(accumulate=2, **settings)
     before = {name: value.clone() for name, value in whole.pair.state_dict().items()}
     given = batch(whole.config.small_views)
-    terms = [{name: value.item() for name, value in each.learn(given).items()} for each in (whole, parts)]
+    terms = [
+        {name: value.item() for name, value in each.learn(given).items()} for each in (whole, parts)
+    ]
     assert terms[1] == pytest.approx(terms[0], rel=1e-5)
     after, divided = whole.pair.state_dict(), parts.pair.state_dict()
     for name, value in after.items():
@@ -244,7 +296,8 @@ def test_a_step_moves_everything_and_its_momentum_follows_the_schedule() -> None
 
 def test_the_share_of_images_that_are_alone_with_their_prototype_is_told() -> None:
     made = learner(objective="pauc")
-    own = (torch.arange(64).clamp(min=61) - 61, torch.arange(64) // 2)  # 2 of 64 images alone, and none
+    # 2 of 64 images alone, and none
+    own = (torch.arange(64).clamp(min=61) - 61, torch.arange(64) // 2)
     made.expectation = Expectation(made.expectation.prototypes, own)
     assert made.learn(batch())["batch_singletons"].item() == pytest.approx((2 / 64 + 0) / 2)
     assert "batch_singletons" not in learner(objective="protonce").learn(batch())
@@ -253,7 +306,9 @@ def test_the_share_of_images_that_are_alone_with_their_prototype_is_told() -> No
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 @pytest.mark.parametrize(
-    "settings", [*WHOLE_BATCH, {"accumulate": 2, "optimiser": "adamw"}, {"optimiser": "lars"}], ids=str
+    "settings",
+    [*WHOLE_BATCH, {"accumulate": 2, "optimiser": "adamw"}, {"optimiser": "lars"}],
+    ids=str,
 )
 def test_on_a_gpu_a_step_waits_for_nothing(settings: dict[str, Any]) -> None:
     made = learner("cuda", **({"lr": 0.001} | settings))

@@ -17,10 +17,12 @@ Matrix = npt.NDArray[np.float64]
 
 
 def unit(rows: int, width: int, seed: int) -> Tensor:
-    return F.normalize(torch.randn(rows, width, generator=torch.Generator().manual_seed(seed)), dim=1)
+    return F.normalize(
+        torch.randn(rows, width, generator=torch.Generator().manual_seed(seed)), dim=1
+    )
 
 
-# --- InfoNCE ---------------------------------------------------------------------------------------------------------
+# --- InfoNCE -------------------------------------------------------------------------------------
 
 
 def test_info_nce_by_hand() -> None:
@@ -46,7 +48,9 @@ def test_info_nce_leaves_masked_keys_out_of_the_negatives() -> None:
 
 def test_info_nce_without_any_negative_left_is_zero_and_so_is_its_gradient() -> None:
     q = unit(2, 4, 0).requires_grad_()
-    loss = objectives.info_nce(q, unit(2, 4, 1), unit(3, 4, 2), 0.2, torch.ones(2, 3, dtype=torch.bool))
+    loss = objectives.info_nce(
+        q, unit(2, 4, 1), unit(3, 4, 2), 0.2, torch.ones(2, 3, dtype=torch.bool)
+    )
     torch.autograd.backward(loss)
     assert loss.item() == 0.0
     assert q.grad is not None
@@ -55,10 +59,12 @@ def test_info_nce_without_any_negative_left_is_zero_and_so_is_its_gradient() -> 
 
 def test_info_nce_is_log_of_the_candidates_where_nothing_is_told_apart() -> None:
     same = torch.tensor([[0.6, 0.8]]).repeat(3, 1)
-    assert objectives.info_nce(same[:2], same[:2], same, 0.2).item() == pytest.approx(log(4), abs=1e-6)
+    assert objectives.info_nce(same[:2], same[:2], same, 0.2).item() == pytest.approx(
+        log(4), abs=1e-6
+    )
 
 
-# --- ProtoNCE --------------------------------------------------------------------------------------------------------
+# --- ProtoNCE ------------------------------------------------------------------------------------
 
 
 def test_proto_nce_by_hand() -> None:
@@ -71,23 +77,28 @@ def test_proto_nce_by_hand() -> None:
 
 
 def test_proto_nce_counts_a_shared_prototype_once_so_it_is_nobodys_negative() -> None:
-    """Two images of one prototype: the authors' code has its column twice, and each pushes from the other's copy."""
+    """Two images of one prototype: the authors' code has its column twice, and each pushes from the
+    other's copy.
+    """
     q = torch.tensor([[1.0, 0.0], [1.0, 0.0]])
     prototypes = torch.tensor([[1.0, 0.0], [-1.0, 0.0]])
     own = torch.tensor([0, 0])
     ours = objectives.proto_nce(q, prototypes, torch.ones(2), own).item()
     assert ours == pytest.approx(log(exp(1) + exp(-1)) - 1, abs=1e-6)
-    stacked = log(exp(1) + exp(1) + exp(-1)) - 1  # one column an image, as in their issue 5: never below log 2
+    # one column an image, as in their issue 5: never below log 2
+    stacked = log(exp(1) + exp(1) + exp(-1)) - 1
     assert ours < stacked
 
 
 def test_proto_nce_of_one_prototype_is_zero() -> None:
     q = unit(4, 8, 0)
-    loss = objectives.proto_nce(q, unit(1, 8, 1), torch.tensor([0.3]), torch.zeros(4, dtype=torch.int64))
+    loss = objectives.proto_nce(
+        q, unit(1, 8, 1), torch.tensor([0.3]), torch.zeros(4, dtype=torch.int64)
+    )
     assert loss.item() == 0.0
 
 
-# --- PAUC's three terms ----------------------------------------------------------------------------------------------
+# --- PAUC's three terms --------------------------------------------------------------------------
 
 
 def padded(p: Tensor, rows: int) -> tuple[Tensor, Tensor]:
@@ -118,7 +129,9 @@ def test_alignment_by_hand() -> None:
 
 def test_alignment_is_blind_to_how_members_spread_about_their_mean() -> None:
     def loss(half_angle: float) -> float:
-        q = torch.tensor([[np.cos(half_angle), np.sin(half_angle)], [np.cos(half_angle), -np.sin(half_angle)]])
+        q = torch.tensor(
+            [[np.cos(half_angle), np.sin(half_angle)], [np.cos(half_angle), -np.sin(half_angle)]]
+        )
         own = torch.tensor([0, 0])
         key = torch.tensor([[0.8, 0.6], [0.8, 0.6]])
         members = batch_members(own)
@@ -141,11 +154,14 @@ def test_uniformity_is_lower_for_prototypes_that_are_further_apart() -> None:
 
 
 def test_correlation_by_hand() -> None:
-    p = torch.tensor([[1.0, 1.0], [-1.0, 1.0], [1.0, -1.0], [-1.0, -1.0]])  # columns standardised already
+    # columns standardised already
+    p = torch.tensor([[1.0, 1.0], [-1.0, 1.0], [1.0, -1.0], [-1.0, -1.0]])
     p_key = torch.stack([p[:, 0], p[:, 0]], dim=1)  # the second says what the first says
     # X = [[1, 1], [0, 0]]: diagonal (1, 0), off-diagonal (1, 0)
     expected = (0 + 1) / 2 + 3.0 * (1 + 0) / (2 * 1)
-    assert correlation(p, p_key, off_diagonal=3.0, eps=0.0).item() == pytest.approx(expected, abs=1e-6)
+    assert correlation(p, p_key, off_diagonal=3.0, eps=0.0).item() == pytest.approx(
+        expected, abs=1e-6
+    )
 
 
 def test_correlation_is_zero_for_views_that_agree_on_independent_columns() -> None:
@@ -159,11 +175,16 @@ def test_correlation_with_a_constant_column_is_finite_and_so_is_its_gradient() -
     torch.autograd.backward(loss)
     assert p.grad is not None
     assert bool(torch.isfinite(p.grad).all())
-    assert loss.item() == pytest.approx((1 + 0) / 2, abs=1e-3)  # the constant column agrees with nothing
+    # the constant column agrees with nothing
+    assert loss.item() == pytest.approx((1 + 0) / 2, abs=1e-3)
 
 
-@pytest.mark.parametrize("term", [uniformity, lambda p: correlation(p, p), lambda p: scattering(p, p)])
-def test_terms_over_pairs_are_zero_with_a_single_prototype(term: Callable[[Tensor], Tensor]) -> None:
+@pytest.mark.parametrize(
+    "term", [uniformity, lambda p: correlation(p, p), lambda p: scattering(p, p)]
+)
+def test_terms_over_pairs_are_zero_with_a_single_prototype(
+    term: Callable[[Tensor], Tensor],
+) -> None:
     p = unit(1, 8, 0).requires_grad_()
     loss = term(p)
     torch.autograd.backward(loss)
@@ -183,7 +204,9 @@ def test_uniformity_apart_by_hand() -> None:
     # the first and the third have one prototype; the two other pairs are 2 apart
     assert objectives.uniformity_apart(q, own).item() == pytest.approx(log(exp(-4)), abs=1e-5)
     every = torch.arange(3)
-    assert objectives.uniformity_apart(q, every).item() == pytest.approx(uniformity(q).item(), abs=1e-6)
+    assert objectives.uniformity_apart(q, every).item() == pytest.approx(
+        uniformity(q).item(), abs=1e-6
+    )
 
 
 def test_uniformity_apart_of_one_prototype_is_zero_and_so_is_its_gradient() -> None:
@@ -215,7 +238,7 @@ def test_scattering_is_log_of_the_prototypes_where_nothing_is_told_apart() -> No
     assert scattering(same, same).item() == pytest.approx(log(5), abs=1e-5)
 
 
-# --- float64 references ----------------------------------------------------------------------------------------------
+# --- float64 references --------------------------------------------------------------------------
 
 
 def reference_info_nce(q: Matrix, k: Matrix, queue: Matrix, temperature: float) -> float:
@@ -226,7 +249,9 @@ def reference_info_nce(q: Matrix, k: Matrix, queue: Matrix, temperature: float) 
     return float(np.mean(losses))
 
 
-def reference_pauc(q: Matrix, k: Matrix, own: list[int], off_diagonal: float) -> tuple[float, float, float]:
+def reference_pauc(
+    q: Matrix, k: Matrix, own: list[int], off_diagonal: float
+) -> tuple[float, float, float]:
     hit = sorted(set(own))
 
     def prototypes(x: Matrix) -> Matrix:
@@ -240,14 +265,18 @@ def reference_pauc(q: Matrix, k: Matrix, own: list[int], off_diagonal: float) ->
     hat, hat_key = ((x - x.mean(0)) / np.sqrt(x.var(0) + 1e-6) for x in (p, p_key))
     x = hat.T @ hat_key / count
     diagonal = np.mean([(1 - x[d, d]) ** 2 for d in range(width)])
-    rest = sum(x[d, e] ** 2 for d in range(width) for e in range(width) if d != e) / (width * (width - 1))
+    rest = sum(x[d, e] ** 2 for d in range(width) for e in range(width) if d != e) / (
+        width * (width - 1)
+    )
     return float(align), float(unif), float(diagonal + off_diagonal * rest)
 
 
 @pytest.mark.parametrize("seed", range(3))
 def test_info_nce_equals_the_float64_reference(seed: int) -> None:
     q, k, queue = unit(7, 16, seed), unit(7, 16, seed + 10), unit(30, 16, seed + 20)
-    expected = reference_info_nce(q.double().numpy(), k.double().numpy(), queue.double().numpy(), 0.1)
+    expected = reference_info_nce(
+        q.double().numpy(), k.double().numpy(), queue.double().numpy(), 0.1
+    )
     assert objectives.info_nce(q, k, queue, 0.1).item() == pytest.approx(expected, rel=1e-5)
 
 
@@ -259,16 +288,23 @@ def test_pauc_terms_equal_the_float64_reference(seed: int) -> None:
     align, unif, corr = reference_pauc(q.double().numpy(), k.double().numpy(), own, 0.5)
     assert objectives.alignment(p, p_key, members.there).item() == pytest.approx(align, rel=1e-4)
     assert objectives.uniformity(p, members.there).item() == pytest.approx(unif, rel=1e-4)
-    assert objectives.correlation(p, p_key, members.there, 0.5).item() == pytest.approx(corr, rel=1e-3)
+    assert objectives.correlation(p, p_key, members.there, 0.5).item() == pytest.approx(
+        corr, rel=1e-3
+    )
 
 
-# --- gradient, order, finite differences -----------------------------------------------------------------------------
+# --- gradient, order, finite differences ---------------------------------------------------------
 
 OWN = torch.tensor([0, 0, 2, 1, 2])
 
 
 def every_loss(
-    q: Tensor, k: Tensor, queue: Tensor, prototypes: Tensor, concentration: Tensor, own: Tensor = OWN
+    q: Tensor,
+    k: Tensor,
+    queue: Tensor,
+    prototypes: Tensor,
+    concentration: Tensor,
+    own: Tensor = OWN,
 ) -> dict[str, Tensor]:
     members = batch_members(own)
     p, p_key = batch_prototypes(q, members), batch_prototypes(k, members)
@@ -291,7 +327,9 @@ TERMS = ["infonce", "proto", "align", "unif", "corr", "scatter", "unif_apart", "
 @pytest.mark.parametrize("name", TERMS)
 def test_gradient_reaches_the_queries_and_nothing_else(name: str) -> None:
     q, k, queue, prototypes = (unit(n, 8, n).requires_grad_() for n in (5, 6, 7, 3))
-    torch.autograd.backward(every_loss(q, k[:5], queue, prototypes, torch.tensor([0.2, 0.1, 0.3]))[name])
+    torch.autograd.backward(
+        every_loss(q, k[:5], queue, prototypes, torch.tensor([0.2, 0.1, 0.3]))[name]
+    )
     assert q.grad is not None
     assert q.grad.abs().sum().item() > 0
     assert k.grad is None
@@ -312,7 +350,11 @@ def test_gradient_equals_finite_differences(name: str) -> None:
 
 @pytest.mark.parametrize("name", TERMS)
 def test_the_order_of_the_batch_does_not_matter(name: str) -> None:
-    q, k, queue, prototypes, phi = unit(5, 8, 1), unit(5, 8, 2), unit(7, 8, 3), unit(3, 8, 4), torch.ones(3)
+    q = unit(5, 8, 1)
+    k = unit(5, 8, 2)
+    queue = unit(7, 8, 3)
+    prototypes = unit(3, 8, 4)
+    phi = torch.ones(3)
     order = torch.tensor([3, 0, 4, 2, 1])
 
     def loss(rows: Tensor) -> float:

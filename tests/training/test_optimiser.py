@@ -1,4 +1,6 @@
-"""The optimisers: one step of each by hand, what norms and biases are spared, and fused steps beside plain ones."""
+"""The optimisers: one step of each by hand, what norms and biases are spared, and fused steps
+beside plain ones.
+"""
 
 import pytest
 import torch
@@ -28,7 +30,8 @@ def test_sgd_decays_the_weights_and_not_the_biases() -> None:
 
 def test_adamw_decays_the_weights_apart_from_the_gradient() -> None:
     before, after = one_step(optimiser="adamw", weight_decay=0.5)
-    torch.testing.assert_close(after.weight, before.weight * (1 - 0.01 * 0.5) - 0.01)  # the first step is lr long
+    # the first step is lr long
+    torch.testing.assert_close(after.weight, before.weight * (1 - 0.01 * 0.5) - 0.01)
     torch.testing.assert_close(after.bias, before.bias - 0.01)
 
 
@@ -36,7 +39,9 @@ def test_adamw_decays_the_weights_apart_from_the_gradient() -> None:
 def test_lars_steps_in_proportion_to_the_weights_and_spares_the_biases(weight_decay: float) -> None:
     before, after = one_step(optimiser="lars", weight_decay=weight_decay)
     trust = 0.001 * before.weight.norm() / (6**0.5 + weight_decay * before.weight.norm())
-    torch.testing.assert_close(after.weight, before.weight - 0.01 * trust * (1 + weight_decay * before.weight))
+    torch.testing.assert_close(
+        after.weight, before.weight - 0.01 * trust * (1 + weight_decay * before.weight)
+    )
     torch.testing.assert_close(after.bias, before.bias - 0.01)
 
 

@@ -26,7 +26,9 @@ from pauc_hub.training.state import Training, take_step
 
 IMAGES = 200
 CPU = torch.device("cpu")
-SETTINGS = Config(size=32, batch_size=64, epochs=6, dim=16, precision="fp32", norm_group=32, kmeans="torch")
+SETTINGS = Config(
+    size=32, batch_size=64, epochs=6, dim=16, precision="fp32", norm_group=32, kmeans="torch"
+)
 
 
 @pytest.fixture(scope="module")
@@ -47,7 +49,9 @@ def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_the_estimate_is_what_the_run_takes(
     source: ImageSource, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The clock is the work: a step takes 10 s, the features of an image a tenth, and a checkpoint 2 s."""
+    """The clock is the work: a step takes 10 s, the features of an image a tenth, and a checkpoint
+    2 s.
+    """
     clock = [0.0]
 
     def taking(seconds: float, function: Callable[..., Any]) -> Callable[..., Any]:
@@ -57,7 +61,9 @@ def test_the_estimate_is_what_the_run_takes(
 
         return call
 
-    def features(encoder: Any, loader: Any, device: Any, dtype: Any, size: int, seen: Any, *world: Any) -> Any:
+    def features(
+        encoder: Any, loader: Any, device: Any, dtype: Any, size: int, seen: Any, *world: Any
+    ) -> Any:
         def seen_after_a_while(images: int) -> None:
             clock[0] += images / 10
             seen(images)
@@ -80,7 +86,8 @@ def test_the_estimate_is_what_the_run_takes(
 def test_the_parts_make_the_whole(source: ImageSource) -> None:
     told = rehearse(source, SETTINGS.resolve(IMAGES), CPU, 1, quiet=True)
     assert told.learning_seconds == pytest.approx(3 * told.step_seconds)  # 200 // 64
-    expected = 6 * (told.learning_seconds + told.saving_seconds) + 6 * told.estep_seconds  # 5 epochs, and the last
+    # 5 epochs, and the last
+    expected = 6 * (told.learning_seconds + told.saving_seconds) + 6 * told.estep_seconds
     assert told.seconds == pytest.approx(expected + told.reading_seconds)
     assert min(told.step_seconds, told.estep_seconds, told.saving_seconds) > 0
     assert told.gpu_memory_gib is None
@@ -99,7 +106,9 @@ def test_infonce_has_one_e_step_and_no_terms_over_prototypes(
 
     monkeypatch.setattr(rehearsal, "take_step", noted)
     config = SETTINGS.resolve(IMAGES)
-    told = rehearse(source, Config(**config.to_json() | {"objective": "infonce"}), CPU, 1, quiet=True)
+    told = rehearse(
+        source, Config(**config.to_json() | {"objective": "infonce"}), CPU, 1, quiet=True
+    )
     learning = 6 * (told.learning_seconds + told.saving_seconds)
     assert told.seconds == pytest.approx(told.reading_seconds + learning + told.estep_seconds)
     rehearse(source, config, CPU, 1, quiet=True)
@@ -132,7 +141,9 @@ def test_lower_sides_are_tried_and_weighed_by_their_epochs(
     monkeypatch.setattr(rehearsal, "_kmeans_seconds", lambda *_: 0.0)
     monkeypatch.setattr(rehearsal, "_description_seconds", lambda *_: 0.0)
     # of 6 epochs two have the lower side; clusters from the second on, and once more at the end
-    config = dataclasses.replace(SETTINGS, size=64, progressive_sizes=(32,), progressive_share=1 / 3)
+    config = dataclasses.replace(
+        SETTINGS, size=64, progressive_sizes=(32,), progressive_share=1 / 3
+    )
     told = rehearse(source, config.resolve(IMAGES), CPU, 1, quiet=True)
     assert told.step_seconds == pytest.approx((2 * 32 + 4 * 64) / 6)
     assert told.estep_seconds == pytest.approx(2 * (32 + 5 * 64) / 6)
@@ -141,7 +152,9 @@ def test_lower_sides_are_tried_and_weighed_by_their_epochs(
     assert told.seconds == pytest.approx(expected + told.reading_seconds)
 
 
-def test_it_ends_in_time_and_goes_by_what_it_has_seen(source: ImageSource, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_it_ends_in_time_and_goes_by_what_it_has_seen(
+    source: ImageSource, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """As on images that take hours: one step, one batch of features."""
     monkeypatch.setattr(rehearsal, "LEARNING_SECONDS", 0.0)
     monkeypatch.setattr(rehearsal, "FEATURE_SECONDS", 0.0)
@@ -174,12 +187,16 @@ def test_k_means_is_tried_on_a_part_and_multiplied(monkeypatch: pytest.MonkeyPat
         assert told == pytest.approx(images * clusters * (iterations + 2) * 3)
 
 
-def test_describing_the_clusters_is_part_of_the_e_step(source: ImageSource, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_describing_the_clusters_is_part_of_the_e_step(
+    source: ImageSource, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(rehearsal, "_description_seconds", lambda *_: 1000.0)
     assert 1000 < rehearse(source, SETTINGS.resolve(160), CPU, 1, quiet=True).estep_seconds < 1100
 
 
-def test_nothing_is_left(source: ImageSource, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_nothing_is_left(
+    source: ImageSource, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     monkeypatch.chdir(tmp_path)
     before = sorted(Path(source.root).iterdir())
@@ -188,7 +205,9 @@ def test_nothing_is_left(source: ImageSource, tmp_path: Path, monkeypatch: pytes
     assert sorted(Path(source.root).iterdir()) == before
 
 
-def test_a_batch_that_does_not_fit_the_gpu_is_one_line(source: ImageSource, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_batch_that_does_not_fit_the_gpu_is_one_line(
+    source: ImageSource, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def full(*_: object) -> None:
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate …")
 
@@ -197,21 +216,28 @@ def test_a_batch_that_does_not_fit_the_gpu_is_one_line(source: ImageSource, monk
         rehearse(source, SETTINGS.resolve(IMAGES), CPU, 1, quiet=True)
     assert str(refused.value) == (
         "a batch of 64 images of 32 pixels does not fit the GPU. "
-        "Start anew with less than batch_size=64 or size=32, a smaller architecture, or accumulate=2."
+        "Start anew with less than batch_size=64 or size=32, a smaller architecture, or "
+        "accumulate=2."
     )
     with pytest.raises(KeyError), machine.limits_explained(SETTINGS):
         raise KeyError
 
 
-def test_a_torch_that_cannot_compile_is_one_line(source: ImageSource, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_torch_that_cannot_compile_is_one_line(
+    source: ImageSource, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def broken(*_: object, **__: object) -> None:
-        raise torch._dynamo.exc.BackendCompilerFailed(lambda: None, FileNotFoundError("no compiler"), None)
+        raise torch._dynamo.exc.BackendCompilerFailed(
+            lambda: None, FileNotFoundError("no compiler"), None
+        )
 
     config = dataclasses.replace(SETTINGS, compile=True).resolve(IMAGES)
     monkeypatch.setattr(rehearsal, "take_step", broken)
     with pytest.raises(TrainingFailed) as refused:
         rehearse(source, config, CPU, 1, quiet=True)
-    assert str(refused.value).startswith("torch.compile failed (backend='<lambda>' raised: FileNotFound")
+    assert str(refused.value).startswith(
+        "torch.compile failed (backend='<lambda>' raised: FileNotFound"
+    )
     assert str(refused.value).endswith("). Start anew with compile=False.")
     assert "\n" not in str(refused.value)
     with pytest.raises(RuntimeError, match="ours"), machine.limits_explained(config):

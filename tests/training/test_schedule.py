@@ -10,7 +10,13 @@ from pauc_hub.training.schedule import key_momentum, laid_anew, learning_rate, t
 
 def test_pauc_weights_rise_from_zero_after_the_warm_up() -> None:
     config = Config(
-        epochs=100, warmup=0.1, ramp=0.05, weight_align=0.4, weight_unif=0.2, weight_corr=0.3, weight_proto=0.0
+        epochs=100,
+        warmup=0.1,
+        ramp=0.05,
+        weight_align=0.4,
+        weight_unif=0.2,
+        weight_corr=0.3,
+        weight_proto=0.0,
     )
     assert term_weights(config, 10.0) == {
         "infonce": 1.0,

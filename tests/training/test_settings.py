@@ -23,7 +23,9 @@ IMAGES = 100_000
 
 
 def test_a_mapping_gives_the_fields_their_types() -> None:
-    config = from_mapping({"lr": 1, "clusters": [10, 20], "jitter": [0, 0.5, 1, 0], "symmetric": True}, "here")
+    config = from_mapping(
+        {"lr": 1, "clusters": [10, 20], "jitter": [0, 0.5, 1, 0], "symmetric": True}, "here"
+    )
     assert config == Config(lr=1.0, clusters=(10, 20), jitter=(0.0, 0.5, 1.0, 0.0), symmetric=True)
     assert isinstance(config.lr, float)
     assert all(isinstance(reach, float) for reach in config.jitter)
@@ -54,7 +56,9 @@ def test_a_mapping_gives_the_fields_their_types() -> None:
 def test_wrong_types_and_unknown_names_are_refused(given: dict[str, Any], problem: str) -> None:
     with pytest.raises(UsageError) as refused:
         from_mapping(given, "run.toml")
-    assert str(refused.value) == f"run.toml: {problem}. `pauc train --list-settings` shows all settings."
+    assert str(refused.value) == (
+        f"run.toml: {problem}. `pauc train --list-settings` shows all settings."
+    )
 
 
 def test_a_number_too_large_for_a_float_is_refused() -> None:
@@ -74,28 +78,40 @@ def test_all_wrong_types_are_reported_at_once() -> None:
 def test_a_toml_file_is_read(tmp_path: Path) -> None:
     path = tmp_path / "run.toml"
     path.write_text('objective = "protonce"\nclusters = [10, 20]\nlr = 1\n')
-    assert from_mapping(read_config(path), str(path)) == Config(objective="protonce", clusters=(10, 20), lr=1.0)
+    assert from_mapping(read_config(path), str(path)) == Config(
+        objective="protonce", clusters=(10, 20), lr=1.0
+    )
 
 
-@pytest.mark.parametrize("content", [None, b"epochs 3", b"\xff\xfe"], ids=["absent", "not TOML", "not text"])
-def test_a_config_file_that_cannot_be_read_is_named_in_one_line(tmp_path: Path, content: bytes | None) -> None:
+@pytest.mark.parametrize(
+    "content", [None, b"epochs 3", b"\xff\xfe"], ids=["absent", "not TOML", "not text"]
+)
+def test_a_config_file_that_cannot_be_read_is_named_in_one_line(
+    tmp_path: Path, content: bytes | None
+) -> None:
     path = tmp_path / "run.toml"
     if content is not None:
         path.write_bytes(content)
     with pytest.raises(UsageError) as refused:
         read_config(path)
-    assert str(refused.value).startswith((f"config='{path}' cannot be read: ", f"config='{path}' is not TOML ("))
+    assert str(refused.value).startswith(
+        ((f"config='{path}' cannot be read: "), (f"config='{path}' is not TOML ("))
+    )
     assert "\n" not in str(refused.value)
 
 
-@pytest.mark.parametrize("config", [Config(), Config(clusters=(5, 9), lr=1.0, symmetric=True).resolve(IMAGES)])
+@pytest.mark.parametrize(
+    "config", [Config(), Config(clusters=(5, 9), lr=1.0, symmetric=True).resolve(IMAGES)]
+)
 def test_a_config_survives_its_file(tmp_path: Path, config: Config) -> None:
     path = tmp_path / "config.json"
     path.write_text(json.dumps(config.to_json()))
     assert read_saved(path) == config
 
 
-@pytest.mark.parametrize("content", ['{"epochs": 3', "[]", '{"epochs": "3"}'], ids=["cut", "a list", "a wrong type"])
+@pytest.mark.parametrize(
+    "content", ['{"epochs": 3', "[]", '{"epochs": "3"}'], ids=["cut", "a list", "a wrong type"]
+)
 def test_a_damaged_saved_config_is_named_in_one_line(tmp_path: Path, content: str) -> None:
     path = tmp_path / "config.json"
     path.write_text(content)
@@ -144,9 +160,9 @@ def test_a_value_is_shown_as_it_is_typed() -> None:
     for field in dataclasses.fields(config):
         value = getattr(config, field.name)
         if value is not None:
-            assert from_mapping({field.name: read_value(field.name, as_text(value))}, "x") == Config(
-                **{field.name: value}
-            )
+            assert from_mapping(
+                {field.name: read_value(field.name, as_text(value))}, "x"
+            ) == Config(**{field.name: value})
 
 
 # --- the list
@@ -155,7 +171,9 @@ def test_a_value_is_shown_as_it_is_typed() -> None:
 def test_every_setting_is_listed_with_kind_default_unit_and_meaning() -> None:
     listed = {setting.name: setting for setting in all_settings()}
     assert list(listed) == [field.name for field in dataclasses.fields(Config)]
-    assert all(setting.meaning.endswith(".") and len(setting.meaning) > 8 for setting in listed.values())
+    assert all(
+        setting.meaning.endswith(".") and len(setting.meaning) > 8 for setting in listed.values()
+    )
     assert listed["size"][1:4] == ("whole number", "224", "pixels")
     assert listed["clusters"][1:4] == ("list of whole numbers", "derived", "")
     assert listed["jitter"][1:3] == ("list of 4 numbers", "0.4,0.4,0.4,0.1")
@@ -178,22 +196,40 @@ def test_every_setting_is_listed_with_kind_default_unit_and_meaning() -> None:
         ({"objective": "protonce", "negatives": 100, "clusters": (5, 9), "warmup": 0.2}, []),
         (
             {"objective": "infonce", "clusters": (5, 9)},
-            ["clusters=5,9 has no effect on what is learnt with objective=infonce, which clusters once, at the end"],
+            [
+                (
+                    "clusters=5,9 has no effect on what is learnt with objective=infonce, which "
+                    "clusters once, at the end"
+                )
+            ],
         ),
         (
-            {"objective": "protonce", "weight_scatter": 0.5, "prototypes_from": "bank", "shuffle_assignments": True},
+            {
+                "objective": "protonce",
+                "weight_scatter": 0.5,
+                "prototypes_from": "bank",
+                "shuffle_assignments": True,
+            },
             [
                 "weight_scatter=0.5 has no effect with objective=protonce",
                 "prototypes_from=bank has no effect with objective=protonce",
             ],
         ),
-        ({"objective": "infonce", "warmup": 0.2}, ["warmup=0.2 has no effect with objective=infonce"]),
+        (
+            {"objective": "infonce", "warmup": 0.2},
+            [("warmup=0.2 has no effect with objective=infonce")],
+        ),
         (
             {"objective": "infonce", "shuffle_assignments": True},
             ["shuffle_assignments=true has no effect with objective=infonce"],
         ),
         (
-            {"objective": "protonce", "prototypes_from": "bank", "weight_scatter": 0.1, "shuffle_assignments": True},
+            {
+                "objective": "protonce",
+                "prototypes_from": "bank",
+                "weight_scatter": 0.1,
+                "shuffle_assignments": True,
+            },
             [
                 "weight_scatter=0.1 has no effect with objective=protonce",
                 "prototypes_from=bank has no effect with objective=protonce",
@@ -205,7 +241,10 @@ def test_every_setting_is_listed_with_kind_default_unit_and_meaning() -> None:
             {"weight_corr": 0.0, "correlation_lambda": 2.0},
             ["correlation_lambda=2 has no effect with weight_corr=0"],
         ),
-        ({"progressive_share": 0.3}, ["progressive_share=0.3 has no effect without progressive_sizes"]),
+        (
+            {"progressive_share": 0.3},
+            [("progressive_share=0.3 has no effect without progressive_sizes")],
+        ),
         ({"small_view_size": 40}, ["small_view_size=40 has no effect with small_views=0"]),
         ({"small_view_size": 40, "small_views": 2}, []),
         ({"jitter": (0.0, 0.0, 0.0, 0.0), "grey": 0.1}, []),
@@ -216,7 +255,9 @@ def test_every_setting_is_listed_with_kind_default_unit_and_meaning() -> None:
         ({"temperature": 0.1, "weight_align": 0.1}, []),
     ],
 )
-def test_what_has_no_effect_is_named_with_the_reason(settings: dict[str, Any], idle: list[str]) -> None:
+def test_what_has_no_effect_is_named_with_the_reason(
+    settings: dict[str, Any], idle: list[str]
+) -> None:
     assert without_effect(Config(**settings), settings) == idle
 
 

@@ -1,4 +1,6 @@
-"""Steps of the M-step against plain float64 ones, written from method.md alone: slow, and one image after another."""
+"""Steps of the M-step against plain float64 ones, written from method.md alone: slow, and one image
+after another.
+"""
 
 from dataclasses import dataclass, field
 from math import cos, pi
@@ -55,7 +57,9 @@ class ByHand:
     images: list[int] = field(default_factory=lambda: [-1] * QUEUE)
     velocity: Terms = field(default_factory=dict)
 
-    def learn(self, first: Tensor, second: Tensor, small: list[Tensor], index: Tensor, step: int) -> Terms:
+    def learn(
+        self, first: Tensor, second: Tensor, small: list[Tensor], index: Tensor, step: int
+    ) -> Terms:
         """Views (N, 3, S, S); returns loss and unweighted terms."""
         config = self.config
         done, total = EPOCH * STEPS + step, EPOCHS * STEPS
@@ -70,11 +74,18 @@ class ByHand:
             k, index = k.repeat(1 + len(small), 1), many
             draws = torch_draws(config.seed, Purpose.NEGATIVES, EPOCH, step, side)
             found = {"infonce": info_nce(q, k, self.negatives(index), config.temperature)}
-            clusterings = zip(self.expectation.prototypes, self.expectation.assignments, strict=True)
+            clusterings = zip(
+                self.expectation.prototypes, self.expectation.assignments, strict=True
+            )
             each = [self.clustered(q, k, p, own[index].tolist(), draws) for p, own in clusterings]
             terms.append(found | {name: (each[0][name] + each[1][name]) / 2 for name in each[0]})
-        mean = {name: sum((side[name] for side in terms), torch.zeros(())) / len(terms) for name in terms[0]}
-        loss = sum((weight * mean[name] for name, weight in self.weights(step).items()), torch.zeros(()))
+        mean = {
+            name: sum((side[name] for side in terms), torch.zeros(())) / len(terms)
+            for name in terms[0]
+        }
+        loss = sum(
+            (weight * mean[name] for name, weight in self.weights(step).items()), torch.zeros(())
+        )
         self.descend(loss, rate=config.lr * BATCH / 256 * (1 + cos(pi * done / total)) / 2)
         self.follow(done, total)
         self.enqueue(keys, one_each.tolist() * len(keys))
@@ -103,25 +114,34 @@ class ByHand:
         own = [torch.tensor([image == each for each in self.images]) for image in index.tolist()]
         return [self.queue[~mine] if self.config.mask_own_keys else self.queue for mine in own]
 
-    def clustered(self, q: Tensor, k: Tensor, found: Prototypes, own: list[int], draws: torch.Generator) -> Terms:
+    def clustered(
+        self, q: Tensor, k: Tensor, found: Prototypes, own: list[int], draws: torch.Generator
+    ) -> Terms:
         c, phi, hit = found.centroids.double(), found.concentrations.double(), sorted(set(own))
         chosen = list(range(len(c)))
         if len(c) > self.config.negatives:
             place = torch.rand(len(c), generator=draws).tolist()
             rest = sorted((j for j in chosen if j not in hit), key=place.__getitem__)
             chosen = hit + rest[: self.config.negatives]
-        proto = [-F.log_softmax(c[chosen] @ q[i] / phi[chosen], dim=0)[chosen.index(s)] for i, s in enumerate(own)]
+        proto = [
+            -F.log_softmax(c[chosen] @ q[i] / phi[chosen], dim=0)[chosen.index(s)]
+            for i, s in enumerate(own)
+        ]
         terms = {"proto": torch.stack(proto).mean()}
         if self.config.objective == "protonce":
             return terms
-        p, p_key = (torch.stack([F.normalize(x[torch.tensor(own) == a].mean(0), dim=0) for a in hit]) for x in (q, k))
+        p, p_key = (
+            torch.stack([F.normalize(x[torch.tensor(own) == a].mean(0), dim=0) for a in hit])
+            for x in (q, k)
+        )
         pairs = [(p[a] - p[b]).square().sum() for a in range(len(hit)) for b in range(a)]
         x = standardised(p).T @ standardised(p_key) / len(hit)
         off = [x[d, e] ** 2 for d in range(DIM) for e in range(DIM) if d != e]
         return terms | {
             "align": (p - p_key).square().sum(1).mean(),
             "unif": torch.stack([torch.exp(-2 * pair) for pair in pairs]).mean().log(),
-            "corr": (1 - x.diagonal()).square().mean() + self.config.correlation_lambda * torch.stack(off).mean(),
+            "corr": (1 - x.diagonal()).square().mean()
+            + self.config.correlation_lambda * torch.stack(off).mean(),
         }
 
     def weights(self, step: int) -> dict[str, float]:
@@ -138,7 +158,9 @@ class ByHand:
         gradients = torch.autograd.grad(loss, list(named.values()))
         with torch.no_grad():
             for (name, weight), gradient in zip(named.items(), gradients, strict=True):
-                decayed = gradient + self.config.weight_decay * weight if weight.ndim > 1 else gradient
+                decayed = (
+                    gradient + self.config.weight_decay * weight if weight.ndim > 1 else gradient
+                )
                 self.velocity[name] = 0.9 * self.velocity.get(name, 0.0) + decayed
                 weight.sub_(rate * self.velocity[name])
 
@@ -193,7 +215,9 @@ def begun(**settings: Any) -> tuple[MomentumPair, ByHand]:
     for count in (3, 6):
         centroids = F.normalize(torch.randn(count, DIM, generator=draws), dim=1)
         phi = torch.linspace(0.1, 0.3, count)
-        prototypes.append(Prototypes(centroids, phi, torch.ones(count, dtype=torch.int64), torch.ones(count)))
+        prototypes.append(
+            Prototypes(centroids, phi, torch.ones(count, dtype=torch.int64), torch.ones(count))
+        )
         assignments.append(torch.randint(count - 1, (IMAGES,), generator=draws))
     expectation = Expectation(tuple(prototypes), tuple(assignments))
     # the two encoders, and what each has seen, differ
@@ -218,7 +242,9 @@ def batches(small_views: int) -> list[Shown]:
 
 
 def coarse(pixels: int, draws: torch.Generator) -> Tensor:
-    """(N, 3, 4 pixels, 4 pixels) squares of so many pixels, each of one colour, as normalised images have them."""
+    """(N, 3, 4 pixels, 4 pixels) squares of so many pixels, each of one colour, as normalised
+    images have them.
+    """
     colours = (torch.randint(256, (BATCH, 3, 4, 4), generator=draws) / 255 - 0.45) / 0.225
     return colours.repeat_interleave(pixels, dim=2).repeat_interleave(pixels, dim=3)
 
@@ -247,7 +273,9 @@ def test_two_steps_are_those_made_by_hand(settings: dict[str, Any]) -> None:
         first, second = (view.double() for view in (batch.first, batch.second))
         small = [view.double() for view in batch.small]
         before = numbers(pair)
-        terms = learn(pair, optimiser, batch, by_hand.expectation, config, Moment(EPOCH, step, STEPS))
+        terms = learn(
+            pair, optimiser, batch, by_hand.expectation, config, Moment(EPOCH, step, STEPS)
+        )
         expected = by_hand.learn(first, second, small, batch.index, step)
         for name, value in expected.items():
             if name != "proto" or config.objective == "protonce" or config.weight_proto:

@@ -29,7 +29,8 @@ def read_or_next(source: ImageSource, index: int) -> tuple[int, Picture]:
         if image is not None:
             return at, image
     raise TrainingFailed(
-        f"none of {tries} images from '{source.names[index]}' on can be read ({source.unreadable[index]}). "
+        f"none of {tries} images from '{source.names[index]}' on can be read "
+        f"({source.unreadable[index]}). "
         f"Is '{source.root}' intact?"
     )
 
@@ -68,10 +69,15 @@ class Loader(Protocol):
         """The same, with squares of another side, in pixels."""
 
     def views(self, batches: Iterable[Batch]) -> Generator[Views, None, None]:
-        """Random resized crops of each image, as drawn; the next readable image in place of an unreadable one."""
+        """Random resized crops of each image, as drawn; the next readable image in place of an
+        unreadable one.
+        """
 
-    def squares(self, batches: Iterable[Sequence[int]]) -> Generator[tuple[Tensor, Tensor], None, None]:
-        """The evaluation transform: (N, S, S, 3) uint8, and (N,) bool, which could be read; the others are black.
+    def squares(
+        self, batches: Iterable[Sequence[int]]
+    ) -> Generator[tuple[Tensor, Tensor], None, None]:
+        """The evaluation transform: (N, S, S, 3) uint8, and (N,) bool, which could be read; the
+        others are black.
 
         The pixels are on the device, and which could be read is on the CPU.
         """

@@ -19,7 +19,8 @@ Job = tuple[Item, tuple[Tensor, ...]]  # what a batch is of, and its tensors
 def fill_ahead(
     jobs: Iterable[Job[Item]], fill: Callable[[Item, tuple[Tensor, ...], int], None], workers: int
 ) -> Generator[Job[Item], None, None]:
-    """Jobs in their order, a few ahead, after threads have called `fill` for each row of their tensors.
+    """Jobs in their order, a few ahead, after threads have called `fill` for each row of their
+    tensors.
 
     Closing it ends the threads.
     """
@@ -33,7 +34,9 @@ def fill_ahead(
     try:
         for item, tensors in jobs:
             parts = (range(first, len(tensors[0]), workers) for first in range(workers))
-            waiting.append(((item, tensors), [pool.submit(part, item, tensors, rows) for rows in parts]))
+            waiting.append(
+                ((item, tensors), [pool.submit(part, item, tensors, rows) for rows in parts])
+            )
             if len(waiting) > BATCHES_AHEAD:
                 yield _finished(*waiting.popleft())
         while waiting:
@@ -48,17 +51,28 @@ def _finished(job: Job[Item], parts: list["Future[None]"]) -> Job[Item]:
     return job
 
 
-def send_ahead(jobs: Generator[Job[Item], None, None], device: torch.device) -> Generator[Job[Item], None, None]:
-    """Jobs with their tensors on the device; to a GPU the next one is on its way while one is worked on."""
+def send_ahead(
+    jobs: Generator[Job[Item], None, None], device: torch.device
+) -> Generator[Job[Item], None, None]:
+    """Jobs with their tensors on the device; to a GPU the next one is on its way while one is
+    worked on.
+    """
     with closing(jobs):
         if device.type != "cuda":
-            yield from ((item, tuple(tensor.to(device) for tensor in tensors)) for item, tensors in jobs)
+            yield from (
+                (item, tuple(tensor.to(device) for tensor in tensors)) for item, tensors in jobs
+            )
             return
         stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
         waiting: deque[tuple[Job[Item], torch.cuda.Event]] = deque()
         for item, tensors in jobs:
             with torch.cuda.stream(stream):
-                waiting.append(((item, tuple(send(tensor, device) for tensor in tensors)), stream.record_event()))
+                waiting.append(
+                    (
+                        (item, tuple(send(tensor, device) for tensor in tensors)),
+                        stream.record_event(),
+                    )
+                )
             if len(waiting) > 1:
                 yield _arrived(*waiting.popleft(), device)
         while waiting:
@@ -66,7 +80,9 @@ def send_ahead(jobs: Generator[Job[Item], None, None], device: torch.device) -> 
 
 
 def _arrived(job: Job[Item], sent: "torch.cuda.Event", device: torch.device) -> Job[Item]:
-    """The GPU, not the CPU, waits for the transfer; and the allocator is told who uses the memory."""
+    """The GPU, not the CPU, waits for the transfer; and the allocator is told who uses the
+    memory.
+    """
     current = torch.cuda.current_stream(device)
     current.wait_event(sent)
     for tensor in job[1]:

@@ -1,4 +1,5 @@
-"""The second half of a view, on the device: jitter, greyscale, blur, normalise; each image as was drawn for it.
+"""The second half of a view, on the device: jitter, greyscale, blur, normalise; each image as was
+drawn for it.
 
 The first half, the random resized crop, is made from the image itself (crops.py). N images, S side.
 """
@@ -15,7 +16,9 @@ from pauc_hub.device import send
 from pauc_hub.training.data.views import ViewDraws
 
 LUMA = torch.tensor([0.299, 0.587, 0.114])
-TO_YIQ = torch.tensor([[0.299, 0.587, 0.114], [0.5959, -0.2746, -0.3213], [0.2115, -0.5227, 0.3112]])
+TO_YIQ = torch.tensor(
+    [[0.299, 0.587, 0.114], [0.5959, -0.2746, -0.3213], [0.2115, -0.5227, 0.3112]]
+)
 
 
 @dataclass(frozen=True)
@@ -41,24 +44,31 @@ class Augmentation:
             largest = self.largest_blur * images.shape[-1]
             images.index_copy_(0, rows, blur(images[rows], draws.sigma[chosen], largest))
         scale, shift = _normalisation(self.mean, self.std, images.device)
-        return torch.addcmul(shift, images, scale, out=torch.empty_like(images, memory_format=torch.channels_last))
+        return torch.addcmul(
+            shift, images, scale, out=torch.empty_like(images, memory_format=torch.channels_last)
+        )
 
 
 @lru_cache(maxsize=8)  # putting numbers onto a GPU waits for all that it has to do
 def _normalisation(
     mean: tuple[float, float, float], std: tuple[float, float, float], device: torch.device
 ) -> tuple[Tensor, Tensor]:
-    """(1, 3, 1, 1) factor and summand that do what taking off the mean and dividing by `std` does."""
+    """(1, 3, 1, 1) factor and summand that do what taking off the mean and dividing by `std`
+    does.
+    """
     scale = 1 / torch.tensor(std, dtype=torch.float64)
     shift = -torch.tensor(mean, dtype=torch.float64) * scale
     return scale.float().view(1, 3, 1, 1).to(device), shift.float().view(1, 3, 1, 1).to(device)
 
 
-def recolour(images: Tensor, brightness: Tensor, contrast: Tensor, saturation: Tensor, hue: Tensor) -> Tensor:
+def recolour(
+    images: Tensor, brightness: Tensor, contrast: Tensor, saturation: Tensor, hue: Tensor
+) -> Tensor:
     """Colour jitter in that order as one 3 x 4 matrix an image, so one pass over the pixels.
 
-    Brightness, contrast and saturation are torchvision's; hue turns the colour about the grey axis (in YIQ), which
-    keeps luma and differs a little from torchvision's turn in HSV. Values are clipped to [0, 1] once, at the end.
+    Brightness, contrast and saturation are torchvision's; hue turns the colour about the grey axis
+    (in YIQ), which keeps luma and differs a little from torchvision's turn in HSV. Values are
+    clipped to [0, 1] once, at the end.
 
     Args:
         images: (N, 3, S, S) in [0, 1].
@@ -72,8 +82,12 @@ def recolour(images: Tensor, brightness: Tensor, contrast: Tensor, saturation: T
     return torch.baddbmm(grey, send(matrix, images.device), pixels).clamp_(0, 1).view(images.shape)
 
 
-def colour_matrix(brightness: Tensor, contrast: Tensor, saturation: Tensor, hue: Tensor) -> tuple[Tensor, Tensor]:
-    """(N, 3, 3) matrices, and the (N,) share of the image's mean luma that is added to every channel."""
+def colour_matrix(
+    brightness: Tensor, contrast: Tensor, saturation: Tensor, hue: Tensor
+) -> tuple[Tensor, Tensor]:
+    """(N, 3, 3) matrices, and the (N,) share of the image's mean luma that is added to every
+    channel.
+    """
     cos, sin = torch.cos(2 * torch.pi * hue), torch.sin(2 * torch.pi * hue)
     one, zero = torch.ones_like(hue), torch.zeros_like(hue)
     rows = [one, zero, zero, zero, cos, sin, zero, -sin, cos]  # from red to yellow, as HSV counts

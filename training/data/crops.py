@@ -1,4 +1,5 @@
-"""Random resized crops, antialiased as Pillow's: of one picture in a thread, or of a batch on the device.
+"""Random resized crops, antialiased as Pillow's: of one picture in a thread, or of a batch on the
+device.
 
 N images of a batch, H height, W width, S side of the view.
 """
@@ -18,7 +19,8 @@ Boxes = npt.NDArray[np.int64]  # (N, 4): left, top, right, bottom; pixels
 
 
 def boxes(draws: ViewDraws, width: int, height: int, rows: slice = EVERY) -> Boxes:
-    """Where images of one size are cut: at the first of ten tries that fits, as torchvision's RandomResizedCrop does.
+    """Where images of one size are cut: at the first of ten tries that fits, as torchvision's
+    RandomResizedCrop does.
 
     Where none fits it is the central piece whose aspect is nearest.
     """
@@ -27,7 +29,9 @@ def boxes(draws: ViewDraws, width: int, height: int, rows: slice = EVERY) -> Box
     widths, heights = np.rint(np.sqrt(area * aspect)), np.rint(np.sqrt(area / aspect))  # (N, 10)
     fits = (widths >= 1) & (widths <= width) & (heights >= 1) & (heights <= height)
     first = fits.argmax(axis=1)[:, None]
-    sides = np.concatenate([np.take_along_axis(each, first, axis=1) for each in (widths, heights)], axis=1)
+    sides = np.concatenate(
+        [np.take_along_axis(each, first, axis=1) for each in (widths, heights)], axis=1
+    )
     room = np.array([width, height]) - sides
     start = np.floor(place * (room + 1))
     found = np.concatenate([start, start + sides], axis=1).astype(np.int64)
@@ -43,7 +47,8 @@ def _central_box(width: int, height: int) -> tuple[int, int, int, int]:
 
 
 def cut(picture: Picture, draws: ViewDraws, row: int) -> Pixels:
-    """The crop of one picture; Pillow's to the last bit of an image, and of an array torch's: by 1 it may differ.
+    """The crop of one picture; Pillow's to the last bit of an image, and of an array torch's: by 1
+    it may differ.
 
     Args:
         row: the picture's, of the draws.
@@ -64,7 +69,8 @@ def cut(picture: Picture, draws: ViewDraws, row: int) -> Pixels:
 
 
 def cut_batch(images: Tensor, boxes: Tensor, mirrored: Tensor, size: int) -> Tensor:
-    """The crops of a batch as two matrix products, on its own device; no number differs from Pillow's by more than 1.
+    """The crops of a batch as two matrix products, on its own device; no number differs from
+    Pillow's by more than 1.
 
     Args:
         images: (N, H, 3, W) uint8; in this order both products read and write memory as it lies.
@@ -80,11 +86,14 @@ def cut_batch(images: Tensor, boxes: Tensor, mirrored: Tensor, size: int) -> Ten
     columns = torch.where(mirrored.view(-1, 1, 1), columns.flip(1), columns)
     narrow = torch.bmm(images.flatten(1, 2).float(), columns.mT)  # (N, 3 H, S)
     crops = torch.bmm(_weights(top, bottom, height, size), narrow.view(count, height, 3 * size))
-    return crops.round_().clamp_(0, 255).to(torch.uint8).view(count, size, 3, size).permute(0, 2, 1, 3)
+    return (
+        crops.round_().clamp_(0, 255).to(torch.uint8).view(count, size, 3, size).permute(0, 2, 1, 3)
+    )
 
 
 def _weights(start: Tensor, stop: Tensor, length: int, size: int) -> Tensor:
-    """A triangle about each new pixel's middle, as wide as the scale, of what lies inside the crop; rows sum to 1.
+    """A triangle about each new pixel's middle, as wide as the scale, of what lies inside the crop;
+    rows sum to 1.
 
     Args:
         start, stop: (N,) edges of the crop, pixels.
@@ -94,7 +103,9 @@ def _weights(start: Tensor, stop: Tensor, length: int, size: int) -> Tensor:
         (N, S, length).
     """
     scale = ((stop - start) / size).view(-1, 1, 1)
-    middle = start.view(-1, 1, 1) + scale * (torch.arange(size, device=start.device) + 0.5).view(1, -1, 1)
+    middle = start.view(-1, 1, 1) + scale * (torch.arange(size, device=start.device) + 0.5).view(
+        1, -1, 1
+    )
     pixel = torch.arange(length, device=start.device) + 0.5
     inside = (pixel > start.view(-1, 1, 1)) & (pixel < stop.view(-1, 1, 1))
     near = ((pixel - middle).abs_().div_(-scale.clamp(min=1)).add_(1)).clamp_(min=0).mul_(inside)

@@ -19,6 +19,10 @@ def keep_out(images: ImageSource, config: Config) -> tuple[ImageSource, ImageSou
     count = images_kept_out(len(images), config.kept_out)
     if count == 0:
         return images, images.subset([])
-    order = torch.randperm(len(images), generator=torch_draws(config.seed, Purpose.KEPT_OUT))[:count].tolist()
+    order = torch.randperm(len(images), generator=torch_draws(config.seed, Purpose.KEPT_OUT))[
+        :count
+    ].tolist()
     kept = {*order}
-    return images.subset([index for index in range(len(images)) if index not in kept]), images.subset(order)
+    return images.subset(
+        [index for index in range(len(images)) if index not in kept]
+    ), images.subset(order)

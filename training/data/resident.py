@@ -1,4 +1,6 @@
-"""Images that lie decoded on the device, where batches are cut from them. N images, H height, W width, S side."""
+"""Images that lie decoded on the device, where batches are cut from them. N images, H height, W
+width, S side.
+"""
 
 import math
 import time
@@ -55,7 +57,8 @@ class Resident:
 
     def views(self, batches: Iterable[Batch]) -> Generator[Views, None, None]:
         for batch in batches:
-            index = self.stand_ins[batch.index % len(self.images)]  # a rehearsal holds the first of them alone
+            # a rehearsal holds the first of them alone
+            index = self.stand_ins[batch.index % len(self.images)]
             there = send(index, self.images.device)
             chosen = self.images[there]
             first, second, *small = (self._cut(chosen, draws) for draws in batch.draws)
@@ -67,7 +70,9 @@ class Resident:
         edges, mirrored = (send(each, chosen.device) for each in (found, draws.mirrored))
         return cut_batch(chosen, edges, mirrored, draws.size)
 
-    def squares(self, batches: Iterable[Sequence[int]]) -> Generator[tuple[Tensor, Tensor], None, None]:
+    def squares(
+        self, batches: Iterable[Sequence[int]]
+    ) -> Generator[tuple[Tensor, Tensor], None, None]:
         for batch in batches:
             rows = torch.tensor(batch, dtype=torch.int64) % len(self.images)
             planes = self.images[send(rows, self.images.device)].permute(0, 2, 1, 3)
@@ -85,10 +90,12 @@ def choose_loader(
     quiet: bool,
     most: int | None = None,
 ) -> Loader:
-    """Hold all images where they have one size, not much above that of the views, and fit the memory; else stream them.
+    """Hold all images where they have one size, not much above that of the views, and fit the
+    memory; else stream them.
 
     Args:
-        processes: that share the run; each has a GPU of its own, or else a part of the machine's memory.
+        processes: that share the run; each has a GPU of its own, or else a part of the machine's
+            memory.
         most: images that are read at most; they stand in for the others.
 
     Raises:
@@ -97,7 +104,10 @@ def choose_loader(
     """
     of_each, count = _one_size(source), min(len(source), most or len(source))
     if of_each is not None and _fits(
-        of_each, preprocessing.size, len(source) * (1 if device.type == "cuda" else processes), device
+        of_each,
+        preprocessing.size,
+        len(source) * (1 if device.type == "cuda" else processes),
+        device,
     ):
         with suppress(_Differs):
             return _read(source, preprocessing, workers, device, stop, count, of_each, quiet)
@@ -114,8 +124,12 @@ class _Differs(Exception):
 
 
 def _one_size(source: ImageSource) -> tuple[int, int] | None:
-    """Width and height of all of some images, spread evenly; None where they differ or none can be read."""
-    pictures = (source.read(index) for index in range(0, len(source), math.ceil(len(source) / LOOKED_AT)))
+    """Width and height of all of some images, spread evenly; None where they differ or none can be
+    read.
+    """
+    pictures = (
+        source.read(index) for index in range(0, len(source), math.ceil(len(source) / LOOKED_AT))
+    )
     sizes = {size_of(picture) for picture in pictures if picture is not None}
     return sizes.pop() if len(sizes) == 1 else None
 
@@ -156,8 +170,12 @@ def _read(
             images[rows.start : rows.stop] = pixels
             bar.advance(len(rows))
             if stop.requested:
-                raise Interrupted("stopped while the images were read into memory; nothing was learnt meanwhile.")
+                raise Interrupted(
+                    "stopped while the images were read into memory; nothing was learnt meanwhile."
+                )
     stand_ins = torch.arange(count)
     for index in (~readable).nonzero().flatten().tolist():
         stand_ins[index] = read_or_next(source, index)[0] % count
-    return Resident(source, preprocessing, workers, images, stand_ins, readable, time.monotonic() - began)
+    return Resident(
+        source, preprocessing, workers, images, stand_ins, readable, time.monotonic() - began
+    )

@@ -1,4 +1,6 @@
-"""Images that stay where they are: threads decode and crop each batch anew, a few ahead. N images, S side."""
+"""Images that stay where they are: threads decode and crop each batch anew, a few ahead. N images,
+S side.
+"""
 
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import closing
@@ -48,13 +50,18 @@ class Streamed:
                 first, second, *small = (each.permute(0, 3, 1, 2) for each in crops)
                 yield Views(index, first, second, batch.draws, tuple(small))
 
-    def squares(self, batches: Iterable[Sequence[int]]) -> Generator[tuple[Tensor, Tensor], None, None]:
+    def squares(
+        self, batches: Iterable[Sequence[int]]
+    ) -> Generator[tuple[Tensor, Tensor], None, None]:
         size = self.preprocessing.size
 
         def with_room() -> Iterator[tuple[tuple[Sequence[int], Tensor], Tensors]]:
             for batch in batches:
                 readable = torch.empty(len(batch), dtype=torch.bool)
-                yield (batch, readable), (empty((len(batch), size, size, 3), torch.uint8, self.device),)
+                yield (
+                    (batch, readable),
+                    (empty((len(batch), size, size, 3), torch.uint8, self.device),),
+                )
 
         def fill(asked: tuple[Sequence[int], Tensor], room: Tensors, row: int) -> None:
             picture = self.source.read(asked[0][row])

@@ -1,4 +1,6 @@
-"""What training made of the weights that it started from (method.md §5). n images of a sample, D width."""
+"""What training made of the weights that it started from (method.md §5). n images of a sample, D
+width.
+"""
 
 import math
 from collections.abc import Mapping
@@ -21,7 +23,9 @@ FEATURES, RIGHT = "features", "right"
 
 
 def measure_before(state: Training, labelled: Labelled | None) -> None:
-    """Look at the encoder as it starts, and keep what was seen in the run's folder; unless a stop is asked for."""
+    """Look at the encoder as it starts, and keep what was seen in the run's folder; unless a stop
+    is asked for.
+    """
     seen = _look(state, labelled)
     if seen is not None:
         path = state.run / BEFORE
@@ -33,10 +37,10 @@ def compare(state: Training, labelled: Labelled | None) -> dict[str, Any]:
     """Look again, at the encoder as it is now.
 
     Returns:
-        `effective_rank` before and after, `neighbours` that stayed the same [share], `images` of the sample; with
-        labels `knn`: accuracy `before` and `after` in [0, 1] on half of the images that are asked about, how many
-        `questions` these are, and `kept`, which of the two was better on the other half. Empty where there was no look
-        before.
+        `effective_rank` before and after, `neighbours` that stayed the same [share], `images` of
+        the sample; with labels `knn`: accuracy `before` and `after` in [0, 1] on half of the images
+        that are asked about, how many `questions` these are, and `kept`, which of the two was
+        better on the other half. Empty where there was no look before.
     """
     path = state.run / BEFORE
     now = _look(state, labelled) if path.is_file() else None
@@ -57,10 +61,12 @@ def compare(state: Training, labelled: Labelled | None) -> dict[str, Any]:
 
 
 def judged(before: Tensor, after: Tensor) -> dict[str, Any]:
-    """Choose by every second question, report on the others: what chose cannot be asked how good the choice was.
+    """Choose by every second question, report on the others: what chose cannot be asked how good
+    the choice was.
 
     Args:
-        before, after: (n,) bool, which questions were answered rightly; classes stand together, so halves are alike.
+        before, after: (n,) bool, which questions were answered rightly; classes stand together, so
+            halves are alike.
     """
     chose, asked = slice(0, None, 2), slice(1, None, 2)
     kept = "before" if before[chose].sum() > after[chose].sum() else "after"
@@ -102,7 +108,8 @@ def told(found: Mapping[str, Any]) -> list[str]:
         if knn["kept"] == "before":
             best = "on the other half the weights from before were better"
         lines.append(
-            f"kNN before and after, on {knn['questions']} labelled images: {100 * knn['before']:.1f} % and "
+            f"kNN before and after, on {knn['questions']} labelled images: "
+            f"{100 * knn['before']:.1f} % and "
             f"{100 * knn['after']:.1f} %; {best}: the model has them"
         )
     return lines

@@ -1,4 +1,5 @@
-"""Where a run may be watched besides metrics.jsonl: TensorBoard where it is installed, wandb where it is asked for.
+"""Where a run may be watched besides metrics.jsonl: TensorBoard where it is installed, wandb where
+it is asked for.
 
 Neither sends anything anywhere unless wandb was asked for.
 """
@@ -29,9 +30,11 @@ class Board(Protocol):
 
 
 class TensorBoard:
-    """Events in run/tensorboard, always those of the lines in metrics.jsonl: a resumed run writes all of them anew.
+    """Events in run/tensorboard, always those of the lines in metrics.jsonl: a resumed run writes
+    all of them anew.
 
-    So nothing that was done twice is shown twice, and nothing is missing that a crash kept from the disk.
+    So nothing that was done twice is shown twice, and nothing is missing that a crash kept from the
+    disk.
     """
 
     def __init__(self, run: Path, steps: int, lines: list[Line]) -> None:
@@ -41,7 +44,8 @@ class TensorBoard:
         for old in (run / TENSORBOARD).glob(EVENTS):
             old.unlink()
         self._steps = steps
-        self._writer = SummaryWriter(str(run / TENSORBOARD), purge_step=0)  # a TensorBoard that is open forgets the old
+        # a TensorBoard that is open forgets the old
+        self._writer = SummaryWriter(str(run / TENSORBOARD), purge_step=0)
         for line in lines:
             self.show(line)
         self._writer.flush()
@@ -58,7 +62,9 @@ class TensorBoard:
 
 
 class Wandb:
-    """A run of wandb's, of the same id in every sitting; wandb itself passes over steps that it has seen."""
+    """A run of wandb's, of the same id in every sitting; wandb itself passes over steps that it has
+    seen.
+    """
 
     def __init__(self, run: Path, steps: int, project: str, config: Config) -> None:
         import wandb
@@ -76,7 +82,9 @@ class Wandb:
                 config=config.to_json(),
             )
         except wandb.Error as error:
-            raise TrainingFailed(f"wandb did not begin: {error}. Leave out wandb to train without it.") from error
+            raise TrainingFailed(
+                f"wandb did not begin: {error}. Leave out wandb to train without it."
+            ) from error
         self._steps, self._error = steps, wandb.Error
 
     def show(self, line: Line) -> None:
@@ -92,7 +100,10 @@ class Wandb:
 def refuse_absent_wandb(project: str | None) -> None:
     """Raise UsageError where wandb is asked for and not installed."""
     if project is not None and find_spec("wandb") is None:
-        raise UsageError(f"wandb='{project}' needs a package that is not installed: pip install 'pauc-hub[wandb]'.")
+        raise UsageError(
+            f"wandb='{project}' needs a package that is not installed: pip install "
+            "'pauc-hub[wandb]'."
+        )
 
 
 def open_boards(
@@ -108,7 +119,10 @@ def open_boards(
     if find_spec("tensorboard") is not None:
         boards.append(TensorBoard(run, steps, lines))
     elif not quiet:
-        print("note: nothing is written for TensorBoard; pip install 'pauc-hub[train]' for that", file=sys.stderr)
+        print(
+            "note: nothing is written for TensorBoard; pip install 'pauc-hub[train]' for that",
+            file=sys.stderr,
+        )
     if project is not None:
         boards.append(Wandb(run, steps, project, config))
     return boards

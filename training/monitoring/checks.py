@@ -6,7 +6,13 @@ from pauc_hub.training.monitoring.clusters import TREND, coagulated, misclustere
 from pauc_hub.training.monitoring.curves import LOSS
 from pauc_hub.training.monitoring.finding import RECENT, Finding
 from pauc_hub.training.monitoring.history import History
-from pauc_hub.training.monitoring.learning import FEWEST_STEPS, collapsed, diverged, learning_is_judged, stuck
+from pauc_hub.training.monitoring.learning import (
+    FEWEST_STEPS,
+    collapsed,
+    diverged,
+    learning_is_judged,
+    stuck,
+)
 from pauc_hub.training.monitoring.pace import BRIEF, burdened, starved, steady
 
 
@@ -15,7 +21,11 @@ def failed(run: History) -> Finding | None:
     if not run.failure:
         return None
     return Finding(
-        "failed", "training ended with an error", f"epoch {run.epochs_done + 1}: {run.failure}", LOSS, "as it says"
+        "failed",
+        "training ended with an error",
+        (f"epoch {run.epochs_done + 1}: {run.failure}"),
+        LOSS,
+        "as it says",
     )
 
 
@@ -41,7 +51,11 @@ EXPLAINED_BY = {  # where these are found, those follow from them
 def findings(run: History) -> list[Finding]:
     """All that is wrong, and not only a consequence of something else that is."""
     found = {finding.name: finding for check in CHECKS if (finding := check(run)) is not None}
-    return [finding for name, finding in found.items() if not found.keys() & set(EXPLAINED_BY.get(name, ()))]
+    return [
+        finding
+        for name, finding in found.items()
+        if not found.keys() & set(EXPLAINED_BY.get(name, ()))
+    ]
 
 
 def unjudged(run: History) -> list[str]:
@@ -50,7 +64,8 @@ def unjudged(run: History) -> list[str]:
     if not learning_is_judged(run):
         now = f"now {run.epochs_done} and {run.steps_done}"
         left.append(
-            f"whether it learns: that takes {RECENT} epochs, {FEWEST_STEPS} steps and a tenth of the run ({now})"
+            f"whether it learns: that takes {RECENT} epochs, {FEWEST_STEPS} steps and a tenth "
+            f"of the run ({now})"
         )
     clusterings = len(run.series("intra_share")[0])
     if config.objective == "infonce":

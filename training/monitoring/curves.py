@@ -15,7 +15,8 @@ if TYPE_CHECKING:  # an extra
     from matplotlib.axes import Axes
 
 INK, FAINT, GREY, SHADE = "#1f4e79", "#b9cde2", "#8a8a8a", "#f3f1ea"
-TONES = ("#1f4e79", "#c55a11", "#4a7c2c", "#7f4f9e", "#a88a00")  # of several lines, which are named at their ends too
+# of several lines, which are named at their ends too
+TONES = ("#1f4e79", "#c55a11", "#4a7c2c", "#7f4f9e", "#a88a00")
 COLUMNS, WIDTH, HEIGHT = 3, 4.1, 2.3  # of panels; inches of each
 FINEST = 400  # points of a curve of steps, each the mean of its neighbours
 FEW = 40  # points that are marked one by one
@@ -30,9 +31,11 @@ class Panel:
 
     Attributes:
         title: by which findings name it.
-        metrics: fields of an epoch's line, and what they are called; those that a run lacks are left out.
+        metrics: fields of an epoch's line, and what they are called; those that a run lacks are
+            left out.
         share: values in [0, 1], written in percent.
-        low, high: what the axis shows at least, so that noise about nothing does not look like a trend.
+        low, high: what the axis shows at least, so that noise about nothing does not look like a
+            trend.
     """
 
     title: str
@@ -46,7 +49,9 @@ LOSS, SHARE, RANK, SPREAD = "InfoNCE (nats)", "intra_share", "effective rank", "
 CLUSTERS, TIME = "clusters", "share of time"
 PANELS = (
     Panel(LOSS, {"infonce": ""}),
-    Panel("other terms (nats)", {name: name for name in ("proto", "align", "unif", "corr", "scatter")}),
+    Panel(
+        "other terms (nats)", {name: name for name in ("proto", "align", "unif", "corr", "scatter")}
+    ),
     Panel("learning rate", {"lr": ""}, low=0),
     Panel(SHARE, {"intra_share": ""}, low=0),
     Panel(RANK, {"effective_rank": ""}, low=0, high=10),
@@ -77,12 +82,16 @@ def drawn(run: History, path: Path) -> tuple[Path | None, str]:
 
 
 def draw(run: History, path: Path) -> list[str]:
-    """Write the picture; returns the titles of its panels, those for which the run has measured something."""
+    """Write the picture; returns the titles of its panels, those for which the run has measured
+    something.
+    """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
     from matplotlib.layout_engine import ConstrainedLayoutEngine
 
-    panels = [panel for panel in PANELS if any(len(run.series(name)[0]) for name in panel.metrics)] or [PANELS[0]]
+    panels = [
+        panel for panel in PANELS if any(len(run.series(name)[0]) for name in panel.metrics)
+    ] or [PANELS[0]]
     room = ConstrainedLayoutEngine(h_pad=0.09, w_pad=0.06)  # inches
     columns = min(COLUMNS, len(panels))
     rows = math.ceil(len(panels) / columns)
@@ -109,13 +118,29 @@ def _headline(run: History) -> str:
 
 
 def _paint(axes: "Axes", panel: Panel, run: History) -> None:
-    curves = {name: run.series(metric) for metric, name in panel.metrics.items() if run.series(metric)[0]}
+    curves = {
+        name: run.series(metric) for metric, name in panel.metrics.items() if run.series(metric)[0]
+    }
     _dress(axes, panel, run)
     if panel.title == LOSS:
         _chance(axes, run)
-        axes.plot(*_thinned(_of_steps(run, "infonce")), color=FAINT if curves else INK, linewidth=0.8, zorder=1)
-    for tone, (places, values) in zip(TONES if len(curves) > 1 else (INK,), curves.values(), strict=False):
-        axes.plot(places, values, color=tone, linewidth=1.5, marker="o" if len(places) <= FEW else "", markersize=2.5)
+        axes.plot(
+            *_thinned(_of_steps(run, "infonce")),
+            color=FAINT if curves else INK,
+            linewidth=0.8,
+            zorder=1,
+        )
+    for tone, (places, values) in zip(
+        TONES if len(curves) > 1 else (INK,), curves.values(), strict=False
+    ):
+        axes.plot(
+            places,
+            values,
+            color=tone,
+            linewidth=1.5,
+            marker="o" if len(places) <= FEW else "",
+            markersize=2.5,
+        )
     _widen(axes, panel)
     if len(curves) > 1:
         _name_ends(axes, curves)
@@ -194,5 +219,7 @@ def _of_steps(run: History, name: str) -> Curve:
 
 def _thinned(curve: Curve) -> Curve:
     size = math.ceil(max(1, len(curve[0])) / FINEST)
-    first, second = ([fmean(part[i : i + size]) for i in range(0, len(part), size)] for part in curve)
+    first, second = (
+        [fmean(part[i : i + size]) for i in range(0, len(part), size)] for part in curve
+    )
     return first, second

@@ -1,4 +1,6 @@
-"""Did it coagulate, did it collapse? Measured after each E-step on its own features (method.md §6)."""
+"""Did it coagulate, did it collapse? Measured after each E-step on its own features (method.md
+§6).
+"""
 
 import torch
 from torch import Tensor
@@ -13,8 +15,11 @@ from pauc_hub.training.rng import Purpose, torch_draws
 SAMPLE = 4096  # rows that the quadratic measures look at
 
 
-def spread(features: Tensor, assignment: Tensor, count: int, world: World = ALONE) -> dict[str, float]:
-    """How much of the features' variance lies within clusters: coagulation makes intra_share fall steadily.
+def spread(
+    features: Tensor, assignment: Tensor, count: int, world: World = ALONE
+) -> dict[str, float]:
+    """How much of the features' variance lies within clusters: coagulation makes intra_share fall
+    steadily.
 
     Args:
         features: (N, D), this process's; what is measured is that of all.
@@ -27,7 +32,11 @@ def spread(features: Tensor, assignment: Tensor, count: int, world: World = ALON
     mean = world.sum(features.sum(dim=0, dtype=torch.float64)) / sizes.sum()
     gaps = (centroids - mean).square().sum(dim=1)
     inter = ((gaps * sizes).sum() / sizes.sum()).item()
-    return {"intra_variance": intra, "inter_variance": inter, "intra_share": intra / max(intra + inter, 1e-12)}
+    return {
+        "intra_variance": intra,
+        "inter_variance": inter,
+        "intra_share": intra / max(intra + inter, 1e-12),
+    }
 
 
 def diagnose(
@@ -48,7 +57,9 @@ def diagnose(
     total, sizes = len(now.assignments[-1]), now.prototypes[-1].sizes
     own, rows = readable.to(features.device), world.gather(readable.to(features.device), total)
     points, assignment = features[own], now.assignments[-1][world.stretch(total)][own]
-    sample = _sample(points, int(rows[: world.stretch(total).start].sum()), int(rows.sum()), config.seed, world)
+    sample = _sample(
+        points, int(rows[: world.stretch(total).start].sum()), int(rows.sum()), config.seed, world
+    )
     found = spread(points, assignment, len(sizes), world) | {
         "effective_rank": effective_rank(sample),
         "uniformity": uniformity(sample),
@@ -62,7 +73,9 @@ def diagnose(
 
 
 def _sample(points: Tensor, start: int, total: int, seed: int, world: World) -> Tensor:
-    """The same rows of all processes' points whoever holds them; these are the ones from `start` on, of `total`."""
+    """The same rows of all processes' points whoever holds them; these are the ones from `start`
+    on, of `total`.
+    """
     drawn = torch.randperm(total, generator=torch_draws(seed, Purpose.SAMPLE))[:SAMPLE] - start
     mine = (drawn >= 0) & (drawn < len(points))
     sample = points.new_zeros(len(drawn), points.shape[1])

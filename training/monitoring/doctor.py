@@ -1,4 +1,6 @@
-"""What a run's own numbers say about it, also while it goes on: what is wrong, what shows it, what to change."""
+"""What a run's own numbers say about it, also while it goes on: what is wrong, what shows it, what
+to change.
+"""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,8 +18,8 @@ class Judgement(NamedTuple):
     """What is wrong with a run, the worst first, and all of it in a few words.
 
     Attributes:
-        verdict: the findings' names; without any `healthy`, or `too early to tell`, or `too short to tell` of a
-            finished run.
+        verdict: the findings' names; without any `healthy`, or `too early to tell`, or `too short
+            to tell` of a finished run.
     """
 
     verdict: str
@@ -39,8 +41,8 @@ class Diagnosis:
 
     Attributes:
         epochs_done: of `epochs`.
-        finished: whether all epochs are over and its model folder is there; a run that goes on looks like one that
-            was stopped.
+        finished: whether all epochs are over and its model folder is there; a run that goes on
+            looks like one that was stopped.
         findings: what is wrong, the worst first.
         verdict: as Judgement has it.
         unjudged: what there is too little to judge by, and what it takes.

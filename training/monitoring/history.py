@@ -1,4 +1,6 @@
-"""What a run's config.json and metrics.jsonl hold, also while it goes on and after it was killed."""
+"""What a run's config.json and metrics.jsonl hold, also while it goes on and after it was
+killed.
+"""
 
 import json
 import math
@@ -45,12 +47,22 @@ class History:
     @property
     def steps_done(self) -> int:
         whole = self.epochs_done * self.steps_an_epoch
-        return max([whole, *(int(line["epoch"] * self.steps_an_epoch + line["step"]) for line in self.steps[-1:])])
+        return max(
+            [
+                whole,
+                *(
+                    int(line["epoch"] * self.steps_an_epoch + line["step"])
+                    for line in self.steps[-1:]
+                ),
+            ]
+        )
 
     def series(self, name: str) -> tuple[list[int], list[float]]:
         """Epochs (from 1) and values, of the epochs that have it; NaN where it was not finite."""
         told = [line for line in self.epochs if name in line]
-        return [line["epoch"] for line in told], [math.nan if line[name] is None else line[name] for line in told]
+        return [line["epoch"] for line in told], [
+            math.nan if line[name] is None else line[name] for line in told
+        ]
 
     def recent(self, name: str, count: int) -> list[float]:
         """The last values, fewer where there are not so many."""
@@ -64,14 +76,18 @@ def read_history(run: Path) -> History:
         UsageError: there is no run, or its config cannot be read.
     """
     if not (run / CONFIG).is_file():
-        raise UsageError(f"'{run}' holds no run: there is no {CONFIG}. Give the folder that `pauc train` got with -o.")
+        raise UsageError(
+            f"'{run}' holds no run: there is no {CONFIG}. Give the folder that `pauc train` got "
+            "with -o."
+        )
     if run.resolve().name == MODEL and (run / WEIGHTS).is_file():
         raise UsageError(f"'{run}' is the model of a run, not the run. Give '{run.parent}'.")
     config, lines = read_saved(run / CONFIG), read_lines(run)
     steps = [line for line in lines if line["step"] and FAILED not in line]
     return History(
         config=config,
-        steps_an_epoch=max((line["step"] for line in steps), default=0),  # an epoch's last step has a line
+        # an epoch's last step has a line
+        steps_an_epoch=max((line["step"] for line in steps), default=0),
         steps=steps,
         epochs=[line for line in lines if not line["step"] and FAILED not in line],
         failure=next((line[FAILED] for line in reversed(lines) if FAILED in line), ""),
@@ -90,5 +106,7 @@ def _parsed(text: str) -> Line | None:
         line = json.loads(text)
     except ValueError:
         return None
-    whole = isinstance(line, dict) and all(isinstance(line.get(name), int) for name in ("epoch", "step"))
+    whole = isinstance(line, dict) and all(
+        isinstance(line.get(name), int) for name in ("epoch", "step")
+    )
     return line if whole else None

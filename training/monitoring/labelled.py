@@ -1,4 +1,6 @@
-"""kNN on a labelled folder, while training: it watches, and nothing is ever chosen by it. D width of the backbone."""
+"""kNN on a labelled folder, while training: it watches, and nothing is ever chosen by it. D width
+of the backbone.
+"""
 
 from collections.abc import Callable
 from contextlib import closing
@@ -24,11 +26,13 @@ from pauc_hub.training.data.streamed import Streamed
 from pauc_hub.training.networks.encoder import evaluating
 from pauc_hub.training.state import Training
 
-# Neighbours that vote, or as many as there are; a vote weighs exp(cosine / temperature) (method.md §7).
+# Neighbours that vote, or as many as there are; a vote weighs exp(cosine / temperature) (method.md
+# §7).
 K, TEMPERATURE = 200, 0.1
 LARGEST_BANK, MOST_QUERIES = 50_000, 10_000  # CIFAR-10's splits, which so stay whole
 FIFTH = 5  # of a folder without splits, every fifth image of a class is a query
-IMAGES_AN_EPOCH = 0.25  # of the training images: a forward pass over these is about a twentieth of an epoch's work
+# of the training images: a forward pass over these is about a twentieth of an epoch's work
+IMAGES_AN_EPOCH = 0.25
 SHOWN = 3  # classes that a warning names
 TRIED = 32  # images that are opened before training starts
 
@@ -75,13 +79,20 @@ class Labelled:
     @property
     def without_voters(self) -> list[str]:
         """Classes of the queries that nobody can vote for."""
-        return [self.classes[i] for i in sorted({*self.queries.labels.tolist()} - {*self.bank.labels.tolist()})]
+        return [
+            self.classes[i]
+            for i in sorted({*self.queries.labels.tolist()} - {*self.bank.labels.tolist()})
+        ]
 
     def described(self) -> list[str]:
-        """A line with classes, voters, queries and chance level; and one that warns, where there is a reason to."""
+        """A line with classes, voters, queries and chance level; and one that warns, where there is
+        a reason to.
+        """
         line = (
-            f"kNN on '{readable(self.folder)}': {len(self.classes)} classes, {len(self.bank)} vote on "
-            f"{len(self.queries)} ({self.bank.name} on {self.queries.name}); chance is {100 * self.chance:.1f} %"
+            f"kNN on '{readable(self.folder)}': {len(self.classes)} classes, {len(self.bank)} "
+            "vote on "
+            f"{len(self.queries)} ({self.bank.name} on {self.queries.name}); chance is "
+            f"{100 * self.chance:.1f} %"
         )
         if self.by_frequency > self.chance:
             line += f", always naming the most frequent class {100 * self.by_frequency:.1f} %"
@@ -89,7 +100,13 @@ class Labelled:
             return [line]
         names = ", ".join(f"'{readable(name)}'" for name in self.without_voters[:SHOWN])
         more = ", …" if len(self.without_voters) > SHOWN else ""
-        return [line, f"warning: {self.bank.name} has no image of {names}{more}, so kNN gets none of these right"]
+        return [
+            line,
+            (
+                f"warning: {self.bank.name} has no image of {names}{more}, so kNN gets none of "
+                "these right"
+            ),
+        ]
 
     def score(self, accuracy: float, config: Config, command: str) -> dict[str, Any]:
         """As the model's card shows it (models/card.py).
@@ -100,7 +117,10 @@ class Labelled:
         """
         k = min(K, len(self.bank))
         return {
-            "protocol": f"weighted kNN, k = {k}, T = {TEMPERATURE}, cosine; chance {100 * self.chance:.1f} %",
+            "protocol": (
+                f"weighted kNN, k = {k}, T = {TEMPERATURE}, cosine; chance "
+                f"{100 * self.chance:.1f} %"
+            ),
             "metric": "top-1 %",
             "space": "backbone",
             "resolution": config.size,
@@ -112,7 +132,8 @@ class Labelled:
         }
 
     def is_due(self, epoch: int, epochs: int, images: int) -> bool:
-        """Whether to look after epoch `epoch` (from 1): so often that it costs little, and after the last one.
+        """Whether to look after epoch `epoch` (from 1): so often that it costs little, and after
+        the last one.
 
         Args:
             images: that are trained on.
@@ -122,9 +143,11 @@ class Labelled:
 
 
 def open_labelled(folder: Path, reading: Reading = PLAIN) -> Labelled:
-    """One subfolder a class; or such folders for training and validation (else test), of which the first is the bank.
+    """One subfolder a class; or such folders for training and validation (else test), of which the
+    first is the bank.
 
-    Without splits, every fifth image of a class, in the order of names, is a query. Larger sets are thinned evenly.
+    Without splits, every fifth image of a class, in the order of names, is a query. Larger sets are
+    thinned evenly.
 
     Args:
         reading: of the images that are trained on; these are read alike.
@@ -157,7 +180,8 @@ def _refuse_unsorted(queries: Classes, train: Path, held_out: Path) -> None:
     """Tiny ImageNet's validation images lie in one folder, their classes in a file."""
     if list(queries) == [IMAGES]:
         raise UsageError(
-            f"'{readable(held_out)}' holds its images in '{IMAGES}' instead of one subfolder for each class. "
+            f"'{readable(held_out)}' holds its images in '{IMAGES}' instead of one subfolder "
+            "for each class. "
             f"Sort them into subfolders named as those of '{readable(train.name)}'."
         )
 
@@ -165,12 +189,19 @@ def _refuse_unsorted(queries: Classes, train: Path, held_out: Path) -> None:
 def _every_fifth(classes: Classes, folder: Path) -> tuple[Classes, Classes]:
     queries = {name: images[FIFTH - 1 :: FIFTH] for name, images in classes.items()}
     if not any(queries.values()):
-        raise UsageError(f"'{readable(folder)}' needs {FIFTH} images of a class, one of which is asked about.")
+        raise UsageError(
+            f"'{readable(folder)}' needs {FIFTH} images of a class, one of which is asked about."
+        )
     asked = {image.place for images in queries.values() for image in images}
-    return {name: [image for image in images if image.place not in asked] for name, images in classes.items()}, queries
+    return {
+        name: [image for image in images if image.place not in asked]
+        for name, images in classes.items()
+    }, queries
 
 
-def _split(name: str, folder: Path, classes: Classes, numbers: dict[str, int], most: int, reading: Reading) -> Split:
+def _split(
+    name: str, folder: Path, classes: Classes, numbers: dict[str, int], most: int, reading: Reading
+) -> Split:
     rows = [(image.path, numbers[name]) for name, images in classes.items() for image in images]
     rows = rows[:: ceil(len(rows) / most)]  # class by class, so every class is thinned alike
     files = [ImageFile(readable(path.relative_to(folder)), str(path)) for path, _ in rows]
@@ -178,12 +209,16 @@ def _split(name: str, folder: Path, classes: Classes, numbers: dict[str, int], m
     tried = range(0, len(rows), ceil(len(rows) / TRIED))
     if all(source.read(index) is None for index in tried):
         reason = source.unreadable[0]
-        raise UsageError(f"'{readable(folder)}': none of {len(tried)} images can be read ({reason}).")
+        raise UsageError(
+            f"'{readable(folder)}': none of {len(tried)} images can be read ({reason})."
+        )
     return Split(name, source, torch.tensor([label for _, label in rows]))
 
 
 def knn_accuracy(labelled: Labelled, state: Training) -> float | None:
-    """Share of the queries that kNN finds the class of, in [0, 1]; None where knn_right() gives none."""
+    """Share of the queries that kNN finds the class of, in [0, 1]; None where knn_right() gives
+    none.
+    """
     right = knn_right(labelled, state)
     return None if right is None else right.double().mean().item()
 
@@ -192,12 +227,15 @@ def knn_right(labelled: Labelled, state: Training) -> Tensor | None:
     """Of which queries kNN finds the class, by the backbone that would be exported (method.md §7).
 
     Returns:
-        (n,) bool, of the queries that can be read; None where a stop was asked for, which this must not delay, or
-        where nothing can be read.
+        (n,) bool, of the queries that can be read; None where a stop was asked for, which this must
+        not delay, or where nothing can be read.
     """
     images = len(labelled.bank) + len(labelled.queries)
     with progress_bar(images, f"epoch {state.epoch + 1}: kNN", quiet=state.quiet) as bar:
-        bank, queries = (backbone_features(split, state, bar.advance) for split in (labelled.bank, labelled.queries))
+        bank, queries = (
+            backbone_features(split, state, bar.advance)
+            for split in (labelled.bank, labelled.queries)
+        )
     if bank is None or queries is None:
         return None
     (rows, labels), (asked, truth) = bank, queries
@@ -206,8 +244,12 @@ def knn_right(labelled: Labelled, state: Training) -> Tensor | None:
 
 
 @torch.no_grad()
-def backbone_features(split: Split, state: Training, seen: Callable[[int], None]) -> tuple[Tensor, Tensor] | None:
-    """(n, D) of the images that can be read, and their classes; None where there are none, or to stop was asked."""
+def backbone_features(
+    split: Split, state: Training, seen: Callable[[int], None]
+) -> tuple[Tensor, Tensor] | None:
+    """(n, D) of the images that can be read, and their classes; None where there are none, or to
+    stop was asked.
+    """
     encoder, shown = state.pair.exported, state.loader.at(state.side).preprocessing
     loader = Streamed(split.source, shown, state.loader.workers, state.device)
     size, everything = 2 * state.config.batch_size, range(len(split))

@@ -1,6 +1,7 @@
 """Whether a run learns: it may diverge, collapse, or stay where it began. R length of the queue.
 
-A check says nothing where there is too little to judge by; thresholds stand above it, each with its reason.
+A check says nothing where there is too little to judge by; thresholds stand above it, each with its
+reason.
 """
 
 import math
@@ -11,7 +12,8 @@ from pauc_hub.training.monitoring.curves import LOSS, RANK, SPREAD
 from pauc_hub.training.monitoring.finding import RECENT, Finding
 from pauc_hub.training.monitoring.history import History
 
-FEWEST_STEPS = 100  # a contrastive loss does not move before; the shortest runs that learnt had about as many
+# a contrastive loss does not move before; the shortest runs that learnt had about as many
+FEWEST_STEPS = 100
 TENTH = 0.1  # of the epochs: long runs of small sets rise to their rate slowly
 PLENTY = 1000  # steps after which no tenth is waited for
 
@@ -25,7 +27,8 @@ def learning_is_judged(run: History) -> bool:
 def chance_is_judged(run: History) -> bool:
     """Whether a loss at chance means anything: that of a finished run does, however short it was.
 
-    But for a queue that still holds the random rows it begins with, which are easier to tell from a key.
+    But for a queue that still holds the random rows it begins with, which are easier to tell from a
+    key.
     """
     filled = run.steps_done * run.config.keys_per_step >= (run.config.queue or 0)
     return learning_is_judged(run) or (run.finished and filled)
@@ -33,14 +36,19 @@ def chance_is_judged(run: History) -> bool:
 
 LOST = 1 / 3  # of what InfoNCE had gained on chance; epochs of tiny sets waver by a fifth
 CLEAR = 0.3  # nats of gain that can be lost at all: less is noise
-SETTLING = 2  # first epochs, while the queue's random rows make way for harder ones and the loss rises
+# first epochs, while the queue's random rows make way for harder ones and the loss rises
+SETTLING = 2
 
 
 def diverged(run: History) -> Finding | None:
     """The loss is no number any more, or climbs."""
     broken = [line for line in (*run.steps, *run.epochs) if "loss" in line and line["loss"] is None]
     if broken or "no longer finite" in run.failure:
-        at = f"step {broken[0]['step']} of epoch {broken[0]['epoch'] + 1}" if broken else f"epoch {run.epochs_done + 1}"
+        at = (
+            (f"step {broken[0]['step']} of epoch {broken[0]['epoch'] + 1}")
+            if broken
+            else (f"epoch {run.epochs_done + 1}")
+        )
         return _diverged(run, f"not finite any more in {at}")
     epochs, losses = run.series("infonce")
     epochs, losses = epochs[SETTLING:], losses[SETTLING:]
@@ -71,8 +79,11 @@ def _diverged(run: History, evidence: str) -> Finding:
 # --- it tells nothing apart
 
 LINE = 2.0  # effective rank: 1 is a line, 0 a point; untrained networks have dozens
-POINT = -0.03  # uniformity: a mean squared distance of 0.015, where the sphere's is 2; logits then differ by under 0.1
-ONE_PLACE = 0.02  # alignment of queries and keys that lie in one place; it is 0.1 and more where views differ
+# uniformity: a mean squared distance of 0.015, where the sphere's is 2; logits then differ by under
+# 0.1
+POINT = -0.03
+# alignment of queries and keys that lie in one place; it is 0.1 and more where views differ
+ONE_PLACE = 0.02
 GAIN = 0.05  # nats below ln(R + 1) that show that something is told apart
 
 
@@ -85,12 +96,19 @@ def collapsed(run: History) -> Finding | None:
     ranks, spread = run.recent("effective_rank", RECENT), run.recent("uniformity", RECENT)
     enough = len(ranks) == RECENT or (run.finished and ranks)
     if enough and (max(ranks) < LINE or min(spread) > POINT):
-        told = f"effective_rank {ranks[-1]:.1f} and uniformity {spread[-1]:.3f} in epoch {run.epochs_done}"
+        told = (
+            f"effective_rank {ranks[-1]:.1f} and uniformity {spread[-1]:.3f} in epoch "
+            f"{run.epochs_done}"
+        )
         healthy = "well above 10 and below -1 are healthy"
         return _collapsed(run, f"{told}; {healthy}", RANK if max(ranks) < LINE else SPREAD)
     gap = run.recent("alignment", RECENT)
     if _blind(run) and gap and max(gap) < ONE_PLACE:
-        return _collapsed(run, f"{_no_gain(run)}, and a query lies on its key (alignment {fmean(gap):.4f})", LOSS)
+        return _collapsed(
+            run,
+            (f"{_no_gain(run)}, and a query lies on its key (alignment {fmean(gap):.4f})"),
+            LOSS,
+        )
     return None
 
 
@@ -101,13 +119,19 @@ def _collapsed(run: History, evidence: str, panel: str) -> Finding:
         evidence,
         panel,
         _remedies(
-            run.config, f"{_lower_lr(run.config)}; if that does not help, a higher weight_unif with objective=pauc"
+            run.config,
+            (
+                f"{_lower_lr(run.config)}; if that does not help, a higher weight_unif with "
+                "objective=pauc"
+            ),
         ),
     )
 
 
 def stuck(run: History) -> Finding | None:
-    """InfoNCE stays at the logarithm of the number of keys: a query finds its own among them by chance alone."""
+    """InfoNCE stays at the logarithm of the number of keys: a query finds its own among them by
+    chance alone.
+    """
     if not chance_is_judged(run) or not _blind(run):
         return None
     if run.finished and run.steps_done < PLENTY:
@@ -117,7 +141,10 @@ def stuck(run: History) -> Finding | None:
         advice = f"{_lower_lr(run.config)}; if that does not help, {milder}"
     return Finding(
         "stuck",
-        "the loss stays where guessing would have it: queries do not find their keys among the others",
+        (
+            "the loss stays where guessing would have it: queries do not find their keys among the "
+            "others"
+        ),
         _no_gain(run),
         LOSS,
         _remedies(run.config, advice),
@@ -133,10 +160,13 @@ def _blind(run: History) -> bool:
 def _last_losses(run: History) -> tuple[list[float], str]:
     """InfoNCE of the last epochs, and where that is.
 
-    The first epochs' means hold steps with a random queue, so of a finished run of few epochs its last steps count.
+    The first epochs' means hold steps with a random queue, so of a finished run of few epochs its
+    last steps count.
     """
     if run.finished and len(run.epochs) < SETTLING + RECENT:
-        losses = [line["infonce"] for line in run.steps[-RECENT:] if line.get("infonce") is not None]
+        losses = [
+            line["infonce"] for line in run.steps[-RECENT:] if line.get("infonce") is not None
+        ]
         if losses:
             return losses, f"at the end, after {run.steps_done} steps"
     losses = run.recent("infonce", RECENT)
@@ -151,7 +181,10 @@ def _chance(run: History) -> float:
 def _no_gain(run: History) -> str:
     losses, where = _last_losses(run)
     keys = (run.config.queue or 0) + 1
-    return f"infonce {fmean(losses):.2f} {where}; ln(queue + 1) = ln {keys} = {_chance(run):.2f} is chance"
+    return (
+        f"infonce {fmean(losses):.2f} {where}; ln(queue + 1) = ln {keys} = {_chance(run):.2f} "
+        "is chance"
+    )
 
 
 USUAL_LR = {"sgd": Config.lr, "lars": 0.3, "adamw": 0.001}  # by optimiser, for a batch of 256
@@ -162,11 +195,20 @@ def _remedies(config: Config, otherwise: str) -> str:
     """The settings that lie far from the usual, put back, where there are any."""
     usual, lr = Config(), USUAL_LR[config.optimiser]
     off = [
-        (config.momentum < 0.9, f"momentum={usual.momentum:g} (now {config.momentum:g}: keys change too fast)"),
-        (config.momentum > 0.9999, f"momentum={usual.momentum:g} (now {config.momentum:g}: keys change too slowly)"),
+        (
+            config.momentum < 0.9,
+            (f"momentum={usual.momentum:g} (now {config.momentum:g}: keys change too fast)"),
+        ),
+        (
+            config.momentum > 0.9999,
+            (f"momentum={usual.momentum:g} (now {config.momentum:g}: keys change too slowly)"),
+        ),
         (config.lr > FAR * lr, f"lr={lr:g} (now {config.lr:g}: steps too long)"),
         (config.lr < lr / FAR, f"lr={lr:g} (now {config.lr:g}: steps too short)"),
-        (config.temperature > 0.5, f"temperature={usual.temperature:g} (now {config.temperature:g}: too even)"),
+        (
+            config.temperature > 0.5,
+            (f"temperature={usual.temperature:g} (now {config.temperature:g}: too even)"),
+        ),
     ]
     found = [remedy for is_off, remedy in off if is_off]
     return f"start anew with {', '.join(found)}" if found else otherwise
@@ -176,7 +218,8 @@ def _longer(run: History) -> str:
     """So many epochs that there are plenty of steps."""
     epochs = max(2 * run.config.epochs, math.ceil(PLENTY / max(1, run.steps_an_epoch)))
     return (
-        f"go on for longer: resume=True with epochs={epochs} (now {run.config.epochs}: {run.steps_done} steps are few, "
+        f"go on for longer: resume=True with epochs={epochs} (now {run.config.epochs}: "
+        f"{run.steps_done} steps are few, "
         f"and runs that learn may need {PLENTY})"
     )
 

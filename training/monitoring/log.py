@@ -1,4 +1,6 @@
-"""What a run tells of itself: metrics.jsonl, the boards that are there, a word when something goes wrong, curves."""
+"""What a run tells of itself: metrics.jsonl, the boards that are there, a word when something goes
+wrong, curves.
+"""
 
 import resource
 import sys
@@ -23,7 +25,9 @@ from pauc_hub.training.state import Training
 
 
 class Log:
-    """What the loop writes to; of several processes that share a run, the first one's alone writes and looks."""
+    """What the loop writes to; of several processes that share a run, the first one's alone writes
+    and looks.
+    """
 
     def __init__(self, state: Training, wandb: str | None, labelled: Labelled | None) -> None:
         """Go on where `state` stands; later lines, of work that was not saved, are dropped.
@@ -37,7 +41,9 @@ class Log:
         lines = read_lines(state.run)
         self._epochs = [line for line in lines if not line["step"]]
         self._steps = [line for line in lines if line["step"]][-RECENT:]
-        boards = partial(open_boards, state.run, state.steps, lines, state.config, wandb, quiet=state.quiet)
+        boards = partial(
+            open_boards, state.run, state.steps, lines, state.config, wandb, quiet=state.quiet
+        )
         self._boards = boards() if first else []
         self._labelled = labelled if first else None
         self._known = set(self._findings())
@@ -55,7 +61,9 @@ class Log:
         self._show(line)
 
     def write_epoch(self, epoch: int, values: dict[str, float]) -> dict[str, float]:
-        """The epoch before `epoch` is over; returns its line, with the means of its steps' lines."""
+        """The epoch before `epoch` is over; returns its line, with the means of its steps'
+        lines.
+        """
         line = self._metrics.write_epoch(epoch, values | peak_memory(self._state.device))
         self._show(line)
         self._epochs.append(line)
@@ -65,13 +73,17 @@ class Log:
     def knn(self) -> dict[str, float]:
         """The score on the labelled images after the running epoch, where it is due."""
         state, labelled = self._state, self._labelled
-        if labelled is None or not labelled.is_due(state.epoch + 1, state.config.epochs, len(state.source)):
+        if labelled is None or not labelled.is_due(
+            state.epoch + 1, state.config.epochs, len(state.source)
+        ):
             return {}
         score = knn_accuracy(labelled, state)
         return {} if score is None else {"knn": score}
 
     def scores(self) -> list[dict[str, Any]]:
-        """Of the weights as they are after the last epoch, for the model's card; measured now where it was not yet."""
+        """Of the weights as they are after the last epoch, for the model's card; measured now where
+        it was not yet.
+        """
         state, labelled = self._state, self._labelled
         if labelled is None:
             return []
@@ -102,7 +114,10 @@ class Log:
         found = self._findings()
         for name, finding in found.items():
             if name not in self._known:
-                self._say(f"{name}: {finding.said} ({finding.evidence}). `pauc doctor {self._state.run}` tells more.")
+                self._say(
+                    f"{name}: {finding.said} ({finding.evidence}). `pauc doctor "
+                    f"{self._state.run}` tells more."
+                )
         self._known |= found.keys()
 
     def _findings(self) -> dict[str, Finding]:

@@ -1,4 +1,6 @@
-"""Any timm network as a backbone that learns: built, looked at and refused. N images, S side of a view, D width."""
+"""Any timm network as a backbone that learns: built, looked at and refused. N images, S side of a
+view, D width.
+"""
 
 from contextlib import suppress
 from difflib import get_close_matches
@@ -14,8 +16,8 @@ from pauc_hub.models.architectures import NETWORKS
 from pauc_hub.models.registration import import_timm
 from pauc_hub.models.timm_network import patch_problem, patch_side
 
-# Images that the network is tried on without computing anything: their share of what is kept for the gradient is each
-# one's own.
+# Images that the network is tried on without computing anything: their share of what is kept for
+# the gradient is each one's own.
 TRIED = 2
 
 
@@ -36,7 +38,9 @@ class Traits(NamedTuple):
 
 
 def has_batch_norm(architecture: str, size: int) -> bool:
-    """Whether groups of a batch share statistics; True where the network cannot be built, which others refuse."""
+    """Whether groups of a batch share statistics; True where the network cannot be built, which
+    others refuse.
+    """
     if architecture in NETWORKS:
         # spares importing timm
         return True
@@ -54,7 +58,8 @@ def inspect_backbone(architecture: str, size: int) -> Traits:
         size: side of the views, pixels.
 
     Raises:
-        UsageError: timm has no such network, it does not pool, or it does not take views of that size.
+        UsageError: timm has no such network, it does not pool, or it does not take views of that
+            size.
     """
     kept = dict[int, int]()
     try:
@@ -80,7 +85,9 @@ def inspect_backbone(architecture: str, size: int) -> Traits:
             f"its usual size is {_usual_side(architecture)}"
         ) from error
     if not isinstance(features, Tensor) or features.ndim != 2:
-        raise UsageError(f"architecture='{architecture}' does not pool its features: choose another network")
+        raise UsageError(
+            f"architecture='{architecture}' does not pool its features: choose another network"
+        )
     return Traits(
         width=features.shape[1],
         batch_norm=any(isinstance(layer, nn.BatchNorm2d) for layer in backbone.modules()),
@@ -90,7 +97,9 @@ def inspect_backbone(architecture: str, size: int) -> Traits:
 
 
 def fitting_side(architecture: str, side: int) -> int:
-    """The side of views that the network takes, near `side`; `side` itself where there is none, which others refuse."""
+    """The side of views that the network takes, near `side`; `side` itself where there is none,
+    which others refuse.
+    """
     if architecture in NETWORKS or not import_timm().is_model(architecture):
         return side
     usual = _usual_side(architecture)
@@ -123,7 +132,8 @@ def create_backbone(architecture: str, size: int) -> nn.Module:
     if "." in architecture:
         name, _, tag = architecture.partition(".")
         raise UsageError(
-            f"architecture='{architecture}' names the weights '{tag}', and a new network has none: give '{name}'"
+            f"architecture='{architecture}' names the weights '{tag}', and a new network has "
+            f"none: give '{name}'"
         )
     backbone = timm.create_model(architecture, num_classes=0, **build_options(architecture, size))
     if rest := patch_problem(backbone, size):
@@ -132,7 +142,9 @@ def create_backbone(architecture: str, size: int) -> nn.Module:
 
 
 def _without_dropout(backbone: nn.Module) -> nn.Module:
-    """Nothing random within: a run goes on exactly, and parts of a batch are computed twice alike."""
+    """Nothing random within: a run goes on exactly, and parts of a batch are computed twice
+    alike.
+    """
     for layer in backbone.modules():
         if isinstance(layer, _DropoutNd):
             layer.p = 0.0

@@ -1,4 +1,6 @@
-"""Encoder, its momentum twin and the queue of past keys (method.md §5). N batch, D projection width, R queue."""
+"""Encoder, its momentum twin and the queue of past keys (method.md §5). N batch, D projection
+width, R queue.
+"""
 
 import copy
 import sys
@@ -22,16 +24,22 @@ from pauc_hub.training.networks.convolutions import quickened
 from pauc_hub.training.networks.norms import group_batch_norms, group_count, joined_statistics
 
 EXPORTED: Literal["query", "momentum"] = "query"
-"""The encoder that a run's model is made of, and that kNN looks at: the one that PCL and MoCo evaluate."""
+"""The encoder that a run's model is made of, and that kNN looks at: the one that PCL and MoCo
+evaluate.
+"""
 
 
 UNKNOWN, STALE = -1, -2  # of the queue's rows, in place of an image
 
 
 class Encoder(nn.Module):
-    """A timm backbone without classifier and a projection head: images (N, 3, S, S) to unit rows (N, D), float32."""
+    """A timm backbone without classifier and a projection head: images (N, 3, S, S) to unit rows
+    (N, D), float32.
+    """
 
-    def __init__(self, architecture: str, dim: int, group: int = sys.maxsize, size: int = 224) -> None:
+    def __init__(
+        self, architecture: str, dim: int, group: int = sys.maxsize, size: int = 224
+    ) -> None:
         """An encoder with initial weights.
 
         Args:
@@ -48,7 +56,9 @@ class Encoder(nn.Module):
         self.steady = False
 
     def hold_statistics(self) -> None:
-        """Batch norm keeps the running statistics that it has, and normalises by them, also while it learns."""
+        """Batch norm keeps the running statistics that it has, and normalises by them, also while
+        it learns.
+        """
         self.steady = True
         self.train(self.training)
 
@@ -70,8 +80,8 @@ class Queue(nn.Module):
 
     Attributes:
         rows: (R, D) unit rows; random directions until the queue has been filled once.
-        index: (R,) int64, the image of each key; UNKNOWN until the queue has been filled once, STALE where the key no
-            longer counts.
+        index: (R,) int64, the image of each key; UNKNOWN until the queue has been filled once,
+            STALE where the key no longer counts.
         position: () int64, the oldest row.
     """
 
@@ -98,7 +108,9 @@ class Queue(nn.Module):
         self.position.add_(len(keys)).remainder_(len(self.rows))
 
     def forget(self) -> None:
-        """No key counts until it is replaced: they were made of views of another side (method.md §5)."""
+        """No key counts until it is replaced: they were made of views of another side (method.md
+        §5).
+        """
         self.index.fill_(STALE)
 
     def masked(self, index: Tensor, *, own: bool) -> Tensor:
@@ -113,7 +125,9 @@ class Queue(nn.Module):
 
 
 class MomentumPair(nn.Module):
-    """The encoder that learns (`query`), the slow copy that makes keys and prototypes (`key`), and the queue."""
+    """The encoder that learns (`query`), the slow copy that makes keys and prototypes (`key`), and
+    the queue.
+    """
 
     def __init__(
         self,
@@ -131,7 +145,8 @@ class MomentumPair(nn.Module):
         """A pair of equal encoders.
 
         Args:
-            group: images that share batch statistics, see `keys`; without batch norm each image is by itself.
+            group: images that share batch statistics, see `keys`; without batch norm each image is
+                by itself.
             parts: in which a batch's gradient is worked out, see `queries`.
             size: side of the views, pixels.
             steady: batch norm keeps its statistics, see hold_statistics(), and groups mean nothing.
@@ -147,7 +162,9 @@ class MomentumPair(nn.Module):
         self.has_batch_norm = not steady and any(True for _ in _norms(self.query))
         self.group = group if self.has_batch_norm else 1
         self.parts, self.world = parts, world
-        self.encode: Callable[[Encoder, Tensor], Tensor] = torch.compile(_encode) if compiled else _encode
+        self.encode: Callable[[Encoder, Tensor], Tensor] = (
+            torch.compile(_encode) if compiled else _encode
+        )
 
     @property
     def exported(self) -> Encoder:
@@ -155,11 +172,12 @@ class MomentumPair(nn.Module):
         return self.query if EXPORTED == "query" else self.key
 
     def queries(self, images: Tensor) -> Tensor:
-        """(N, D) of all processes, with gradient, in batch-norm groups of neighbours. `images` are this process's.
+        """(N, D) of all processes, with gradient, in batch-norm groups of neighbours. `images` are
+        this process's.
 
-        In several parts, the activations of one alone are in memory at any time: none is kept for the backward pass,
-        which makes those of each part anew, at the cost of another forward pass. The numbers are the same, whatever
-        loss of the whole batch follows.
+        In several parts, the activations of one alone are in memory at any time: none is kept for
+        the backward pass, which makes those of each part anew, at the cost of another forward pass.
+        The numbers are the same, whatever loss of the whole batch follows.
         """
         with joined_statistics(self.query, group_count(len(images), self.group), self.world):
             return self._queries(images)
@@ -178,25 +196,35 @@ class MomentumPair(nn.Module):
 
     def _queries_twice(self, images: Tensor) -> Tensor:
         def contexts() -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
-            return nullcontext(), _statistics_at_rest(self.query)  # the first time, and when it is done anew
+            # the first time, and when it is done anew
+            return nullcontext(), _statistics_at_rest(self.query)
 
         return checkpoint(
-            self.encode, self.query, images, use_reentrant=False, preserve_rng_state=False, context_fn=contexts
+            self.encode,
+            self.query,
+            images,
+            use_reentrant=False,
+            preserve_rng_state=False,
+            context_fn=contexts,
         )
 
     @torch.no_grad()
     def keys(self, images: Tensor, generator: torch.Generator) -> Tensor:
         """(N, D) of all processes, without gradient, in batch-norm groups of another permutation.
 
-        With shared statistics the encoder could match a query and its key by their batch mates (method.md §5). The
-        running statistics of the key encoder are those of its own batches, as the query encoder's are. Without batch
-        norm there is nothing to hide, and the images stay where they are.
+        With shared statistics the encoder could match a query and its key by their batch mates
+        (method.md §5). The running statistics of the key encoder are those of its own batches, as
+        the query encoder's are. Without batch norm there is nothing to hide, and the images stay
+        where they are.
         """
         count = len(images) * self.world.size
         if not self.has_batch_norm:
-            return self.world.gather(torch.cat([self.encode(self.key, part) for part in self._divided(images)]), count)
+            return self.world.gather(
+                torch.cat([self.encode(self.key, part) for part in self._divided(images)]), count
+            )
         order = torch.randperm(count, generator=generator)
-        shuffled = self.world.shuffle(images.permute(0, 2, 3, 1), order).permute(0, 3, 1, 2)  # channels stay last
+        # channels stay last
+        shuffled = self.world.shuffle(images.permute(0, 2, 3, 1), order).permute(0, 3, 1, 2)
         with joined_statistics(self.key, group_count(len(images), self.group), self.world):
             keys = torch.cat([self.encode(self.key, part) for part in self._divided(shuffled)])
         return self.world.gather(keys, count)[send(order.argsort(), keys.device)]
@@ -210,7 +238,9 @@ class MomentumPair(nn.Module):
 
     @torch.no_grad()
     def follow(self, momentum: float) -> None:
-        """Move the key encoder's weights towards the query encoder's; batch-norm statistics are no weights."""
+        """Move the key encoder's weights towards the query encoder's; batch-norm statistics are no
+        weights.
+        """
         average = get_ema_multi_avg_fn(momentum)  # type: ignore[no-untyped-call]  # a GPU does all tensors in one kernel
         average(list(self.key.parameters()), list(self.query.parameters()), 0)
 

@@ -1,4 +1,6 @@
-"""Existing weights to train on from: put into a network; which of its blocks learn, and how fast (method.md §5)."""
+"""Existing weights to train on from: put into a network; which of its blocks learn, and how fast
+(method.md §5).
+"""
 
 import re
 from functools import cache
@@ -22,8 +24,8 @@ class Blocks(NamedTuple):
     """The stages of a convolutional network, or the blocks of a transformer, as timm divides them.
 
     Attributes:
-        of: a parameter's name to its block, from 1 to `total`; 0 is what stands before the first, and what follows the
-            last belongs to it.
+        of: a parameter's name to its block, from 1 to `total`; 0 is what stands before the first,
+            and what follows the last belongs to it.
     """
 
     of: dict[str, int]
@@ -35,12 +37,23 @@ def blocks_of(backbone: nn.Module) -> Blocks:
     matcher: dict[str, Any] = cast(Any, backbone).group_matcher(coarse=True)
     depths: dict[str, int] = group_parameters(backbone, matcher, reverse=True)
     found = matcher["blocks"]
-    patterns = [found] if isinstance(found, str) else [pattern for pattern, suffix in found if suffix is None]
-    inside = {depth for name, depth in depths.items() if any(re.match(pattern, name) for pattern in patterns)}
+    patterns = (
+        [found]
+        if isinstance(found, str)
+        else [pattern for pattern, suffix in found if suffix is None]
+    )
+    inside = {
+        depth
+        for name, depth in depths.items()
+        if any(re.match(pattern, name) for pattern in patterns)
+    }
     numbers = {depth: number for number, depth in enumerate(sorted(inside), 1)}
     count = len(numbers)
     return Blocks(
-        {name: numbers.get(depth, 0 if not inside or depth < min(inside) else count) for name, depth in depths.items()},
+        {
+            name: numbers.get(depth, 0 if not inside or depth < min(inside) else count)
+            for name, depth in depths.items()
+        },
         count,
     )
 
@@ -81,7 +94,8 @@ def load_weights(backbone: nn.Module, model: str | ModelFolder, size: int) -> No
         same = False
     if not same:
         raise UsageError(
-            f"weights_from='{folder.name}': its network is built with {folder.model_args}, unlike timm's "
+            f"weights_from='{folder.name}': its network is built with {folder.model_args}, "
+            "unlike timm's "
             f"{folder.architecture}, and cannot be trained on. Take another model."
         )
 
@@ -95,4 +109,6 @@ def _agree(backbone: nn.Module, own: nn.Module, size: int, device: torch.device)
     mine, theirs = backbone.eval()(image), own.eval()(image)
     for layer, learning in modes:
         layer.training = learning
-    return mine.shape == theirs.shape and bool((mine - theirs).abs().max() <= CLOSE * theirs.abs().max())
+    return mine.shape == theirs.shape and bool(
+        (mine - theirs).abs().max() <= CLOSE * theirs.abs().max()
+    )

@@ -1,4 +1,5 @@
-"""Atomic save, exact resume: one safetensors file holds all that the next step depends on, and no pickle.
+"""Atomic save, exact resume: one safetensors file holds all that the next step depends on, and no
+pickle.
 
 Random numbers need no state (rng.py): they follow from the seed and the place in the run.
 """
@@ -51,7 +52,11 @@ class Place:
 
 
 def save(
-    run: Path, place: Place, pair: MomentumPair, optimiser: torch.optim.Optimizer, expectation: Expectation | None
+    run: Path,
+    place: Place,
+    pair: MomentumPair,
+    optimiser: torch.optim.Optimizer,
+    expectation: Expectation | None,
 ) -> None:
     """Put a checkpoint beside the one before, which a crash or a full disk leaves as it is.
 
@@ -71,13 +76,15 @@ def save(
 
 
 def read_place(run: Path, images: str, *, quiet: bool = False) -> Place | None:
-    """Where the run stood when it was last saved, by the newest checkpoint that is whole; None where there is none yet.
+    """Where the run stood when it was last saved, by the newest checkpoint that is whole; None
+    where there is none yet.
 
     Args:
         images: fingerprint of the images at hand.
 
     Raises:
-        UsageError: all checkpoints are damaged, or the newest is of other images or another version.
+        UsageError: all checkpoints are damaged, or the newest is of other images or another
+            version.
     """
     paths, damages = checkpoint_files.standing(run), list[str]()
     for path in paths:
@@ -87,15 +94,24 @@ def read_place(run: Path, images: str, *, quiet: bool = False) -> Place | None:
             damages.append(f"'{path}' is damaged ({damage})")
             continue
         if place.images != images:
-            raise UsageError(f"the images are not those that '{run}' was started with. Start anew with overwrite=True.")
+            raise UsageError(
+                f"the images are not those that '{run}' was started with. Start anew with "
+                "overwrite=True."
+            )
         if damages and not quiet:
             at = f"epoch {place.epoch + 1}, step {place.step}"
-            sys.stderr.write(f"warning: {damages[0]}; going on from the checkpoint before it, at {at}\n")
+            sys.stderr.write(
+                f"warning: {damages[0]}; going on from the checkpoint before it, at {at}\n"
+            )
         return place
     if damages:
-        raise UsageError(f"{damages[0]}, and no other checkpoint is whole. Start anew with overwrite=True.")
+        raise UsageError(
+            f"{damages[0]}, and no other checkpoint is whole. Start anew with overwrite=True."
+        )
     if not quiet:
-        sys.stderr.write(f"warning: '{run}' was stopped before its first checkpoint; beginning at the start\n")
+        sys.stderr.write(
+            f"warning: '{run}' was stopped before its first checkpoint; beginning at the start\n"
+        )
     return None
 
 
@@ -103,7 +119,10 @@ def written_under(run: Path, launch: str) -> bool:
     """Whether the newest checkpoint is of processes that torchrun has started again since."""
     paths = checkpoint_files.standing(run)
     with suppress(checkpoint_files.Damaged, UsageError):
-        return bool(launch and paths) and _place(paths[0], checkpoint_files.inspect(paths[0])).launch == launch
+        return (
+            bool(launch and paths)
+            and _place(paths[0], checkpoint_files.inspect(paths[0])).launch == launch
+        )
     return False
 
 
@@ -117,17 +136,29 @@ def _place(path: Path, metadata: dict[str, str]) -> Place:
 
 
 def restore(
-    run: Path, place: Place, pair: MomentumPair, optimiser: torch.optim.Optimizer, device: torch.device
+    run: Path,
+    place: Place,
+    pair: MomentumPair,
+    optimiser: torch.optim.Optimizer,
+    device: torch.device,
 ) -> Expectation | None:
-    """Put weights, queue and optimiser as they were at `place`, and return what the last E-step found, if any."""
-    tensors = checkpoint_files.tensors_in(checkpoint_files.path_at(run, (place.epoch, place.step)), device)
-    pair.load_state_dict({name.removeprefix("pair."): t for name, t in tensors.items() if name.startswith("pair.")})
+    """Put weights, queue and optimiser as they were at `place`, and return what the last E-step
+    found, if any.
+    """
+    tensors = checkpoint_files.tensors_in(
+        checkpoint_files.path_at(run, (place.epoch, place.step)), device
+    )
+    pair.load_state_dict(
+        {name.removeprefix("pair."): t for name, t in tensors.items() if name.startswith("pair.")}
+    )
     _restore_optimiser(tensors, pair, optimiser)
     return _expectation(tensors)
 
 
 def _optimiser_tensors(pair: MomentumPair, optimiser: torch.optim.Optimizer) -> dict[str, Tensor]:
-    """Whatever an optimiser of torch's keeps for each parameter, under `optimiser.what.parameter`."""
+    """Whatever an optimiser of torch's keeps for each parameter, under
+    `optimiser.what.parameter`.
+    """
     return {
         f"optimiser.{what}.{name}": value
         for name, parameter in pair.query.named_parameters()
@@ -136,7 +167,9 @@ def _optimiser_tensors(pair: MomentumPair, optimiser: torch.optim.Optimizer) -> 
     }
 
 
-def _restore_optimiser(tensors: dict[str, Tensor], pair: MomentumPair, optimiser: torch.optim.Optimizer) -> None:
+def _restore_optimiser(
+    tensors: dict[str, Tensor], pair: MomentumPair, optimiser: torch.optim.Optimizer
+) -> None:
     kept: dict[str, dict[str, Tensor]] = defaultdict(dict)
     for key in (key for key in tensors if key.startswith("optimiser.")):
         _, what, name = key.split(".", 2)
@@ -145,7 +178,9 @@ def _restore_optimiser(tensors: dict[str, Tensor], pair: MomentumPair, optimiser
     state = optimiser.state_dict()
     for i, parameter in enumerate(p for group in optimiser.param_groups for p in group["params"]):
         if values := kept.get(names[parameter]):
-            state["state"][i] = {what: _laid_out(value, parameter) for what, value in values.items()}
+            state["state"][i] = {
+                what: _laid_out(value, parameter) for what, value in values.items()
+            }
     optimiser.load_state_dict(state)
 
 
@@ -158,9 +193,15 @@ def _expectation_tensors(expectation: Expectation | None) -> dict[str, Tensor]:
     if expectation is None:
         return {}
     tensors = {}
-    for m, (prototypes, assignment) in enumerate(zip(expectation.prototypes, expectation.assignments, strict=True)):
+    for m, (prototypes, assignment) in enumerate(
+        zip(expectation.prototypes, expectation.assignments, strict=True)
+    ):
         tensors[f"assignment.{m}"] = assignment
-        tensors |= {f"prototypes.{m}.{name}": value for name, value in prototypes.__dict__.items() if value is not None}
+        tensors |= {
+            f"prototypes.{m}.{name}": value
+            for name, value in prototypes.__dict__.items()
+            if value is not None
+        }
     return tensors
 
 
@@ -169,10 +210,17 @@ def _expectation(tensors: dict[str, Tensor]) -> Expectation | None:
     if count == 0:
         return None
     return Expectation(
-        tuple(_prototypes(tensors, m) for m in range(count)), tuple(tensors[f"assignment.{m}"] for m in range(count))
+        tuple(_prototypes(tensors, m) for m in range(count)),
+        tuple(tensors[f"assignment.{m}"] for m in range(count)),
     )
 
 
 def _prototypes(tensors: dict[str, Tensor], m: int) -> Prototypes:
     start = f"prototypes.{m}."
-    return Prototypes(**{name.removeprefix(start): value for name, value in tensors.items() if name.startswith(start)})
+    return Prototypes(
+        **{
+            name.removeprefix(start): value
+            for name, value in tensors.items()
+            if name.startswith(start)
+        }
+    )

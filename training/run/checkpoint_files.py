@@ -1,4 +1,5 @@
-"""The last few checkpoints of a run: each tells by a sum whether it is as it was written; the newest whole one counts.
+"""The last few checkpoints of a run: each tells by a sum whether it is as it was written; the
+newest whole one counts.
 
 One of resnet50 with a queue of 16,384 has 340 MB, and its sum takes a third of a second.
 """
@@ -20,7 +21,8 @@ from pauc_hub.files.atomic import sync
 
 FOLDER = "checkpoints"
 KEPT = 2  # the newest, and one that stands in for it should the disk have damaged it
-WRITING = ".writing"  # a folder, since safetensors writes beside and renames as well; killed processes leave it
+# a folder, since safetensors writes beside and renames as well; killed processes leave it
+WRITING = ".writing"
 SUM = "sha256"
 
 Moment = tuple[int, int]  # an epoch, and its steps that are done
@@ -38,12 +40,17 @@ def path_at(run: Path, moment: Moment) -> Path:
 def standing(run: Path) -> list[Path]:
     """All there are, the newest first; other files are not looked at."""
     folder = run / FOLDER
-    found = {moment: path for path in (folder.iterdir() if folder.is_dir() else ()) if (moment := _moment(path))}
+    found = {
+        moment: path
+        for path in (folder.iterdir() if folder.is_dir() else ())
+        if (moment := _moment(path))
+    }
     return [found[moment] for moment in sorted(found, reverse=True)]
 
 
 def put(run: Path, moment: Moment, tensors: dict[str, Tensor], metadata: dict[str, str]) -> None:
-    """Write beside, sync, rename, and only then let go of older ones: a crash at any time leaves the one before.
+    """Write beside, sync, rename, and only then let go of older ones: a crash at any time leaves
+    the one before.
 
     Those that are said to be newer go too: they are of work that was lost, such as a damaged one's.
 

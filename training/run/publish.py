@@ -22,7 +22,8 @@ from pauc_hub.training.networks.backbone import build_options
 from pauc_hub.training.networks.encoder import EXPORTED, Encoder
 from pauc_hub.training.run import receipts
 
-HARMLESS = 0.9999  # least cosine of fp16 weights' features to fp32's for the weights to be stored in fp16
+# least cosine of fp16 weights' features to fp32's for the weights to be stored in fp16
+HARMLESS = 0.9999
 
 
 @dataclass(frozen=True)
@@ -30,7 +31,8 @@ class Finished:
     """All that a model folder is made of.
 
     Attributes:
-        sample: (n, S, S, 3) uint8, a few of the images, on the encoder's device: to see what rounding does.
+        sample: (n, S, S, 3) uint8, a few of the images, on the encoder's device: to see what
+            rounding does.
         seconds: spent training, over all sittings.
         command: what was typed.
         done: epochs, and steps of the next one, that are over.
@@ -79,7 +81,8 @@ def publish(finished: Finished, path: Path) -> Path:
         architecture=config.architecture,
         backbone=encoder.backbone.state_dict(),
         num_features=encoder.width,
-        preprocessing=finished.preprocessing.to_config() | _described(encoder.backbone, config.size),
+        preprocessing=finished.preprocessing.to_config()
+        | _described(encoder.backbone, config.size),
         global_pool=_pooling(encoder.backbone),
         model_args=build_options(config.architecture, config.size),
         pauc={
@@ -103,7 +106,8 @@ def publish(finished: Finished, path: Path) -> Path:
 def _described(backbone: nn.Module, side: int) -> dict[str, Any]:
     """What timm has of the network: its first and last layer, whether its size is fixed.
 
-    And height and width of the last feature map, where timm has that for it: test-time pooling needs it.
+    And height and width of the last feature map, where timm has that for it: test-time pooling
+    needs it.
     """
     cfg: dict[str, Any] = getattr(backbone, "pretrained_cfg", {})
     found = {key: cfg[key] for key in ("first_conv", "classifier") if cfg.get(key)}
@@ -124,7 +128,8 @@ def _pooling(backbone: nn.Module) -> str:
 
 @torch.no_grad()
 def rounding_cosine(encoder: Encoder, images: Tensor) -> float:
-    """Least cosine between the backbone's features with fp32 weights and with the same rounded to fp16 and back.
+    """Least cosine between the backbone's features with fp32 weights and with the same rounded to
+    fp16 and back.
 
     Args:
         images: (n, 3, S, S) normalised.

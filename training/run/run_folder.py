@@ -1,4 +1,6 @@
-"""The folder of a run: config.json, metrics.jsonl, what shows it, checkpoints, and the model folder at the end."""
+"""The folder of a run: config.json, metrics.jsonl, what shows it, checkpoints, and the model folder
+at the end.
+"""
 
 import contextlib
 import json
@@ -31,19 +33,29 @@ FAILED = "failed"  # in the last line of metrics.jsonl, where a run ended with a
 
 @contextlib.contextmanager
 def open_run(
-    run: Path, config: Config, images: str, *, resume: bool, overwrite: bool, restarted: bool, quiet: bool
+    run: Path,
+    config: Config,
+    images: str,
+    *,
+    resume: bool,
+    overwrite: bool,
+    restarted: bool,
+    quiet: bool,
 ) -> Iterator[Place | None]:
-    """The folder of a run, for this process alone, and the place where it goes on; None where it begins.
+    """The folder of a run, for this process alone, and the place where it goes on; None where it
+    begins.
 
     What killed processes left half done is removed.
 
     Args:
         images: fingerprint of the images at hand.
-        restarted: the command was given before, and its processes ended; what it has begun goes on from its checkpoint.
+        restarted: the command was given before, and its processes ended; what it has begun goes on
+            from its checkpoint.
 
     Raises:
         UsageError: a link stands at the folder's place or in it, or it is another user's.
-        OutputExists, UsageError: as `begin` and `checkpoint.read_place` do, or a finished run has lost its checkpoints.
+        OutputExists, UsageError: as `begin` and `checkpoint.read_place` do, or a finished run has
+            lost its checkpoints.
         PaucError: another process is at it.
     """
     for place in (run, *(run / name for name in FIXED)):
@@ -51,21 +63,26 @@ def open_run(
     goes_on = resume or (restarted and (run / CONFIG).exists() and saved_config(run) == config)
     if not goes_on:
         _make(run)
-    with locked(run, f"another process is training into '{run}'. Wait for it, or give another folder."):
+    with locked(
+        run, (f"another process is training into '{run}'. Wait for it, or give another folder.")
+    ):
         if not goes_on:
             begin(run, config, overwrite)
         elif (run / MODEL).exists() and not checkpoint_files.standing(run):
             raise UsageError(
-                f"nothing to resume: '{run}' is finished, and its checkpoints are gone. Start anew with overwrite=True."
+                f"nothing to resume: '{run}' is finished, and its checkpoints are gone. Start "
+                "anew with overwrite=True."
             )
-        with contextlib.suppress(OSError):  # a folder that cannot be written to is told of by whoever writes
+        # a folder that cannot be written to is told of by whoever writes
+        with contextlib.suppress(OSError):
             for path in [other for name in OWN for other in leftovers(run / name)]:
                 remove(path)
         yield checkpoint.read_place(run, images, quiet=quiet) if goes_on else None
 
 
 def begin(run: Path, config: Config, overwrite: bool) -> None:
-    """Make the folder and write the config into it, which is what makes it a run: there whole or not at all.
+    """Make the folder and write the config into it, which is what makes it a run: there whole or
+    not at all.
 
     Raises:
         OutputExists: a run stands there; nothing was touched.
@@ -83,14 +100,17 @@ def begin(run: Path, config: Config, overwrite: bool) -> None:
 
 
 def lay_schedule_anew(run: Path, config: Config, epochs: int, place: Place | None) -> Config:
-    """Write another number of epochs into the folder of a run; returns the config that holds from `place` on.
+    """Write another number of epochs into the folder of a run; returns the config that holds from
+    `place` on.
 
     Raises:
         UsageError: more epochs are done, or the folder cannot be written to.
     """
     done = place.epoch + (place.step > 0) if place else 0
     if epochs < max(1, done):
-        raise UsageError(f"epochs={epochs} is too few: '{run}' is in epoch {max(1, done)}. Give that or more.")
+        raise UsageError(
+            f"epochs={epochs} is too few: '{run}' is in epoch {max(1, done)}. Give that or more."
+        )
     if epochs == config.epochs:
         return config
     laid = laid_anew(config, epochs)
@@ -138,7 +158,9 @@ def saved_config(run: Path) -> Config:
     if path.exists():
         return read_saved(path)
     if _standing(run):
-        raise UsageError(f"nothing to resume: '{run}' has lost its {CONFIG}. Start anew with overwrite=True.")
+        raise UsageError(
+            f"nothing to resume: '{run}' has lost its {CONFIG}. Start anew with overwrite=True."
+        )
     raise UsageError(f"nothing to resume: '{run}' holds no run. Start without resume=True.")
 
 
@@ -179,10 +201,18 @@ class Metrics:
         self.path, self._lines, self._written = run / METRICS, list[dict[str, float]](), written
         if not written:
             return
-        lines = self.path.read_text(encoding="utf-8", errors="replace").splitlines() if self.path.exists() else []
+        lines = (
+            self.path.read_text(encoding="utf-8", errors="replace").splitlines()
+            if self.path.exists()
+            else []
+        )
         kept = [line for line in lines if _place(line) <= (epoch, step)]
         self._replace("".join(f"{line}\n" for line in kept))
-        self._lines = [values for values in map(json.loads, kept) if values["epoch"] == epoch and values["step"] > 0]
+        self._lines = [
+            values
+            for values in map(json.loads, kept)
+            if values["epoch"] == epoch and values["step"] > 0
+        ]
 
     def write_step(self, epoch: int, step: int, values: dict[str, float]) -> None:
         """`step` steps of epoch `epoch` are done."""
@@ -190,7 +220,9 @@ class Metrics:
         self._append({"epoch": epoch, "step": step} | values)
 
     def write_epoch(self, epoch: int, values: dict[str, float]) -> dict[str, float]:
-        """The epoch before `epoch` is over; returns its line: its steps' means, the last rate, and `values`."""
+        """The epoch before `epoch` is over; returns its line: its steps' means, the last rate, and
+        `values`.
+        """
         last = self._lines[-1] if self._lines else {}
         terms = [name for name in last if name not in ("epoch", "step", "lr")]
         means = {name: sum(line[name] for line in self._lines) / len(self._lines) for name in terms}
@@ -207,7 +239,10 @@ class Metrics:
 
     def _append(self, values: Mapping[str, Any]) -> None:
         # JSON has no word for what is not finite
-        told = {name: None if isinstance(v, float) and not math.isfinite(v) else v for name, v in values.items()}
+        told = {
+            name: None if isinstance(v, float) and not math.isfinite(v) else v
+            for name, v in values.items()
+        }
         if self._written:
             with explained(self.path), self.path.open("a", encoding="utf-8") as file:
                 file.write(json.dumps(told, allow_nan=False) + "\n")
@@ -239,11 +274,16 @@ def _place(line: str) -> tuple[int, int]:
 
 
 def list_unreadable(run: Path, unreadable: dict[int, str], names: Sequence[str]) -> None:
-    """Names and reasons of the images that could not be read, one a line; no file where there are none."""
+    """Names and reasons of the images that could not be read, one a line; no file where there are
+    none.
+    """
     path = run / UNREADABLE
     if not unreadable:
         path.unlink(missing_ok=True)
         return
-    rows = [f"{names[index]}\t{reason}".replace("\n", "\\n") for index, reason in sorted(unreadable.items())]
+    rows = [
+        f"{names[index]}\t{reason}".replace("\n", "\\n")
+        for index, reason in sorted(unreadable.items())
+    ]
     with explained(path), replacing(path) as file:
         file.write("".join(f"{row}\n" for row in rows).encode(errors="backslashreplace"))

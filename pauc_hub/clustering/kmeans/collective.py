@@ -7,7 +7,9 @@ from torch import Tensor
 
 
 class Collective(Protocol):
-    """Processes of which each holds some rows of the points; all call `kmeans`, with the same settings."""
+    """Processes of which each holds some rows of the points; all call `kmeans`, with the same
+    settings.
+    """
 
     @property
     def rank(self) -> int: ...

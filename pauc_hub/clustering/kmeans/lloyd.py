@@ -1,6 +1,8 @@
-"""Lloyd's iterations: every point to its nearest centroid, every centroid to the mean of its points, and again.
+"""Lloyd's iterations: every point to its nearest centroid, every centroid to the mean of its
+points, and again.
 
-N points of width D, K clusters. The objective, the mean squared distance of a point to its centroid, never rises.
+N points of width D, K clusters. The objective, the mean squared distance of a point to its
+centroid, never rises.
 """
 
 from collections.abc import Callable
@@ -10,9 +12,15 @@ import torch
 from torch import Tensor
 
 from pauc_hub.clustering.kmeans.collective import Collective, gather
-from pauc_hub.clustering.kmeans.nearest import best_scores, cluster_sizes, cluster_sums, squared_distances
+from pauc_hub.clustering.kmeans.nearest import (
+    best_scores,
+    cluster_sizes,
+    cluster_sums,
+    squared_distances,
+)
 
-STEP = 1 / 16  # of the way to the farthest member: in 128 dimensions about a third of the members come along
+# of the way to the farthest member: in 128 dimensions about a third of the members come along
+STEP = 1 / 16
 
 
 @dataclass(frozen=True)
@@ -37,7 +45,9 @@ class Descent:
     empty_splits: int
 
 
-def lloyd(points: Tensor, norms: Tensor, start: Tensor, settings: Settings, group: Collective) -> Descent:
+def lloyd(
+    points: Tensor, norms: Tensor, start: Tensor, settings: Settings, group: Collective
+) -> Descent:
     """Iterate from the centroids `start` (K, D) until they rest or the iterations are used up.
 
     Args:
@@ -82,7 +92,9 @@ def _mean(gaps: Tensor, group: Collective) -> float:
 def _updated(
     points: Tensor, assignment: Tensor, centroids: Tensor, spherical: bool, group: Collective
 ) -> tuple[Tensor, Tensor]:
-    """(K, D) means of the members, of unit length where spherical, and (K,) sizes. What has no mean stays."""
+    """(K, D) means of the members, of unit length where spherical, and (K,) sizes. What has no mean
+    stays.
+    """
     sizes = group.sum(cluster_sizes(assignment, len(centroids)))
     sums = group.sum(cluster_sums(points, assignment, len(centroids)))
     lengths = sums.norm(dim=1) if spherical else sizes
@@ -91,9 +103,16 @@ def _updated(
 
 
 def _split(
-    centroids: Tensor, sizes: Tensor, count: int, points: Tensor, assignment: Tensor, gaps: Tensor, group: Collective
+    centroids: Tensor,
+    sizes: Tensor,
+    count: int,
+    points: Tensor,
+    assignment: Tensor,
+    gaps: Tensor,
+    group: Collective,
 ) -> Tensor:
-    """(at most `count`, D) new centroids, each next to one of those whose members lie farthest away in sum.
+    """(at most `count`, D) new centroids, each next to one of those whose members lie farthest away
+    in sum.
 
     They lie on the way to the farthest member. The old ones stay, so the objective cannot rise.
     """
@@ -104,7 +123,9 @@ def _split(
     return centroids[donors] + STEP * (members - centroids[donors])
 
 
-def _farthest(clusters: Tensor, points: Tensor, assignment: Tensor, gaps: Tensor, k: int, group: Collective) -> Tensor:
+def _farthest(
+    clusters: Tensor, points: Tensor, assignment: Tensor, gaps: Tensor, k: int, group: Collective
+) -> Tensor:
     """(len(clusters), D): of each cluster the member with the largest gap, the first of equals."""
     place = torch.full((k,), -1, device=points.device)
     place[clusters] = torch.arange(len(clusters), device=points.device)
@@ -113,7 +134,9 @@ def _farthest(clusters: Tensor, points: Tensor, assignment: Tensor, gaps: Tensor
     farthest = gaps.new_full((len(clusters),), -1.0).scatter_reduce(0, where, far, "amax")
     best = far == farthest[where]
     none = len(points)
-    first = torch.full((len(clusters),), none, device=points.device).scatter_reduce(0, where[best], rows[best], "amin")
+    first = torch.full((len(clusters),), none, device=points.device).scatter_reduce(
+        0, where[best], rows[best], "amin"
+    )
     mine = (gather(farthest, group).argmax(dim=0) == group.rank) & (first < none)
     members = points.new_zeros(len(clusters), points.shape[1])
     members[mine] = points[first[mine]]

@@ -1,6 +1,7 @@
 """The two halves of a Lloyd iteration: the nearest centroid of each point, and sums over clusters.
 
-N points of width D, K centroids. Neither half holds N x K of anything, or depends on the order in which threads finish.
+N points of width D, K centroids. Neither half holds N x K of anything, or depends on the order in
+which threads finish.
 """
 
 from itertools import pairwise
@@ -10,16 +11,17 @@ from torch import Tensor
 
 from pauc_hub.clustering.kmeans.collective import ALONE, Collective
 
-# Scores held at once. A CPU keeps 2 MiB of float32 in its cache, where 32 MiB take a third longer; a GPU wants large
-# products, and 256 MiB are little to it.
+# Scores held at once. A CPU keeps 2 MiB of float32 in its cache, where 32 MiB take a third longer;
+# a GPU wants large products, and 256 MiB are little to it.
 CHUNK_ENTRIES = {"cpu": 1 << 19, "cuda": 1 << 26}
-# Centroids that points are compared with at once. With 10,000 of them a chunk as above has 52 rows, and the processor's
-# matrix product takes twice as long as with 512 rows and a thousand columns.
+# Centroids that points are compared with at once. With 10,000 of them a chunk as above has 52 rows,
+# and the processor's matrix product takes twice as long as with 512 rows and a thousand columns.
 TILE_CENTROIDS = {"cpu": 1 << 10, "cuda": 1 << 30}
 SUM_ROWS = {"cpu": 1 << 12, "cuda": 1 << 18}  # rows summed at once, in float64
 # of unit rows: the same image gives features this close from batches of different sizes
 ALIKE = 1e-4
-FEW_THREADS = 4  # below it, one thread of numpy finds the largest of a row sooner than all of torch's
+# below it, one thread of numpy finds the largest of a row sooner than all of torch's
+FEW_THREADS = 4
 
 
 def assign(points: Tensor, centroids: Tensor) -> tuple[Tensor, Tensor]:
@@ -59,7 +61,10 @@ def count_distinct(points: Tensor) -> int:
     """
     repeated = torch.zeros(len(points), dtype=torch.bool, device=points.device)
     for part in _parts(len(points), CHUNK_ENTRIES, points.device, len(points)):
-        near = torch.cdist(points[part], points, compute_mode="donot_use_mm_for_euclid_dist") <= ALIKE
+        near = (
+            torch.cdist(points[part], points, compute_mode=("donot_use_mm_for_euclid_dist"))
+            <= ALIKE
+        )
         repeated[part] = near.tril(diagonal=part.start - 1).any(dim=1)
     return int((~repeated).sum())
 
@@ -81,10 +86,12 @@ def count_spoilt(points: Tensor) -> Tensor:
 
 
 def best_scores(points: Tensor, centroids: Tensor, *, bf16: bool = False) -> tuple[Tensor, Tensor]:
-    """(N,) int64 nearest centroids, and (N,) their scores x.c - |c|^2 / 2, of which the largest is the nearest.
+    """(N,) int64 nearest centroids, and (N,) their scores x.c - |c|^2 / 2, of which the largest is
+    the nearest.
 
     Args:
-        bf16: multiply in bfloat16 with float32 sums. It pays on a GPU; a CPU rounds alike, and gains nothing.
+        bf16: multiply in bfloat16 with float32 sums. It pays on a GPU; a CPU rounds alike, and
+            gains nothing.
     """
     half_norms = centroids.square().sum(dim=1) / 2
     nearest = torch.empty(len(points), dtype=torch.int64, device=points.device)
@@ -99,10 +106,15 @@ def best_scores(points: Tensor, centroids: Tensor, *, bf16: bool = False) -> tup
 def tiled(centroids: int, device: torch.device) -> list[slice]:
     """Parts of so many centroids, of equal size but for one."""
     count = -(-centroids // TILE_CENTROIDS[device.type])
-    return [slice(start, stop) for start, stop in pairwise(part * centroids // count for part in range(count + 1))]
+    return [
+        slice(start, stop)
+        for start, stop in pairwise(part * centroids // count for part in range(count + 1))
+    ]
 
 
-def _best_of_all(rows: Tensor, factors: Tensor, half_norms: Tensor, tiles: list[slice]) -> tuple[Tensor, Tensor]:
+def _best_of_all(
+    rows: Tensor, factors: Tensor, half_norms: Tensor, tiles: list[slice]
+) -> tuple[Tensor, Tensor]:
     """Of each row the largest score and whose it is, the first of equals.
 
     Args:
@@ -114,12 +126,15 @@ def _best_of_all(rows: Tensor, factors: Tensor, half_norms: Tensor, tiles: list[
         # on a CPU a sixth quicker than one addmm
         found, index = largest(_products(rows, factors[:, tile]).sub_(half_norms[tile]))
         better = found > best
-        best, nearest = torch.where(better, found, best), torch.where(better, index + tile.start, nearest)
+        best = torch.where(better, found, best)
+        nearest = torch.where(better, index + tile.start, nearest)
     return best, nearest
 
 
 def cluster_sums(values: Tensor, assignment: Tensor, k: int) -> Tensor:
-    """(K, …) float64 sums of the members' values (N, …): so exact that neither order nor sharing shows in float32."""
+    """(K, …) float64 sums of the members' values (N, …): so exact that neither order nor sharing
+    shows in float32.
+    """
     sums = torch.zeros(k, *values.shape[1:], dtype=torch.float64, device=values.device)
     add = _add_sorted if values.is_cuda else _add_in_order
     for part in _parts(len(values), SUM_ROWS, values.device):
@@ -132,14 +147,18 @@ def cluster_sizes(assignment: Tensor, k: int) -> Tensor:
     return torch.bincount(assignment, minlength=k)
 
 
-def cluster_means(points: Tensor, assignment: Tensor, k: int, group: Collective = ALONE) -> tuple[Tensor, Tensor]:
+def cluster_means(
+    points: Tensor, assignment: Tensor, k: int, group: Collective = ALONE
+) -> tuple[Tensor, Tensor]:
     """(K, D) means of the members and (K,) int64 sizes; the mean of an empty cluster is 0."""
     sizes = group.sum(cluster_sizes(assignment, k))
     means = group.sum(cluster_sums(points, assignment, k)) / sizes.clamp_min(1).unsqueeze(1)
     return means.to(points.dtype), sizes
 
 
-def _parts(length: int, at_once: dict[str, int], device: torch.device, width: int = 1) -> list[slice]:
+def _parts(
+    length: int, at_once: dict[str, int], device: torch.device, width: int = 1
+) -> list[slice]:
     most = at_once[device.type if device.type in at_once else "cuda"]
     rows = max(1, most // width)
     return [slice(start, stop) for start, stop in pairwise([*range(0, length, rows), length])]
@@ -149,7 +168,11 @@ def _products(rows: Tensor, factors: Tensor) -> Tensor:
     if factors.dtype != torch.bfloat16:
         return rows @ factors
     rows = rows.bfloat16()
-    return torch.mm(rows, factors, out_dtype=torch.float32) if rows.is_cuda else rows.float() @ factors.float()
+    return (
+        torch.mm(rows, factors, out_dtype=torch.float32)
+        if rows.is_cuda
+        else rows.float() @ factors.float()
+    )
 
 
 def largest(scores: Tensor) -> tuple[Tensor, Tensor]:
@@ -169,4 +192,6 @@ def _add_sorted(sums: Tensor, values: Tensor, assignment: Tensor) -> None:
     """For GPUs, where index_add_ adds in whatever order its threads come."""
     order = assignment.argsort(stable=True)
     lengths = cluster_sizes(assignment, len(sums))
-    sums += torch.segment_reduce(values[order].double(), "sum", lengths=lengths, axis=0, unsafe=True, initial=0)
+    sums += torch.segment_reduce(
+        values[order].double(), "sum", lengths=lengths, axis=0, unsafe=True, initial=0
+    )

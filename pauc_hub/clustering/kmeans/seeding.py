@@ -1,8 +1,10 @@
-"""k-means++ in batches: K points of which each is drawn with probability ∝ its squared distance to those before it.
+"""k-means++ in batches: K points of which each is drawn with probability ∝ its squared distance to
+those before it.
 
-Drawn one by one, that is K passes over the points. Here many are proposed at once by the distances known so far, and a
-proposal is kept with probability (its distance now) / (its distance when proposed): rejection sampling, so that the
-seeds follow exactly the distribution of k-means++, for the price of about one Lloyd iteration.
+Drawn one by one, that is K passes over the points. Here many are proposed at once by the distances
+known so far, and a proposal is kept with probability (its distance now) / (its distance when
+proposed): rejection sampling, so that the seeds follow exactly the distribution of k-means++, for
+the price of about one Lloyd iteration.
 """
 
 import torch
@@ -15,7 +17,9 @@ PROPOSALS = 2048  # at once; their mutual distances are a matrix of 16 MiB
 ROUNDING = 1e-6  # of |x|^2: a squared distance below it is noise, and the point lies on a seed
 
 
-def plus_plus(points: Tensor, norms: Tensor, k: int, generator: torch.Generator, group: Collective) -> Tensor:
+def plus_plus(
+    points: Tensor, norms: Tensor, k: int, generator: torch.Generator, group: Collective
+) -> Tensor:
     """(K, D) points. Where fewer differ, equal ones fill up.
 
     Args:
@@ -36,14 +40,21 @@ def plus_plus(points: Tensor, norms: Tensor, k: int, generator: torch.Generator,
         weights = gaps if len(seeds) == 0 else torch.minimum(weights, gaps)
         seeds = torch.cat([seeds, new])
         if group.sum(weights.sum(dtype=torch.float64)).item() == 0:
-            return torch.cat([seeds, _propose(points, torch.ones_like(norms), k - len(seeds), generator, group)[0]])
+            return torch.cat(
+                [
+                    seeds,
+                    _propose(points, torch.ones_like(norms), k - len(seeds), generator, group)[0],
+                ]
+            )
     return seeds
 
 
 def _propose(
     points: Tensor, weights: Tensor, count: int, generator: torch.Generator, group: Collective
 ) -> tuple[Tensor, Tensor]:
-    """`count` points drawn ∝ weights, with replacement, from all processes: (count, D) and their (count,) weights."""
+    """`count` points drawn ∝ weights, with replacement, from all processes: (count, D) and their
+    (count,) weights.
+    """
     cumulated = weights.cpu().double().cumsum(dim=0)  # there, since a GPU adds in any order
     own = cumulated[-1:] if len(cumulated) > 0 else cumulated.new_zeros(1)
     ends = gather(own.to(points.device), group).flatten().cpu().cumsum(dim=0)
@@ -51,7 +62,11 @@ def _propose(
     owners = torch.searchsorted(ends, draws, right=True).clamp_max(group.size - 1)
     mine = (owners == group.rank).nonzero().squeeze(1)
     inside = draws[mine] - (ends[group.rank] - own)
-    rows = torch.searchsorted(cumulated, inside, right=True).clamp_max(len(points) - 1).to(points.device)
+    rows = (
+        torch.searchsorted(cumulated, inside, right=True)
+        .clamp_max(len(points) - 1)
+        .to(points.device)
+    )
     drawn = points.new_zeros(count, points.shape[1] + 1)
     drawn[mine.to(points.device)] = torch.cat([points[rows], weights[rows].unsqueeze(1)], dim=1)
     drawn = group.sum(drawn)
@@ -64,11 +79,15 @@ def _accepted(proposed: Tensor, distances: Tensor, generator: torch.Generator) -
     Args:
         distances: (B,) squared, to the seeds that were known when they were proposed.
     """
-    luck = torch.rand(len(proposed), dtype=torch.float64, generator=generator).to(proposed.device, proposed.dtype)
+    luck = torch.rand(len(proposed), dtype=torch.float64, generator=generator).to(
+        proposed.device, proposed.dtype
+    )
     mutual = torch.cdist(proposed, proposed, compute_mode="use_mm_for_euclid_dist").square_()
-    rejects = (mutual < luck * distances).triu(diagonal=1).to(proposed.dtype)  # row i, if kept, rejects column j > i
+    # row i, if kept, rejects column j > i
+    rejects = (mutual < luck * distances).triu(diagonal=1).to(proposed.dtype)
     kept = torch.ones_like(distances)
-    while True:  # each turn settles at least one more in order, and mostly all are settled after a few
+    # each turn settles at least one more in order, and mostly all are settled after a few
+    while True:
         again = ((kept @ rejects) == 0).to(proposed.dtype)
         if torch.equal(again, kept):
             return kept.bool()

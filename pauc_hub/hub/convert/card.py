@@ -11,7 +11,7 @@ import timm
 
 backbone = timm.create_model("local-dir:path/to/this/folder", pretrained=True).eval()
 transform = timm.data.create_transform(**timm.data.resolve_model_data_config(backbone), is_training=False)
-```"""
+```"""  # noqa: E501
 
 
 def render_converted(facts: Mapping[str, Any], *, projector: bool, prototypes: bool) -> str:
@@ -22,11 +22,18 @@ def render_converted(facts: Mapping[str, Any], *, projector: bool, prototypes: b
         projector, prototypes: whether the folder holds them.
     """
     source = facts["converted"]
-    besides = [name for name, there in (("projection head", projector), ("prototypes", prototypes)) if there]
+    besides = [
+        name
+        for name, there in (("projection head", projector), ("prototypes", prototypes))
+        if there
+    ]
     held = f", with its {' and '.join(besides)}" if besides else ""
     left_out = f"{len(source['dropped'])} tensors that a backbone does not need"
     if source["strangers"]:
-        left_out += f", and {len(source['strangers'])} of unknown purpose: {', '.join(source['strangers'][:5])}"
+        left_out += (
+            f", and {len(source['strangers'])} of unknown purpose: "
+            f"{', '.join(source['strangers'][:5])}"
+        )
     terms = f" {facts['terms']}" if facts["terms"] else ""
     return f"""{front_matter(facts)}
 
@@ -53,4 +60,4 @@ It was **not trained by pauc-hub**; whoever uses it should cite those who did.
 
 - {", ".join(f"{name} {number}" for name, number in facts["versions"].items())}
 - Layout of the checkpoint: {source["layout"]}
-"""
+"""  # noqa: E501

@@ -77,7 +77,8 @@ def convert(
         'resnet50'
 
     Args:
-        checkpoint: a file, or the name of one that its authors publish, such as `pcl-v2`, which is downloaded.
+        checkpoint: a file, or the name of one that its authors publish, such as `pcl-v2`, which is
+            downloaded.
         output: the model folder.
         format: `auto` recognises it by its keys; or a name of formats.FORMATS.
         architecture: timm's name of the network; recognised for ResNets and ViTs unless given.
@@ -107,7 +108,8 @@ def convert(
     terms = licence or (published.licence if published else found.licence)
     if terms is None:
         raise UsageError(
-            f"a {found.name} checkpoint does not say under which licence its weights are. Give it: licence=MIT, say."
+            f"a {found.name} checkpoint does not say under which licence its weights are. Give "
+            "it: licence=MIT, say."
         )
     parts = _sort(tensors, found)
     network = architecture or _network(parts.backbone, tensors, found)
@@ -125,7 +127,8 @@ def convert(
         "license": terms,
         "terms": published.terms if published else "",
         "command": command,
-        "versions": {"pauc-hub": pauc_hub.__version__} | {name: version(name) for name in ("torch", "timm")},
+        "versions": {"pauc-hub": pauc_hub.__version__}
+        | {name: version(name) for name in ("torch", "timm")},
         "scores": [],
     }
     return _write(place, network, parts, found, facts, image_size, mean, std, overwrite)
@@ -193,7 +196,9 @@ def _file(checkpoint: str | Path) -> Path:
     file = Path(checkpoint).expanduser()
     if not file.is_file():
         names = ", ".join(PUBLISHED)
-        raise UsageError(f"'{checkpoint}' is neither a file nor a checkpoint known by name: {names}.")
+        raise UsageError(
+            f"'{checkpoint}' is neither a file nor a checkpoint known by name: {names}."
+        )
     return file
 
 
@@ -203,7 +208,9 @@ def _download(url: str, folder: Path, quiet: bool) -> Path:
     try:
         torch.hub.download_url_to_file(url, str(file), progress=not quiet)
     except OSError as error:
-        raise UsageError(f"'{url}' cannot be fetched ({error}). Fetch it by other means, and give the file.") from error
+        raise UsageError(
+            f"'{url}' cannot be fetched ({error}). Fetch it by other means, and give the file."
+        ) from error
     return file
 
 
@@ -227,7 +234,8 @@ def _network(backbone: Mapping[str, Tensor], tensors: Mapping[str, Tensor], foun
         if (other := recognise(tensors)).name == found.name:
             raise
         raise ModelFolderError(
-            f"the checkpoint is not of format {found.name}: its keys are those of {other.name}. Leave format out."
+            f"the checkpoint is not of format {found.name}: its keys are those of {other.name}. "
+            "Leave format out."
         ) from error
 
 
@@ -253,7 +261,9 @@ def _sort(tensors: Mapping[str, Tensor], found: Format) -> _Parts:
 
 
 def _renamed(key: str, found: Format) -> str:
-    return next((new + key.removeprefix(old) for old, new in found.renamed if key.startswith(old)), key)
+    return next(
+        (new + key.removeprefix(old) for old, new in found.renamed if key.startswith(old)), key
+    )
 
 
 def _fitted(network: str, weights: Mapping[str, Tensor], image_size: int) -> Any:
@@ -265,22 +275,34 @@ def _fitted(network: str, weights: Mapping[str, Tensor], image_size: int) -> Any
     """
     timm = import_timm()
     if not timm.is_model(network):
-        raise UsageError(f"architecture={network} is no network of timm's. `pauc models --timm '*'` lists them.")
+        raise UsageError(
+            f"architecture={network} is no network of timm's. `pauc models --timm '*'` lists them."
+        )
     cfg = timm.get_pretrained_cfg(network)
     options = {} if cfg is None or cfg.pool_size else {"img_size": image_size}
     backbone = timm.create_model(network, num_classes=0, **options)
     expected = backbone.state_dict()
-    missing = [key for key in expected if key not in weights and not key.endswith("num_batches_tracked")]
-    shapes = [key for key in weights if key in expected and weights[key].shape != expected[key].shape]
+    missing = [
+        key for key in expected if key not in weights and not key.endswith("num_batches_tracked")
+    ]
+    shapes = [
+        key for key in weights if key in expected and weights[key].shape != expected[key].shape
+    ]
     extra = [key for key in weights if key not in expected]
-    for problem, keys in (("lacks", missing), ("has another shape of", shapes), ("has besides", extra)):
+    for problem, keys in (
+        ("lacks", missing),
+        ("has another shape of", shapes),
+        ("has besides", extra),
+    ):
         if keys:
             more = f" and {len(keys) - 3} more" if len(keys) > 3 else ""
             raise ModelFolderError(
                 f"the checkpoint does not fit {network}: it {problem} {', '.join(keys[:3])}{more}. "
                 "Name another architecture or format."
             )
-    backbone.load_state_dict({key: value.to(expected[key].dtype) for key, value in weights.items()}, strict=False)
+    backbone.load_state_dict(
+        {key: value.to(expected[key].dtype) for key, value in weights.items()}, strict=False
+    )
     return backbone.eval()
 
 

@@ -1,6 +1,8 @@
-"""Where each project's checkpoints keep the backbone, the projection head and the prototypes: one table entry a format.
+"""Where each project's checkpoints keep the backbone, the projection head and the prototypes: one
+table entry a format.
 
-A key is looked up by its prefix once the wrapper (`state_dict`, `model`, …) and a leading `module.` are gone.
+A key is looked up by its prefix once the wrapper (`state_dict`, `model`, …) and a leading `module.`
+are gone.
 """
 
 from collections.abc import Iterable
@@ -9,7 +11,8 @@ from dataclasses import dataclass
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
-# lightly takes torchvision's ResNet apart, `nn.Sequential(*list(resnet.children())[:-1])`, and numbers its children.
+# lightly takes torchvision's ResNet apart, `nn.Sequential(*list(resnet.children())[:-1])`, and
+# numbers its children.
 SEQUENTIAL_RESNET = {
     "0.": "conv1.",
     "1.": "bn1.",
@@ -131,7 +134,8 @@ FORMATS = (
         ignored=("fc.",),
         source="pytorch/vision, torchvision/models/resnet.py",
     ),
-    # DINO's ResNet-50 and ViT without heads come so, and whatever else has timm's or torchvision's own names.
+    # DINO's ResNet-50 and ViT without heads come so, and whatever else has timm's or torchvision's
+    # own names.
     Format(
         name="timm",
         backbone="",
@@ -147,5 +151,7 @@ def recognise(keys: Iterable[str]) -> Format:
     """The first format of the table whose marks all occur; plain timm has none, and comes last."""
     known = tuple(keys)
     return next(
-        layout for layout in FORMATS if all(any(key.startswith(mark) for key in known) for mark in layout.marks)
+        layout
+        for layout in FORMATS
+        if all(any(key.startswith(mark) for key in known) for mark in layout.marks)
     )

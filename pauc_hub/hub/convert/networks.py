@@ -7,7 +7,8 @@ from torch import Tensor
 
 from pauc_hub.errors import ModelFolderError
 
-# Blocks of the four stages, whether they are bottlenecks, first convolution's kernel → timm's name or ours.
+# Blocks of the four stages, whether they are bottlenecks, first convolution's kernel → timm's name
+# or ours.
 RESNETS = {
     ((2, 2, 2, 2), False, 7): "resnet18",
     ((3, 4, 6, 3), False, 7): "resnet34",
@@ -35,12 +36,15 @@ def recognise_network(weights: Mapping[str, Tensor]) -> str:
     if stem is not None and stem.shape[-1] == 3:
         # solo-learn's pads by 2, lightly's has no ReLU; neither is in the weights.
         raise ModelFolderError(
-            "the network has a 3 × 3 stem, whose padding and activation the weights do not tell. If it pads by 1 and "
+            "the network has a 3 × 3 stem, whose padding and activation the weights do not "
+            "tell. If it pads by 1 and "
             "ends in a ReLU, give architecture=pauc_resnet18_cifar or the like."
         )
     found = _resnet(weights) or _vit(weights)
     if found is None:
-        raise ModelFolderError("the network of this checkpoint is not recognised: name it with architecture=NAME")
+        raise ModelFolderError(
+            "the network of this checkpoint is not recognised: name it with architecture=NAME"
+        )
     return found
 
 
@@ -48,7 +52,9 @@ def _resnet(weights: Mapping[str, Tensor]) -> str | None:
     stem = weights.get("conv1.weight")
     if stem is None or stem.ndim != 4:
         return None
-    blocks = {match.groups() for key in weights if (match := re.match(r"layer(\d)\.(\d+)\.conv1\.", key))}
+    blocks = {
+        match.groups() for key in weights if (match := re.match(r"layer(\d)\.(\d+)\.conv1\.", key))
+    }
     depths = tuple(sum(stage == str(number) for stage, _ in blocks) for number in (1, 2, 3, 4))
     # Wide and grouped variants have other widths, and are not guessed.
     if weights["layer1.0.conv1.weight"].shape[:2] != (64, 64):

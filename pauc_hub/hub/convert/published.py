@@ -14,7 +14,10 @@ class Published(NamedTuple):
 
 _PCL = "https://storage.googleapis.com/sfr-pcl-data-research/PCL_checkpoint/"
 _HCSC = "https://hcscpretrained.s3.us-east-2.amazonaws.com/"
-_TERMS = "The licence is that of the authors' code; the weights were trained on ImageNet, whose terms allow research."
+_TERMS = (
+    "The licence is that of the authors' code; the weights were trained on ImageNet, whose "
+    "terms allow research."
+)
 
 PUBLISHED = {
     "pcl-v1": Published(f"{_PCL}PCL_v1_epoch200.pth.tar", "moco", "MIT", _TERMS),

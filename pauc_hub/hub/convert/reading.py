@@ -30,16 +30,23 @@ def read_checkpoint(path: Path) -> dict[str, Tensor]:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         if "Unsupported global" not in str(error) and "GLOBAL" not in str(error):
-            raise ModelFolderError(f"'{path}' is no checkpoint of torch's: {UNREADABLE}.") from error
+            raise ModelFolderError(
+                f"'{path}' is no checkpoint of torch's: {UNREADABLE}."
+            ) from error
         raise ModelFolderError(
-            f"'{path}' holds Python objects beside its tensors ({_object(error)}), which are never loaded here. Strip "
-            "it where it came from: python -c \"import torch; c = torch.load('IN', weights_only=False); "
-            "torch.save({'state_dict': c.get('state_dict') or c.get('model') or c.get('teacher')}, 'OUT')\""
+            f"'{path}' holds Python objects beside its tensors ({_object(error)}), which are "
+            "never loaded here. Strip "
+            "it where it came from: python -c \"import torch; c = torch.load('IN', "
+            "weights_only=False); "
+            "torch.save({'state_dict': c.get('state_dict') or c.get('model') or "
+            "c.get('teacher')}, 'OUT')\""
         ) from error
     except KeyError as error:  # an opcode that pickle does not have
         raise ModelFolderError(f"'{path}' is no checkpoint of torch's: {UNREADABLE}.") from error
     except (RuntimeError, EOFError, ValueError) as error:
-        raise ModelFolderError(f"'{path}' is no checkpoint of torch's: {_first_line(error)}") from error
+        raise ModelFolderError(
+            f"'{path}' is no checkpoint of torch's: {_first_line(error)}"
+        ) from error
     return _unwrapped(content)
 
 
@@ -52,13 +59,21 @@ def _read_safetensors(path: Path) -> dict[str, Tensor]:
 
 def _unwrapped(content: Any) -> dict[str, Tensor]:
     while isinstance(content, Mapping):
-        inner = next((content[name] for name in WRAPPERS if isinstance(content.get(name), Mapping)), None)
+        inner = next(
+            (content[name] for name in WRAPPERS if isinstance(content.get(name), Mapping)), None
+        )
         if inner is None:
             break
         content = inner
-    tensors = {key: value for key, value in content.items() if isinstance(value, Tensor)} if content else {}
+    tensors = (
+        {key: value for key, value in content.items() if isinstance(value, Tensor)}
+        if content
+        else {}
+    )
     if not tensors:
-        raise ModelFolderError("the checkpoint holds no tensors by name: give one that has a state dict.")
+        raise ModelFolderError(
+            "the checkpoint holds no tensors by name: give one that has a state dict."
+        )
     while all(key.startswith("module.") for key in tensors):
         tensors = {key.removeprefix("module."): value for key, value in tensors.items()}
     return tensors

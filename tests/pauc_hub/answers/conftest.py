@@ -12,7 +12,9 @@ import pytest
 from pauc_hub.tables.outputs import open_output
 from pauc_hub.tables.table import Provenance
 
-PROVENANCE = Provenance("net", "ab" * 32, "backbone", {"input_size": [3, 8, 8]}, "fp32", "/nowhere/photos", "0.1")
+PROVENANCE = Provenance(
+    "net", "ab" * 32, "backbone", {"input_size": [3, 8, 8]}, "fp32", "/nowhere/photos", "0.1"
+)
 WriteTable = Callable[..., Path]
 
 
@@ -20,9 +22,16 @@ WriteTable = Callable[..., Path]
 def write_table() -> WriteTable:
     """Writes (N, D) vectors as a table, with paths `00000.png` and so on unless given."""
 
-    def write(path: Path, vectors: npt.NDArray[np.float32], paths: Sequence[str] | None = None, **changes: Any) -> Path:
+    def write(
+        path: Path,
+        vectors: npt.NDArray[np.float32],
+        paths: Sequence[str] | None = None,
+        **changes: Any,
+    ) -> Path:
         names = [f"{i:05}.png" for i in range(len(vectors))] if paths is None else paths
-        with open_output(path, vectors.shape[1], len(vectors), replace(PROVENANCE, **changes)) as output:
+        with open_output(
+            path, vectors.shape[1], len(vectors), replace(PROVENANCE, **changes)
+        ) as output:
             output.write(names, vectors, np.ones((len(vectors), 2), np.int32))
         return path
 

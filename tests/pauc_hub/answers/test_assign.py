@@ -1,4 +1,6 @@
-"""assign(): ids, names, similarities and outliers of new images; a model's own prototypes; what does not fit."""
+"""assign(): ids, names, similarities and outliers of new images; a model's own prototypes; what
+does not fit.
+"""
 
 import csv
 from collections.abc import Callable
@@ -24,10 +26,14 @@ Picture = Callable[[int, int], Image.Image]
 @pytest.fixture
 def prototypes(tmp_path: Path, write_table: WriteTable, blobs: Blobs) -> Path:
     """3 and 6 prototypes of 600 rows about 6 directions."""
-    return cluster(write_table(tmp_path / "train.parquet", blobs(600, 6, spread=0.05)), [3, 6], quiet=True).output
+    return cluster(
+        write_table(tmp_path / "train.parquet", blobs(600, 6, spread=0.05)), [3, 6], quiet=True
+    ).output
 
 
-def test_new_rows_by_their_direction(tmp_path: Path, prototypes: Path, write_table: WriteTable, blobs: Blobs) -> None:
+def test_new_rows_by_their_direction(
+    tmp_path: Path, prototypes: Path, write_table: WriteTable, blobs: Blobs
+) -> None:
     new = blobs(60, 6, spread=0.05, seed=1)
     # one row that is like nothing
     new[7] = -1
@@ -53,7 +59,9 @@ def test_fewer_outliers_are_flagged_where_fewer_are_asked_for(
 ) -> None:
     new = write_table(tmp_path / "new.parquet", blobs(200, 6, spread=0.08, seed=1))
     many, few = (
-        assign(new, prototypes=prototypes, alpha=alpha, output=tmp_path / f"{alpha}.csv", quiet=True).outliers
+        assign(
+            new, prototypes=prototypes, alpha=alpha, output=tmp_path / f"{alpha}.csv", quiet=True
+        ).outliers
         for alpha in (0.5, 0.05)
     )
     assert many is not None
@@ -61,28 +69,45 @@ def test_fewer_outliers_are_flagged_where_fewer_are_asked_for(
     assert many > few
 
 
-def test_csv_names_and_exemplars(tmp_path: Path, prototypes: Path, write_table: WriteTable, blobs: Blobs) -> None:
+def test_csv_names_and_exemplars(
+    tmp_path: Path, prototypes: Path, write_table: WriteTable, blobs: Blobs
+) -> None:
     (tmp_path / "names.csv").write_text('prototype,name\n0,"a, b"\n')
     table = write_table(tmp_path / "new.parquet", blobs(30, 6, seed=2))
     found = assign(
-        table, prototypes=prototypes, names=tmp_path / "names.csv", output=tmp_path / "o.csv", exemplars=2, quiet=True
+        table,
+        prototypes=prototypes,
+        names=tmp_path / "names.csv",
+        output=tmp_path / "o.csv",
+        exemplars=2,
+        quiet=True,
     )
     rows = [*csv.DictReader((tmp_path / "o.csv").read_text().splitlines())]
     assert {row["name_6"] for row in rows if row["prototype_6"] == "0"} == {"a, b"}
     assert {row["name_6"] for row in rows if row["prototype_6"] != "0"} == {""}
     assert found.exemplars == tmp_path / "o.exemplars.csv"
-    listed = [row for row in csv.DictReader(found.exemplars.read_text().splitlines()) if row["granularity"] == "6"]
-    ours = sorted((float(row["similarity_6"]) for row in rows if row["prototype_6"] == "0"), reverse=True)
+    listed = [
+        row
+        for row in csv.DictReader(found.exemplars.read_text().splitlines())
+        if row["granularity"] == "6"
+    ]
+    ours = sorted(
+        (float(row["similarity_6"]) for row in rows if row["prototype_6"] == "0"), reverse=True
+    )
     central = [row for row in listed if row["prototype"] == "0" and row["kind"] == "central"]
     assert [row["rank"] for row in central] == ["1", "2"]
     assert [float(row["similarity"]) for row in central] == pytest.approx(ours[:2], abs=1e-5)
-    borderline = [row["path"] for row in listed if row["prototype"] == "0" and row["kind"] == "borderline"]
+    borderline = [
+        row["path"] for row in listed if row["prototype"] == "0" and row["kind"] == "borderline"
+    ]
     margins = {row["path"]: float(row["margin_6"]) for row in rows if row["prototype_6"] == "0"}
     others = sorted(set(margins) - {row["path"] for row in central}, key=lambda path: margins[path])
     assert borderline == others[:2]
 
 
-def test_a_model_brings_its_own_prototypes(tmp_path: Path, model_folder: Path, picture: Picture) -> None:
+def test_a_model_brings_its_own_prototypes(
+    tmp_path: Path, model_folder: Path, picture: Picture
+) -> None:
     photos = tmp_path / "photos"
     photos.mkdir()
     for side in (20, 30, 40):
@@ -117,7 +142,10 @@ def test_what_does_not_fit_is_refused(
         assign(other, model=model_folder, quiet=True)
     sha = open_folder(model_folder).weights_sha256
     backbone = write_table(tmp_path / "backbone.parquet", blobs(10, 2), weights_sha256=sha)
-    with pytest.raises(TableError, match="holds the backbone space, and a model's prototypes live in the projection"):
+    with pytest.raises(
+        TableError,
+        match=("holds the backbone space, and a model's prototypes live in the projection"),
+    ):
         assign(backbone, model=model_folder, quiet=True)
     with pytest.raises(UsageError, match="has no prototypes"):
         assign(backbone, model=headless_folder, quiet=True)
@@ -131,5 +159,7 @@ def test_what_does_not_fit_is_refused(
 
 def test_a_model_is_not_taken_for_a_prototypes_file(tmp_path: Path, model_folder: Path) -> None:
     for given in (model_folder, model_folder / "prototypes.safetensors"):
-        with pytest.raises(UsageError, match=r"belongs to a model: give model='.*' in place of prototypes"):
+        with pytest.raises(
+            UsageError, match=(r"belongs to a model: give model='.*' in place of prototypes")
+        ):
             assign(tmp_path, prototypes=given, quiet=True)

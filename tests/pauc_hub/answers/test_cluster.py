@@ -1,4 +1,6 @@
-"""cluster(): blobs are found, granularities nest, a stop loses nothing, and bad calls are refused before any work."""
+"""cluster(): blobs are found, granularities nest, a stop loses nothing, and bad calls are refused
+before any work.
+"""
 
 import csv
 from collections.abc import Callable
@@ -56,11 +58,15 @@ def test_blobs_are_found_and_nest(table: Path) -> None:
 
 def test_assign_says_of_the_same_table_what_cluster_said(table: Path) -> None:
     found = cluster(table, [3, 9], quiet=True)
-    again = assign(table, prototypes=found.output, output=table.with_name("again.parquet"), quiet=True)
+    again = assign(
+        table, prototypes=found.output, output=table.with_name("again.parquet"), quiet=True
+    )
     assert pq.read_table(again.output).equals(pq.read_table(found.assignments))
 
 
-def test_a_small_table_is_uncalibrated(tmp_path: Path, write_table: WriteTable, blobs: Blobs) -> None:
+def test_a_small_table_is_uncalibrated(
+    tmp_path: Path, write_table: WriteTable, blobs: Blobs
+) -> None:
     found = cluster(write_table(tmp_path / "t.parquet", blobs(40, 4)), 4, quiet=True)
     assert found.prototypes.calibration is None
     assert found.outliers is None
@@ -69,7 +75,10 @@ def test_a_small_table_is_uncalibrated(tmp_path: Path, write_table: WriteTable, 
 
 
 def test_the_same_call_gives_the_same_files(table: Path, tmp_path: Path) -> None:
-    first, second = (cluster(table, 5, output=tmp_path / f"{i}.prototypes.safetensors", quiet=True) for i in (1, 2))
+    first, second = (
+        cluster(table, 5, output=tmp_path / f"{i}.prototypes.safetensors", quiet=True)
+        for i in (1, 2)
+    )
     assert first.output.read_bytes() == second.output.read_bytes()
     other = cluster(table, 5, output=tmp_path / "3.prototypes.safetensors", seed=1, quiet=True)
     assert other.output.read_bytes() != first.output.read_bytes()
@@ -77,9 +86,15 @@ def test_the_same_call_gives_the_same_files(table: Path, tmp_path: Path) -> None
 
 @pytest.mark.parametrize("stop", [3, 30])
 def test_a_stopped_call_goes_on_where_it_stopped(
-    tmp_path: Path, write_table: WriteTable, blobs: Blobs, stop: int, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path,
+    write_table: WriteTable,
+    blobs: Blobs,
+    stop: int,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Stopped within k-means, or among the reclusterings; tables on a broad cloud, so that k-means takes its time."""
+    """Stopped within k-means, or among the reclusterings; tables on a broad cloud, so that k-means
+    takes its time.
+    """
     table = write_table(tmp_path / "t.parquet", blobs(600, 6, spread=2))
     whole = cluster(table, 30, output=tmp_path / "whole.prototypes.safetensors", quiet=True)
     done = [0]
@@ -104,7 +119,8 @@ def test_a_stopped_call_goes_on_where_it_stopped(
         cluster(table, 30, quiet=True)
     assert not output.exists()
     cluster(table, 30, quiet=True)
-    # the seeds, the iterations and the reclusterings of one whole call, and the one assignment that is done again
+    # the seeds, the iterations and the reclusterings of one whole call, and the one assignment that
+    # is done again
     assert done[0] == 1 + whole.prototypes.facts["iterations"] + 20 + 1
     found = read_prototypes(output)
     assert torch.equal(found.levels[0].sizes, whole.prototypes.levels[0].sizes)
@@ -128,16 +144,23 @@ def test_what_another_call_left_is_no_start(table: Path, monkeypatch: pytest.Mon
 def test_names_come_out(table: Path, tmp_path: Path) -> None:
     first = cluster(table, [2, 6], quiet=True)
     prototype = pq.read_table(first.assignments)["prototype_6"][0].as_py()
-    (tmp_path / "names.csv").write_text(f"granularity,prototype,name\n,{prototype},first\n2,1,half\n")
+    (tmp_path / "names.csv").write_text(
+        f"granularity,prototype,name\n,{prototype},first\n2,1,half\n"
+    )
     found = cluster(table, [2, 6], names=tmp_path / "names.csv", overwrite=True, quiet=True)
     columns = pq.read_table(found.assignments).to_pydict()
     assert columns["name_6"][:7] == ["first", None, None, None, None, None, "first"]
-    assert {*zip(columns["prototype_2"], columns["name_2"], strict=True)} == {(0, None), (1, "half")}
+    assert {*zip(columns["prototype_2"], columns["name_2"], strict=True)} == {
+        (0, None),
+        (1, "half"),
+    }
     listed = [*csv.DictReader(found.exemplars.read_text().splitlines())]
     assert {row["name"] for row in listed if row["granularity"] == "6"} == {"first", ""}
 
 
-def test_the_page_shows_images_that_are_there(tmp_path: Path, write_table: WriteTable, blobs: Blobs) -> None:
+def test_the_page_shows_images_that_are_there(
+    tmp_path: Path, write_table: WriteTable, blobs: Blobs
+) -> None:
     root = tmp_path / "photos"
     root.mkdir()
     names = [f"{i}.png" for i in range(12)]
@@ -154,12 +177,20 @@ def test_the_page_shows_images_that_are_there(tmp_path: Path, write_table: Write
 
 
 def test_empty_clusters_are_left_out(tmp_path: Path, write_table: WriteTable) -> None:
-    """Rows that differ in length alone: as many distinct rows at unit length as there are directions."""
-    vectors = np.eye(4, dtype=np.float32)[np.arange(40) % 4] * np.arange(1, 41, dtype=np.float32)[:, None]
+    """Rows that differ in length alone: as many distinct rows at unit length as there are
+    directions.
+    """
+    vectors = (
+        np.eye(4, dtype=np.float32)[np.arange(40) % 4] * np.arange(1, 41, dtype=np.float32)[:, None]
+    )
     table = write_table(tmp_path / "t.parquet", vectors)
     # nobody who leaves the numbers open is told to give others
-    assert cluster(table, quiet=True, output=tmp_path / "auto.prototypes.safetensors").prototypes.granularities == (2,)
-    with pytest.raises(UsageError, match=r"k=5 is more than the 4 different rows of .* Give 4 or less"):
+    assert cluster(
+        table, quiet=True, output=tmp_path / "auto.prototypes.safetensors"
+    ).prototypes.granularities == (2,)
+    with pytest.raises(
+        UsageError, match=(r"k=5 is more than the 4 different rows of .* Give 4 or less")
+    ):
         cluster(table, 5, quiet=True)
     found = cluster(table, 4, quiet=True)
     assert found.prototypes.levels[0].sizes.tolist() == [10, 10, 10, 10]

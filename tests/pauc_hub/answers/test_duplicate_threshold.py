@@ -1,4 +1,6 @@
-"""From which similarity on a test image is a copy: measured, and raised while too many others reach it."""
+"""From which similarity on a test image is a copy: measured, and raised while too many others reach
+it.
+"""
 
 from pathlib import Path
 from typing import Any
@@ -15,7 +17,12 @@ from pauc_hub.retrieval.leakage import SAME_PICTURE
 
 @pytest.mark.parametrize(
     ("false_pairs", "most", "expected"),
-    [([9.0, 5.0, 2.0, 0.0], None, 0), ([9.0, 5.0, 2.0, 0.0], 5.0, 1), ([9.0, 5.0], 1.0, 1), ([0.0], 0.0, 0)],
+    [
+        ([9.0, 5.0, 2.0, 0.0], None, 0),
+        ([9.0, 5.0, 2.0, 0.0], 5.0, 1),
+        ([9.0, 5.0], 1.0, 1),
+        ([0.0], 0.0, 0),
+    ],
 )
 def test_the_least_threshold_that_few_enough_pairs_reach(
     false_pairs: list[float], most: float | None, expected: int
@@ -43,7 +50,9 @@ def test_a_measured_threshold_rises_above_images_that_are_merely_alike(
     # copies of 40 images reach 0.97, but for one in ten
     similarities = np.tile(np.linspace(0.96, 0.999, 40, dtype=np.float32)[:, None], (1, 3))
     monkeypatch.setattr(duplicate_threshold, "_reachable", lambda *_: list(range(40)))
-    monkeypatch.setattr(duplicate_threshold, "_similarities", lambda *_: similarities[np.argsort(np.arange(40) % 2)])
+    monkeypatch.setattr(
+        duplicate_threshold, "_similarities", lambda *_: similarities[np.argsort(np.arange(40) % 2)]
+    )
     plain = calibrate(*given, None, "cpu")
     assert plain.value < 0.97
     assert plain.false_pairs == pytest.approx(100)

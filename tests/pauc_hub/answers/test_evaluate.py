@@ -1,4 +1,6 @@
-"""Evaluations of tables and their comparison: what is scored, written and refused, and the four verdicts."""
+"""Evaluations of tables and their comparison: what is scored, written and refused, and the four
+verdicts.
+"""
 
 import json
 from collections.abc import Callable
@@ -25,8 +27,12 @@ WriteTable = Callable[..., Path]
 
 def rows(count: int, spread: float, seed: int = 0) -> tuple[npt.NDArray[np.float32], list[str]]:
     labels = np.arange(count) % 3
-    vectors = 2 * np.eye(3, 6)[labels] + spread * np.random.default_rng(seed).normal(size=(count, 6)) + 1
-    return vectors.astype(np.float32), [f"{CLASSES[label]}/{i}.jpg" for i, label in enumerate(labels)]
+    vectors = (
+        2 * np.eye(3, 6)[labels] + spread * np.random.default_rng(seed).normal(size=(count, 6)) + 1
+    )
+    return vectors.astype(np.float32), [
+        f"{CLASSES[label]}/{i}.jpg" for i, label in enumerate(labels)
+    ]
 
 
 @pytest.fixture(scope="module")
@@ -34,12 +40,16 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("scores")
 
 
-def write(write_table: WriteTable, path: Path, spread: float, count: int = 60, **changes: object) -> Path:
+def write(
+    write_table: WriteTable, path: Path, spread: float, count: int = 60, **changes: object
+) -> Path:
     vectors, names = rows(count, spread)
     return write_table(path, vectors, names, **changes)
 
 
-def test_a_table_is_measured_and_its_scores_file_says_what_of(write_table: WriteTable, tmp_path: Path) -> None:
+def test_a_table_is_measured_and_its_scores_file_says_what_of(
+    write_table: WriteTable, tmp_path: Path
+) -> None:
     table = write(write_table, tmp_path / "good.parquet", 0.5)
     (found,) = pauc_hub.evaluate([], table, quiet=True)
     assert found.output == tmp_path / "good.scores.json"
@@ -50,13 +60,17 @@ def test_a_table_is_measured_and_its_scores_file_says_what_of(write_table: Write
     for evaluation in ("linear", "knn", "lowshot", "clustering", "geometry"):
         for score in scores[evaluation].values():
             assert score["low"] <= score["value"] <= score["high"]
-    assert found.file.left_out == {"alignment": "needs the images, and 0 of 60 are still in '/nowhere/photos'"}
+    assert found.file.left_out == {
+        "alignment": ("needs the images, and 0 of 60 are still in '/nowhere/photos'")
+    }
 
     read = read_scores(found.output)
     assert read.scores == json.loads(json.dumps(scores))
     said = read.predictions
     assert said["path"] == [f"{CLASSES[i % 3]}/{i}.jpg" for i in range(60)]
-    right = np.mean([a == b for a, b in zip(said["linear"]["predicted"], said["label"], strict=True)])
+    right = np.mean(
+        [a == b for a, b in zip(said["linear"]["predicted"], said["label"], strict=True)]
+    )
     assert right == pytest.approx(scores["linear"]["top1"]["value"])
     # which is the probe's own score
     report = pauc_hub.probe(table, quiet=True)
@@ -67,7 +81,9 @@ def test_a_table_is_measured_and_its_scores_file_says_what_of(write_table: Write
         pauc_hub.evaluate([], table, quiet=True)
 
 
-def test_a_picture_of_confusion_calibration_and_low_shots(write_table: WriteTable, tmp_path: Path) -> None:
+def test_a_picture_of_confusion_calibration_and_low_shots(
+    write_table: WriteTable, tmp_path: Path
+) -> None:
     table = write(write_table, tmp_path / "t.parquet", 0.8)
     (found,) = pauc_hub.evaluate([], table, plot=tmp_path / "t.png", quiet=True)
     with Image.open(tmp_path / "t.png") as picture:
@@ -80,15 +96,28 @@ def test_a_picture_of_confusion_calibration_and_low_shots(write_table: WriteTabl
         (label, name) == ("ant", "cat")
         for label, name in zip(found.file.predictions["label"], said["predicted"], strict=True)
     )
-    rows = zip(said["confidence"], said["likelihood"], said["predicted"], found.file.predictions["label"], strict=True)
-    assert all((sure == likely) if name == label else (sure >= likely) for sure, likely, name, label in rows)
+    rows = zip(
+        said["confidence"],
+        said["likelihood"],
+        said["predicted"],
+        found.file.predictions["label"],
+        strict=True,
+    )
+    assert all(
+        (sure == likely) if name == label else (sure >= likely)
+        for sure, likely, name, label in rows
+    )
     with pytest.raises(UsageError, match=r"must end in .png or .svg"):
-        pauc_hub.evaluate([], table, output=tmp_path / "other.scores.json", plot=tmp_path / "t.pdf", quiet=True)
+        pauc_hub.evaluate(
+            [], table, output=tmp_path / "other.scores.json", plot=tmp_path / "t.pdf", quiet=True
+        )
 
 
 def test_a_table_takes_no_models(write_table: WriteTable, tmp_path: Path) -> None:
     table = write(write_table, tmp_path / "t.parquet", 0.5)
-    with pytest.raises(UsageError, match=r"is a table, which a model made already. Leave 'pauc_resnet18' out"):
+    with pytest.raises(
+        UsageError, match=(r"is a table, which a model made already. Leave 'pauc_resnet18' out")
+    ):
         pauc_hub.evaluate("pauc_resnet18", table, quiet=True)
 
 
@@ -96,11 +125,19 @@ def answered(path: Path, right: npt.NDArray[np.bool_], **changes: object) -> Pat
     """A scores file of a network that is right where it is said to be."""
     n = len(right)
     labels = [CLASSES[i % 3] for i in range(n)]
-    said = [label if hit else CLASSES[(i + 1) % 3] for i, (label, hit) in enumerate(zip(labels, right, strict=True))]
+    said = [
+        label if hit else CLASSES[(i + 1) % 3]
+        for i, (label, hit) in enumerate(zip(labels, right, strict=True))
+    ]
     value = {
         "kind": "pauc.scores",
         "format_version": 1,
-        "model": {"weights_sha256": "ab" * 32, "space": "backbone", "preprocessing": {}, "model": path.stem},
+        "model": {
+            "weights_sha256": "ab" * 32,
+            "space": "backbone",
+            "preprocessing": {},
+            "model": path.stem,
+        },
         "data": {
             "test": "photos",
             "images": n,
@@ -108,7 +145,12 @@ def answered(path: Path, right: npt.NDArray[np.bool_], **changes: object) -> Pat
             "test_sha256": "1",
             "train_sha256": "1",
         },
-        "protocol": {"tested_on": "test images", "grouped": False, "several_labels": False, "seed": 0},
+        "protocol": {
+            "tested_on": "test images",
+            "grouped": False,
+            "several_labels": False,
+            "seed": 0,
+        },
         "settings": {},
         "scores": {},
         "intervals": {},
@@ -155,7 +197,9 @@ def test_flips_and_accuracy(tmp_path: Path) -> None:
     assert pick(found, "ari").difference.value > 0
     # A and B exchanged
     mirrored = pick(pauc_hub.compare(second, first), "top1")
-    assert mirrored.difference.interval == pytest.approx([-end for end in reversed(top1.difference.interval)])
+    assert mirrored.difference.interval == pytest.approx(
+        [-end for end in reversed(top1.difference.interval)]
+    )
 
 
 def test_the_order_of_the_images_does_not_matter(tmp_path: Path) -> None:
@@ -183,7 +227,9 @@ def test_equal_networks_are_equivalent_with_enough_images(tmp_path: Path) -> Non
 def test_groups_count_and_not_their_images(tmp_path: Path) -> None:
     first_right, second_right = hits(240, slice(0, 60)), hits(240, slice(0, 20))
     groups = [str(i // 40) for i in range(240)]
-    alone = pauc_hub.compare(answered(tmp_path / "a.json", first_right), answered(tmp_path / "b.json", second_right))
+    alone = pauc_hub.compare(
+        answered(tmp_path / "a.json", first_right), answered(tmp_path / "b.json", second_right)
+    )
     assert pick(alone, "top1").verdict == "better_beyond_margin"
     files = []
     for name, right in (("c", first_right), ("d", second_right)):
@@ -211,8 +257,12 @@ def test_lists_of_labels_are_compared_by_precision(write_table: WriteTable, tmp_
     outputs = []
     for name, spread in (("bad", 2.0), ("good", 0.4)):
         vectors = 2 * there @ np.eye(3, 6) + spread * rng.normal(size=(80, 6))
-        table = write_table(tmp_path / f"{name}.parquet", vectors.astype(np.float32), names, weights_sha256=name)
-        (found,) = pauc_hub.evaluate([], table, labels=tmp_path / "labels.parquet", group="video", quiet=True)
+        table = write_table(
+            tmp_path / f"{name}.parquet", vectors.astype(np.float32), names, weights_sha256=name
+        )
+        (found,) = pauc_hub.evaluate(
+            [], table, labels=tmp_path / "labels.parquet", group="video", quiet=True
+        )
         assert {"knn", "lowshot", "clustering"} <= set(found.file.left_out)
         outputs.append(found)
     compared = pauc_hub.compare(outputs[0].output, outputs[1].output)
@@ -229,10 +279,14 @@ def test_refusals(tmp_path: Path) -> None:
     right = hits(30, slice(0, 5))
     first = answered(tmp_path / "a.json", right)
     other = answered(tmp_path / "b.json", right, data={"test_sha256": "2"})
-    with pytest.raises(UsageError, match=r"different test images or labels \(30 images of 'photos' and"):
+    with pytest.raises(
+        UsageError, match=(r"different test images or labels \(30 images of 'photos' and")
+    ):
         pauc_hub.compare(first, other)
     other = answered(tmp_path / "b.json", right, protocol={"seed": 1})
-    with pytest.raises(UsageError, match=r"different protocols: seed is 0 and 1. Evaluate both models alike"):
+    with pytest.raises(
+        UsageError, match=(r"different protocols: seed is 0 and 1. Evaluate both models alike")
+    ):
         pauc_hub.compare(first, other)
     with pytest.raises(UsageError, match="margin=1 must lie between 0 and 1"):
         pauc_hub.compare(first, first, margin=1)
@@ -243,7 +297,9 @@ def test_refusals(tmp_path: Path) -> None:
         pauc_hub.compare(first, tmp_path / "d.json")
 
 
-def test_the_commands(write_table: WriteTable, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_the_commands(
+    write_table: WriteTable, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
     good = write(write_table, tmp_path / "good.parquet", 0.4, weights_sha256="a" * 64, model="good")
     bad = write(write_table, tmp_path / "bad.parquet", 3.0, weights_sha256="b" * 64, model="bad")
     assert run(["eval", str(good)]) == 0
@@ -257,7 +313,9 @@ def test_the_commands(write_table: WriteTable, tmp_path: Path, capfd: pytest.Cap
     assert value[0]["scores"]["geometry"].keys() >= {"effective_rank"}
     assert "predictions" not in value[0]
 
-    assert run(["compare", str(tmp_path / "bad.scores.json"), str(tmp_path / "good.scores.json")]) == 0
+    assert (
+        run(["compare", str(tmp_path / "bad.scores.json"), str(tmp_path / "good.scores.json")]) == 0
+    )
     printed = capfd.readouterr().out
     assert "linear probe top-1: B is better, beyond the margin of 1 point" in printed
     assert "low-shot SVM 4 a class" in printed

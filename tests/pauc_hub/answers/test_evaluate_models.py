@@ -1,4 +1,6 @@
-"""Evaluation of models on images: alignment, scores that go into a card, and two models compared in one command."""
+"""Evaluation of models on images: alignment, scores that go into a card, and two models compared in
+one command.
+"""
 
 import json
 import shutil
@@ -86,7 +88,9 @@ def test_scores_go_into_facts_card_and_sums(evaluated: Any) -> None:
     assert found.card == folder
     verify_folder(folder)
     facts = open_folder(folder).facts
-    scores = {(score["protocol"].partition(":")[0], score["metric"]): score for score in facts["scores"]}
+    scores = {
+        (score["protocol"].partition(":")[0], score["metric"]): score for score in facts["scores"]
+    }
     measured = found.file.scores
     linear = scores["linear probe", "top-1 %"]
     assert linear["value"] == round(100 * measured["linear"]["top1"]["value"], 2)
@@ -117,7 +121,9 @@ def test_measured_again_they_take_the_place_of_the_earlier_ones(evaluated: Any) 
 def test_what_people_wrote_into_the_card_stays(evaluated: Any, own: Callable[[], Path]) -> None:
     _, found = evaluated
     folder = own()
-    text = (folder / CARD).read_text().replace("license: other", "license: mit") + "\nWritten by hand.\n"
+    text = (folder / CARD).read_text().replace(
+        "license: other", "license: mit"
+    ) + "\nWritten by hand.\n"
     put(folder, CARD, text)
     write_into_card(folder, found.file, "pauc eval")
     card = (folder / CARD).read_text()
@@ -126,7 +132,9 @@ def test_what_people_wrote_into_the_card_stays(evaluated: Any, own: Callable[[],
     assert "model-index:" in card
     verify_folder(folder)
     put(folder, CARD, card.replace("| seed |", "| start |"))
-    with pytest.raises(ModelFolderError, match="was edited in its section of scores, which would be lost"):
+    with pytest.raises(
+        ModelFolderError, match=("was edited in its section of scores, which would be lost")
+    ):
         write_into_card(folder, found.file, "pauc eval")
 
 
@@ -144,7 +152,9 @@ def test_what_is_not_the_users_own_is_refused_before_any_work(
     bundled = bundled_folders()[0]
     assert run(["eval", bundled.name, str(photos), "--into-card"]) == 2
     told = capfd.readouterr().err
-    assert told.startswith(f"error: '{bundled.name}' is bundled with this package, and its card stays as it is.")
+    assert told.startswith(
+        f"error: '{bundled.name}' is bundled with this package, and its card stays as it is."
+    )
     assert told.count("\n") == 1
     with pytest.raises(UsageError, match=r"lies in a cache, and into_card=True writes none there"):
         pauc_hub.evaluate("hf-hub:me/model", photos, into_card=True, quiet=True)
@@ -153,18 +163,24 @@ def test_what_is_not_the_users_own_is_refused_before_any_work(
     sums = (bare / SUMS).read_text().splitlines(keepends=True)
     (bare / SUMS).write_text("".join(line for line in sums if FACTS not in line))
     with pytest.raises(UsageError, match=r"has no facts.json, into which scores could go"):
-        pauc_hub.evaluate(bare, photos, into_card=True, output=tmp_path / "a.scores.json", quiet=True)
+        pauc_hub.evaluate(
+            bare, photos, into_card=True, output=tmp_path / "a.scores.json", quiet=True
+        )
     assert list(tmp_path.iterdir()) == []
 
 
 def test_scores_of_other_weights_are_refused(evaluated: Any, own: Callable[[], Path]) -> None:
     _, found = evaluated
     other = replace(found.file, origin=replace(found.file.origin, weights_sha256="0" * 64))
-    with pytest.raises(ModelFolderError, match="has other weights now than those that were measured"):
+    with pytest.raises(
+        ModelFolderError, match=("has other weights now than those that were measured")
+    ):
         write_into_card(own(), other, "pauc eval")
 
 
-def test_alignment_is_the_distance_of_two_views(evaluated: Any, own: Callable[[], Path], photos: Path) -> None:
+def test_alignment_is_the_distance_of_two_views(
+    evaluated: Any, own: Callable[[], Path], photos: Path
+) -> None:
     """By hand, with the same views; and it is no distance between different images."""
     _, found = evaluated
     score = found.file.scores["geometry"]["alignment"]
@@ -174,7 +190,9 @@ def test_alignment_is_the_distance_of_two_views(evaluated: Any, own: Callable[[]
         rng = np.random.default_rng([0, zlib.crc32(path.encode())])
         image = Image.open(photos / path)
         first, second = (model.embed(view(image, rng))[0].astype(float) for _ in range(2))
-        distances.append(np.square(first / np.linalg.norm(first) - second / np.linalg.norm(second)).sum())
+        distances.append(
+            np.square(first / np.linalg.norm(first) - second / np.linalg.norm(second)).sum()
+        )
     assert score["value"] == pytest.approx(np.mean(distances), rel=1e-3)
     assert 0 < score["low"] < score["value"] < score["high"]
 
@@ -207,13 +225,24 @@ def test_two_models_are_compared_in_one_command(
 @pytest.mark.parametrize(
     ("words", "told"),
     [
-        (["pauc_resnet18", "old"], "'pauc_resnet18' is no scores file. To compare two models, give labelled images"),
-        (["a.scores.json", "old", "photos"], "'a.scores.json' is a scores file, which needs no images: leave 'photos'"),
-        (["a.scores.json", "b.scores.json", "--test", "c"], "--test c is for two models and their images"),
+        (
+            ["pauc_resnet18", "old"],
+            ("'pauc_resnet18' is no scores file. To compare two models, give labelled images"),
+        ),
+        (
+            ["a.scores.json", "old", "photos"],
+            ("'a.scores.json' is a scores file, which needs no images: leave 'photos'"),
+        ),
+        (
+            ["a.scores.json", "b.scores.json", "--test", "c"],
+            ("--test c is for two models and their images"),
+        ),
         (["pauc_resnet18", "pauc_resnet1", "photos"], "unknown model 'pauc_resnet1'."),
     ],
 )
-def test_what_cannot_be_compared_is_told(words: list[str], told: str, capfd: pytest.CaptureFixture[str]) -> None:
+def test_what_cannot_be_compared_is_told(
+    words: list[str], told: str, capfd: pytest.CaptureFixture[str]
+) -> None:
     assert run(["compare", *words]) in (1, 2)
     printed = capfd.readouterr().err
     assert printed.startswith(f"error: {told}")

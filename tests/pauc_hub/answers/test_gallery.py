@@ -1,4 +1,6 @@
-"""The picture on a card: the right images in the right rows, and on the Hub only where it was asked for."""
+"""The picture on a card: the right images in the right rows, and on the Hub only where it was asked
+for.
+"""
 
 import io
 from pathlib import Path
@@ -39,10 +41,19 @@ def test_rows_are_the_largest_prototypes_and_their_central_images(
     photos: Path, model_folder: Path, tmp_path: Path
 ) -> None:
     sheet = opened(gallery(photos, model_folder, device="cpu", quiet=True))
-    found = assign(photos, model=model_folder, output=tmp_path / "a.csv", exemplars=COLUMNS, device="cpu", quiet=True)
+    found = assign(
+        photos,
+        model=model_folder,
+        output=tmp_path / "a.csv",
+        exemplars=COLUMNS,
+        device="cpu",
+        quiet=True,
+    )
     assert found.exemplars
     lines: list[Any] = [line.split(",") for line in found.exemplars.read_text().splitlines()[1:]]
-    central = [(prototype, path) for _, prototype, _, _, kind, _, path, *_ in lines if kind == "central"]
+    central = [
+        (prototype, path) for _, prototype, _, _, kind, _, path, *_ in lines if kind == "central"
+    ]
     order = list(dict.fromkeys(prototype for prototype, _ in central))[:ROWS]
     rows = [[path for prototype, path in central if prototype == wanted] for wanted in order]
     step = SIDE + GAP
@@ -61,7 +72,11 @@ def test_a_model_without_prototypes_has_none(photos: Path, headless_folder: Path
 
 @pytest.mark.filterwarnings("ignore:Use 'content=:DeprecationWarning")
 def test_it_is_pushed_where_it_was_asked_for(
-    hub: HubServer, photos: Path, model_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    hub: HubServer,
+    photos: Path,
+    model_folder: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("HF_TOKEN", TOKEN)
     monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)

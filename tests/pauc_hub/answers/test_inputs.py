@@ -1,4 +1,6 @@
-"""What a verb is given: a table is opened, images are embedded once, and what is of no use is refused."""
+"""What a verb is given: a table is opened, images are embedded once, and what is of no use is
+refused.
+"""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -58,7 +60,9 @@ def test_tables_of_no_use_are_refused(tmp_path: Path, write_table: WriteTable) -
         list(rows_of(open_input(write_table(tmp_path / "nan.parquet", spoilt))))
 
 
-def test_images_are_embedded_once(photos: Path, model_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_images_are_embedded_once(
+    photos: Path, model_folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     first = open_input(photos, model=model_folder, device="cpu")
     assert first.path == photos.with_suffix(".parquet")
     assert first.rows == 3
@@ -69,7 +73,9 @@ def test_images_are_embedded_once(photos: Path, model_folder: Path, capsys: pyte
     assert capsys.readouterr().err == ""
 
 
-def test_images_that_came_since_are_added(photos: Path, model_folder: Path, picture: Picture) -> None:
+def test_images_that_came_since_are_added(
+    photos: Path, model_folder: Path, picture: Picture
+) -> None:
     open_input(photos, model=model_folder, device="cpu", quiet=True)
     picture(50, 50).save(photos / "50.png")
     (photos / "broken.png").write_bytes(b"no image")
@@ -85,11 +91,20 @@ def test_the_table_of_another_space_is_left_alone(photos: Path, model_folder: Pa
     assert (first.origin.space, second.origin.space) == ("backbone", "projection")
     assert read_table(first.path).provenance.space == "backbone"
     with pytest.raises(OutputExists, match="table of another model, space or value range"):
-        open_input(photos, model=model_folder, space="projection", table=first.path, device="cpu", quiet=True)
+        open_input(
+            photos,
+            model=model_folder,
+            space="projection",
+            table=first.path,
+            device="cpu",
+            quiet=True,
+        )
 
 
 def test_what_has_no_place_beside_it_needs_one(photos: Path) -> None:
-    with pytest.raises(UsageError, match=r"needs a place: `pauc embed .* -o NAME\.parquet`, and give that"):
+    with pytest.raises(
+        UsageError, match=(r"needs a place: `pauc embed .* -o NAME\.parquet`, and give that")
+    ):
         open_input(photos / "*.png", quiet=True)
     with pytest.raises(UsageError, match="no such file or folder"):
         open_input(photos / "none", quiet=True)
@@ -98,24 +113,40 @@ def test_what_has_no_place_beside_it_needs_one(photos: Path) -> None:
 def test_a_model_that_is_not_here_by_name_must_be_named(photos: Path, model_folder: Path) -> None:
     """The name of a run's model leads nowhere."""
     origin = open_input(photos, model=model_folder, device="cpu", quiet=True).origin
-    with pytest.raises(UnknownModel, match="'tiny', which the images are to be embedded by, is no model here by name"):
+    with pytest.raises(
+        UnknownModel,
+        match=("'tiny', which the images are to be embedded by, is no model here by name"),
+    ):
         open_input(photos, like=origin, device="cpu", quiet=True)
     assert open_input(photos, model=model_folder, like=origin, device="cpu", quiet=True).rows == 3
 
 
-def test_images_are_embedded_as_those_that_they_must_be_like(photos: Path, model_folder: Path) -> None:
+def test_images_are_embedded_as_those_that_they_must_be_like(
+    photos: Path, model_folder: Path
+) -> None:
     """At the size and by the decoding of an earlier table, whatever the model's own are."""
     from pauc_hub.embedding.embed import embed
 
-    embed(photos, model_folder, output=photos.with_name("small.npy"), image_size=32, decoding="scaled", quiet=True)
+    embed(
+        photos,
+        model_folder,
+        output=photos.with_name("small.npy"),
+        image_size=32,
+        decoding="scaled",
+        quiet=True,
+    )
     origin = open_input(photos.with_name("small.npy")).origin
     assert origin.preprocessing["input_size"] == [3, 32, 32]
     given = open_input(photos, model=model_folder, like=origin, device="cpu", quiet=True)
     assert given.origin == origin
 
 
-def test_a_deep_image_is_read_by_the_range_that_is_recorded(photos: Path, model_folder: Path, tmp_path: Path) -> None:
-    """It is not measured anew: of these numbers, no brighter than 4095, that would be another range."""
+def test_a_deep_image_is_read_by_the_range_that_is_recorded(
+    photos: Path, model_folder: Path, tmp_path: Path
+) -> None:
+    """It is not measured anew: of these numbers, no brighter than 4095, that would be another
+    range.
+    """
     new = tmp_path / "new"
     new.mkdir()
     values = np.random.default_rng(0).integers(0, 4096, (40, 40)).astype(np.uint16)
@@ -129,11 +160,17 @@ def test_a_deep_image_is_read_by_the_range_that_is_recorded(photos: Path, model_
     given = open_input(new, model=model_folder, like=origin, quiet=True)
     assert (given.origin, given.rows, given.unreadable) == (origin, 2, 0)
     Image.fromarray((values / 257).astype(np.uint8)).save(tmp_path / "same.png")
-    same = pauc_hub.load(model_folder, precision=origin.precision).embed([tmp_path / "same.png", photos / "20.png"])
-    np.testing.assert_allclose(read_table(given.path).embeddings, same, atol=0.02 * np.abs(same).max())
+    same = pauc_hub.load(model_folder, precision=origin.precision).embed(
+        [tmp_path / "same.png", photos / "20.png"]
+    )
+    np.testing.assert_allclose(
+        read_table(given.path).embeddings, same, atol=0.02 * np.abs(same).max()
+    )
 
 
-def test_a_table_of_another_range_is_left_alone(photos: Path, model_folder: Path, tmp_path: Path) -> None:
+def test_a_table_of_another_range_is_left_alone(
+    photos: Path, model_folder: Path, tmp_path: Path
+) -> None:
     origin = open_input(photos, model=model_folder, quiet=True).origin
     Image.fromarray(np.full((40, 40), 3000, np.uint16)).save(photos / "deep.png")
     first = open_input(photos, model=model_folder, table=tmp_path / "first.parquet", quiet=True)

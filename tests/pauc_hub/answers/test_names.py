@@ -14,14 +14,18 @@ from pauc_hub.errors import UsageError
 
 
 @pytest.fixture
-def prototypes(tmp_path: Path, write_table: Callable[..., Path], blobs: Callable[..., npt.NDArray[np.float32]]) -> Path:
+def prototypes(
+    tmp_path: Path, write_table: Callable[..., Path], blobs: Callable[..., npt.NDArray[np.float32]]
+) -> Path:
     return cluster(write_table(tmp_path / "t.parquet", blobs(40, 4)), [2, 4], quiet=True).output
 
 
 def test_a_file_gets_names_and_keeps_the_rest(tmp_path: Path, prototypes: Path) -> None:
     before = read_prototypes(prototypes)
     names = tmp_path / "names.csv"
-    names.write_text("\ufeffname,prototype,granularity,note\ncats,3,,x\n,1,,y\nhalf,0,2,z\n", encoding="utf-8")
+    names.write_text(
+        ("\ufeffname,prototype,granularity,note\ncats,3,,x\n,1,,y\nhalf,0,2,z\n"), encoding="utf-8"
+    )
     assert name_file(prototypes, names) == 2
     names.write_text("prototype,name\n1,dogs\n")
     assert name_file(prototypes, names, tmp_path / "more.prototypes.safetensors") == 3
@@ -38,7 +42,10 @@ def test_a_file_gets_names_and_keeps_the_rest(tmp_path: Path, prototypes: Path) 
         ("prototype,label\n1,a\n", "has no column 'name' \\(its columns: prototype, label\\)"),
         ("prototypes,name\n1,a\n", "has no column 'prototype' .* Is it 'prototypes'?"),
         ("prototype,name\n4,a\n", "names prototype 4 of 4: they are 0 to 3"),
-        ("prototype,name,granularity\n1,a,3\n", "names a prototype of granularity 3; there are 2, 4"),
+        (
+            "prototype,name,granularity\n1,a,3\n",
+            ("names a prototype of granularity 3; there are 2, 4"),
+        ),
         ("prototype,name\n0,a\nx,b\n", "line 3 of .* has no number"),
     ],
 )

@@ -1,4 +1,6 @@
-"""Probes from tables: what is scored and written, leakage, groups, and what is refused before any fit."""
+"""Probes from tables: what is scored and written, leakage, groups, and what is refused before any
+fit.
+"""
 
 import json
 from dataclasses import replace
@@ -12,7 +14,14 @@ import pytest
 
 import pauc_hub
 from pauc_hub.answers.probe_file import read_probe
-from pauc_hub.errors import ArtefactError, OriginMismatch, OutputExists, PaucError, TableError, UsageError
+from pauc_hub.errors import (
+    ArtefactError,
+    OriginMismatch,
+    OutputExists,
+    PaucError,
+    TableError,
+    UsageError,
+)
 from pauc_hub.tables.outputs import open_output
 from pauc_hub.tables.table import Provenance
 
@@ -20,13 +29,17 @@ ABOUT = Provenance("m", "0" * 64, "backbone", {}, "fp32", "/photos", "0")
 CLASSES = ("ant", "bee", "cat")
 
 
-def write(path: Path, names: list[str], vectors: npt.NDArray[np.floating], about: Provenance = ABOUT) -> Path:
+def write(
+    path: Path, names: list[str], vectors: npt.NDArray[np.floating], about: Provenance = ABOUT
+) -> Path:
     with open_output(path, vectors.shape[1], len(names), about) as table:
         table.write(names, vectors.astype(np.float32), np.ones((len(names), 2), np.int32))
     return path
 
 
-def clusters(rows: int, seed: int, spread: float = 0.5) -> tuple[list[str], npt.NDArray[np.float64]]:
+def clusters(
+    rows: int, seed: int, spread: float = 0.5
+) -> tuple[list[str], npt.NDArray[np.float64]]:
     """Rows of three classes in turn, with names `CLASS/NUMBER.jpg`."""
     rng = np.random.default_rng(seed)
     labels = np.arange(rows) % 3
@@ -113,7 +126,9 @@ def test_leaked_images_are_found_and_scores_given_without_them(tmp_path: Path) -
     assert report.to_dict()["scores_without_copies"]["images"] == 20
 
 
-def test_groups_are_resampled_whole_and_shared_ones_are_told(train: Path, test: Path, tmp_path: Path) -> None:
+def test_groups_are_resampled_whole_and_shared_ones_are_told(
+    train: Path, test: Path, tmp_path: Path
+) -> None:
     names = [*clusters(90, 0)[0], *clusters(45, 1)[0]]
     rows = [f"{name},{name.partition('/')[0]},v{i % 9}" for i, name in enumerate(names)]
     labels = tmp_path / "labels.csv"
@@ -122,7 +137,9 @@ def test_groups_are_resampled_whole_and_shared_ones_are_told(train: Path, test: 
     assert report.findings.scores is not None
     assert report.findings.scores.groups == 9
     assert "9 groups of 45 test images" in report.findings.covers
-    assert any(note.startswith("9 groups have images in both training and test") for note in report.notes)
+    assert any(
+        note.startswith("9 groups have images in both training and test") for note in report.notes
+    )
 
 
 def test_folders_of_splits_are_training_and_test(tmp_path: Path) -> None:
@@ -137,7 +154,9 @@ def test_lists_of_labels_are_scored_by_average_precision(tmp_path: Path) -> None
     rng = np.random.default_rng(0)
     several = rng.random((120, 3)) < 0.4
     names = [f"{i}.jpg" for i in range(120)]
-    table = write(tmp_path / "t.parquet", names, 3 * several @ np.eye(3, 6) + rng.normal(size=(120, 6)))
+    table = write(
+        tmp_path / "t.parquet", names, 3 * several @ np.eye(3, 6) + rng.normal(size=(120, 6))
+    )
     lists = [[name for name, there in zip(CLASSES, row, strict=True) if there] for row in several]
     pq.write_table(pa.table({"path": names, "label": lists}), tmp_path / "labels.parquet")
     output = tmp_path / "p.safetensors"
@@ -150,7 +169,9 @@ def test_lists_of_labels_are_scored_by_average_precision(tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize("protocol", ["knn", "lowshot"])
-def test_other_protocols_with_and_without_test_images(protocol: str, train: Path, test: Path) -> None:
+def test_other_protocols_with_and_without_test_images(
+    protocol: str, train: Path, test: Path
+) -> None:
     for given in (test, None):
         report = pauc_hub.probe(train, given, protocol=protocol, quiet=True)
         found = report.findings
@@ -180,24 +201,39 @@ def test_voc07_in_both_conventions(tmp_path: Path) -> None:
     hard = [["ant"] if i % 7 == 0 else [] for i in range(120)]
     file = tmp_path / "labels.parquet"
     pq.write_table(pa.table({"path": names, "label": lists, "hard": hard}), file)
-    plain = pauc_hub.probe(train, test, protocol="pcl-voc07", labels=file, quiet=True).findings.draws
-    found = pauc_hub.probe(train, test, protocol="pcl-voc07", labels=file, difficult="hard", quiet=True).findings.draws
+    plain = pauc_hub.probe(
+        train, test, protocol="pcl-voc07", labels=file, quiet=True
+    ).findings.draws
+    found = pauc_hub.probe(
+        train, test, protocol="pcl-voc07", labels=file, difficult="hard", quiet=True
+    ).findings.draws
     pcl, vissl = found
     assert plain[pcl].full == plain[vissl].full  # nothing is difficult
     assert found[pcl].full != found[vissl].full
     assert plain[pcl].full != found[pcl].full
-    assert [name for name, _ in found[pcl].points] == ["1 a class", "2 a class", "4 a class", "8 a class", "16 a class"]
+    assert [name for name, _ in found[pcl].points] == [
+        "1 a class",
+        "2 a class",
+        "4 a class",
+        "8 a class",
+        "16 a class",
+    ]
 
 
 @pytest.mark.parametrize(
     ("names", "message"),
     [
-        (["a/1.jpg", *(f"b/{i}.jpg" for i in range(5))], "class 'a' has one image in '{0}'; it needs two."),
+        (
+            ["a/1.jpg", *(f"b/{i}.jpg" for i in range(5))],
+            ("class 'a' has one image in '{0}'; it needs two."),
+        ),
         ([f"b/{i}.jpg" for i in range(6)], "all 6 labelled images of '{0}' have the label 'b'"),
         ([f"{i}.jpg" for i in range(6)], "no labels: '0.jpg' and 5 others lie in no folder"),
     ],
 )
-def test_labels_that_will_not_do_are_refused_in_one_line(names: list[str], message: str, tmp_path: Path) -> None:
+def test_labels_that_will_not_do_are_refused_in_one_line(
+    names: list[str], message: str, tmp_path: Path
+) -> None:
     table = write(tmp_path / "t.parquet", names, np.random.default_rng(0).normal(size=(6, 4)))
     with pytest.raises(UsageError) as refusal:
         pauc_hub.probe(table, quiet=True)
@@ -218,7 +254,10 @@ def test_a_group_that_holds_a_whole_class_is_refused(train: Path, tmp_path: Path
     rows = [f"{name},{name[0]},{name[0]}" for name in clusters(90, 0)[0]]
     labels = tmp_path / "labels.csv"
     labels.write_text("path,label,video\n" + "\n".join(rows))
-    with pytest.raises(UsageError, match=r"all 30 images of class 'a' in '.*' are in one group \(3 classes are like"):
+    with pytest.raises(
+        UsageError,
+        match=(r"all 30 images of class 'a' in '.*' are in one group \(3 classes are like"),
+    ):
         pauc_hub.probe(train, labels=labels, group="video", quiet=True)
     labels.write_text("path,label,video\n" + "\n".join(rows[:-1]) + "\n" + rows[-1][:-1])
     with pytest.raises(UsageError, match="1 labelled images have no value in column 'video'"):
@@ -227,7 +266,9 @@ def test_a_group_that_holds_a_whole_class_is_refused(train: Path, tmp_path: Path
 
 def test_tables_that_do_not_go_together_are_refused(train: Path, tmp_path: Path) -> None:
     names, vectors = clusters(30, 1)
-    other = write(tmp_path / "other.parquet", names, vectors, replace(ABOUT, weights_sha256="1" * 64))
+    other = write(
+        tmp_path / "other.parquet", names, vectors, replace(ABOUT, weights_sha256="1" * 64)
+    )
     with pytest.raises(OriginMismatch, match="which differ in weights"):
         pauc_hub.probe(train, other, quiet=True)
     narrow = write(tmp_path / "narrow.parquet", names, vectors[:, :4])
@@ -239,9 +280,12 @@ def test_tables_that_do_not_go_together_are_refused(train: Path, tmp_path: Path)
         pauc_hub.predict(other, output, quiet=True)
     with pytest.raises(TableError, match=r"has 4 numbers an image, and probe '.*' takes 6"):
         pauc_hub.predict(narrow, output, quiet=True)
-    strange = write(tmp_path / "strange.parquet", ["dog/1.jpg", "dog/2.jpg", "ant/3.jpg"], vectors[:3])
+    strange = write(
+        tmp_path / "strange.parquet", ["dog/1.jpg", "dog/2.jpg", "ant/3.jpg"], vectors[:3]
+    )
     with pytest.raises(
-        UsageError, match=r"has 2 images of class 'dog', which '.*' lacks. Its classes are ant, bee, cat"
+        UsageError,
+        match=(r"has 2 images of class 'dog', which '.*' lacks. Its classes are ant, bee, cat"),
     ):
         pauc_hub.probe(train, strange, quiet=True)
 
@@ -265,7 +309,9 @@ def test_numbers_that_are_none_are_refused(tmp_path: Path) -> None:
         ({"group": "video"}, "the images have no column 'video'"),
     ],
 )
-def test_options_that_make_no_sense_are_refused(options: dict[str, str], message: str, train: Path) -> None:
+def test_options_that_make_no_sense_are_refused(
+    options: dict[str, str], message: str, train: Path
+) -> None:
     with pytest.raises(UsageError, match=message):
         pauc_hub.probe(train, quiet=True, **options)  # type: ignore[arg-type]
 

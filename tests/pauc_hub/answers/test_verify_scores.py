@@ -26,7 +26,9 @@ KNN = "weighted kNN, k = 200, T = 0.1, cosine"
 
 @pytest.fixture
 def splits(write_table: WriteTable, tmp_path: Path) -> tuple[Path, Path]:
-    """Tables of 300 training and 40 test images of two classes, which 512 numbers tell apart now and then."""
+    """Tables of 300 training and 40 test images of two classes, which 512 numbers tell apart now
+    and then.
+    """
 
     def write(name: str, count: int, seed: int) -> Path:
         labels = np.arange(count) % 2
@@ -54,7 +56,11 @@ def test_a_score_holds_where_it_comes_out_again(splits: tuple[Path, Path]) -> No
     assert value is not None
     assert 50 < value < 100
     one = 100 / 40
-    assert verdicts(splits, score(value), score(value + one), score(value - 1.1 * one)) == [True, True, False]
+    assert verdicts(splits, score(value), score(value + one), score(value - 1.1 * one)) == [
+        True,
+        True,
+        False,
+    ]
 
 
 def test_what_is_about_other_images_is_not_measured(splits: tuple[Path, Path]) -> None:
@@ -66,14 +72,21 @@ def test_what_is_about_other_images_is_not_measured(splits: tuple[Path, Path]) -
     ]
     checks = list(check_scores(told, None, Asked(*splits, quiet=True)))
     assert [check.holds for check in checks] == [None] * 4
-    assert checks[0].reason == "it is about Some train, 300 and Some val, 41; given are 300 training and 40 test images"
-    assert checks[1].reason.endswith("given are 300 training and 40 test images, of other paths or labels")
+    assert checks[0].reason == (
+        "it is about Some train, 300 and Some val, 41; given are 300 training and 40 test images"
+    )
+    assert checks[1].reason.endswith(
+        "given are 300 training and 40 test images, of other paths or labels"
+    )
     assert checks[2].reason == "its protocol is none of `pauc eval`"
     assert checks[3].reason == "`pauc eval` does not measure it here"
 
 
 def test_reasons_are_said_once() -> None:
-    unmeasured = [ScoreCheck("kNN", "top-1 %", "val, 40", 1.0, None, 0.0, reason) for reason in ("a", "b", "b")]
+    unmeasured = [
+        ScoreCheck("kNN", "top-1 %", "val, 40", 1.0, None, 0.0, reason)
+        for reason in ("a", "b", "b")
+    ]
     held = ScoreCheck("kNN", "top-1 %", "val, 40", 50.0, 50.0, 0.05)
     assert as_lines([unmeasured[1], held, unmeasured[0], unmeasured[2]]) == [
         "  holds         kNN, top-1 %, val, 40: 50 on the card, 50 now",
@@ -128,11 +141,17 @@ def test_the_command_says_which_hold(
 
 def rewritten(table: Path, write_table: WriteTable, sha: str) -> Path:
     read = pauc_hub.read_table(table)
-    return write_table(table.with_stem(f"mine-{table.stem}"), read.embeddings, read.paths, weights_sha256=sha)
+    return write_table(
+        table.with_stem(f"mine-{table.stem}"), read.embeddings, read.paths, weights_sha256=sha
+    )
 
 
-def test_a_card_without_scores_has_none_to_measure(model_folder: Path, splits: tuple[Path, Path]) -> None:
-    with pytest.raises(UsageError, match=r"has no scores on its card\. `pauc eval MODEL IMAGES --into-card`"):
+def test_a_card_without_scores_has_none_to_measure(
+    model_folder: Path, splits: tuple[Path, Path]
+) -> None:
+    with pytest.raises(
+        UsageError, match=(r"has no scores on its card\. `pauc eval MODEL IMAGES --into-card`")
+    ):
         pauc_hub.verify(model_folder, scores=splits[0], quiet=True)
 
 

@@ -19,7 +19,13 @@ CALIBRATION = Calibration((0.5, 0.5), (0.0, 0.0), torch.zeros(1), 0.05, 0.0, 20)
 def prototypes(centroids: list[list[float]], parents: list[int] | None = None) -> Prototypes:
     k = len(centroids)
     above = None if parents is None else torch.tensor(parents)
-    return Prototypes(torch.tensor(centroids), torch.ones(k), torch.ones(k, dtype=torch.int64), torch.ones(k), above)
+    return Prototypes(
+        torch.tensor(centroids),
+        torch.ones(k),
+        torch.ones(k, dtype=torch.int64),
+        torch.ones(k),
+        above,
+    )
 
 
 # the second fine one lies nearer to the coarse 0, and descends from 1
@@ -69,7 +75,11 @@ def test_one_prototype_has_no_margin() -> None:
 
 def test_many_points_are_assigned_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     points = POINTS.repeat(5, 1)
-    for prototypes in (NESTED, replace(NESTED, calibration=CALIBRATION), replace(NESTED, nested=False)):
+    for prototypes in (
+        NESTED,
+        replace(NESTED, calibration=CALIBRATION),
+        replace(NESTED, nested=False),
+    ):
         whole = assign_points(points, prototypes)
         with monkeypatch.context() as patch:
             patch.setattr(assignment, "ENTRIES_TOGETHER", 12)

@@ -1,4 +1,6 @@
-"""Temperatures that make confidence come true, and thresholds that flag as many as they are asked to."""
+"""Temperatures that make confidence come true, and thresholds that flag as many as they are asked
+to.
+"""
 
 import pytest
 import torch
@@ -13,9 +15,13 @@ from pauc_hub.origin import Origin
 
 @pytest.mark.parametrize("temperature", [0.01, 0.07, 0.5])
 def test_the_temperature_is_found_again(temperature: float) -> None:
-    similarities = F.normalize(torch.randn(400, 8, generator=torch.Generator().manual_seed(0)), dim=1)
+    similarities = F.normalize(
+        torch.randn(400, 8, generator=torch.Generator().manual_seed(0)), dim=1
+    )
     agreement = torch.softmax(similarities / temperature, dim=1).amax(dim=1)
-    assert temperature_for_agreement(similarities, agreement) == pytest.approx(temperature, rel=0.02)
+    assert temperature_for_agreement(similarities, agreement) == pytest.approx(
+        temperature, rel=0.02
+    )
 
 
 def test_confidence_is_the_share_that_agrees_at_every_granularity() -> None:
@@ -43,7 +49,11 @@ def test_confidence_is_the_share_that_agrees_at_every_granularity() -> None:
 
 def test_the_threshold_flags_the_share_that_it_was_asked_for() -> None:
     generator = torch.Generator().manual_seed(1)
-    levels = (Prototypes(torch.eye(4)[:2], torch.ones(2), torch.ones(2, dtype=torch.int64), torch.ones(2)),)
+    levels = (
+        Prototypes(
+            torch.eye(4)[:2], torch.ones(2), torch.ones(2, dtype=torch.int64), torch.ones(2)
+        ),
+    )
     prototypes = PrototypeSet(levels, Origin("aa", "backbone", {}), True, unnamed(levels))
     kept = F.normalize(torch.randn(4000, 4, generator=generator), dim=1)
     votes = [[torch.zeros(4000, dtype=torch.int64)]]

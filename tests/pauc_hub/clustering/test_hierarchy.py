@@ -45,7 +45,9 @@ def test_going_on_from_clusters_gives_what_ward_on_all_points_gives() -> None:
         assert adjusted_rand(above.cut(k)[fine], expected) == 1
         # without the sizes the merges are others
     plain = ward(means, torch.ones(30)).cut(5)[fine]
-    assert adjusted_rand(plain, torch.from_numpy(fcluster(tree, 5, "maxclust").astype(np.int64))) < 1
+    assert (
+        adjusted_rand(plain, torch.from_numpy(fcluster(tree, 5, "maxclust").astype(np.int64))) < 1
+    )
 
 
 def test_costs_by_hand() -> None:

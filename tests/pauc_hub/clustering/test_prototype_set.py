@@ -7,7 +7,13 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from pauc_hub.clustering.prototype_set import Calibration, PrototypeSet, read_prototypes, unnamed, write_prototypes
+from pauc_hub.clustering.prototype_set import (
+    Calibration,
+    PrototypeSet,
+    read_prototypes,
+    unnamed,
+    write_prototypes,
+)
 from pauc_hub.clustering.prototypes import Prototypes
 from pauc_hub.errors import ArtefactError
 from pauc_hub.files.artefact import write_artefact
@@ -29,13 +35,23 @@ def nested() -> PrototypeSet:
 
 
 def test_what_is_written_is_read(tmp_path: Path, nested: PrototypeSet) -> None:
-    calibration = Calibration((0.1, 0.1, 0.1), (0.01, 0.02, 0.03), torch.tensor([0.1, 0.4]), 0.05, 0.04, 20)
+    calibration = Calibration(
+        (0.1, 0.1, 0.1), (0.01, 0.02, 0.03), torch.tensor([0.1, 0.4]), 0.05, 0.04, 20
+    )
     named = nested.renamed([{}, {2: "cats"}, {0: "é", 4: "b"}])
-    for given in (nested, PrototypeSet(named.levels, ORIGIN, True, named.names, calibration, named.facts)):
+    for given in (
+        nested,
+        PrototypeSet(named.levels, ORIGIN, True, named.names, calibration, named.facts),
+    ):
         write_prototypes(tmp_path / "a.prototypes.safetensors", given)
         found = read_prototypes(tmp_path / "a.prototypes.safetensors")
         assert found.granularities == (2, 3, 5)
-        assert (found.origin, found.nested, found.names, found.facts) == (ORIGIN, True, given.names, {"rows": 9})
+        assert (found.origin, found.nested, found.names, found.facts) == (
+            ORIGIN,
+            True,
+            given.names,
+            {"rows": 9},
+        )
         for ours, theirs in zip(given.levels, found.levels, strict=True):
             for name in ("centroids", "concentrations", "sizes", "radius"):
                 assert torch.equal(getattr(ours, name), getattr(theirs, name))

@@ -11,11 +11,14 @@ from pauc_hub.errors import TooFewDistinct
 
 
 def test_concentration_by_hand() -> None:
-    """Ten prototypes of 5 members; distance sums 1 to 10: half the median and the 90th percentile, then the scale."""
+    """Ten prototypes of 5 members; distance sums 1 to 10: half the median and the 90th percentile,
+    then the scale.
+    """
     sums = torch.arange(1.0, 11.0)
     found = concentration(sums, torch.full((10,), 5), temperature=0.2)
     raw = [total / (5 * log(5 + 10)) for total in range(1, 11)]
-    low, high = (raw[4] + raw[5]) / 2 / 2, raw[8] + 0.1 * (raw[9] - raw[8])  # percentiles between the ranks
+    # percentiles between the ranks
+    low, high = (raw[4] + raw[5]) / 2 / 2, raw[8] + 0.1 * (raw[9] - raw[8])
     clipped = [min(max(each, low), high) for each in raw]
     expected = [0.2 * each * 10 / sum(clipped) for each in clipped]
     assert found.tolist() == pytest.approx(expected, rel=1e-5)
@@ -31,18 +34,26 @@ def test_the_tenth_percentile_is_the_floor_where_it_is_above_half_the_median() -
 
 @pytest.mark.parametrize("copies", [0.0, 4e-7])
 def test_clusters_of_copies_count_as_singletons(copies: float) -> None:
-    """Nine of ten hold copies of one image, so that the 10th percentile and the median of the raw values are 0."""
+    """Nine of ten hold copies of one image, so that the 10th percentile and the median of the raw
+    values are 0.
+    """
     sums, sizes = torch.full((10,), 7 * copies), torch.full((10,), 7)
     sums[3] = 2.1
-    assert concentration(sums, sizes, temperature=0.2).tolist() == pytest.approx([0.2] * 10, rel=1e-5)
+    assert concentration(sums, sizes, temperature=0.2).tolist() == pytest.approx(
+        [0.2] * 10, rel=1e-5
+    )
 
 
 def test_no_concentration_dominates_the_logits() -> None:
-    """Where a third of the clusters is nearly copies, the 10th percentile is as small as they are."""
+    """Where a third of the clusters is nearly copies, the 10th percentile is as small as they
+    are.
+    """
     sums, sizes = torch.full((9,), 5.0), torch.full((9,), 10)
     sums[:3] = 1e-3
     found = concentration(sums, sizes, temperature=0.2)
-    assert found.tolist() == pytest.approx([0.2 * 0.5 / (7.5 / 9)] * 3 + [0.2 / (7.5 / 9)] * 6, rel=1e-5)
+    assert found.tolist() == pytest.approx(
+        [0.2 * 0.5 / (7.5 / 9)] * 3 + [0.2 / (7.5 / 9)] * 6, rel=1e-5
+    )
 
 
 def test_the_mean_concentration_is_the_temperature_and_looser_is_larger() -> None:
@@ -61,7 +72,9 @@ def test_at_equal_mean_distance_a_larger_cluster_is_more_concentrated() -> None:
 
 @pytest.mark.parametrize("size", [0, 1])
 def test_a_prototype_with_at_most_one_member_gets_the_largest_of_the_others(size: int) -> None:
-    found = concentration(torch.tensor([3.0, 5.0, 0.0]), torch.tensor([4, 4, size]), temperature=1.0)
+    found = concentration(
+        torch.tensor([3.0, 5.0, 0.0]), torch.tensor([4, 4, size]), temperature=1.0
+    )
     assert found[2].item() == found.max().item() == found[1].item()
     assert found[0].item() < found[2].item()
 
@@ -69,7 +82,9 @@ def test_a_prototype_with_at_most_one_member_gets_the_largest_of_the_others(size
 def test_clusters_of_copies_alone_are_an_error_that_counts_what_differs() -> None:
     """Three different rows, two clusters of the first of them."""
     points = torch.eye(4)[[0, 0, 1, 1, 2, 0, 0]]
-    with pytest.raises(TooFewDistinct, match=r"^7 points hold 3 distinct ones: too few for 5 clusters\.$") as refused:
+    with pytest.raises(
+        TooFewDistinct, match=(r"^7 points hold 3 distinct ones: too few for 5 clusters\.$")
+    ) as refused:
         describe_clusters(points, clustering(points, [0, 0, 1, 1, 2, 4, 4]), temperature=0.2)
     assert (refused.value.distinct, refused.value.clusters) == (3, 5)
 
@@ -82,7 +97,9 @@ def test_copies_are_one_though_batches_round_otherwise() -> None:
 
 
 def clustering(points: torch.Tensor, assignment: list[int]) -> Clustering:
-    return Clustering(torch.zeros(max(assignment) + 1, points.shape[1]), torch.tensor(assignment), (0.0,), 0)
+    return Clustering(
+        torch.zeros(max(assignment) + 1, points.shape[1]), torch.tensor(assignment), (0.0,), 0
+    )
 
 
 def test_prototypes_are_the_unit_means_of_their_members() -> None:
@@ -92,7 +109,8 @@ def test_prototypes_are_the_unit_means_of_their_members() -> None:
     assert found.centroids[0].tolist() == pytest.approx((mean / mean.norm()).tolist(), abs=1e-6)
     assert found.sizes.tolist() == [2, 3]
     expected = ((points[0] - mean).norm() + (points[1] - mean).norm()) / 2
-    assert found.radius[0].item() == pytest.approx(expected.item(), abs=1e-6)  # to the mean before normalisation
+    # to the mean before normalisation
+    assert found.radius[0].item() == pytest.approx(expected.item(), abs=1e-6)
     assert own.tolist() == [0, 0, 1, 1, 1]
 
 
@@ -100,11 +118,14 @@ def test_prototypes_that_nobody_was_assigned_to_are_left_out() -> None:
     points = torch.eye(6)
     found, own = describe_clusters(points, clustering(points, [5, 5, 2, 2, 9, 9]), temperature=0.2)
     assert len(found.sizes) == 3
-    assert own.tolist() == [1, 1, 0, 0, 2, 2]  # counted among those in use, in the order of their numbers
+    # counted among those in use, in the order of their numbers
+    assert own.tolist() == [1, 1, 0, 0, 2, 2]
 
 
 def test_parents_are_the_nearest_of_the_coarser_clustering() -> None:
-    points = torch.tensor([[1.0, 0.0], [0.9, 0.1], [0.9, -0.1], [0.0, 1.0], [0.1, 0.9], [-0.1, 0.9]])
+    points = torch.tensor(
+        [[1.0, 0.0], [0.9, 0.1], [0.9, -0.1], [0.0, 1.0], [0.1, 0.9], [-0.1, 0.9]]
+    )
     coarse, _ = describe_clusters(points, clustering(points, [0, 0, 0, 1, 1, 1]), 0.2)
     fine, _ = describe_clusters(points, clustering(points, [3, 3, 2, 1, 0, 0]), 0.2, coarser=coarse)
     assert coarse.parents is None

@@ -17,7 +17,9 @@ def blobs(count: int, seed: int, spread: float = 0.05) -> Tensor:
 
 
 def test_matching_by_hand() -> None:
-    """1 shares three with 0, 0 shares two with 0, which is taken, and one with 2; 2 shares nothing that is free."""
+    """1 shares three with 0, 0 shares two with 0, which is taken, and one with 2; 2 shares nothing
+    that is free.
+    """
     reference = torch.tensor([0, 0, 0, 0, 0, 2, 0, 1])
     other = torch.tensor([1, 1, 1, 0, 0, 0, 2, 3])
     assert match_one_to_one(reference, other).tolist() == [2, 0, -1, 1]
@@ -32,7 +34,9 @@ def test_matching_shares_nearly_as_many_points_as_the_best_one() -> None:
     best = joint[linear_sum_assignment(-joint)].sum()
     matched = int((partner[second] == first).sum())
     assert 0.9 * best <= matched <= best
-    assert len({each for each in partner.tolist() if each >= 0}) == sum(each >= 0 for each in partner.tolist())
+    assert len({each for each in partner.tolist() if each >= 0}) == sum(
+        each >= 0 for each in partner.tolist()
+    )
 
 
 def test_clear_clusters_are_found_again() -> None:

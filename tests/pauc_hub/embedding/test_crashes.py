@@ -1,4 +1,6 @@
-"""A run of `embed_files` that dies at any touch of the file system goes on to the tables of an undisturbed one."""
+"""A run of `embed_files` that dies at any touch of the file system goes on to the tables of an
+undisturbed one.
+"""
 
 from pathlib import Path
 from typing import Any
@@ -24,7 +26,9 @@ def photos(root: Path, count: int) -> Path:
 
 def embed(encoder: Any, root: Path, **options: Any) -> Summary:
     output = root.with_name("t.parquet")
-    return embed_files(encoder, open_source(root), output, batch_size=2, workers=1, quiet=True, **options)
+    return embed_files(
+        encoder, open_source(root), output, batch_size=2, workers=1, quiet=True, **options
+    )
 
 
 def take_tables(folder: Path) -> dict[str, bytes]:
@@ -38,7 +42,11 @@ def take_tables(folder: Path) -> dict[str, bytes]:
 
 @pytest.mark.parametrize("overwrite", [False, True])
 def test_dying_at_any_touch_of_the_file_system(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dying_at: Any, mean_colour: Any, overwrite: bool
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    dying_at: Any,
+    mean_colour: Any,
+    overwrite: bool,
 ) -> None:
     monkeypatch.setattr(workspace, "SHARD_SECONDS", 0)  # a shard a batch
     root = photos(tmp_path / "photos", 8)

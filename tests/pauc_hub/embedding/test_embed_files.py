@@ -23,11 +23,15 @@ from pauc_hub.tables.outputs import read_table
 
 @pytest.fixture
 def photos(tmp_path: Path) -> Path:
-    """Seven images of one colour each, (10 i, 0, 0), and sizes of their own; two more files cannot be read."""
+    """Seven images of one colour each, (10 i, 0, 0), and sizes of their own; two more files cannot
+    be read.
+    """
     root = tmp_path / "photos"
     (root / "sub").mkdir(parents=True)
     for i in range(7):
-        Image.new("RGB", (20 + i, 30), (10 * i, 0, 0)).save(root / ("sub" if i % 2 else ".") / f"{i}.png")
+        Image.new("RGB", (20 + i, 30), (10 * i, 0, 0)).save(
+            root / ("sub" if i % 2 else ".") / f"{i}.png"
+        )
     (root / "2b.jpg").write_bytes(b"")
     (root / "sub" / "z.png").write_text("text")
     return root
@@ -79,7 +83,12 @@ def stop_after(encoder: Any, batches: int, error: BaseException | type[BaseExcep
 
 
 def embed(photos: Path, encoder: Any, **options: Any) -> Summary:
-    return embed_files(encoder, open_source(photos), photos.with_name("photos.parquet"), **{"quiet": True} | options)
+    return embed_files(
+        encoder,
+        open_source(photos),
+        photos.with_name("photos.parquet"),
+        **{"quiet": True} | options,
+    )
 
 
 def left(photos: Path) -> list[str]:
@@ -87,7 +96,10 @@ def left(photos: Path) -> list[str]:
 
 
 def test_fp32_is_read_by_pillow_and_bf16_by_the_quick_decoder(
-    photos: Path, mean_colour: Any, monkeypatch: pytest.MonkeyPatch, picture: Callable[[int, int], Image.Image]
+    photos: Path,
+    mean_colour: Any,
+    monkeypatch: pytest.MonkeyPatch,
+    picture: Callable[[int, int], Image.Image],
 ) -> None:
     picture(61, 47).save(photos / "a.jpg")
     decoded: list[str] = []
@@ -117,7 +129,15 @@ def test_writes_embeddings_in_the_order_of_names_and_lists_what_cannot_be_read(
     summary = embed(photos, encoder, batch_size=batch_size)
     table = read_table(photos.with_name("photos.parquet"))
     order = [0, 2, 4, 6, 1, 3, 5]
-    assert table.paths == ["0.png", "2.png", "4.png", "6.png", "sub/1.png", "sub/3.png", "sub/5.png"]
+    assert table.paths == [
+        "0.png",
+        "2.png",
+        "4.png",
+        "6.png",
+        "sub/1.png",
+        "sub/3.png",
+        "sub/5.png",
+    ]
     assert table.embeddings.tolist() == [[10.0 * i, 0.0, 0.0] for i in order]
     assert table.sizes.tolist() == [[20 + i, 30] for i in order]
     assert pq.read_table(photos.with_name("photos.errors.parquet")).to_pylist() == [
@@ -125,7 +145,10 @@ def test_writes_embeddings_in_the_order_of_names_and_lists_what_cannot_be_read(
         {
             "path": "sub/z.png",
             "kind": "not_an_image",
-            "message": "not an image of a known format (JPEG, PNG, WEBP, TIFF, BMP, GIF, AVIF, JPEG2000, PPM, TGA)",
+            "message": (
+                "not an image of a known format (JPEG, PNG, WEBP, TIFF, BMP, GIF, AVIF, "
+                "JPEG2000, PPM, TGA)"
+            ),
         },
     ]
     assert (summary.images, summary.unreadable, summary.width) == (7, 2, 3)
@@ -139,7 +162,11 @@ def test_writes_embeddings_in_the_order_of_names_and_lists_what_cannot_be_read(
 def test_the_table_says_where_it_is_from(photos: Path, encoder: Any) -> None:
     embed(photos, encoder)
     provenance = read_table(photos.with_name("photos.parquet")).provenance
-    assert (provenance.model, provenance.weights_sha256, provenance.precision) == ("mean", "00", "fp32")
+    assert (provenance.model, provenance.weights_sha256, provenance.precision) == (
+        "mean",
+        "00",
+        "fp32",
+    )
     assert (provenance.space, provenance.root) == ("backbone", str(photos))
     assert Preprocessing.from_config(provenance.preprocessing) == encoder.preprocessing
     assert provenance.package_version == pauc_hub.__version__
@@ -154,7 +181,9 @@ def test_overwriting_removes_the_errors_of_an_earlier_run(photos: Path, encoder:
     assert left(photos) == ["photos", "photos.parquet"]
 
 
-def test_refuses_an_output_that_is_there_before_it_reads_anything(photos: Path, encoder: Any) -> None:
+def test_refuses_an_output_that_is_there_before_it_reads_anything(
+    photos: Path, encoder: Any
+) -> None:
     photos.with_name("photos.parquet").write_bytes(b"old")
     with pytest.raises(OutputExists):
         embed(photos, encoder)
@@ -162,7 +191,9 @@ def test_refuses_an_output_that_is_there_before_it_reads_anything(photos: Path, 
     assert photos.with_name("photos.parquet").read_bytes() == b"old"
 
 
-def test_fails_where_no_image_can_be_read_and_leaves_the_reasons(photos: Path, encoder: Any) -> None:
+def test_fails_where_no_image_can_be_read_and_leaves_the_reasons(
+    photos: Path, encoder: Any
+) -> None:
     for path in photos.rglob("?.png"):
         path.write_bytes(b"")
     with pytest.raises(NoImages) as failure:
@@ -185,22 +216,32 @@ def test_leaves_nothing_when_it_is_stopped_before_anything_is_done(
 
 
 def test_an_image_that_vanishes_after_the_listing_is_a_row(photos: Path, encoder: Any) -> None:
-    summary = embed_files(encoder, Vanishing(open_source(photos), photos / "0.png"), photos.with_name("t.parquet"))
+    summary = embed_files(
+        encoder, Vanishing(open_source(photos), photos / "0.png"), photos.with_name("t.parquet")
+    )
     errors = pq.read_table(photos.with_name("t.errors.parquet")).to_pylist()
     assert summary.images == 6
     assert errors[0] == {"path": "0.png", "kind": "missing", "message": "No such file or directory"}
 
 
 def test_a_batch_too_large_for_the_gpu_says_what_to_do(photos: Path, encoder: Any) -> None:
-    stop_after(encoder, 0, torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20 GiB.\nGPU 0 has …"))
-    with pytest.raises(PaucError, match=r"^batch_size=4 does not fit the GPU\. Give a smaller one\.$"):
+    stop_after(
+        encoder,
+        0,
+        torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20 GiB.\nGPU 0 has …"),
+    )
+    with pytest.raises(
+        PaucError, match=(r"^batch_size=4 does not fit the GPU\. Give a smaller one\.$")
+    ):
         embed(photos, encoder, batch_size=5)
 
 
 # ---------------------------------------------------------------- stopping, going on
 
 
-@pytest.mark.parametrize("stop", [RuntimeError("broken"), KeyboardInterrupt(), PaucError("no memory")])
+@pytest.mark.parametrize(
+    "stop", [RuntimeError("broken"), KeyboardInterrupt(), PaucError("no memory")]
+)
 @pytest.mark.parametrize("batches", [1, 2, 3])
 def test_the_same_call_goes_on_and_makes_the_same_tables(
     photos: Path, mean_colour: Any, stop: BaseException, batches: int
@@ -218,11 +259,15 @@ def test_the_same_call_goes_on_and_makes_the_same_tables(
     assert tables(photos) == whole
 
 
-def test_ctrl_c_says_how_many_are_done_and_that_the_same_command_goes_on(photos: Path, encoder: Any) -> None:
+def test_ctrl_c_says_how_many_are_done_and_that_the_same_command_goes_on(
+    photos: Path, encoder: Any
+) -> None:
     stop_after(encoder, 2, KeyboardInterrupt)
     with pytest.raises(Interrupted) as stop:
         embed(photos, encoder, batch_size=2)
-    assert str(stop.value) == "interrupted; 4 of 9 images are done, and the same command goes on from there."
+    assert str(stop.value) == (
+        "interrupted; 4 of 9 images are done, and the same command goes on from there."
+    )
 
 
 def test_batches_may_be_smaller_after_a_stop(photos: Path, encoder: Any, mean_colour: Any) -> None:
@@ -259,7 +304,9 @@ def test_another_model_does_not_go_on(
     assert left(photos) == ["photos", "photos.errors.parquet", "photos.parquet"]
 
 
-def test_other_images_spaces_and_folders_do_not_go_on(photos: Path, mean_colour: Any, tmp_path: Path) -> None:
+def test_other_images_spaces_and_folders_do_not_go_on(
+    photos: Path, mean_colour: Any, tmp_path: Path
+) -> None:
     stop(photos, mean_colour())
     with pytest.raises(UnfinishedRun, match=r" had another space \(backbone, now projection\)\. "):
         embed(photos, mean_colour(), space="projection")
@@ -267,17 +314,23 @@ def test_other_images_spaces_and_folders_do_not_go_on(photos: Path, mean_colour:
     with pytest.raises(UnfinishedRun, match=r" had another list of images\. "):
         embed(photos, mean_colour())
     (photos / "1.png").unlink()
-    with pytest.raises(UnfinishedRun, match=r" had another number of images \(9, now 8\), list of images\. "):
+    with pytest.raises(
+        UnfinishedRun, match=(r" had another number of images \(9, now 8\), list of images\. ")
+    ):
         embed(photos, mean_colour())
     (photos / "0.png").write_bytes(b"")
     moved = photos.rename(tmp_path / "moved")
-    with pytest.raises(UnfinishedRun, match=r" had another folder of images \(.*/photos, now .*/moved\)\. "):
+    with pytest.raises(
+        UnfinishedRun, match=(r" had another folder of images \(.*/photos, now .*/moved\)\. ")
+    ):
         embed_files(mean_colour(), open_source(moved), tmp_path / "photos.parquet", quiet=True)
     moved.rename(photos)
     assert embed(photos, mean_colour()).resumed == 4
 
 
-def test_a_damaged_description_is_refused_and_a_damaged_shard_is_made_again(photos: Path, mean_colour: Any) -> None:
+def test_a_damaged_description_is_refused_and_a_damaged_shard_is_made_again(
+    photos: Path, mean_colour: Any
+) -> None:
     whole = made_at_once(photos, mean_colour())
     working = photos.with_name(".photos.parquet.unfinished")
     stop(photos, mean_colour())
@@ -287,12 +340,17 @@ def test_a_damaged_description_is_refused_and_a_damaged_shard_is_made_again(phot
     assert tables(photos) == whole
     stop(photos, mean_colour(), overwrite=True)
     (working / "run.json").write_text("{")
-    with pytest.raises(UnfinishedRun, match=r"run\.json' is damaged\. Give restart=True to drop it and start anew\.$"):
+    with pytest.raises(
+        UnfinishedRun,
+        match=(r"run\.json' is damaged\. Give restart=True to drop it and start anew\.$"),
+    ):
         embed(photos, mean_colour(), overwrite=True)
     assert embed(photos, mean_colour(), overwrite=True, restart=True).resumed == 0
 
 
-def test_a_stopped_run_leaves_the_table_that_it_would_replace(photos: Path, mean_colour: Any) -> None:
+def test_a_stopped_run_leaves_the_table_that_it_would_replace(
+    photos: Path, mean_colour: Any
+) -> None:
     embed(photos, mean_colour())
     whole = tables(photos)
     stop(photos, mean_colour(), overwrite=True)
@@ -314,7 +372,9 @@ def test_two_runs_for_one_output_do_not_meet(photos: Path, encoder: Any, mean_co
     encoder.encode = encode_beside
     embed(photos, encoder)
     output = photos.with_name("photos.parquet")
-    assert refusals == [f"another process is writing '{output}'. Wait for it, or name another output."]
+    assert refusals == [
+        (f"another process is writing '{output}'. Wait for it, or name another output.")
+    ]
 
 
 def stop(photos: Path, encoder: Any, **options: Any) -> None:
@@ -337,11 +397,15 @@ def made_at_once(photos: Path, encoder: Any) -> list[bytes]:
     return whole
 
 
-def test_numbers_too_large_for_float16_are_told_of_at_once_and_lose_nothing(photos: Path, mean_colour: Any) -> None:
+def test_numbers_too_large_for_float16_are_told_of_at_once_and_lose_nothing(
+    photos: Path, mean_colour: Any
+) -> None:
     """Not when all images are done; and what is done is taken over in the other form."""
     encoder, other = mean_colour(), mean_colour()
     plain = encoder.encode
     encoder.encode = other.encode = lambda batch, space: 2e3 * plain(batch, space)
-    with pytest.raises(PaucError, match=r"^the embedding of '4\.png' holds 80000, and float16 ends at 65504"):
+    with pytest.raises(
+        PaucError, match=(r"^the embedding of '4\.png' holds 80000, and float16 ends at 65504")
+    ):
         embed(photos, encoder, form=Form("float16"), batch_size=2)
     assert embed(photos, other).resumed == 4  # of nine: two batches

@@ -19,7 +19,9 @@ datasets: Any = importlib.import_module("datasets")  # it has no types
 
 
 def picture(seed: int) -> Image.Image:
-    return Image.fromarray(np.random.default_rng(seed).integers(0, 256, (40, 50, 3), dtype=np.uint8))
+    return Image.fromarray(
+        np.random.default_rng(seed).integers(0, 256, (40, 50, 3), dtype=np.uint8)
+    )
 
 
 def encoded(seed: int) -> bytes:
@@ -36,10 +38,14 @@ def embedder(model_folder: Path) -> Embedder:
 @pytest.fixture(scope="module")
 def expected(model_folder: Path) -> Any:
     """(3, D): what Model.embed gives for the pictures 0, 1 and 2."""
-    return load(model_folder, device="cpu", precision="fp32").embed([picture(seed) for seed in range(3)])
+    return load(model_folder, device="cpu", precision="fp32").embed(
+        [picture(seed) for seed in range(3)]
+    )
 
 
-def test_a_table_gains_two_columns_and_a_bad_row_costs_only_itself(embedder: Embedder, expected: Any) -> None:
+def test_a_table_gains_two_columns_and_a_bad_row_costs_only_itself(
+    embedder: Embedder, expected: Any
+) -> None:
     images = [encoded(0), b"no image", encoded(1), None, encoded(2)]
     table = pa.table({"id": [5, 6, 7, 8, 9], "image": pa.array(images, pa.binary())})
     found = embedder(table)
@@ -55,17 +61,26 @@ def test_a_table_gains_two_columns_and_a_bad_row_costs_only_itself(embedder: Emb
     assert errors[3] == "row 3 has no image."
 
 
-def test_the_field_says_which_model_made_the_embeddings(embedder: Embedder, model_folder: Path) -> None:
+def test_the_field_says_which_model_made_the_embeddings(
+    embedder: Embedder, model_folder: Path
+) -> None:
     found = embedder(pa.record_batch({"image": pa.array([encoded(0)])}))
     about = json.loads(found.schema.field("embedding").metadata[b"pauc"])
     assert about["weights_sha256"] == load(model_folder, device="cpu").weights_sha256
     assert about["space"] == "backbone"
 
 
-def test_paths_structs_arrays_and_pictures_are_all_images(embedder: Embedder, expected: Any, tmp_path: Path) -> None:
+def test_paths_structs_arrays_and_pictures_are_all_images(
+    embedder: Embedder, expected: Any, tmp_path: Path
+) -> None:
     path = tmp_path / "0.png"
     picture(0).save(path)
-    kinds = [str(path), {"bytes": encoded(0), "path": None}, {"bytes": None, "path": str(path)}, picture(0)]
+    kinds = [
+        str(path),
+        {"bytes": encoded(0), "path": None},
+        {"bytes": None, "path": str(path)},
+        picture(0),
+    ]
     found = embedder({"image": [*kinds, np.asarray(picture(0))]})
     assert found["error"] == [None] * 5
     np.testing.assert_allclose(found["embedding"], np.repeat(expected[:1], 5, axis=0), atol=1e-5)
@@ -80,7 +95,9 @@ def test_it_is_pickled_without_its_model_and_works_after(embedder: Embedder, exp
     embedder({"image": [picture(0)]})
     again = pickle.loads(pickle.dumps(embedder))
     assert len(pickle.dumps(embedder)) < 2000
-    np.testing.assert_allclose(again({"image": [picture(1)]})["embedding"], expected[1:2], atol=1e-5)
+    np.testing.assert_allclose(
+        again({"image": [picture(1)]})["embedding"], expected[1:2], atol=1e-5
+    )
 
 
 def test_datasets_maps_it_over_images(embedder: Embedder, expected: Any) -> None:
@@ -103,7 +120,9 @@ def test_raise_stops_at_the_first_bad_row(model_folder: Path) -> None:
         ({"image": [], "error": []}, "the batch has a column 'error' already: rename it first."),
     ],
 )
-def test_columns_that_do_not_fit_are_refused(embedder: Embedder, batch: dict[str, Any], message: str) -> None:
+def test_columns_that_do_not_fit_are_refused(
+    embedder: Embedder, batch: dict[str, Any], message: str
+) -> None:
     with pytest.raises(UsageError) as refusal:
         embedder(batch)
     assert str(refusal.value) == message

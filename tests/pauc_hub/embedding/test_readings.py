@@ -36,7 +36,9 @@ def embed(root: Path, encoder: Any, given: Reading = PLAIN, **options: Any) -> S
     output, source = root.with_name("t.parquet"), open_source(root)
     flags = {name: options.get(name, False) for name in ("overwrite", "restart")}
     reading = choose_reading(output, source, given, **flags)
-    return embed_files(encoder, source, output, reading=reading, quiet=True, batch_size=2, **options)
+    return embed_files(
+        encoder, source, output, reading=reading, quiet=True, batch_size=2, **options
+    )
 
 
 def recorded(root: Path) -> Any:
@@ -86,7 +88,8 @@ def test_an_update_reads_new_images_as_the_old_ones_were(scans: Path, mean_colou
     summary = embed(scans, mean_colour(), update=True)
     assert (summary.images, summary.resumed) == (5, 4)
     assert recorded(scans) == [0, 300]
-    assert read_table(scans.with_name("t.parquet")).embeddings[-1] == pytest.approx(191, abs=3)  # clipped at 300
+    # clipped at 300
+    assert read_table(scans.with_name("t.parquet")).embeddings[-1] == pytest.approx(191, abs=3)
 
 
 def test_the_same_command_again_finds_the_table_complete(scans: Path, mean_colour: Any) -> None:
@@ -100,7 +103,9 @@ def test_the_same_command_again_finds_the_table_complete(scans: Path, mean_colou
     assert recorded(scans)["uint16"][1] == pytest.approx(600, abs=2)
 
 
-def test_images_left_with_few_levels_and_files_with_more_pages_are_counted(scans: Path, mean_colour: Any) -> None:
+def test_images_left_with_few_levels_and_files_with_more_pages_are_counted(
+    scans: Path, mean_colour: Any
+) -> None:
     pages = [Image.new("L", (32, 32), grey) for grey in (7, 8)]
     pages[0].save(scans / "stack.tif", save_all=True, append_images=pages[1:])
     summary = embed(scans, mean_colour(), Reading((0.0, 65535.0)))

@@ -44,7 +44,10 @@ def test_merging_gives_each_listed_image_its_newest_row(
     embedded = sorted((listed - earlier) | (listed & changed))
     added = (
         [
-            outcomes([name for name in some if name not in broken], [name for name in some if name in broken])
+            outcomes(
+                [name for name in some if name not in broken],
+                [name for name in some if name in broken],
+            )
             for some in (
                 embedded[start::1][: -(-len(embedded) // parts)]
                 for start in range(0, len(embedded), -(-len(embedded) // parts))
@@ -55,7 +58,9 @@ def test_merging_gives_each_listed_image_its_newest_row(
     )
     entries = [ImageFile(name, "/nowhere") for name in sorted(listed)]
     rows = list(merged(entries, [row(name, 1) for name in sorted(earlier)], added))
-    assert all(found.sum == ("added" if found.embedding.item() == 2 else "earlier") for found in rows)
+    assert all(
+        found.sum == ("added" if found.embedding.item() == 2 else "earlier") for found in rows
+    )
     expected = {name: 2.0 if name in embedded else 1.0 for name in sorted(listed)}
     assert {found.path: found.embedding.item() for found in rows} == {
         name: value for name, value in expected.items() if not (name in embedded and name in broken)
@@ -82,7 +87,9 @@ def paint(path: Path, red: int) -> None:
 
 def embed(photos: Path, encoder: Any, suffix: str = ".parquet", **options: Any) -> Summary:
     output = photos.with_name(f"photos{suffix}")
-    return embed_files(encoder, open_source(photos), output, **{"quiet": True, "batch_size": 2} | options)
+    return embed_files(
+        encoder, open_source(photos), output, **{"quiet": True, "batch_size": 2} | options
+    )
 
 
 def sums_of(photos: Path, paths: list[str]) -> list[str]:
@@ -95,7 +102,9 @@ def without_sums(table: Path) -> None:
 
 
 def change(photos: Path) -> None:
-    """One image comes before, between and after the others each, one goes, one is painted anew, one breaks."""
+    """One image comes before, between and after the others each, one goes, one is painted anew, one
+    breaks.
+    """
     paint(photos / "!.png", 91)
     paint(photos / "sub" / "2.png", 92)
     paint(photos / "z.png", 93)
@@ -115,13 +124,22 @@ def test_an_update_makes_the_table_of_a_fresh_run_from_the_new_images_alone(
     summary = embed(photos, encoder, suffix, form=form, update=True)
     assert sum(encoder.batches) == 4  # the broken one is no image
     assert (summary.images, summary.unreadable, summary.resumed) == (7, 1, 3)
-    updated, errors = read_table(summary.output), photos.with_name("photos.errors.parquet").read_bytes()
-    fresh = embed_files(mean_colour(), open_source(photos), photos.with_name(f"fresh{suffix}"), form=form, quiet=True)
+    updated = read_table(summary.output)
+    errors = photos.with_name("photos.errors.parquet").read_bytes()
+    fresh = embed_files(
+        mean_colour(),
+        open_source(photos),
+        photos.with_name(f"fresh{suffix}"),
+        form=form,
+        quiet=True,
+    )
     again = read_table(fresh.output)
     assert updated.paths == again.paths == sorted(again.paths)
     assert np.array_equal(updated.embeddings, again.embeddings)
     assert np.array_equal(updated.sizes, again.sizes)
-    assert [*read_sums(summary.output)] == [*read_sums(fresh.output)] == sums_of(photos, again.paths)
+    assert (
+        [*read_sums(summary.output)] == [*read_sums(fresh.output)] == sums_of(photos, again.paths)
+    )
     assert pq.read_table(photos.with_name("fresh.errors.parquet")).equals(
         pq.read_table(photos.with_name("photos.errors.parquet"))
     )
@@ -129,7 +147,9 @@ def test_an_update_makes_the_table_of_a_fresh_run_from_the_new_images_alone(
 
 
 @pytest.mark.parametrize("changes", [True, False])
-def test_an_update_fills_in_the_sums_that_an_older_table_lacks(photos: Path, mean_colour: Any, changes: bool) -> None:
+def test_an_update_fills_in_the_sums_that_an_older_table_lacks(
+    photos: Path, mean_colour: Any, changes: bool
+) -> None:
     first = embed(photos, mean_colour())
     without_sums(first.output)
     assert [*read_sums(first.output)] == [None] * 6
@@ -173,7 +193,9 @@ def test_the_first_update_is_a_plain_run(photos: Path, mean_colour: Any) -> None
     assert read_receipt(photos.with_name("photos.parquet")) is not None
 
 
-def test_an_image_painted_anew_under_its_old_name_is_embedded_again(photos: Path, mean_colour: Any) -> None:
+def test_an_image_painted_anew_under_its_old_name_is_embedded_again(
+    photos: Path, mean_colour: Any
+) -> None:
     embed(photos, mean_colour())
     paint(photos / "4.png", 200)
     encoder = mean_colour()
@@ -226,7 +248,10 @@ def test_a_table_of_another_model_is_not_updated(photos: Path, mean_colour: Any)
 
 def test_another_form_is_not_an_update(photos: Path, mean_colour: Any) -> None:
     embed(photos, mean_colour())
-    with pytest.raises(OutputExists, match=r"it has another dtype \(float32, now float16\)\. overwrite=True embeds"):
+    with pytest.raises(
+        OutputExists,
+        match=(r"it has another dtype \(float32, now float16\)\. overwrite=True embeds"),
+    ):
         embed(photos, mean_colour(), update=True, form=Form("float16"))
 
 
@@ -253,18 +278,23 @@ def test_the_same_call_over_a_finished_table_does_nothing(photos: Path, mean_col
     assert (again.images, again.unreadable, again.resumed, again.errors) == (6, 1, 7, made.errors)
 
 
-def test_a_table_of_other_images_or_another_model_is_not_touched(photos: Path, mean_colour: Any) -> None:
+def test_a_table_of_other_images_or_another_model_is_not_touched(
+    photos: Path, mean_colour: Any
+) -> None:
     embed(photos, mean_colour())
     encoder = mean_colour()
     encoder.name = "median"
     with pytest.raises(OutputExists) as refusal:
         embed(photos, encoder)
     start = f"'{photos.with_name('photos.parquet')}' exists, with another "
-    assert str(refusal.value) == f"{start}model (mean, now median). Name another place, or give overwrite=True."
+    assert str(refusal.value) == (
+        f"{start}model (mean, now median). Name another place, or give overwrite=True."
+    )
     paint(photos / "7.png", 1)
     with pytest.raises(OutputExists) as refusal:
         embed(photos, mean_colour())
     assert str(refusal.value) == (
-        f"{start}number of images (6, now 7), list of images. Name another place, or give overwrite=True to embed all, "
+        f"{start}number of images (6, now 7), list of images. Name another place, or give "
+        "overwrite=True to embed all, "
         "or update=True to embed what changed."
     )

@@ -1,4 +1,6 @@
-"""Shares, average precision, confusion, intervals and calibration: by hand, and as scikit-learn and scipy have them."""
+"""Shares, average precision, confusion, intervals and calibration: by hand, and as scikit-learn and
+scipy have them.
+"""
 
 from math import log
 
@@ -18,11 +20,15 @@ NAMES = ["a", "b", "c"]
 def random_scores(rows: int, classes: int, decimals: int = 2) -> tuple[np.ndarray, np.ndarray]:
     """Rounded, so that there are ties."""
     rng = np.random.default_rng(0)
-    return rng.random((rows, classes)).round(decimals).astype(np.float32), rng.integers(0, classes, rows)
+    return rng.random((rows, classes)).round(decimals).astype(np.float32), rng.integers(
+        0, classes, rows
+    )
 
 
 def test_shares_by_hand() -> None:
-    probabilities = np.array([[0.7, 0.2, 0.1], [0.1, 0.2, 0.7], [0.4, 0.5, 0.1], [0.1, 0.1, 0.8]], np.float32)
+    probabilities = np.array(
+        [[0.7, 0.2, 0.1], [0.1, 0.2, 0.7], [0.4, 0.5, 0.1], [0.1, 0.1, 0.8]], np.float32
+    )
     found = score(probabilities, np.array([0, 0, 1, 2]), NAMES)
     assert found.totals["top1"].value == 3 / 4
     assert found.totals["mean_per_class"].value == pytest.approx((1 / 2 + 1 + 1) / 3)
@@ -40,7 +46,9 @@ def test_shares_are_those_of_scikit_learn() -> None:
     assert found.totals["top1"].value == (probabilities.argmax(axis=1) == labels).mean()
     untied = probabilities + np.linspace(0, 1e-4, 8, dtype=np.float32)
     assert top_k(untied, labels, 5).mean() == top_k_accuracy_score(labels, untied, k=5)
-    np.testing.assert_array_equal(found.confusion, confusion_matrix(labels, probabilities.argmax(axis=1)))
+    np.testing.assert_array_equal(
+        found.confusion, confusion_matrix(labels, probabilities.argmax(axis=1))
+    )
 
 
 def test_average_precision_is_that_of_scikit_learn_with_ties_and_weights() -> None:
@@ -67,7 +75,9 @@ def test_several_labels_are_scored_by_average_precision() -> None:
     found = score(probabilities, several, NAMES)
     assert set(found.totals) == {"map"}
     assert found.confusion is None
-    assert found.totals["map"].value == pytest.approx(average_precision_score(several, probabilities, average="macro"))
+    assert found.totals["map"].value == pytest.approx(
+        average_precision_score(several, probabilities, average="macro")
+    )
 
 
 def test_wilson_is_that_of_scipy() -> None:
@@ -107,7 +117,9 @@ def test_the_bootstrap_of_a_share_is_about_as_wide_as_wilson_and_wider_over_grou
 def test_the_temperature_undoes_what_was_done_to_the_logits() -> None:
     rng = np.random.default_rng(0)
     logits = torch.from_numpy(rng.normal(size=(20_000, 3)) * 2)
-    labels = (logits.softmax(dim=1).cumsum(dim=1) < torch.from_numpy(rng.random((20_000, 1)))).sum(dim=1)
+    labels = (logits.softmax(dim=1).cumsum(dim=1) < torch.from_numpy(rng.random((20_000, 1)))).sum(
+        dim=1
+    )
     assert fit_temperature(3 * logits, labels) == pytest.approx(3, rel=0.05)
     several = (logits.sigmoid() > torch.from_numpy(rng.random((20_000, 3)))).long()
     assert fit_temperature(logits / 2, several) == pytest.approx(1 / 2, rel=0.05)

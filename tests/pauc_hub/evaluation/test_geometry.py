@@ -23,13 +23,17 @@ def test_correlation_is_that_of_numpy() -> None:
 def test_intra_share_by_hand() -> None:
     points = torch.tensor([[0.0, 0.0], [2.0, 0.0], [10.0, 0.0], [14.0, 0.0], [4.0, 0.0]])
     # squares within: 1 and 4 on average, one alone does not count; means 1, 12 and 4 about 6
-    assert intra_share(points, torch.tensor([5, 5, 9, 9, 0])) == pytest.approx(2.5 / (2.5 + (2 * 25 + 2 * 36 + 4) / 5))
+    assert intra_share(points, torch.tensor([5, 5, 9, 9, 0])) == pytest.approx(
+        2.5 / (2.5 + (2 * 25 + 2 * 36 + 4) / 5)
+    )
 
 
 def test_intra_share_is_that_of_training() -> None:
     points = torch.from_numpy(RNG.normal(size=(40, 5))).float()
     clusters = torch.arange(40) % 6
-    assert intra_share(points, clusters) == pytest.approx(spread(points, clusters, 6)["intra_share"], rel=1e-5)
+    assert intra_share(points, clusters) == pytest.approx(
+        spread(points, clusters, 6)["intra_share"], rel=1e-5
+    )
 
 
 def test_clusters_are_matched_one_to_one() -> None:

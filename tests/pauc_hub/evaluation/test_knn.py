@@ -13,13 +13,19 @@ def test_one_close_neighbour_outvotes_two_far_ones_by_hand() -> None:
     bank = torch.tensor([[1.0, 0.0], [0.6, 0.8], [0.6, -0.8]])
     labels = torch.tensor([1, 0, 0])
     assert exp(1 / 0.1) > 2 * exp(0.6 / 0.1)
-    assert knn_predict(bank, labels, torch.tensor([[2.0, 0.0]]), k=3, temperature=0.1).tolist() == [1]
+    assert knn_predict(bank, labels, torch.tensor([[2.0, 0.0]]), k=3, temperature=0.1).tolist() == [
+        1
+    ]
     assert exp(1 / 1.0) < 2 * exp(0.6 / 1.0)
-    assert knn_predict(bank, labels, torch.tensor([[2.0, 0.0]]), k=3, temperature=1.0).tolist() == [0]
+    assert knn_predict(bank, labels, torch.tensor([[2.0, 0.0]]), k=3, temperature=1.0).tolist() == [
+        0
+    ]
 
 
 @pytest.mark.parametrize("chunk", [1, 7, 1024])
-def test_it_equals_a_plain_loop_whatever_the_chunks(chunk: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_it_equals_a_plain_loop_whatever_the_chunks(
+    chunk: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(probe, "CHUNK", chunk)
     generator = torch.Generator().manual_seed(0)
     bank, queries = torch.randn(60, 8, generator=generator), torch.randn(20, 8, generator=generator)
@@ -37,7 +43,9 @@ def test_the_length_of_features_does_not_matter() -> None:
     generator = torch.Generator().manual_seed(1)
     bank, queries = torch.randn(30, 5, generator=generator), torch.randn(10, 5, generator=generator)
     labels = torch.arange(30) % 3
-    scaled = knn_predict(bank * torch.rand(30, 1, generator=generator).add(0.1), labels, queries * 7, k=5)
+    scaled = knn_predict(
+        bank * torch.rand(30, 1, generator=generator).add(0.1), labels, queries * 7, k=5
+    )
     assert torch.equal(scaled, knn_predict(bank, labels, queries, k=5))
 
 

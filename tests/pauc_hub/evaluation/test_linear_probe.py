@@ -6,14 +6,24 @@ import torch
 
 from pauc_hub.evaluation import linear_probe
 from pauc_hub.evaluation.folds import fold_numbers, strata_of, units_of_each_class
-from pauc_hub.evaluation.linear_probe import Labelled, Resources, fit_probe, predict_out_of_fold, subsets
+from pauc_hub.evaluation.linear_probe import (
+    Labelled,
+    Resources,
+    fit_probe,
+    predict_out_of_fold,
+    subsets,
+)
 
 
 def clusters(rows: int, width: int = 6, classes: int = 3, spread: float = 1.0) -> Labelled:
     rng = np.random.default_rng(1)
     labels = np.arange(rows) % classes
     centres = 2 * np.eye(classes, width)
-    return Labelled((centres[labels] + spread * rng.normal(size=(rows, width))).astype(np.float32), labels, classes)
+    return Labelled(
+        (centres[labels] + spread * rng.normal(size=(rows, width))).astype(np.float32),
+        labels,
+        classes,
+    )
 
 
 def test_folds_are_stratified_and_of_equal_size() -> None:
@@ -32,7 +42,9 @@ def test_groups_stay_together_and_are_spread() -> None:
     groups = np.repeat(np.arange(24), 5)
     folds = fold_numbers(labels, 4, groups)
     assert all(len(set(folds[groups == group])) == 1 for group in range(24))
-    assert {tuple(np.bincount(folds[labels == c], minlength=4)) for c in (0, 1)} == {(15, 15, 15, 15)}
+    assert {tuple(np.bincount(folds[labels == c], minlength=4)) for c in (0, 1)} == {
+        (15, 15, 15, 15)
+    }
 
 
 def test_of_several_labels_the_rarest_counts() -> None:
@@ -46,7 +58,9 @@ def test_a_probe_separates_what_can_be_separated() -> None:
     data = clusters(900, spread=0.2)
     probe = fit_probe(data, np.arange(600), Resources())
     unseen = np.arange(600, 900)
-    assert (probe.model.logits(data.features, unseen).argmax(dim=1).numpy() == data.targets[unseen]).all()
+    assert (
+        probe.model.logits(data.features, unseen).argmax(dim=1).numpy() == data.targets[unseen]
+    ).all()
     assert probe.folds == linear_probe.FOLDS  # a tenth of 600 would be too few to choose by
     assert probe.held_out == 600
 

@@ -1,4 +1,6 @@
-"""Logistic regression: the objective by hand, scikit-learn on the same values, and rows that do not fit the memory."""
+"""Logistic regression: the objective by hand, scikit-learn on the same values, and rows that do not
+fit the memory.
+"""
 
 from math import exp, log
 
@@ -28,7 +30,12 @@ def noisy_classes(rows: int, width: int, classes: int) -> tuple[Features, Target
 
 
 def problem_of(
-    features: Features, targets: Targets, classes: int, *, in_memory: bool = True, quick: torch.dtype = torch.float32
+    features: Features,
+    targets: Targets,
+    classes: int,
+    *,
+    in_memory: bool = True,
+    quick: torch.dtype = torch.float32,
 ) -> Problem:
     rows = np.arange(len(features))
     standardisation = measure(features, rows)
@@ -55,7 +62,8 @@ def test_the_objective_and_its_gradient_by_hand() -> None:
     assert value == pytest.approx((ahead + level + behind) / 3 + 0.25, abs=1e-6)
     first = exp(1) / (exp(1) + 2)
     assert gradient[0].item() == pytest.approx((first - 1 + first) / 3 + 0.5, abs=1e-6)
-    assert gradient[16 * 2].item() == pytest.approx((first - 1 + 1 / 3 + first) / 3, abs=1e-6)  # intercept of class 0
+    # intercept of class 0
+    assert gradient[16 * 2].item() == pytest.approx((first - 1 + 1 / 3 + first) / 3, abs=1e-6)
     assert gradient.view(-1)[3 * 2 : 16 * 2].abs().max() == 0  # the columns that are no class
 
 
@@ -64,29 +72,44 @@ def test_the_path_reaches_what_scikit_learn_reaches() -> None:
     problem = problem_of(features, labels, 5)
     standardised = problem.standardisation.apply(torch.from_numpy(features)).double().numpy()
     for fitted in path(problem, L2, 1e-7):
-        peer = LogisticRegression(C=1 / (600 * fitted.l2), tol=1e-8, max_iter=5000).fit(standardised, labels)
+        peer = LogisticRegression(C=1 / (600 * fitted.l2), tol=1e-8, max_iter=5000).fit(
+            standardised, labels
+        )
         losses = -peer.predict_log_proba(standardised)[np.arange(600), labels]
         best = losses.mean() + fitted.l2 / 2 * np.square(peer.coef_).sum()
         assert fitted.objective == pytest.approx(best, abs=1e-6)
-        assert accuracy(fitted, features, labels) == pytest.approx(peer.score(standardised, labels), abs=0.004)
+        assert accuracy(fitted, features, labels) == pytest.approx(
+            peer.score(standardised, labels), abs=0.004
+        )
 
 
 def test_few_passes_are_needed_on_features_of_any_scale() -> None:
     features, labels = noisy_classes(600, 24, 5)
-    assert sum(fitted.evaluations for fitted in path(problem_of(features, labels, 5), L2, 1e-6)) < 60
+    assert (
+        sum(fitted.evaluations for fitted in path(problem_of(features, labels, 5), L2, 1e-6)) < 60
+    )
 
 
 def test_several_labels_are_as_many_separate_classifiers() -> None:
     features, labels = noisy_classes(400, 8, 4)
     several = np.stack([labels % 2, labels // 2], axis=1)
     fitted = problem_of(features, several, 2).fit(1e-2, 1e-8)
-    standardised = problem_of(features, labels, 4).standardisation.apply(torch.from_numpy(features)).double().numpy()
+    standardised = (
+        problem_of(features, labels, 4)
+        .standardisation.apply(torch.from_numpy(features))
+        .double()
+        .numpy()
+    )
     for c in range(2):
-        peer = LogisticRegression(C=1 / (400 * 1e-2), tol=1e-9, max_iter=5000).fit(standardised, several[:, c])
+        peer = LogisticRegression(C=1 / (400 * 1e-2), tol=1e-9, max_iter=5000).fit(
+            standardised, several[:, c]
+        )
         np.testing.assert_allclose(fitted.model.weights[c], peer.coef_[0], atol=2e-3)
 
 
-def test_rows_that_are_read_anew_for_each_pass_give_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_rows_that_are_read_anew_for_each_pass_give_the_same(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     features, labels = noisy_classes(500, 8, 3)
     kept = problem_of(features, labels, 3).fit(1e-2, 1e-7)
     monkeypatch.setattr(designs, "CHUNK_BYTES", 4 * 8 * 70)
@@ -107,7 +130,10 @@ def test_the_model_takes_features_as_they_come() -> None:
     problem = problem_of(features, labels, 3)
     model = problem.fit(1e-3, 1e-7).model
     rows = np.array([3, 400])
-    by_hand = problem.standardisation.apply(torch.from_numpy(features[rows])) @ model.weights.T + model.intercept
+    by_hand = (
+        problem.standardisation.apply(torch.from_numpy(features[rows])) @ model.weights.T
+        + model.intercept
+    )
     torch.testing.assert_close(model.logits(features, rows), by_hand)
     assert model.probabilities(by_hand).sum(dim=1).tolist() == pytest.approx([1, 1])
 
@@ -137,5 +163,7 @@ def test_minimise_finds_the_minimum_of_a_narrow_valley() -> None:
     found = minimise(valley, torch.zeros(30), lambda vector: vector / scale, tolerance=1e-9)
     assert found.evaluations <= 3  # the preconditioner is the inverse Hessian itself
     torch.testing.assert_close(found.parameters, torch.ones(30), atol=1e-4, rtol=0)
-    plain = minimise(valley, torch.zeros(30), lambda vector: vector, tolerance=1e-6, most_iterations=1000)
+    plain = minimise(
+        valley, torch.zeros(30), lambda vector: vector, tolerance=1e-6, most_iterations=1000
+    )
     assert plain.value < 1e-3  # from 18,000

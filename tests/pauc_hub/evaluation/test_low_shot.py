@@ -1,4 +1,6 @@
-"""Low-shot SVMs: the draws, the two conventions for difficult objects, and VOC's average precision by hand."""
+"""Low-shot SVMs: the draws, the two conventions for difficult objects, and VOC's average precision
+by hand.
+"""
 
 import random
 
@@ -17,7 +19,9 @@ from pauc_hub.evaluation.low_shot import (
 
 
 def multilabel(rows: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Features that tell three classes, of which an image may have several or none; a tenth is difficult."""
+    """Features that tell three classes, of which an image may have several or none; a tenth is
+    difficult.
+    """
     rng = np.random.default_rng(seed)
     signs = np.where(rng.random((rows, 3)) < 0.4, 1, -1)
     features = signs @ np.eye(3, 8) + 0.7 * rng.normal(size=(rows, 8))
@@ -27,8 +31,11 @@ def multilabel(rows: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
 
 def test_interpolated_precision_by_hand() -> None:
     positive = np.array([False, True, True, False, True])
-    # Precision at the hits, in order of score: 1/2, 2/3, 3/5; interpolated to the largest that follows.
-    assert interpolated_precision(np.array([5, 4, 3, 2, 1.0]), positive) == pytest.approx((2 / 3 + 2 / 3 + 3 / 5) / 3)
+    # Precision at the hits, in order of score: 1/2, 2/3, 3/5; interpolated to the largest that
+    # follows.
+    assert interpolated_precision(np.array([5, 4, 3, 2, 1.0]), positive) == pytest.approx(
+        (2 / 3 + 2 / 3 + 3 / 5) / 3
+    )
     assert interpolated_precision(np.array([1, 5, 4, 2, 3.0]), positive) == 1
 
 
@@ -72,7 +79,8 @@ def test_low_shot_accuracy_grows_with_the_shots() -> None:
     assert found[-1].mean > found[0].mean
     assert all(shot.interval[0] <= shot.mean <= shot.interval[1] for shot in found)
     few = low_shot_accuracy(features[:12], labels[:12], None, None)
-    assert [shot.k for shot in few] == [1, 2]  # four images a class, and one at least is asked about
+    # four images a class, and one at least is asked about
+    assert [shot.k for shot in few] == [1, 2]
 
 
 def test_what_shares_a_group_with_a_drawn_row_is_not_asked_about() -> None:
@@ -81,10 +89,14 @@ def test_what_shares_a_group_with_a_drawn_row_is_not_asked_about() -> None:
     features = np.repeat(rng.normal(size=(20, 30)), 4, axis=0).astype(np.float32)
     labels = np.repeat(np.arange(20) % 2, 4)
     groups = np.repeat(np.arange(20), 4)
-    alone, grouped = (low_shot_accuracy(features, labels, None, given)[-1].mean for given in (None, groups))
+    alone, grouped = (
+        low_shot_accuracy(features, labels, None, given)[-1].mean for given in (None, groups)
+    )
     assert alone > grouped + 0.1
 
 
 def test_rows_get_about_unit_length() -> None:
-    np.testing.assert_allclose(unit_rows(np.array([[3.0, 4.0]])), [[3 / 5.00001, 4 / 5.00001]], rtol=1e-6)
+    np.testing.assert_allclose(
+        unit_rows(np.array([[3.0, 4.0]])), [[3 / 5.00001, 4 / 5.00001]], rtol=1e-6
+    )
     assert unit_rows(np.zeros((1, 2))).tolist() == [[0, 0]]

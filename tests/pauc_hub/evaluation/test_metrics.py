@@ -12,7 +12,9 @@ def test_nmi_by_hand() -> None:
     a, b = torch.tensor([0, 0, 1, 1]), torch.tensor([0, 0, 0, 1])
     entropy_a, entropy_b = log(2), 0.75 * log(4 / 3) + 0.25 * log(4)
     joint = 0.5 * log(2) + 2 * 0.25 * log(4)
-    assert nmi(a, b) == pytest.approx(2 * (entropy_a + entropy_b - joint) / (entropy_a + entropy_b), abs=1e-9)
+    assert nmi(a, b) == pytest.approx(
+        2 * (entropy_a + entropy_b - joint) / (entropy_a + entropy_b), abs=1e-9
+    )
 
 
 @pytest.mark.parametrize(
@@ -30,7 +32,9 @@ def test_nmi_in_its_corners(first: list[int], second: list[int], value: float) -
 
 
 def test_nmi_of_many_labels_is_as_of_few() -> None:
-    """Each of 100,000 classes is halved by the other labelling: I = log 100,000, and H' = H + log 2."""
+    """Each of 100,000 classes is halved by the other labelling: I = log 100,000, and H' = H +
+    log 2.
+    """
     first = torch.arange(400_000) // 4
     second = torch.arange(400_000) // 2
     order = torch.randperm(400_000, generator=torch.Generator().manual_seed(0))
@@ -51,8 +55,11 @@ def test_effective_rank_counts_the_dimensions_in_use() -> None:
 
 
 def test_effective_rank_by_hand() -> None:
-    features = torch.tensor([[3.0, 0.0], [-3.0, 0.0], [0.0, 1.0], [0.0, -1.0]])  # singular values 3√2 and √2
-    assert effective_rank(features) == pytest.approx(exp(0.75 * log(4 / 3) + 0.25 * log(4)), rel=1e-6)
+    # singular values 3√2 and √2
+    features = torch.tensor([[3.0, 0.0], [-3.0, 0.0], [0.0, 1.0], [0.0, -1.0]])
+    assert effective_rank(features) == pytest.approx(
+        exp(0.75 * log(4 / 3) + 0.25 * log(4)), rel=1e-6
+    )
 
 
 def test_effective_rank_of_a_line_is_one_and_of_a_point_is_zero() -> None:

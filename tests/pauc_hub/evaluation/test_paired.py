@@ -36,7 +36,9 @@ def test_mid_p_of_a_tie_is_one(count: int) -> None:
 
 
 def score_by_brute_force(b: int, c: int, n: int, difference: float) -> float:
-    """With the likeliest nuisance share found numerically; b the first alone, c the second alone."""
+    """With the likeliest nuisance share found numerically; b the first alone, c the second
+    alone.
+    """
 
     def unlikelihood(share: float) -> float:
         rest = 1 - 2 * share - difference
@@ -44,25 +46,40 @@ def score_by_brute_force(b: int, c: int, n: int, difference: float) -> float:
         return -sum(count * log(max(p, 1e-300)) for count, p in parts if count)
 
     bounds = (max(0.0, -difference), (1 - difference) / 2)
-    share = minimize_scalar(unlikelihood, bounds=bounds, method="bounded", options={"xatol": 1e-12}).x
+    share = minimize_scalar(
+        unlikelihood, bounds=bounds, method="bounded", options={"xatol": 1e-12}
+    ).x
     return float((c - b - n * difference) / sqrt(n * (2 * share + difference - difference**2)))
 
 
 @pytest.mark.parametrize(
     ("b", "c", "n", "level"),
-    [(12, 2, 50, 0.95), (2, 12, 50, 0.90), (3, 4, 40, 0.95), (7, 1, 21, 0.95), (0, 5, 20, 0.95), (9, 6, 15, 0.99)],
+    [
+        (12, 2, 50, 0.95),
+        (2, 12, 50, 0.90),
+        (3, 4, 40, 0.95),
+        (7, 1, 21, 0.95),
+        (0, 5, 20, 0.95),
+        (9, 6, 15, 0.99),
+    ],
 )
 def test_tango_inverts_the_score(b: int, c: int, n: int, level: float) -> None:
     z = norm.ppf((1 + level) / 2)
     ends = [
-        brentq(lambda difference, wanted=wanted: score_by_brute_force(b, c, n, difference) - wanted, -0.9999, 0.9999)
+        brentq(
+            lambda difference, wanted=wanted: score_by_brute_force(b, c, n, difference) - wanted,
+            -0.9999,
+            0.9999,
+        )
         for wanted in (z, -z)
     ]
     assert tango_interval(b, c, n, level) == pytest.approx(ends, abs=1e-5)
 
 
 def test_tango_mirrors_and_has_width_without_a_flip() -> None:
-    assert tango_interval(2, 9, 30) == pytest.approx([-end for end in reversed(tango_interval(9, 2, 30))])
+    assert tango_interval(2, 9, 30) == pytest.approx(
+        [-end for end in reversed(tango_interval(9, 2, 30))]
+    )
     low, high = tango_interval(0, 0, 100)
     z2 = norm.ppf(0.975) ** 2
     assert (low, high) == pytest.approx((-z2 / (100 + z2), z2 / (100 + z2)), abs=1e-6)
@@ -80,9 +97,13 @@ def test_accuracy_difference_is_second_less_first() -> None:
 
 def test_bca_is_scipys() -> None:
     values = np.random.default_rng(0).exponential(size=60)
-    ours = bootstrap_difference(lambda times: float(times @ values / times.sum()), 60, resamples=9000)
+    ours = bootstrap_difference(
+        lambda times: float(times @ values / times.sum()), 60, resamples=9000
+    )
     theirs = bootstrap((values,), np.mean, n_resamples=9000, rng=1).confidence_interval
-    plain = bootstrap((values,), np.mean, n_resamples=9000, rng=1, method="percentile").confidence_interval
+    plain = bootstrap(
+        (values,), np.mean, n_resamples=9000, rng=1, method="percentile"
+    ).confidence_interval
     assert ours.value == pytest.approx(values.mean())
     assert ours.interval == pytest.approx((theirs.low, theirs.high), abs=0.015)
     # which the uncorrected interval is not
@@ -125,8 +146,12 @@ def test_groups_are_resampled_as_wholes() -> None:
     rng = np.random.default_rng(0)
     groups = np.repeat(np.arange(20), 30)
     values = rng.normal(size=20)[groups]
-    alone = bootstrap_difference(lambda times: float(times @ values / times.sum()), 600, resamples=300)
-    whole = bootstrap_difference(lambda times: float(times @ values / times.sum()), 600, groups, resamples=300)
+    alone = bootstrap_difference(
+        lambda times: float(times @ values / times.sum()), 600, resamples=300
+    )
+    whole = bootstrap_difference(
+        lambda times: float(times @ values / times.sum()), 600, groups, resamples=300
+    )
     assert np.diff(whole.interval)[0] > 4 * np.diff(alone.interval)[0]
 
 
@@ -146,7 +171,9 @@ def test_sign_flips_try_all_exchanges_of_few_groups() -> None:
     def swapped(flip: npt.NDArray[np.bool_]) -> float:
         return float(np.where(flip, -each, each).sum())
 
-    exact = np.mean([abs(np.dot(signs, gains)) >= gains.sum() for signs in product((1, -1), repeat=4)])
+    exact = np.mean(
+        [abs(np.dot(signs, gains)) >= gains.sum() for signs in product((1, -1), repeat=4)]
+    )
     assert sign_flip_p(swapped, groups) == exact == 4 / 16
 
 
@@ -185,8 +212,13 @@ def test_verdicts(found: Difference, wanted: str) -> None:
 
 
 def test_a_p_value_above_five_percent_calls_nobody_better() -> None:
-    assert verdict(Difference(0.05, (0.02, 0.08), (0.03, 0.07), "", 0.0625), 0.01) == "not_told_apart"
-    assert verdict(Difference(0.05, (0.02, 0.08), (0.03, 0.07), "", 0.03), 0.01) == "better_beyond_margin"
+    assert (
+        verdict(Difference(0.05, (0.02, 0.08), (0.03, 0.07), "", 0.0625), 0.01) == "not_told_apart"
+    )
+    assert (
+        verdict(Difference(0.05, (0.02, 0.08), (0.03, 0.07), "", 0.03), 0.01)
+        == "better_beyond_margin"
+    )
 
 
 def test_images_needed_fall_with_the_square_of_the_margin() -> None:

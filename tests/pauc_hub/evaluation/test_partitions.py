@@ -10,7 +10,12 @@ from torch import Tensor
 
 from pauc_hub.evaluation import partitions
 from pauc_hub.evaluation.metrics import nmi
-from pauc_hub.evaluation.partitions import adjusted_rand, adjusted_rand_of_counts, nmi_of_counts, silhouette
+from pauc_hub.evaluation.partitions import (
+    adjusted_rand,
+    adjusted_rand_of_counts,
+    nmi_of_counts,
+    silhouette,
+)
 
 
 def labels(count: int, k: int, seed: int) -> Tensor:
@@ -22,11 +27,15 @@ def test_adjusted_rand_is_that_of_scikit_learn(k: int, other: int) -> None:
     first, second = labels(150, k, 0), labels(150, other, 1)
     mixed = torch.where(torch.arange(150) < 90, first, second)
     for a, b in ((first, second), (first, mixed), (mixed, first)):
-        assert adjusted_rand(a, b) == pytest.approx(adjusted_rand_score(a.numpy(), b.numpy()), abs=1e-12)
+        assert adjusted_rand(a, b) == pytest.approx(
+            adjusted_rand_score(a.numpy(), b.numpy()), abs=1e-12
+        )
 
 
 def test_adjusted_rand_by_hand() -> None:
-    """Pairs together: 2 in the first, 2 in the second, 1 in both; of 6 pairs, 2/3 are expected: (1 - 2/3)/(2 - 2/3)."""
+    """Pairs together: 2 in the first, 2 in the second, 1 in both; of 6 pairs, 2/3 are expected: (1
+    - 2/3)/(2 - 2/3).
+    """
     first, second = torch.tensor([0, 0, 1, 1]), torch.tensor([0, 0, 1, 2])
     assert adjusted_rand(first, second) == pytest.approx((1 - 2 / 6) / (1.5 - 2 / 6))
     assert adjusted_rand(first, first + 5) == 1
@@ -38,7 +47,9 @@ def test_silhouette_is_that_of_scikit_learn(monkeypatch: pytest.MonkeyPatch) -> 
     points = torch.randn(100, 4, generator=torch.Generator().manual_seed(0))
     for k in (2, 9, 60):
         own = labels(100, k, 2)
-        assert silhouette(points, own) == pytest.approx(silhouette_score(points.numpy(), own.numpy()), abs=1e-5)
+        assert silhouette(points, own) == pytest.approx(
+            silhouette_score(points.numpy(), own.numpy()), abs=1e-5
+        )
 
 
 def test_silhouette_without_a_meaning_is_not_a_number() -> None:

@@ -1,4 +1,6 @@
-"""Networks whose numbers would show what exporters get wrong: biases far from 0, batch norms far from 0 and 1."""
+"""Networks whose numbers would show what exporters get wrong: biases far from 0, batch norms far
+from 0 and 1.
+"""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -42,14 +44,18 @@ def disturb(network: torch.nn.Module) -> None:
 def write_model(path: Path, architecture: str, **model_args: Any) -> Path:
     with torch.random.fork_rng():
         torch.manual_seed(1)
-        network: Any = timm.create_model(architecture, pretrained=False, num_classes=0, **model_args)
+        network: Any = timm.create_model(
+            architecture, pretrained=False, num_classes=0, **model_args
+        )
         disturb(network)
         width = int(network.head_hidden_size)
         pool = getattr(network, "global_pool", None)
         projector = Projector(width, DIM)
         centroids = torch.nn.functional.normalize(torch.randn(5, DIM), dim=1)
     prototypes = Prototypes(centroids, torch.full((5,), 0.2), torch.arange(5), torch.ones(5))
-    network_keys = {key: network.pretrained_cfg[key] for key in ("first_conv", "classifier", "fixed_input_size")}
+    network_keys = {
+        key: network.pretrained_cfg[key] for key in ("first_conv", "classifier", "fixed_input_size")
+    }
     return write_folder(
         path,
         architecture=architecture,
@@ -82,19 +88,25 @@ class Harsh:
 
 @pytest.fixture(scope="session")
 def resnet(tmp_path_factory: pytest.TempPathFactory) -> Harsh:
-    """timm's smallest ResNet: bottlenecks, of which one convolution and the shortcut's read the same tensor."""
+    """timm's smallest ResNet: bottlenecks, of which one convolution and the shortcut's read the
+    same tensor.
+    """
     place = tmp_path_factory.mktemp("export")
-    # avg_down would put a pooling between. With the names that onnxscript 0.5.6 gave, put back by hand,
-    # two biases collide here (pytorch#166797), and onnxruntime refuses the file.
+    # avg_down would put a pooling between. With the names that onnxscript 0.5.6 gave, put back by
+    # hand, two biases collide here (pytorch#166797), and onnxruntime refuses the file.
     folder = write_model(place / "resnet", "test_resnet", avg_down=False)
     photos = place / "photos"
     photos.mkdir()
     for row in range(15):
         coarse = np.random.default_rng(row).integers(0, 256, (2 + row, 5, 3), dtype=np.uint8)
-        Image.fromarray(coarse).resize((90 + row, 70), Image.Resampling.BICUBIC).save(photos / f"{row:02}.png")
+        Image.fromarray(coarse).resize((90 + row, 70), Image.Resampling.BICUBIC).save(
+            photos / f"{row:02}.png"
+        )
     model = load(folder, device="cpu", precision="fp32")
     rows = torch.from_numpy(model.embed(sorted(photos.iterdir())))
-    origin = Origin(model.weights_sha256, "backbone", model.preprocessing.to_config(), model="harsh")
+    origin = Origin(
+        model.weights_sha256, "backbone", model.preprocessing.to_config(), model="harsh"
+    )
     return Harsh(
         folder=folder,
         prototypes=_prototypes(place / "p.prototypes.safetensors", rows, origin),
@@ -114,7 +126,9 @@ def _prototypes(path: Path, rows: torch.Tensor, origin: Origin) -> Path:
 def _level(centroids: torch.Tensor, parents: list[int] | None = None) -> Prototypes:
     k = len(centroids)
     above = None if parents is None else torch.tensor(parents)
-    return Prototypes(centroids, torch.ones(k), torch.ones(k, dtype=torch.int64), torch.ones(k), above)
+    return Prototypes(
+        centroids, torch.ones(k), torch.ones(k, dtype=torch.int64), torch.ones(k), above
+    )
 
 
 def _probe(path: Path, rows: torch.Tensor, origin: Origin) -> Path:
@@ -128,12 +142,18 @@ def _probe(path: Path, rows: torch.Tensor, origin: Origin) -> Path:
 @pytest.fixture(scope="session")
 def vit(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """timm's smallest ViT, for 64 pixels; its layers have biases."""
-    return write_model(tmp_path_factory.mktemp("export") / "vit", "test_vit", img_size=SIDE, depth=2)
+    return write_model(
+        tmp_path_factory.mktemp("export") / "vit", "test_vit", img_size=SIDE, depth=2
+    )
 
 
 @pytest.fixture(scope="session")
 def fixed_vit(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """One whose positions are not interpolated."""
     return write_model(
-        tmp_path_factory.mktemp("export") / "vit", "test_vit", img_size=SIDE, depth=1, dynamic_img_size=False
+        tmp_path_factory.mktemp("export") / "vit",
+        "test_vit",
+        img_size=SIDE,
+        depth=1,
+        dynamic_img_size=False,
     )

@@ -1,4 +1,6 @@
-"""Exported files against the model: what they give, what they say of themselves, and when none is kept. N images."""
+"""Exported files against the model: what they give, what they say of themselves, and when none is
+kept. N images.
+"""
 
 import copy
 import json
@@ -36,7 +38,9 @@ def run(file: Path, images: np.ndarray[Any, Any]) -> dict[str, Any]:
 @pytest.fixture(scope="module")
 def squares(resnet: Any) -> Squares:
     model = pauc_hub.load(resnet.folder, device="cpu", precision="fp32")
-    return np.stack([model.preprocessing.square(Image.open(path)) for path in sorted(resnet.photos.iterdir())])
+    return np.stack(
+        [model.preprocessing.square(Image.open(path)) for path in sorted(resnet.photos.iterdir())]
+    )
 
 
 @pytest.fixture(scope="module")
@@ -54,8 +58,12 @@ def whole(resnet: Any, tmp_path_factory: pytest.TempPathFactory) -> Exported:
 
 
 @pytest.mark.parametrize("batch", BATCHES)
-def test_the_embedding_is_the_models_at_any_batch(batch: int, whole: Exported, resnet: Any, squares: Squares) -> None:
-    expected = pauc_hub.load(resnet.folder, device="cpu", precision="fp32").embed(sorted(resnet.photos.iterdir()))
+def test_the_embedding_is_the_models_at_any_batch(
+    batch: int, whole: Exported, resnet: Any, squares: Squares
+) -> None:
+    expected = pauc_hub.load(resnet.folder, device="cpu", precision="fp32").embed(
+        sorted(resnet.photos.iterdir())
+    )
     found = run(whole.output, squares[:batch])["embedding"]
     np.testing.assert_allclose(found, expected[:batch], rtol=1e-4, atol=1e-4)
     # so that a mistaken bias would show: images differ, and features are not all alike
@@ -67,21 +75,29 @@ def test_prototypes_and_class_are_what_assign_and_predict_say(
     whole: Exported, resnet: Any, squares: Squares, tmp_path: Path
 ) -> None:
     table = tmp_path / "photos.parquet"
-    pauc_hub.embed(resnet.photos, resnet.folder, output=table, precision="fp32", device="cpu", quiet=True)
+    pauc_hub.embed(
+        resnet.photos, resnet.folder, output=table, precision="fp32", device="cpu", quiet=True
+    )
     found = run(whole.output, squares)
-    assigned = pauc_hub.assign(table, prototypes=resnet.prototypes, output=tmp_path / "a.parquet", quiet=True)
+    assigned = pauc_hub.assign(
+        table, prototypes=resnet.prototypes, output=tmp_path / "a.parquet", quiet=True
+    )
     import pyarrow.parquet as pq
 
     rows = pq.read_table(assigned.output)
     for k in (2, 6):
         assert found[f"prototype_{k}"].tolist() == rows[f"prototype_{k}"].to_pylist()
         for kind in ("similarity", "confidence"):
-            np.testing.assert_allclose(found[f"{kind}_{k}"], rows[f"{kind}_{k}"].to_numpy(), atol=1e-4)
+            np.testing.assert_allclose(
+                found[f"{kind}_{k}"], rows[f"{kind}_{k}"].to_numpy(), atol=1e-4
+            )
     assert len(set(found["prototype_6"].tolist())) > 1
     classes = json.loads(metadata(whole.output))["probe"]["classes"]
     predicted = pauc_hub.predict(table, resnet.probe, quiet=True).rows.to_pylist()
     assert [classes[number] for number in found["class"]] == [row["class"] for row in predicted]
-    np.testing.assert_allclose(found["probability"], [row["probability"] for row in predicted], atol=1e-4)
+    np.testing.assert_allclose(
+        found["probability"], [row["probability"] for row in predicted], atol=1e-4
+    )
     np.testing.assert_allclose(found["probabilities"].sum(axis=1), 1, atol=1e-5)
 
 
@@ -109,12 +125,16 @@ def test_a_file_says_what_made_it_and_names_no_place(whole: Exported, resnet: An
 def test_info_tells_what_made_it(whole: Exported, resnet: Any, tmp_path: Path) -> None:
     found = pauc_hub.info(whole.output)
     assert found.kind == "onnx"
-    assert found.facts["weights_sha256"] == pauc_hub.load(resnet.folder, device="cpu").weights_sha256
+    assert (
+        found.facts["weights_sha256"] == pauc_hub.load(resnet.folder, device="cpu").weights_sha256
+    )
     assert found.facts["probe"]["classes"] == ["ant", "bee", "cat"]
     model = onnx.load(whole.output)
     del model.metadata_props[:]
     onnx.save(model, tmp_path / "foreign.onnx")
-    with pytest.raises(UsageError, match=r"foreign\.onnx' was not written by pauc-hub: it has no entry pauc\.$"):
+    with pytest.raises(
+        UsageError, match=(r"foreign\.onnx' was not written by pauc-hub: it has no entry pauc\.$")
+    ):
         pauc_hub.info(tmp_path / "foreign.onnx")
     for name in ("a.onnx", "a.pt2"):
         (tmp_path / name).write_bytes(b"no such thing")
@@ -128,8 +148,12 @@ def test_a_free_size_is_free(whole: Exported, resnet: Any) -> None:
     model = pauc_hub.load(resnet.folder, device="cpu", precision="fp32")
     pixels = (images / 255 - model.preprocessing.mean) / model.preprocessing.std
     with torch.inference_mode():
-        expected = model.network(torch.from_numpy(pixels.transpose(0, 3, 1, 2).astype(np.float32))).numpy()
-    np.testing.assert_allclose(run(whole.output, images)["embedding"], expected, rtol=1e-4, atol=1e-4)
+        expected = model.network(
+            torch.from_numpy(pixels.transpose(0, 3, 1, 2).astype(np.float32))
+        ).numpy()
+    np.testing.assert_allclose(
+        run(whole.output, images)["embedding"], expected, rtol=1e-4, atol=1e-4
+    )
 
 
 def test_int8_is_small_and_near(resnet: Any, squares: Squares, tmp_path: Path) -> None:
@@ -146,8 +170,14 @@ def test_int8_is_small_and_near(resnet: Any, squares: Squares, tmp_path: Path) -
     written = onnx.load(found.output)
     assert [output.name for output in written.graph.output] == ["embedding"]
     stored = {each.name: numpy_helper.to_array(each) for each in written.graph.initializer}
-    assert sum(values.nbytes for values in stored.values() if values.dtype == np.int8) > found.bytes / 2
-    assert any(values.dtype == np.float32 and values.shape in ((16, 96), (96, 16)) for values in stored.values())
+    assert (
+        sum(values.nbytes for values in stored.values() if values.dtype == np.int8)
+        > found.bytes / 2
+    )
+    assert any(
+        values.dtype == np.float32 and values.shape in ((16, 96), (96, 16))
+        for values in stored.values()
+    )
     expected = pauc_hub.load(resnet.folder, device="cpu", precision="fp32").embed(
         sorted(resnet.photos.iterdir()), space="projection"
     )
@@ -164,13 +194,23 @@ def test_torchs_own_file_gives_the_same_and_needs_no_extra(
     for name in ("onnx", "onnxruntime", "onnxscript"):
         # so that importing it fails
         monkeypatch.setitem(sys.modules, name, None)
-    found = export(resnet.folder, torch_export=tmp_path / "r.pt2", images=resnet.photos, uint8=True, probe=resnet.probe)
+    found = export(
+        resnet.folder,
+        torch_export=tmp_path / "r.pt2",
+        images=resnet.photos,
+        uint8=True,
+        probe=resnet.probe,
+    )
     extra = {"pauc.json": ""}
     module = torch.export.load(found.output, extra_files=extra).module()
-    expected = pauc_hub.load(resnet.folder, device="cpu", precision="fp32").embed(sorted(resnet.photos.iterdir()))
+    expected = pauc_hub.load(resnet.folder, device="cpu", precision="fp32").embed(
+        sorted(resnet.photos.iterdir())
+    )
     for batch in BATCHES:
         outputs = dict(zip(found.outputs, module(torch.from_numpy(squares[:batch])), strict=True))
-        np.testing.assert_allclose(outputs["embedding"].numpy(), expected[:batch], rtol=1e-4, atol=1e-4)
+        np.testing.assert_allclose(
+            outputs["embedding"].numpy(), expected[:batch], rtol=1e-4, atol=1e-4
+        )
         assert outputs["class"].shape == (batch,)
     assert json.loads(extra["pauc.json"])["kind"] == "torch-export"
     assert pauc_hub.info(found.output).facts["probe"]["space"] == "backbone"
@@ -190,15 +230,24 @@ def test_the_example_of_the_documentation_runs(
     np.testing.assert_allclose(names["embedding"], expected, rtol=1e-4, atol=1e-4)
 
 
-def test_a_vit_takes_pixels_and_gives_the_projection(vit: Path, resnet: Any, tmp_path: Path) -> None:
+def test_a_vit_takes_pixels_and_gives_the_projection(
+    vit: Path, resnet: Any, tmp_path: Path
+) -> None:
     """Without --uint8, and with the model's own prototypes, which were not calibrated."""
     found = export(
-        vit, onnx=tmp_path / "vit.onnx", images=resnet.photos, space="projection", prototypes="model", precision="fp16"
+        vit,
+        onnx=tmp_path / "vit.onnx",
+        images=resnet.photos,
+        space="projection",
+        prototypes="model",
+        precision="fp16",
     )
     assert found.outputs == {"embedding": [16], "prototype_5": [], "similarity_5": []}
     assert found.input["shape"] == ["batch", 3, 64, 64]
     model = pauc_hub.load(vit, device="cpu", precision="fp32")
-    squares = np.stack([model.preprocessing.square(Image.open(path)) for path in sorted(resnet.photos.iterdir())])
+    squares = np.stack(
+        [model.preprocessing.square(Image.open(path)) for path in sorted(resnet.photos.iterdir())]
+    )
     pixels = (squares / 255 - model.preprocessing.mean) / model.preprocessing.std
     for batch in BATCHES:
         given = pixels[:batch].transpose(0, 3, 1, 2).astype(np.float32)
@@ -207,11 +256,13 @@ def test_a_vit_takes_pixels_and_gives_the_projection(vit: Path, resnet: Any, tmp
         np.testing.assert_allclose(embedding, expected, atol=0.02)
         assert embedding.dtype == np.float32
         np.testing.assert_allclose(np.linalg.norm(embedding, axis=1), 1, atol=1e-4)
-    stored = {numpy_helper.to_array(each).dtype for each in onnx.load(found.output).graph.initializer}
+    stored = {
+        numpy_helper.to_array(each).dtype for each in onnx.load(found.output).graph.initializer
+    }
     assert np.dtype(np.float16) in stored
 
 
-# --- what parity must see. The graph is the good one, and one number in it is wrong. -----------------------------
+# --- what parity must see. The graph is the good one, and one number in it is wrong. -------------
 
 
 def freeze_batch(model: Any) -> None:
@@ -221,7 +272,9 @@ def freeze_batch(model: Any) -> None:
 
 
 def biases(model: Any) -> list[Any]:
-    named = [node.input[2] for node in model.graph.node if node.op_type == "Conv" and len(node.input) > 2]
+    named = [
+        node.input[2] for node in model.graph.node if node.op_type == "Conv" and len(node.input) > 2
+    ]
     return [each for each in model.graph.initializer if each.name in named]
 
 
@@ -243,7 +296,9 @@ def share_a_bias(model: Any) -> None:
 def forget_biases(model: Any) -> None:
     """pytorch#169178: runs, has the right shapes, and gets nothing right."""
     for each in biases(model):
-        each.CopyFrom(numpy_helper.from_array(np.zeros_like(numpy_helper.to_array(each)), each.name))
+        each.CopyFrom(
+            numpy_helper.from_array(np.zeros_like(numpy_helper.to_array(each)), each.name)
+        )
 
 
 def double(model: Any) -> None:
@@ -260,17 +315,28 @@ def spoil_one_class(model: Any) -> None:
     intercept = np.array([0.2, -0.1, 0.3], np.float32)
     for each in model.graph.initializer:
         if list(each.dims) == [3] and np.allclose(numpy_helper.to_array(each), intercept):
-            each.CopyFrom(numpy_helper.from_array(intercept + np.array([0, 9, 0], np.float32), each.name))
+            each.CopyFrom(
+                numpy_helper.from_array(intercept + np.array([0, 9, 0], np.float32), each.name)
+            )
 
 
 @pytest.mark.parametrize(
     ("fault", "says"),
     [
         (freeze_batch, r"^the exported file does not run at batch 2 \("),
-        (share_a_bias, r"in fp32 it differs from the model: least cosine 0\.\d+ at batch 1, limit 0\.99999"),
-        (forget_biases, r"in fp32 it differs from the model: least cosine 0\.\d+ at batch 1, limit 0\.99999"),
+        (
+            share_a_bias,
+            r"in fp32 it differs from the model: least cosine 0\.\d+ at batch 1, limit 0\.99999",
+        ),
+        (
+            forget_biases,
+            r"in fp32 it differs from the model: least cosine 0\.\d+ at batch 1, limit 0\.99999",
+        ),
         (double, r"embeddings differ by 100\.00% of their length, limit 0\.1%"),
-        (spoil_one_class, r"class agrees for [\d.]+% of the images, limit 99%; probability differs by"),
+        (
+            spoil_one_class,
+            (r"class agrees for [\d.]+% of the images, limit 99%; probability differs by"),
+        ),
     ],
 )
 def test_a_broken_graph_is_refused_and_no_file_is_left(
@@ -300,24 +366,32 @@ def test_a_broken_graph_is_refused_and_no_file_is_left(
     assert list(tmp_path.iterdir()) == []
 
 
-# --- bad input ----------------------------------------------------------------------------------------------------
+# --- bad input -----------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
     ("options", "says"),
     [
         ({}, "give one file to write: onnx=FILE.onnx or torch_export=FILE.pt2."),
-        ({"onnx": "a.onnx", "torch_export": "a.pt2"}, "give one file to write: onnx=FILE.onnx or torch_export"),
+        (
+            {"onnx": "a.onnx", "torch_export": "a.pt2"},
+            ("give one file to write: onnx=FILE.onnx or torch_export"),
+        ),
         ({"onnx": "a.pt2"}, "the output 'a.pt2' must end in .onnx."),
         ({"onnx": "nowhere/a.onnx"}, "'nowhere/a.onnx' cannot be written: there is no such folder"),
         ({"onnx": "a.onnx", "precision": "fp8"}, "precision=fp8 is not one of fp32, fp16, int8."),
         ({"onnx": "a.onnx", "space": "pixel"}, "space=pixel is not one of backbone, projection."),
         ({"onnx": "a.onnx", "precision": "int8"}, "precision=int8 is calibrated on images"),
-        ({"torch_export": "a.pt2", "precision": "int8", "images": "."}, "precision=int8 is for ONNX alone"),
+        (
+            {"torch_export": "a.pt2", "precision": "int8", "images": "."},
+            ("precision=int8 is for ONNX alone"),
+        ),
         ({"onnx": "a.onnx", "images": "nowhere/"}, "nowhere"),
     ],
 )
-def test_bad_options_are_refused_before_the_model_is_read(options: dict[str, Any], says: str) -> None:
+def test_bad_options_are_refused_before_the_model_is_read(
+    options: dict[str, Any], says: str
+) -> None:
     with pytest.raises(UsageError) as caught:
         export("no such model", **options)
     assert says in str(caught.value)
@@ -329,7 +403,9 @@ def test_nothing_is_overwritten_unasked(whole: Exported, resnet: Any) -> None:
 
 
 def test_what_another_model_made_is_refused(resnet: Any, vit: Path, tmp_path: Path) -> None:
-    with pytest.raises(OriginMismatch, match=r"p\.probe\.safetensors' was made with harsh \(weights"):
+    with pytest.raises(
+        OriginMismatch, match=(r"p\.probe\.safetensors' was made with harsh \(weights")
+    ):
         export(vit, onnx=tmp_path / "a.onnx", probe=resnet.probe)
 
 
@@ -349,16 +425,24 @@ def test_what_a_bare_backbone_lacks_is_said(
 
 
 def test_another_size_than_the_probes_is_refused(resnet: Any, tmp_path: Path) -> None:
-    with pytest.raises(OriginMismatch, match=r"was made at 64 pixels, and this exports 96\. Give image_size=64\."):
+    with pytest.raises(
+        OriginMismatch, match=(r"was made at 64 pixels, and this exports 96\. Give image_size=64\.")
+    ):
         export(resnet.folder, onnx=tmp_path / "a.onnx", probe=resnet.probe, image_size=96)
 
 
 def test_a_network_of_one_size_has_no_free_one(fixed_vit: Path, tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match=r"^dynamic_size=True does not suit this network \(.*image_size=N\.$"):
+    with pytest.raises(
+        UsageError, match=(r"^dynamic_size=True does not suit this network \(.*image_size=N\.$")
+    ):
         export(fixed_vit, onnx=tmp_path / "a.onnx", dynamic_size=True, quiet=True)
 
 
 def test_a_missing_extra_is_one_line(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr("importlib.util.find_spec", lambda name: None if name == "onnxscript" else name)
-    with pytest.raises(UsageError, match=r"^ONNX needs onnxscript: `pip install 'pauc-hub\[export\]'`\.$"):
+    monkeypatch.setattr(
+        "importlib.util.find_spec", lambda name: None if name == "onnxscript" else name
+    )
+    with pytest.raises(
+        UsageError, match=(r"^ONNX needs onnxscript: `pip install 'pauc-hub\[export\]'`\.$")
+    ):
         export("pauc_resnet18", onnx=tmp_path / "a.onnx")

@@ -1,4 +1,6 @@
-"""Heads in the graph against the functions behind `pauc assign` and `pauc predict`. N = 9 rows, D = 4."""
+"""Heads in the graph against the functions behind `pauc assign` and `pauc predict`. N = 9 rows, D =
+4.
+"""
 
 from dataclasses import replace
 
@@ -26,7 +28,9 @@ ROWS = torch.cat([3 * torch.randn(8, 4, generator=RNG), torch.zeros(1, 4)])
 def level(k: int, parents: list[int] | None = None) -> Prototypes:
     centroids = F.normalize(torch.randn(k, 4, generator=RNG), dim=1)
     above = None if parents is None else torch.tensor(parents)
-    return Prototypes(centroids, torch.ones(k), torch.ones(k, dtype=torch.int64), torch.ones(k), above)
+    return Prototypes(
+        centroids, torch.ones(k), torch.ones(k, dtype=torch.int64), torch.ones(k), above
+    )
 
 
 LEVELS = (level(2), level(3, [0, 1, 1]), level(5, [2, 0, 1, 1, 2]))
@@ -51,9 +55,13 @@ def test_prototypes_are_those_of_assign(nested: bool, calibration: Calibration |
 
 @pytest.mark.parametrize("several", [False, True])
 def test_classes_are_those_of_predict(several: bool) -> None:
-    standardisation = Standardisation(torch.randn(4, generator=RNG), torch.rand(4, generator=RNG) + 0.5)
+    standardisation = Standardisation(
+        torch.randn(4, generator=RNG), torch.rand(4, generator=RNG) + 0.5
+    )
     weights = torch.randn(3, 4, generator=RNG)
-    linear = Linear(weights, torch.tensor([0.5, -0.5, 0.1]), standardisation, several, temperature=1.6)
+    linear = Linear(
+        weights, torch.tensor([0.5, -0.5, 0.1]), standardisation, several, temperature=1.6
+    )
     probe = ProbeFile(linear, ["a", "b", "c"], ORIGIN, {})
     head = ProbeHead(probe)
     found = dict(zip(head.names, head(ROWS), strict=True))

@@ -25,7 +25,11 @@ def answering(outputs: Outputs) -> Any:
 
 
 def test_what_is_equal_is_equal() -> None:
-    outputs = {"embedding": embedding(ANGLES), "class": np.array([0, 1, 1, 2]), "probability": np.full(4, 0.5)}
+    outputs = {
+        "embedding": embedding(ANGLES),
+        "class": np.array([0, 1, 1, 2]),
+        "probability": np.full(4, 0.5),
+    }
     assert compare(answering(outputs), outputs, SQUARES) == GOOD
     assert shortfalls(GOOD, LIMITS["fp32"]) == []
 
@@ -58,11 +62,16 @@ def test_neighbours_that_change_are_counted_and_ties_are_not() -> None:
     squares = np.arange(40, dtype=np.uint8)[:, None, None, None] * np.ones((1, 1, 1, 3), np.uint8)
     angles = rng.uniform(0, 2 * pi, 40)
     reference = {"embedding": embedding(angles)}
-    assert compare(answering({"embedding": embedding(rng.permutation(angles))}), reference, squares).knn_agreement < 0.4  # type: ignore[operator]
+    shuffled = answering({"embedding": embedding(rng.permutation(angles))})
+    agreement = compare(shuffled, reference, squares).knn_agreement
+    assert agreement is not None
+    assert agreement < 0.4
     # ten images in four copies: which copy comes first is a matter of rounding
     copies = np.tile(angles[:10], 4)
     near = copies + rng.normal(0, 1e-6, 40)
-    found = compare(answering({"embedding": embedding(near)}), {"embedding": embedding(copies)}, squares)
+    found = compare(
+        answering({"embedding": embedding(near)}), {"embedding": embedding(copies)}, squares
+    )
     assert found.knn_agreement == 1
 
 
@@ -82,7 +91,9 @@ def test_zeros_in_both_are_equal() -> None:
 
 def test_another_shape_is_refused() -> None:
     outputs = {"embedding": embedding(ANGLES)}
-    with pytest.raises(PaucError, match=r"gives embedding of shape \(14, 1\) at batch 1, and the model \(14, 2\)"):
+    with pytest.raises(
+        PaucError, match=(r"gives embedding of shape \(14, 1\) at batch 1, and the model \(14, 2\)")
+    ):
         compare(answering({"embedding": outputs["embedding"][:, :1]}), outputs, SQUARES)
 
 

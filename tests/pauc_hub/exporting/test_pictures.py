@@ -33,7 +33,9 @@ def test_images_are_squares_as_the_network_sees_them(folder: Path) -> None:
     assert (found.source, found.unreadable) == (str(folder), 0)
 
 
-def test_of_many_images_some_are_chosen_all_over(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_of_many_images_some_are_chosen_all_over(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(pictures, "MOST", 2)
     found = read_pictures(open_source(folder), folder, MODEL, PLAIN)
     # every third of five
@@ -46,7 +48,9 @@ def test_unreadable_images_are_counted(folder: Path) -> None:
     assert (len(found.squares), found.unreadable) == (4, 1)
     for path in folder.iterdir():
         path.write_bytes(b"no image")
-    with pytest.raises(NoImages, match=r"^none of the images in '.*' can be read\. Name others, images=FOLDER\.$"):
+    with pytest.raises(
+        NoImages, match=(r"^none of the images in '.*' can be read\. Name others, images=FOLDER\.$")
+    ):
         read_pictures(open_source(folder), folder, MODEL, PLAIN)
 
 
@@ -54,4 +58,8 @@ def test_made_pictures_are_the_same_always_and_differ() -> None:
     first, second = make_pictures(16), make_pictures(16)
     np.testing.assert_array_equal(first.squares, second.squares)
     assert first.source == ""
-    assert len(np.unique(first.squares.reshape(len(first.squares), -1), axis=0)) == len(first.squares) == 32
+    assert (
+        len(np.unique(first.squares.reshape(len(first.squares), -1), axis=0))
+        == len(first.squares)
+        == 32
+    )

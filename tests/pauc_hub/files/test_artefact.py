@@ -1,4 +1,6 @@
-"""Files derived from embeddings: what goes in comes out, and what is no such file is refused in one line."""
+"""Files derived from embeddings: what goes in comes out, and what is no such file is refused in one
+line.
+"""
 
 from pathlib import Path
 
@@ -16,7 +18,14 @@ TENSORS = {"weight": np.arange(6, dtype=np.float32).reshape(2, 3), "rows": np.ar
 
 def test_what_is_written_is_read(tmp_path: Path) -> None:
     path = tmp_path / "p.safetensors"
-    write_artefact(path, "probe", 1, {**TENSORS, "turned": TENSORS["weight"].T}, ORIGIN, {"classes": ["é", "b"]})
+    write_artefact(
+        path,
+        "probe",
+        1,
+        {**TENSORS, "turned": TENSORS["weight"].T},
+        ORIGIN,
+        {"classes": ["é", "b"]},
+    )
     found = read_artefact(path, "probe", 1)
     assert found.origin == ORIGIN
     assert found.origin.model == "net"

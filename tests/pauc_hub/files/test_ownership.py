@@ -1,4 +1,6 @@
-"""Links and other users' folders at fixed names are refused, and what they lead to is left alone."""
+"""Links and other users' folders at fixed names are refused, and what they lead to is left
+alone.
+"""
 
 import os
 from pathlib import Path
@@ -39,7 +41,9 @@ def embed(tmp_path: Path, encoder: Any, **options: Any) -> Any:
     photos.mkdir(exist_ok=True)
     for i in range(4):
         Image.new("RGB", (8, 8)).save(photos / f"{i}.png")
-    return embed_files(encoder, open_source(photos), tmp_path / "t.parquet", quiet=True, batch_size=2, **options)
+    return embed_files(
+        encoder, open_source(photos), tmp_path / "t.parquet", quiet=True, batch_size=2, **options
+    )
 
 
 @pytest.mark.parametrize("options", [{}, {"restart": True}, {"overwrite": True}, {"update": True}])
@@ -48,7 +52,9 @@ def test_a_link_at_the_working_folder_is_refused(
 ) -> None:
     before = content(precious)
     working_folder(tmp_path / "t.parquet").symlink_to(precious)
-    with pytest.raises(UsageError, match=r"^'.*/\.t\.parquet\.unfinished' is a symbolic link to '.*/precious'"):
+    with pytest.raises(
+        UsageError, match=(r"^'.*/\.t\.parquet\.unfinished' is a symbolic link to '.*/precious'")
+    ):
         embed(tmp_path, mean_colour(), **options)
     assert content(precious) == before
     assert not (tmp_path / "t.parquet").exists()
@@ -63,7 +69,9 @@ def test_another_users_working_folder_is_refused(tmp_path: Path, mean_colour: An
         embed(tmp_path, mean_colour())
 
 
-def test_files_that_are_none_of_its_own_stay_in_the_working_folder(tmp_path: Path, mean_colour: Any) -> None:
+def test_files_that_are_none_of_its_own_stay_in_the_working_folder(
+    tmp_path: Path, mean_colour: Any
+) -> None:
     folder = working_folder(tmp_path / "t.parquet")
     stopping = mean_colour()
     encode = stopping.encode
@@ -85,7 +93,9 @@ def test_files_that_are_none_of_its_own_stay_in_the_working_folder(tmp_path: Pat
 
 
 @pytest.mark.parametrize("name", ["", *FIXED])
-def test_a_link_in_place_of_a_run_or_in_it_is_refused(tmp_path: Path, precious: Path, name: str) -> None:
+def test_a_link_in_place_of_a_run_or_in_it_is_refused(
+    tmp_path: Path, precious: Path, name: str
+) -> None:
     before = content(precious)
     run = tmp_path / "run"
     if name:

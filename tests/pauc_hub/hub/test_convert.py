@@ -1,4 +1,6 @@
-"""pauc convert: checkpoints of each format, laid out by hand, give the features of torchvision's ResNet."""
+"""pauc convert: checkpoints of each format, laid out by hand, give the features of torchvision's
+ResNet.
+"""
 
 import argparse
 import http.server
@@ -56,7 +58,11 @@ def features(resnet: Any, images: Tensor) -> Tensor:
 
 
 def under(prefix: str, state: State, *, fc: bool = False) -> State:
-    return {prefix + key: value.clone() for key, value in state.items() if fc or not key.startswith("fc.")}
+    return {
+        prefix + key: value.clone()
+        for key, value in state.items()
+        if fc or not key.startswith("fc.")
+    }
 
 
 def two_layers(first: str, second: str) -> State:
@@ -83,27 +89,46 @@ def batch_norm(prefix: str) -> State:
 
 def moco_v2(state: State) -> Any:
     """PCL v2, HCSC and MoCo v2: both encoders, and the queue."""
-    query = under("module.encoder_q.", state) | two_layers("module.encoder_q.fc.0", "module.encoder_q.fc.2")
+    query = under("module.encoder_q.", state) | two_layers(
+        "module.encoder_q.fc.0", "module.encoder_q.fc.2"
+    )
     twin = {key.replace("encoder_q", "encoder_k"): value + 1 for key, value in query.items()}
-    queue = {"module.queue": torch.zeros(D, 8), "module.queue_ptr": torch.zeros(1, dtype=torch.int64)}
-    return {"epoch": 200, "arch": "resnet18", "state_dict": query | twin | queue, "optimizer": {"state": {}}}
+    queue = {
+        "module.queue": torch.zeros(D, 8),
+        "module.queue_ptr": torch.zeros(1, dtype=torch.int64),
+    }
+    return {
+        "epoch": 200,
+        "arch": "resnet18",
+        "state_dict": query | twin | queue,
+        "optimizer": {"state": {}},
+    }
 
 
 def pcl_v1(state: State) -> Any:
     """A head of one layer, and the query encoder alone."""
-    head = {"module.encoder_q.fc.weight": torch.zeros(D, W), "module.encoder_q.fc.bias": torch.zeros(D)}
+    head = {
+        "module.encoder_q.fc.weight": torch.zeros(D, W),
+        "module.encoder_q.fc.bias": torch.zeros(D),
+    }
     return {"state_dict": under("module.encoder_q.", state) | head}
 
 
 def moco_v3(state: State) -> Any:
-    base = under("module.base_encoder.", state) | {"module.base_encoder.fc.0.weight": torch.zeros(9, W)}
+    base = under("module.base_encoder.", state) | {
+        ("module.base_encoder.fc.0.weight"): torch.zeros(9, W)
+    }
     return {
-        "state_dict": base | under("module.momentum_encoder.", state) | {"module.predictor.0.weight": torch.zeros(2)}
+        "state_dict": base
+        | under("module.momentum_encoder.", state)
+        | {"module.predictor.0.weight": torch.zeros(2)}
     }
 
 
 def swav(state: State) -> Any:
-    head = two_layers("module.projection_head.0", "module.projection_head.3") | batch_norm("module.projection_head.1")
+    head = two_layers("module.projection_head.0", "module.projection_head.3") | batch_norm(
+        "module.projection_head.1"
+    )
     return under("module.", state) | head | {"module.prototypes.weight": torch.randn(K, D)}
 
 
@@ -119,7 +144,12 @@ def dino(state: State) -> Any:
 def solo_learn(state: State) -> Any:
     extra = {"classifier.weight": torch.zeros(2, W), "queue": torch.zeros(2, 3)}
     projector = two_layers("projector.0", "projector.3") | batch_norm("projector.1")
-    return {"state_dict": under("backbone.", state) | projector | under("momentum_backbone.", state) | extra}
+    return {
+        "state_dict": under("backbone.", state)
+        | projector
+        | under("momentum_backbone.", state)
+        | extra
+    }
 
 
 def solo_learn_encoder(state: State) -> Any:
@@ -171,31 +201,43 @@ def test_every_format_gives_torchvisions_features(
     tmp_path: Path,
 ) -> None:
     torch.save(lay_out(resnet.state_dict()), tmp_path / "checkpoint.pth")
-    converted = convert(tmp_path / "checkpoint.pth", tmp_path / "model", licence="MIT", image_size=64)
+    converted = convert(
+        tmp_path / "checkpoint.pth", tmp_path / "model", licence="MIT", image_size=64
+    )
     assert (converted.format, converted.architecture, converted.width) == (name, "resnet18", W)
     assert (converted.projector, converted.prototypes) == (projects, prototypes)
     assert converted.strangers == ()
-    backbone: Any = timm.create_model(f"local-dir:{tmp_path / 'model'}", pretrained=True, num_classes=0).eval()
+    backbone: Any = timm.create_model(
+        (f"local-dir:{tmp_path / 'model'}"), pretrained=True, num_classes=0
+    ).eval()
     with torch.no_grad():
         torch.testing.assert_close(backbone(images), features, rtol=1e-5, atol=1e-5)
 
 
-def test_a_head_with_batch_norm_becomes_the_projector(resnet: Any, features: Tensor, tmp_path: Path) -> None:
+def test_a_head_with_batch_norm_becomes_the_projector(
+    resnet: Any, features: Tensor, tmp_path: Path
+) -> None:
     state = swav(resnet.state_dict())
     torch.save(state, tmp_path / "swav.pth")
     convert(tmp_path / "swav.pth", tmp_path / "model", image_size=64)
     projector = pauc_hub.load(tmp_path / "model", device="cpu").projector
     head = nn.Sequential(nn.Linear(W, W), nn.BatchNorm1d(W), nn.ReLU(), nn.Linear(W, D)).eval()
     prefix = "module.projection_head."
-    head.load_state_dict({key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)})
+    head.load_state_dict(
+        {key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)}
+    )
     assert projector is not None
     with torch.no_grad():
-        torch.testing.assert_close(projector(features), F.normalize(head(features), dim=1), rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(
+            projector(features), F.normalize(head(features), dim=1), rtol=1e-4, atol=1e-5
+        )
 
 
 def test_the_folder_keeps_where_the_weights_are_from(resnet: Any, tmp_path: Path) -> None:
     torch.save(moco_v2(resnet.state_dict()), tmp_path / "pcl.pth.tar")
-    converted = convert(tmp_path / "pcl.pth.tar", tmp_path / "model", licence="MIT", command="pauc convert …")
+    converted = convert(
+        tmp_path / "pcl.pth.tar", tmp_path / "model", licence="MIT", command="pauc convert …"
+    )
     facts = json.loads((tmp_path / "model" / "facts.json").read_text())
     assert facts["converted"]["sha256"] == converted.sha256
     assert facts["license"] == "MIT"
@@ -205,11 +247,16 @@ def test_the_folder_keeps_where_the_weights_are_from(resnet: Any, tmp_path: Path
     assert "not trained by pauc-hub" in card
 
 
-def test_unknown_keys_are_listed(resnet: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_unknown_keys_are_listed(
+    resnet: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     state = moco_v2(resnet.state_dict())
     state["state_dict"]["module.temperature"] = torch.zeros(1)
     torch.save(state, tmp_path / "a.pth")
-    assert run(["convert", str(tmp_path / "a.pth"), "-o", str(tmp_path / "model"), "--licence", "MIT"]) == 0
+    assert (
+        run(["convert", str(tmp_path / "a.pth"), "-o", str(tmp_path / "model"), "--licence", "MIT"])
+        == 0
+    )
     assert capsys.readouterr().err == "warning: 1 unknown keys were left out: temperature\n"
 
 
@@ -217,7 +264,9 @@ def test_another_format_than_the_checkpoint_has(resnet: Any, tmp_path: Path) -> 
     torch.save(moco_v2(resnet.state_dict()), tmp_path / "a.pth")
     with pytest.raises(ModelFolderError) as refusal:
         convert(tmp_path / "a.pth", tmp_path / "model", format="swav", licence="MIT")
-    assert str(refusal.value) == ("the checkpoint is not of format swav: its keys are those of moco. Leave format out.")
+    assert str(refusal.value) == (
+        "the checkpoint is not of format swav: its keys are those of moco. Leave format out."
+    )
 
 
 @pytest.fixture
@@ -254,7 +303,9 @@ def test_an_address_that_cannot_be_reached_is_one_line(
 ) -> None:
     known = {"pcl-v1": replace_url(published.PUBLISHED["pcl-v1"], f"{server}none.pth")}
     monkeypatch.setattr(module, "PUBLISHED", known)
-    with pytest.raises(UsageError, match=r"none\.pth' cannot be fetched \(HTTP Error 404.*give the file\.$"):
+    with pytest.raises(
+        UsageError, match=(r"none\.pth' cannot be fetched \(HTTP Error 404.*give the file\.$")
+    ):
         convert("pcl-v1", tmp_path / "model", quiet=True)
     assert not (tmp_path / "model").exists()
 
@@ -264,8 +315,13 @@ def replace_url(published: Any, url: str) -> Any:
 
 
 def test_python_objects_are_never_loaded(resnet: Any, tmp_path: Path) -> None:
-    torch.save({"args": argparse.Namespace(lr=1), "state_dict": resnet.state_dict()}, tmp_path / "a.pth")
-    with pytest.raises(ModelFolderError, match=r"Python objects beside its tensors \(argparse\.Namespace\).*Strip it"):
+    torch.save(
+        {"args": argparse.Namespace(lr=1), "state_dict": resnet.state_dict()}, tmp_path / "a.pth"
+    )
+    with pytest.raises(
+        ModelFolderError,
+        match=(r"Python objects beside its tensors \(argparse\.Namespace\).*Strip it"),
+    ):
         convert(tmp_path / "a.pth", tmp_path / "model", licence="MIT")
 
 
@@ -286,20 +342,45 @@ def test_a_licence_is_asked_for_where_none_is_known(resnet: Any, tmp_path: Path)
 def test_weights_that_do_not_fit_are_named(
     change: dict[str, Any], architecture: str | None, message: str, resnet: Any, tmp_path: Path
 ) -> None:
-    state = {key: value for key, value in (under("", resnet.state_dict()) | change).items() if value is not None}
+    state = {
+        key: value
+        for key, value in (under("", resnet.state_dict()) | change).items()
+        if value is not None
+    }
     save_file(state, tmp_path / "a.safetensors")
     with pytest.raises(ModelFolderError, match=f"^the checkpoint does not fit resnet18: {message}"):
-        convert(tmp_path / "a.safetensors", tmp_path / "model", licence="MIT", architecture=architecture)
+        convert(
+            tmp_path / "a.safetensors", tmp_path / "model", licence="MIT", architecture=architecture
+        )
     assert not (tmp_path / "model").exists()
 
 
 @pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [
-        (["none.pth"], 2, "'none.pth' is neither a file nor a checkpoint known by name: pcl-v1, pcl-v2, hcsc-200, "),
-        (["bad.pth"], 1, "'bad.pth' is no checkpoint of torch's: it cannot be read as a pickle of tensors.\n"),
-        (["bad.pth", "--format", "mocov2"], 2, "--format mocov2 is unknown. Use auto, moco-v3, moco, "),
-        (["bad.pth", "--mean", "0.5"], 2, "--mean '0.5' is not three numbers, such as 0.485,0.456,0.406."),
+        (
+            ["none.pth"],
+            2,
+            (
+                "'none.pth' is neither a file nor a checkpoint known by name: pcl-v1, pcl-v2, "
+                "hcsc-200, "
+            ),
+        ),
+        (
+            ["bad.pth"],
+            1,
+            "'bad.pth' is no checkpoint of torch's: it cannot be read as a pickle of tensors.\n",
+        ),
+        (
+            ["bad.pth", "--format", "mocov2"],
+            2,
+            ("--format mocov2 is unknown. Use auto, moco-v3, moco, "),
+        ),
+        (
+            ["bad.pth", "--mean", "0.5"],
+            2,
+            ("--mean '0.5' is not three numbers, such as 0.485,0.456,0.406."),
+        ),
     ],
 )
 def test_one_line_says_what_is_wrong(
@@ -318,7 +399,9 @@ def test_one_line_says_what_is_wrong(
     assert said.count("\n") == 1
 
 
-@pytest.mark.parametrize("name", ["resnet18", "resnet34", "resnet50", "vit_tiny_patch16_224", "vit_small_patch16_224"])
+@pytest.mark.parametrize(
+    "name", ["resnet18", "resnet34", "resnet50", "vit_tiny_patch16_224", "vit_small_patch16_224"]
+)
 def test_networks_are_recognised_by_their_weights(name: str) -> None:
     with torch.device("meta"):
         network: Any = timm.create_model(name, num_classes=0)
@@ -328,7 +411,10 @@ def test_networks_are_recognised_by_their_weights(name: str) -> None:
 def test_a_stem_of_three_by_three_is_not_guessed() -> None:
     with torch.device("meta"):
         network: Any = timm.create_model("pauc_resnet18_cifar")
-    with pytest.raises(ModelFolderError, match=r"3 × 3 stem, whose padding and activation the weights do not tell"):
+    with pytest.raises(
+        ModelFolderError,
+        match=(r"3 × 3 stem, whose padding and activation the weights do not tell"),
+    ):
         recognise_network(network.state_dict())
 
 
@@ -337,7 +423,9 @@ def test_a_vit_keeps_its_own_way_of_pooling(tmp_path: Path) -> None:
     vit: Any = timm.create_model("vit_tiny_patch16_224", num_classes=0, img_size=64).eval()
     torch.save(vit.state_dict(), tmp_path / "dino_vit.pth")
     convert(tmp_path / "dino_vit.pth", tmp_path / "model", licence="Apache-2.0", image_size=64)
-    again: Any = timm.create_model(f"local-dir:{tmp_path / 'model'}", pretrained=True, num_classes=0).eval()
+    again: Any = timm.create_model(
+        (f"local-dir:{tmp_path / 'model'}"), pretrained=True, num_classes=0
+    ).eval()
     images = torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(1))
     with torch.no_grad():
         torch.testing.assert_close(again(images), vit(images))

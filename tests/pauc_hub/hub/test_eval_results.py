@@ -1,4 +1,6 @@
-"""Scores of benchmarks that the Hub knows, beside the card; they come and go with the facts, and pull leaves them."""
+"""Scores of benchmarks that the Hub knows, beside the card; they come and go with the facts, and
+pull leaves them.
+"""
 
 import json
 import shutil
@@ -32,8 +34,13 @@ pytestmark = [
 
 
 def test_each_score_of_a_benchmark_is_a_file() -> None:
-    other = SCORE | {"value": 20.0, "benchmark": SCORE["benchmark"] | {"task_id": "linear", "revision": "ab12"}}
-    files = eval_results({"scores": [SCORE, other, {"protocol": "kNN", "metric": "top-1 %", "value": 3.0}]})
+    other = SCORE | {
+        "value": 20.0,
+        "benchmark": SCORE["benchmark"] | {"task_id": "linear", "revision": "ab12"},
+    }
+    files = eval_results(
+        {"scores": [SCORE, other, {"protocol": "kNN", "metric": "top-1 %", "value": 3.0}]}
+    )
     assert list(files) == [NAME, NAME.replace("pets-knn", "pets-linear")]
     (first,), (second,) = (parse_eval_result_entries(safe_load(data)) for data in files.values())
     assert (first.dataset_id, first.task_id, first.value) == ("some/pets", "knn", 18.1)
@@ -42,7 +49,10 @@ def test_each_score_of_a_benchmark_is_a_file() -> None:
 
 
 def test_half_a_benchmark_is_refused() -> None:
-    with pytest.raises(ModelFolderError, match=r"a score whose benchmark lacks id or task_id: {'id': 'some/pets'}\.$"):
+    with pytest.raises(
+        ModelFolderError,
+        match=(r"a score whose benchmark lacks id or task_id: {'id': 'some/pets'}\.$"),
+    ):
         eval_results({"scores": [SCORE | {"benchmark": {"id": "some/pets"}}]})
 
 
@@ -54,7 +64,9 @@ def with_scores(folder: Path, scores: list[dict[str, Any]]) -> None:
     sums.write_text(sums.read_text().replace(old, file_sum(folder / "facts.json")))
 
 
-def test_they_are_pushed_and_removed_with_the_scores(hub: HubServer, model_folder: Path, tmp_path: Path) -> None:
+def test_they_are_pushed_and_removed_with_the_scores(
+    hub: HubServer, model_folder: Path, tmp_path: Path
+) -> None:
     folder = tmp_path / "model"
     shutil.copytree(model_folder, folder)
     with_scores(folder, [SCORE])

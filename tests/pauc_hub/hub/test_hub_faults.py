@@ -1,4 +1,6 @@
-"""A Hub that is slow, silent, gated or tired of a token: one line each, a word while it lasts, nothing half-written."""
+"""A Hub that is slow, silent, gated or tired of a token: one line each, a word while it lasts,
+nothing half-written.
+"""
 
 import time
 from pathlib import Path
@@ -19,7 +21,9 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore:Use 'content=:DeprecationWarning"),
     pytest.mark.filterwarnings("ignore::pauc_hub.errors.Note"),
 ]
-EXPIRED = Fault(status=401, headers={"X-Error-Message": "Invalid credentials in Authorization header"})
+EXPIRED = Fault(
+    status=401, headers={"X-Error-Message": ("Invalid credentials in Authorization header")}
+)
 
 
 @pytest.fixture
@@ -54,7 +58,9 @@ def refused_pull(place: Path) -> str:
 def test_a_slow_hub_is_waited_for(hub: HubServer, model_folder: Path, tmp_path: Path) -> None:
     hub.faults |= {name: Fault(seconds=0.2) for name in ("info", "commit", "model.safetensors")}
     push(model_folder, ME, quiet=True)
-    assert pull(ME, tmp_path / "back", quiet=True).files.keys() == {path.name for path in model_folder.iterdir()}
+    assert pull(ME, tmp_path / "back", quiet=True).files.keys() == {
+        path.name for path in model_folder.iterdir()
+    }
 
 
 @pytest.mark.usefixtures("impatient")
@@ -80,7 +86,9 @@ def test_a_download_that_stands_still(theirs: HubServer, tmp_path: Path) -> None
 
 @pytest.mark.usefixtures("impatient")
 @pytest.mark.parametrize("fault", [Fault(seconds=1), Fault(cut=0)], ids=["no answer", "cut"])
-def test_a_commit_without_an_answer_may_have_been_made(hub: HubServer, model_folder: Path, fault: Fault) -> None:
+def test_a_commit_without_an_answer_may_have_been_made(
+    hub: HubServer, model_folder: Path, fault: Fault
+) -> None:
     hub.add(ME, {"a": b"1"})
     hub.faults["commit"] = fault
     message = refused_push(model_folder)
@@ -136,18 +144,27 @@ def test_a_hub_that_asks_for_time_is_given_it(hub: HubServer, model_folder: Path
 
 def test_a_pull_that_is_asked_for_time(theirs: HubServer, tmp_path: Path) -> None:
     theirs.faults["config.json"] = Fault(status=429, headers={"Retry-After": "7"})
-    assert refused_pull(tmp_path / "back").endswith("was asked too often (429). Try again in 7 seconds.")
+    assert refused_pull(tmp_path / "back").endswith(
+        "was asked too often (429). Try again in 7 seconds."
+    )
 
 
 @pytest.mark.parametrize("token", [None, WEAK_TOKEN])
 def test_gated(
-    theirs: HubServer, model_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, token: str | None
+    theirs: HubServer,
+    model_folder: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    token: str | None,
 ) -> None:
     theirs.repositories[ME].gated = True
     monkeypatch.delenv("HF_TOKEN")
     if token:
         monkeypatch.setenv("HF_TOKEN", token)
-    message = f"'{ME}' is gated. Ask for access on {theirs.url}/{ME}, then log in with `hf auth login` or set HF_TOKEN."
+    message = (
+        f"'{ME}' is gated. Ask for access on {theirs.url}/{ME}, then log in with `hf auth "
+        "login` or set HF_TOKEN."
+    )
     assert refused_pull(tmp_path / "back") == message
     changed = tmp_path / "other"
     if token:
@@ -162,16 +179,21 @@ def test_gated(
 def test_a_token_that_expires_during_a_pull(theirs: HubServer, tmp_path: Path) -> None:
     theirs.faults["model.safetensors"] = EXPIRED
     assert refused_pull(tmp_path / "back") == (
-        f"{theirs.url} refused the token for '{ME}'. Log in again with `hf auth login`, or set HF_TOKEN anew."
+        f"{theirs.url} refused the token for '{ME}'. Log in again with `hf auth login`, or set "
+        "HF_TOKEN anew."
     )
     before = theirs.fetched()
     theirs.faults.clear()
     pull(ME, tmp_path / "back", quiet=True)
     # What was fetched before is not fetched again.
-    assert {name: count - before.get(name, 0) for name, count in theirs.fetched().items()}["config.json"] == 0
+    assert {name: count - before.get(name, 0) for name, count in theirs.fetched().items()}[
+        "config.json"
+    ] == 0
 
 
-def test_the_list_of_models_is_not_waited_for(theirs: HubServer, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_list_of_models_is_not_waited_for(
+    theirs: HubServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
     slept: list[float] = []
     monkeypatch.setattr("huggingface_hub.utils._http.time.sleep", slept.append)
     theirs.stop()

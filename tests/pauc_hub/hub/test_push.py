@@ -1,4 +1,6 @@
-"""Push to a Hub on this machine and pull back: one commit or nothing, the same bytes, one line for each failure."""
+"""Push to a Hub on this machine and pull back: one commit or nothing, the same bytes, one line for
+each failure.
+"""
 
 import errno
 import shutil
@@ -47,7 +49,9 @@ def commits(hub: HubServer) -> int:
     return len(hub.repositories[ME].commits)
 
 
-def test_what_is_pushed_is_pulled_byte_for_byte(hub: HubServer, model_folder: Path, tmp_path: Path) -> None:
+def test_what_is_pushed_is_pulled_byte_for_byte(
+    hub: HubServer, model_folder: Path, tmp_path: Path
+) -> None:
     pushed = push(model_folder, ME, private=True, message="first", quiet=True)
     # The first commit is the one that makes the repository.
     assert commits(hub) == 2
@@ -70,11 +74,15 @@ def test_timm_and_pauc_load_what_was_pushed(hub: HubServer, model_folder: Path) 
     push(model_folder, ME, quiet=True)
     theirs = timm.create_model(f"hf-hub:{ME}", pretrained=True).eval()
     ours = load(f"hf-hub:{ME}", device="cpu", precision="fp32", quiet=True)
-    squares = torch.randint(0, 256, (2, 64, 64, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    squares = torch.randint(
+        0, 256, (2, 64, 64, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(0)
+    )
     pixels = ours.preprocessing.normalise(squares)
     with torch.inference_mode():
         torch.testing.assert_close(theirs(pixels), ours.encode(squares), atol=1e-4, rtol=1e-4)
-    assert torch.equal(ours.encode(squares), load(model_folder, device="cpu", precision="fp32").encode(squares))
+    assert torch.equal(
+        ours.encode(squares), load(model_folder, device="cpu", precision="fp32").encode(squares)
+    )
 
 
 def test_the_command_line_tells_what_it_did(
@@ -82,21 +90,29 @@ def test_the_command_line_tells_what_it_did(
 ) -> None:
     assert run(["push", str(model_folder), ME, "--dry-run"]) == 0
     size = (model_folder / "facts.json").stat().st_size
-    assert ["facts.json", f"{size:,}", "bytes"] in [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert ["facts.json", f"{size:,}", "bytes"] in [
+        line.split() for line in capsys.readouterr().out.splitlines()
+    ]
     assert run(["push", str(model_folder), ME, "--quiet"]) == 0
     assert run(["push", str(model_folder), ME]) == 0
     commit = hub.repositories[ME].commits[-1].sha[:12]
-    assert f"/{ME}: nothing to do, all 9 files are there (commit {commit})\n" in capsys.readouterr().out
+    assert (
+        f"/{ME}: nothing to do, all 9 files are there (commit {commit})\n"
+    ) in capsys.readouterr().out
     assert run(["pull", ME, "-o", str(tmp_path / "back")]) == 0
     assert f"of commit {commit}, every sha256 compared\n" in capsys.readouterr().out
     assert run(["push", str(model_folder), ME, "--private"]) == 1
     assert (
-        capsys.readouterr().err == f"error: '{ME}' exists and is public, and --private is for new ones. Leave it out.\n"
+        capsys.readouterr().err
+        == f"error: '{ME}' exists and is public, and --private is for new ones. Leave it out.\n"
     )
 
 
 def test_ctrl_c_leaves_no_commit(
-    hub: HubServer, model_folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    hub: HubServer,
+    model_folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     hub.add(ME, {"a": b"1"})
 
@@ -109,7 +125,9 @@ def test_ctrl_c_leaves_no_commit(
     assert commits(hub) == 1
 
 
-def test_by_xet_too(hub: HubServer, model_folder: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_by_xet_too(
+    hub: HubServer, model_folder: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     """The way that users take; the bytes go to a folder here, in place of xet's own server."""
     monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", False)
     hub.add(ME, {"a": b"1"})
@@ -137,7 +155,10 @@ def test_parts_of_an_earlier_model_do_not_stay(
     assert {"projector.safetensors", "prototypes.safetensors"} <= set(pushed.changed)
     # The same bytes are not sent again.
     assert "model.safetensors" not in pushed.changed
-    assert hub.repositories[ME].commits[-1].files.keys() == {*content(headless_folder), ".gitattributes"}
+    assert hub.repositories[ME].commits[-1].files.keys() == {
+        *content(headless_folder),
+        ".gitattributes",
+    }
 
 
 def test_a_branch_and_a_pull_request(hub: HubServer, model_folder: Path, tmp_path: Path) -> None:
@@ -151,7 +172,9 @@ def test_a_branch_and_a_pull_request(hub: HubServer, model_folder: Path, tmp_pat
         pull(ME, tmp_path / "main", quiet=True)
 
 
-def test_a_dry_run_asks_the_hub_nothing(hub: HubServer, model_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_dry_run_asks_the_hub_nothing(
+    hub: HubServer, model_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.delenv("HF_TOKEN")
     planned = push(model_folder, ME, dry_run=True)
     assert planned.files == {name: len(data) for name, data in content(model_folder).items()}
@@ -161,16 +184,23 @@ def test_a_dry_run_asks_the_hub_nothing(hub: HubServer, model_folder: Path, monk
 def test_a_branch_that_moves_is_not_overwritten(hub: HubServer, model_folder: Path) -> None:
     hub.add(ME, {"config.json": b"{}"})
     hub.before_commit = lambda: hub.add(ME, {"theirs": b"1"})
-    with pytest.raises(HubError, match=f"^'{ME}' changed while this was being pushed, so nothing was overwritten"):
+    with pytest.raises(
+        HubError, match=(f"^'{ME}' changed while this was being pushed, so nothing was overwritten")
+    ):
         push(model_folder, ME, quiet=True)
     assert hub.repositories[ME].commits[-1].files == {"theirs": b"1"}
     push(model_folder, ME, quiet=True)
     assert hub.repositories[ME].commits[-1].files["theirs"] == b"1"
 
 
-def test_without_a_token(hub: HubServer, model_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_a_token(
+    hub: HubServer, model_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.delenv("HF_TOKEN")
-    line = f"pushing to '{ME}' needs a token with the right to write: log in with `hf auth login` or set HF_TOKEN."
+    line = (
+        f"pushing to '{ME}' needs a token with the right to write: log in with `hf auth login` "
+        "or set HF_TOKEN."
+    )
     assert refused(hub, model_folder) == line
     assert hub.requests == []
 
@@ -185,13 +215,17 @@ def test_a_token_that_may_only_read(
     assert f"does not let this token write to '{ME}' (403)" in refused(hub, model_folder)
 
 
-def test_a_token_that_is_none(hub: HubServer, model_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_token_that_is_none(
+    hub: HubServer, model_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("HF_TOKEN", "hf_wrong")
     hub.add(ME, {"a": b"1"})
     assert "refused the token" in refused(hub, model_folder)
 
 
-def test_a_repository_that_may_not_be_seen(hub: HubServer, model_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_repository_that_may_not_be_seen(
+    hub: HubServer, model_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     hub.add(ME, {"a": b"1"}, private=True)
     hub.faults["create"] = Fault(status=409)
     monkeypatch.setenv("HF_TOKEN", WEAK_TOKEN)
@@ -202,7 +236,9 @@ def test_a_repository_that_may_not_be_seen(hub: HubServer, model_folder: Path, m
 
 def test_private_is_for_new_ones(hub: HubServer, model_folder: Path) -> None:
     hub.add(ME, {"a": b"1"})
-    assert refused(hub, model_folder, private=True).startswith(f"'{ME}' exists and is public, and private=True")
+    assert refused(hub, model_folder, private=True).startswith(
+        f"'{ME}' exists and is public, and private=True"
+    )
 
 
 def test_without_a_network_nothing_is_waited_for(
@@ -211,13 +247,17 @@ def test_without_a_network_nothing_is_waited_for(
     hub.stop()
     waits: list[float] = []
     monkeypatch.setattr(time, "sleep", waits.append)
-    with pytest.raises(HubError, match=rf"cannot be reached, and '{ME}' is as it was\. Check the network\.$"):
+    with pytest.raises(
+        HubError, match=(rf"cannot be reached, and '{ME}' is as it was\. Check the network\.$")
+    ):
         push(model_folder, ME, quiet=True)
     assert sum(waits) < 10
 
 
 @pytest.mark.parametrize("step", ["preupload", "lfs-batch", "lfs", "commit"])
-def test_an_upload_that_breaks_goes_on_next_time(hub: HubServer, model_folder: Path, step: str) -> None:
+def test_an_upload_that_breaks_goes_on_next_time(
+    hub: HubServer, model_folder: Path, step: str
+) -> None:
     hub.add(ME, {"a": b"1"})
     hub.faults[step] = Fault(status=500)
     assert ME in refused(hub, model_folder)
@@ -266,7 +306,9 @@ def test_asked_too_often(hub: HubServer, model_folder: Path) -> None:
     assert refused(hub, model_folder).endswith("was asked too often (429). Try again in 7 seconds.")
 
 
-def test_only_whole_model_folders_are_pushed(hub: HubServer, model_folder: Path, tmp_path: Path) -> None:
+def test_only_whole_model_folders_are_pushed(
+    hub: HubServer, model_folder: Path, tmp_path: Path
+) -> None:
     damaged = tmp_path / "damaged"
     damaged.mkdir()
     for name, data in content(model_folder).items():
@@ -283,7 +325,9 @@ def test_only_whole_model_folders_are_pushed(hub: HubServer, model_folder: Path,
 
 
 @pytest.mark.parametrize("name", ["SHA256SUMS", "config.json", "model.safetensors"])
-def test_wrong_bytes_are_never_loaded(hub: HubServer, model_folder: Path, tmp_path: Path, name: str) -> None:
+def test_wrong_bytes_are_never_loaded(
+    hub: HubServer, model_folder: Path, tmp_path: Path, name: str
+) -> None:
     push(model_folder, ME, quiet=True)
     hub.faults[name] = Fault(changed=True)
     with pytest.raises(HubError, match="has been removed"):
@@ -295,7 +339,9 @@ def test_wrong_bytes_are_never_loaded(hub: HubServer, model_folder: Path, tmp_pa
     assert content(pull(ME, tmp_path / "back", quiet=True).output) == content(model_folder)
 
 
-def test_a_file_that_is_not_what_its_sums_say(hub: HubServer, model_folder: Path, tmp_path: Path) -> None:
+def test_a_file_that_is_not_what_its_sums_say(
+    hub: HubServer, model_folder: Path, tmp_path: Path
+) -> None:
     hub.add(ME, content(model_folder) | {"projector.safetensors": b"other"})
     with pytest.raises(HubError, match=r"but its SHA256SUMS says"):
         pull(ME, tmp_path / "back", quiet=True)

@@ -65,7 +65,8 @@ def test_a_flipped_byte(model_folder: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("spoil", "said"), [(lambda x: x * torch.nan, "not finite"), (torch.zeros_like, "same features for black and")]
+    ("spoil", "said"),
+    [(lambda x: x * torch.nan, "not finite"), (torch.zeros_like, "same features for black and")],
 )
 def test_weights_that_are_of_no_use(
     model_folder: Path,
@@ -74,19 +75,28 @@ def test_weights_that_are_of_no_use(
     said: str,
 ) -> None:
     weights = safetensors.torch.load_file(model_folder / "model.safetensors")
-    spoilt = {name: spoil(value) if value.is_floating_point() else value for name, value in weights.items()}
-    assert said in broken(changed("model.safetensors", safetensors.torch.save(spoilt, metadata={"format": "pt"})))
+    spoilt = {
+        name: spoil(value) if value.is_floating_point() else value
+        for name, value in weights.items()
+    }
+    assert said in broken(
+        changed("model.safetensors", safetensors.torch.save(spoilt, metadata={"format": "pt"}))
+    )
 
 
 def test_a_missing_tensor(model_folder: Path, changed: Callable[[str, bytes], Path]) -> None:
     weights = safetensors.torch.load_file(model_folder / "model.safetensors")
     gone = min(weights)
     del weights[gone]
-    assert gone in broken(changed("model.safetensors", safetensors.torch.save(weights, metadata={"format": "pt"})))
+    assert gone in broken(
+        changed("model.safetensors", safetensors.torch.save(weights, metadata={"format": "pt"}))
+    )
 
 
 def test_another_network_in_the_facts(changed: Callable[[str, bytes], Path]) -> None:
-    folder = changed("facts.json", json.dumps({"name": "tiny", "architecture": "resnet50"}).encode())
+    folder = changed(
+        "facts.json", json.dumps({"name": "tiny", "architecture": "resnet50"}).encode()
+    )
     assert "contradicts itself: facts.json says resnet50, config.json test_resnet" in broken(folder)
 
 
@@ -99,19 +109,29 @@ def test_a_score_that_the_card_does_not_state(changed: Callable[[str, bytes], Pa
 def test_the_bundled_model_holds(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["verify", BUNDLED.name]) == 0
     out = capsys.readouterr().out
-    assert out.startswith(f"{BUNDLED.name}: all holds: 8 sha256 sums, weights (resnet18, 512 features), projector")
+    assert out.startswith(
+        f"{BUNDLED.name}: all holds: 8 sha256 sums, weights (resnet18, 512 features), projector"
+    )
 
 
 def test_info_of_a_model_and_of_a_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     made = info(BUNDLED)
     facts = json.loads((BUNDLED / "facts.json").read_text())
-    assert (made.kind, made.facts["command"], made.facts["data"]["images"]) == ("model", facts["command"], 100_000)
-    assert made.again.startswith("with the command, on the 100,000 images of list sha256 1eb04eb3c937")
+    assert (made.kind, made.facts["command"], made.facts["data"]["images"]) == (
+        "model",
+        facts["command"],
+        100_000,
+    )
+    assert made.again.startswith(
+        "with the command, on the 100,000 images of list sha256 1eb04eb3c937"
+    )
     folder = tmp_path / "run"
     folder.mkdir()
     for name in ("metrics.jsonl", "config.json"):
         (folder / name).write_text("{}\n")
-    assert info(folder).again == f"it is not finished: `pauc train IMAGES -o {folder} --resume` goes on"
+    assert info(folder).again == (
+        f"it is not finished: `pauc train IMAGES -o {folder} --resume` goes on"
+    )
     shutil.copytree(BUNDLED, folder / "model")
     assert info(folder).facts == {"finished": True} | made.facts
     assert run(["info", str(folder)]) == 0
@@ -122,7 +142,11 @@ def origin(model_folder: Path, **changes: Any) -> Origin:
     from pauc_hub.models.folder import open_folder
 
     about = {"model": str(model_folder), "weights_sha256": open_folder(model_folder).weights_sha256}
-    return Origin(**{"space": "backbone", "preprocessing": {}, "root": str(model_folder.parent)} | about | changes)
+    return Origin(
+        **{"space": "backbone", "preprocessing": {}, "root": str(model_folder.parent)}
+        | about
+        | changes
+    )
 
 
 @pytest.mark.parametrize(
@@ -134,24 +158,49 @@ def origin(model_folder: Path, **changes: Any) -> Origin:
         ({"root": "/no/images"}, "not as things are: the images '/no/images' are not here"),
     ],
 )
-def test_info_of_an_artefact(model_folder: Path, tmp_path: Path, changes: dict[str, str], again: str) -> None:
+def test_info_of_an_artefact(
+    model_folder: Path, tmp_path: Path, changes: dict[str, str], again: str
+) -> None:
     file = tmp_path / "probe.safetensors"
     classes = [f"class {number}" for number in range(100)]
     about = {"classes": classes, "temperature": 1.5}
-    write_artefact(file, "probe", 1, {"weights": np.zeros(3)}, origin(model_folder, **changes), about)
+    write_artefact(
+        file, "probe", 1, {"weights": np.zeros(3)}, origin(model_folder, **changes), about
+    )
     found = info(file)
-    assert (found.kind, found.facts["classes"], found.facts["temperature"]) == ("probe", "100 entries", 1.5)
+    assert (found.kind, found.facts["classes"], found.facts["temperature"]) == (
+        "probe",
+        "100 entries",
+        1.5,
+    )
     assert again in found.again
 
 
-def test_info_of_a_table(model_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_info_of_a_table(
+    model_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     from PIL import Image
 
     images = tmp_path / "images"
     images.mkdir()
     Image.new("RGB", (64, 64), "teal").save(images / "teal.png")
     table = tmp_path / "table.safetensors"
-    assert run(["embed", str(images), "-m", str(model_folder), "-o", str(table), "--device", "cpu", "--quiet"]) == 0
+    assert (
+        run(
+            [
+                "embed",
+                str(images),
+                "-m",
+                str(model_folder),
+                "-o",
+                str(table),
+                "--device",
+                "cpu",
+                "--quiet",
+            ]
+        )
+        == 0
+    )
     found = info(table)
     assert (found.kind, found.facts["embeddings"], found.facts["width"]) == ("table", 1, 96)
     assert found.facts["weights_sha256"] == verify_folder(model_folder).weights_sha256
@@ -160,14 +209,20 @@ def test_info_of_a_table(model_folder: Path, tmp_path: Path, capsys: pytest.Capt
 def test_info_of_something_else(model_folder: Path, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="give the folder"):
         info(model_folder / "README.md")
-    with pytest.raises(UsageError, match="is no model folder, no run, and no folder of a table's parts"):
+    with pytest.raises(
+        UsageError, match=("is no model folder, no run, and no folder of a table's parts")
+    ):
         info(tmp_path)
     with pytest.raises(UsageError, match="there is no file or folder"):
         info(tmp_path / "gone.parquet")
-    with pytest.raises(UsageError, match="is not here, and nothing is fetched: `pauc pull me/it` first"):
+    with pytest.raises(
+        UsageError, match=("is not here, and nothing is fetched: `pauc pull me/it` first")
+    ):
         info("hf-hub:me/it")
     (tmp_path / "some.pth").touch()
-    with pytest.raises(UsageError, match="is a checkpoint; `pauc convert` makes a model folder of it"):
+    with pytest.raises(
+        UsageError, match=("is a checkpoint; `pauc convert` makes a model folder of it")
+    ):
         info(tmp_path / "some.pth")
 
 
@@ -183,6 +238,8 @@ def test_models_on_the_hub(hub: HubServer, capsys: pytest.CaptureFixture[str]) -
     assert run(["models", "--hub", "resnet"]) == 0
     assert capsys.readouterr() == ("hf-hub:me/resnet  3 downloads\n", "")
     assert run(["models", "--hub", "vit"]) == 1
-    assert capsys.readouterr().err == f"error: {hub.url} has no model tagged pauc-hub whose name holds 'vit'.\n"
+    assert capsys.readouterr().err == (
+        f"error: {hub.url} has no model tagged pauc-hub whose name holds 'vit'.\n"
+    )
     assert run(["models", "resnet"]) == 2
     assert "`pauc models --hub resnet`" in capsys.readouterr().err

@@ -15,7 +15,9 @@ from pauc_hub.images.decoding import UnreadableImage, read_image, to_rgb
 RED, GREEN, BLUE, WHITE = (255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 255)
 
 
-def save(path: Path, colour: Any = RED, mode: str = "RGB", size: tuple[int, int] = (8, 6), **options: Any) -> Path:
+def save(
+    path: Path, colour: Any = RED, mode: str = "RGB", size: tuple[int, int] = (8, 6), **options: Any
+) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.new(mode, size, colour).save(path, **options)
     return path
@@ -51,9 +53,16 @@ COLOURS: list[tuple[str, str, object, dict[str, Any], tuple[int, int, int]]] = [
 ]
 
 
-@pytest.mark.parametrize(("name", "mode", "colour", "options", "expected"), COLOURS, ids=[row[0] for row in COLOURS])
+@pytest.mark.parametrize(
+    ("name", "mode", "colour", "options", "expected"), COLOURS, ids=[row[0] for row in COLOURS]
+)
 def test_reads_every_mode_as_rgb(
-    tmp_path: Path, name: str, mode: str, colour: object, options: dict[str, Any], expected: tuple[int, int, int]
+    tmp_path: Path,
+    name: str,
+    mode: str,
+    colour: object,
+    options: dict[str, Any],
+    expected: tuple[int, int, int],
 ) -> None:
     image = read_image(save(tmp_path / name, colour, mode, **options))
     assert (image.mode, image.size, pixel(image)) == ("RGB", (8, 6), expected)
@@ -71,11 +80,15 @@ def deep_png(colour_type: int, *values: int) -> bytes:
     """One pixel of 16 bits a channel, which Pillow itself does not write."""
 
     def chunk(kind: bytes, data: bytes) -> bytes:
-        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+        return (
+            struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+        )
 
     header = struct.pack(">IIBBBBB", 1, 1, 16, colour_type, 0, 0, 0)
     pixels = zlib.compress(struct.pack(f">B{len(values)}H", 0, *values))
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", pixels) + chunk(b"IEND", b"")
+    return (
+        b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", pixels) + chunk(b"IEND", b"")
+    )
 
 
 DEEP = [
@@ -88,7 +101,9 @@ DEEP = [
 
 
 @pytest.mark.parametrize(("content", "expected"), DEEP)
-def test_sixteen_bits_a_channel_are_scaled_and_not_clipped(content: bytes, expected: tuple[int, int, int]) -> None:
+def test_sixteen_bits_a_channel_are_scaled_and_not_clipped(
+    content: bytes, expected: tuple[int, int, int]
+) -> None:
     assert pixel(read_image(io.BytesIO(content))) == expected
 
 
@@ -109,7 +124,8 @@ def test_palettes_with_an_alpha_band_lie_over_white() -> None:
 
 @pytest.mark.parametrize("suffix", ["gif", "webp", "tiff", "png"])
 def test_animations_give_their_first_frame(tmp_path: Path, suffix: str) -> None:
-    path, frames = tmp_path / f"x.{suffix}", [Image.new("RGB", (8, 6), colour) for colour in (GREEN, RED, BLUE)]
+    path = tmp_path / f"x.{suffix}"
+    frames = [Image.new("RGB", (8, 6), colour) for colour in (GREEN, RED, BLUE)]
     options: dict[str, Any] = {"lossless": True} if suffix == "webp" else {}
     frames[0].save(path, save_all=True, append_images=frames[1:], **options)
     assert pixel(read_image(path)) == GREEN
@@ -135,7 +151,10 @@ def corners(image: Image.Image) -> str:
     right, bottom = image.width - 1, image.height - 1
     nearest = {RED: "r", GREEN: "g", BLUE: "b", WHITE: "w"}
     found = [pixel(image, x, y) for y in (0, bottom) for x in (0, right)]
-    return "".join(nearest[min(nearest, key=lambda colour: np.abs(np.subtract(colour, each)).sum())] for each in found)
+    return "".join(
+        nearest[min(nearest, key=lambda colour: np.abs(np.subtract(colour, each)).sum())]
+        for each in found
+    )
 
 
 def quadrants() -> Image.Image:
@@ -146,7 +165,8 @@ def quadrants() -> Image.Image:
     return image
 
 
-# EXIF 2.32, tag 0x0112; beside each, where the stored row 0 and column 0 are in the picture as seen.
+# EXIF 2.32, tag 0x0112; beside each, where the stored row 0 and column 0 are in the picture as
+# seen.
 ORIENTATIONS = [
     (1, "rgbw", (32, 16)),  # top, left
     (2, "grwb", (32, 16)),  # top, right

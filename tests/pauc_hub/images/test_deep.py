@@ -33,13 +33,18 @@ def write_png(path: Path, values: np.ndarray[Any, Any], colour_type: int, **chun
     """16 bits a channel, which Pillow writes in grey alone."""
 
     def chunk(kind: bytes, data: bytes) -> bytes:
-        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+        return (
+            struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+        )
 
     height, width = values.shape[:2]
     header = struct.pack(">IIBBBBB", width, height, 16, colour_type, 0, 0, 0)
     rows = values.astype(">u2").reshape(height, -1)
     parts = [chunk(b"IHDR", header), *(chunk(kind.encode(), data) for kind, data in chunks.items())]
-    parts += [chunk(b"IDAT", zlib.compress(b"".join(b"\0" + row.tobytes() for row in rows))), chunk(b"IEND", b"")]
+    parts += [
+        chunk(b"IDAT", zlib.compress(b"".join(b"\0" + row.tobytes() for row in rows))),
+        chunk(b"IEND", b""),
+    ]
     path.write_bytes(b"\x89PNG\r\n\x1a\n" + b"".join(parts))
     return path
 
@@ -49,7 +54,9 @@ def shown(image: Image.Image) -> np.ndarray[Any, Any]:
 
 
 @pytest.mark.parametrize("colour_type", [0, 2, 4, 6])
-def test_a_png_of_sixteen_bits_keeps_those_that_pillow_drops(tmp_path: Path, colour_type: int) -> None:
+def test_a_png_of_sixteen_bits_keeps_those_that_pillow_drops(
+    tmp_path: Path, colour_type: int
+) -> None:
     channels = COLOURS[colour_type]
     values = np.repeat(RAMP[..., None], channels, axis=2)
     if channels in (2, 4):
@@ -73,7 +80,10 @@ def test_a_transparent_colour_of_sixteen_bits_is_white(tmp_path: Path, colour_ty
 def test_opacity_of_sixteen_bits_is_laid_over_white(tmp_path: Path) -> None:
     values = np.zeros((2, 2, 4), np.uint16)
     values[..., 3] = [[0, 65535], [32896, 255]]
-    assert shown(read_image(write_png(tmp_path / "x.png", values, 6))).tolist() == [[255, 0], [127, 255]]
+    assert shown(read_image(write_png(tmp_path / "x.png", values, 6))).tolist() == [
+        [255, 0],
+        [127, 255],
+    ]
 
 
 def test_a_png_may_tell_that_it_holds_fewer_bits(tmp_path: Path) -> None:
@@ -100,10 +110,22 @@ def test_a_tiff_may_tell_its_largest_number(
 def test_a_tiff_of_twelve_bits_has_the_range_of_twelve_bits(tmp_path: Path) -> None:
     """Two numbers in three bytes, which Pillow reads and does not write."""
     packed = bytes([0xFF, 0xFF, 0xFF, 0x80, 0x08, 0x00])  # 4095, 4095, 2048, 2048
-    fields = [(256, 4), (257, 1), (258, 12), (259, 1), (262, 1), (273, 8), (277, 1), (278, 1), (279, 6)]
+    fields = [
+        (256, 4),
+        (257, 1),
+        (258, 12),
+        (259, 1),
+        (262, 1),
+        (273, 8),
+        (277, 1),
+        (278, 1),
+        (279, 6),
+    ]
     entries = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in fields)
     start = struct.pack("<2sHI", b"II", 42, 14)
-    (tmp_path / "x.tif").write_bytes(start + packed + struct.pack("<H", len(fields)) + entries + bytes(4))
+    (tmp_path / "x.tif").write_bytes(
+        start + packed + struct.pack("<H", len(fields)) + entries + bytes(4)
+    )
     assert shown(read_image(tmp_path / "x.tif")).tolist() == [[255, 255, 128, 128]]
 
 
@@ -127,7 +149,9 @@ def test_arrays_of_any_numbers_have_a_range(kind: str) -> None:
         assert shown(from_array(array))[0, 0] == 1
 
 
-def test_not_a_number_is_black_and_the_infinite_are_clipped(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_not_a_number_is_black_and_the_infinite_are_clipped(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr(deep, "PIXELS_TOGETHER", 3)
     values = np.array([[-100.0, 100.0, 155.0], [np.nan, np.inf, -np.inf]], dtype=np.float32)
     assert shown(from_array(values, Reading("image"))).tolist() == [[0, 200, 255], [0, 255, 0]]
@@ -145,7 +169,8 @@ def test_few_levels_are_remarked_unless_there_were_no_more() -> None:
     assert remarks_on(few) == (FEW_LEVELS,)
     assert remarks_on(from_array(RAMP, Reading((0.0, 255.0)))) == ()
     assert remarks_on(from_array(RAMP // 100 * 300)) == ()  # three levels of three
-    assert remarks_on(from_array(RAMP, Reading((1000.0, 2000.0)))) == (FEW_LEVELS,)  # all below black
+    # all below black
+    assert remarks_on(from_array(RAMP, Reading((1000.0, 2000.0)))) == (FEW_LEVELS,)
 
 
 def test_more_pages_are_remarked_unless_they_are_smaller_copies(tmp_path: Path) -> None:
@@ -155,7 +180,9 @@ def test_more_pages_are_remarked_unless_they_are_smaller_copies(tmp_path: Path) 
     smaller = pages[1].resize((16, 16))
     smaller.encoderinfo = {"tiffinfo": {254: 1}}
     pages[0].save(tmp_path / "pyramid.tif", save_all=True, append_images=[smaller])
-    assert [remarks_on(read_image(tmp_path / f"{name}.tif")) for name in ("one", "two", "pyramid")] == [
+    assert [
+        remarks_on(read_image(tmp_path / f"{name}.tif")) for name in ("one", "two", "pyramid")
+    ] == [
         (),
         (MORE_PAGES,),
         (),

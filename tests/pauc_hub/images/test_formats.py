@@ -55,16 +55,23 @@ def test_what_declares_its_bits_is_scaled_by_them(tmp_path: Path) -> None:
 
 def palette_png(*chunks: tuple[bytes, bytes]) -> bytes:
     """8 x 1 pixels that are numbers of a palette."""
-    parts = [(b"IHDR", struct.pack(">IIBBBBB", 8, 1, 8, 3, 0, 0, 0)), *chunks, (b"IDAT", zlib.compress(bytes(9)))]
+    parts = [
+        (b"IHDR", struct.pack(">IIBBBBB", 8, 1, 8, 3, 0, 0, 0)),
+        *chunks,
+        (b"IDAT", zlib.compress(bytes(9))),
+    ]
     written = (
-        struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data)) for kind, data in parts
+        struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+        for kind, data in parts
     )
     return b"\x89PNG\r\n\x1a\n" + b"".join(written)
 
 
 @pytest.mark.parametrize("chunks", [[], [(b"tRNS", b"\0")]])
 def test_a_palette_that_is_missing_is_told_of(chunks: list[tuple[bytes, bytes]]) -> None:
-    with pytest.raises(UnreadableImage, match=r"^its pixels are numbers of a palette, and it has none$") as refusal:
+    with pytest.raises(
+        UnreadableImage, match=(r"^its pixels are numbers of a palette, and it has none$")
+    ) as refusal:
         read_image(io.BytesIO(palette_png(*chunks)))
     assert refusal.value.kind == "damaged"
     assert read_image(io.BytesIO(palette_png((b"PLTE", b"\1\2\3")))).getpixel((0, 0)) == (1, 2, 3)
@@ -72,7 +79,10 @@ def test_a_palette_that_is_missing_is_told_of(chunks: list[tuple[bytes, bytes]])
 
 def test_nothing_of_pillows_own_log_reaches_stderr() -> None:
     """It tells of TIFFs with many bands that way, through the handler of last resort."""
-    program = "import logging, pauc_hub.images.decoding; logging.getLogger('PIL.TiffImagePlugin').error('too many')"
+    program = (
+        "import logging, pauc_hub.images.decoding; "
+        "logging.getLogger('PIL.TiffImagePlugin').error('too many')"
+    )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, check=True)
     assert done.stderr == b""
 
@@ -90,7 +100,10 @@ def test_nothing_of_pillows_own_log_reaches_stderr() -> None:
         (b"RIFF\0\0\0\0AVI LIST", "an AVI film; extract images from it first"),
         (bytes(128) + b"DICM", "a DICOM image; convert it to PNG, TIFF or JPEG first"),
         (b"x" * 257 + b"ustar", "a tar archive; name it .tar"),
-        (b"version https://git-lfs.github.com/spec/v1", "a pointer of Git LFS; fetch the file with `git lfs pull`"),
+        (
+            b"version https://git-lfs.github.com/spec/v1",
+            ("a pointer of Git LFS; fetch the file with `git lfs pull`"),
+        ),
     ],
 )
 def test_other_files_are_called_what_they_are(start: bytes, told: str) -> None:
@@ -101,7 +114,9 @@ def test_other_files_are_called_what_they_are(start: bytes, told: str) -> None:
 
 def test_heic_without_its_package_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(decoding, "has_heif", lambda: False)
-    with pytest.raises(UnreadableImage, match=r"HEIC image.*pip install 'pauc-hub\[heif\]'") as refusal:
+    with pytest.raises(
+        UnreadableImage, match=(r"HEIC image.*pip install 'pauc-hub\[heif\]'")
+    ) as refusal:
         read_image(io.BytesIO(HEIC + bytes(600)))
     assert refusal.value.kind == "not_an_image"
 
@@ -127,7 +142,9 @@ def toy_package(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     def register() -> None:
         Image.register_open("HEIF", Toy, formats.is_heif)
 
-    monkeypatch.setitem(sys.modules, formats.HEIF_PACKAGE, SimpleNamespace(register_heif_opener=register))
+    monkeypatch.setitem(
+        sys.modules, formats.HEIF_PACKAGE, SimpleNamespace(register_heif_opener=register)
+    )
     monkeypatch.setattr(decoding, "has_heif", lambda: True)
     monkeypatch.setattr(Image, "OPEN", dict(Image.OPEN))
     monkeypatch.setattr(Image, "ID", list(Image.ID))
@@ -145,7 +162,9 @@ def test_heic_is_read_with_its_package() -> None:
 
 
 def test_heic_of_the_package_itself(tmp_path: Path) -> None:
-    pillow_heif: Any = pytest.importorskip("pillow_heif", reason="the extra `heif` is not installed")
+    pillow_heif: Any = pytest.importorskip(
+        "pillow_heif", reason=("the extra `heif` is not installed")
+    )
     pillow_heif.register_heif_opener()
     Image.fromarray(PIXELS).save(tmp_path / "x.heic", quality=90)
     found = np.asarray(read_image(tmp_path / "x.heic"))

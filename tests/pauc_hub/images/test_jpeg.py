@@ -1,4 +1,6 @@
-"""The quick decoder: the same numbers as Pillow's, and the same refusals, on whatever it is given."""
+"""The quick decoder: the same numbers as Pillow's, and the same refusals, on whatever it is
+given.
+"""
 
 import io
 import threading
@@ -70,7 +72,9 @@ def test_what_is_to_be_turned_is_left_to_pillow(picture: Picture, orientation: i
     assert read_with(decode, io.BytesIO(data)) == read_image(io.BytesIO(data))
 
 
-@pytest.mark.parametrize(("kind", "mode"), [("JPEG", "CMYK"), ("PNG", "RGB"), ("PNG", "P"), ("MPO", "RGB")])
+@pytest.mark.parametrize(
+    ("kind", "mode"), [("JPEG", "CMYK"), ("PNG", "RGB"), ("PNG", "P"), ("MPO", "RGB")]
+)
 def test_other_images_are_left_to_pillow(picture: Picture, kind: str, mode: str) -> None:
     file = io.BytesIO()
     picture(40, 30).convert(mode).save(file, kind, **({"save_all": True} if kind == "MPO" else {}))
@@ -113,8 +117,12 @@ def test_large_jpegs_are_reduced_to_twice_the_side_that_is_wanted(
 
 
 @pytest.mark.parametrize("orientation", range(2, 9))
-def test_turned_jpegs_are_reduced_likewise_and_keep_their_size_as_seen(picture: Picture, orientation: int) -> None:
-    """Of these sides the halves are equal once rounded, so that they alone do not tell which is which."""
+def test_turned_jpegs_are_reduced_likewise_and_keep_their_size_as_seen(
+    picture: Picture, orientation: int
+) -> None:
+    """Of these sides the halves are equal once rounded, so that they alone do not tell which is
+    which.
+    """
     data = jpeg(picture(200, 199), **turned(orientation))
     pixels, whole = reduced(data, short_side=49)
     assert whole == read_image(io.BytesIO(data)).size
@@ -152,11 +160,21 @@ READERS = {"whole": decode, "reduced": lambda image: decode_reduced(image, 20, d
 @pytest.mark.parametrize("reader", READERS.values(), ids=READERS.keys())
 @pytest.mark.parametrize("progressive", [False, True])
 def test_cut_off_anywhere_it_ends_as_with_pillow(
-    picture: Picture, tmp_path: Path, progressive: bool, reader: Callable[[Image.Image], Any], orientation: int
+    picture: Picture,
+    tmp_path: Path,
+    progressive: bool,
+    reader: Callable[[Image.Image], Any],
+    orientation: int,
 ) -> None:
     data = jpeg(picture(120, 80), progressive=progressive, **turned(orientation))
     path, outcomes = tmp_path / "cut.jpg", set()
-    for length in [1, *range(0, len(data), len(data) // 20), len(data) - 3, len(data) - 2, len(data) - 1]:
+    for length in [
+        1,
+        *range(0, len(data), len(data) // 20),
+        len(data) - 3,
+        len(data) - 2,
+        len(data) - 1,
+    ]:
         path.write_bytes(data[:length])
         expected = outcome(read_image, path)
         assert outcome(lambda path: read_with(reader, path), path) == expected
@@ -165,7 +183,9 @@ def test_cut_off_anywhere_it_ends_as_with_pillow(
 
 
 @pytest.mark.filterwarnings("ignore")  # Pillow's, about what was changed
-def test_with_bytes_changed_anywhere_it_ends_as_with_pillow(picture: Picture, tmp_path: Path) -> None:
+def test_with_bytes_changed_anywhere_it_ends_as_with_pillow(
+    picture: Picture, tmp_path: Path
+) -> None:
     draws = np.random.default_rng(0)
     data = np.frombuffer(jpeg(picture(120, 80)), dtype=np.uint8)
     path, refused = tmp_path / "hurt.jpg", 0
@@ -183,12 +203,16 @@ def test_with_bytes_changed_anywhere_it_ends_as_with_pillow(picture: Picture, tm
 
 def test_a_jpeg_followed_by_other_bytes_is_read(picture: Picture) -> None:
     data = jpeg(picture(40, 30)) + b"\x00" * 1000
-    assert np.array_equal(np.asarray(read_with(decode, io.BytesIO(data))), np.asarray(read_image(io.BytesIO(data))))
+    assert np.array_equal(
+        np.asarray(read_with(decode, io.BytesIO(data))), np.asarray(read_image(io.BytesIO(data)))
+    )
 
 
 @pytest.mark.parametrize("step", ["decode", "resize"])
 def test_other_threads_run_meanwhile(picture: Picture, step: str) -> None:
-    """One call that takes a tenth of a second: were Python's lock held, the clock below would tick once or twice."""
+    """One call that takes a tenth of a second: were Python's lock held, the clock below would tick
+    once or twice.
+    """
     large = picture(5000, 4000)
     data, pixels = jpeg(large), np.array(large)
     work = {

@@ -17,7 +17,9 @@ Picture = Callable[[int, int], Image.Image]
 
 
 def noise(width: int, height: int) -> Image.Image:
-    pixels = np.random.default_rng(width * 7919 + height).integers(0, 256, (height, width, 3), dtype=np.uint8)
+    pixels = np.random.default_rng(width * 7919 + height).integers(
+        0, 256, (height, width, 3), dtype=np.uint8
+    )
     return Image.fromarray(pixels)
 
 
@@ -43,12 +45,26 @@ SETTINGS = [
     Preprocessing(size=32, crop_pct=0.9, crop_mode="border", mean=(0.5, 0.4, 0.3)),
     Preprocessing(size=33, crop_pct=1.0, crop_mode="border"),
 ]
-SIZES = [(101, 67), (67, 101), (200, 200), (32, 32), (36, 36), (9, 14), (14, 9), (1, 1), (1, 20), (333, 12), (31, 37)]
+SIZES = [
+    (101, 67),
+    (67, 101),
+    (200, 200),
+    (32, 32),
+    (36, 36),
+    (9, 14),
+    (14, 9),
+    (1, 1),
+    (1, 20),
+    (333, 12),
+    (31, 37),
+]
 
 
 @pytest.mark.parametrize("preprocessing", SETTINGS)
 @pytest.mark.parametrize(("width", "height"), SIZES)
-def test_equals_timms_evaluation_transform(preprocessing: Preprocessing, width: int, height: int) -> None:
+def test_equals_timms_evaluation_transform(
+    preprocessing: Preprocessing, width: int, height: int
+) -> None:
     image = noise(width, height)
     assert torch.equal(ours(preprocessing, image), timms(preprocessing, image))
 
@@ -69,7 +85,9 @@ def test_equals_timms_evaluation_transform_at_any_size(
 
 
 def test_a_batch_is_normalised_image_by_image_and_rounded_at_the_end() -> None:
-    batch = torch.randint(0, 256, (3, 32, 32, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    batch = torch.randint(
+        0, 256, (3, 32, 32, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(0)
+    )
     whole = SMALL.normalise(batch)
     assert whole.is_contiguous(memory_format=torch.channels_last)
     assert torch.equal(whole, torch.cat([SMALL.normalise(batch[i : i + 1]) for i in range(3)]))
@@ -79,14 +97,18 @@ def test_a_batch_is_normalised_image_by_image_and_rounded_at_the_end() -> None:
 
 @pytest.mark.parametrize("preprocessing", SETTINGS)
 @pytest.mark.parametrize(("width", "height"), [*SIZES, (2000, 40), (40, 2000), (1500, 1000)])
-def test_the_quick_square_is_within_2_of_255_levels(preprocessing: Preprocessing, width: int, height: int) -> None:
+def test_the_quick_square_is_within_2_of_255_levels(
+    preprocessing: Preprocessing, width: int, height: int
+) -> None:
     image = noise(width, height)
     exact, quick = preprocessing.square(image), preprocessing.quick_square(np.array(image))
     assert (quick.shape, quick.dtype) == (exact.shape, exact.dtype)
     assert np.abs(quick.astype(int) - exact).max() <= 2
 
 
-def test_the_quick_square_is_no_further_off_on_smooth_pictures_at_any_size(picture: Picture) -> None:
+def test_the_quick_square_is_no_further_off_on_smooth_pictures_at_any_size(
+    picture: Picture,
+) -> None:
     draws, apart = np.random.default_rng(0), []
     for width, height in draws.integers(20, 700, (100, 2)):
         image = picture(int(width), int(height))
@@ -154,9 +176,9 @@ def test_config_round_trip(preprocessing: Preprocessing) -> None:
 
 
 def test_missing_keys_take_timms_defaults() -> None:
-    assert Preprocessing.from_config({"input_size": (3, 64, 64), "first_conv": "conv1"}) == Preprocessing(
-        64, 0.875, "bicubic", (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-    )
+    assert Preprocessing.from_config(
+        {"input_size": (3, 64, 64), "first_conv": "conv1"}
+    ) == Preprocessing(64, 0.875, "bicubic", (0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 
 
 REFUSED = [

@@ -6,7 +6,15 @@ import numpy as np
 import pytest
 
 from pauc_hub.errors import UsageError
-from pauc_hub.images.reading import Reading, UnknownRange, as_reading, extremes, measured, parse_bands, parse_range
+from pauc_hub.images.reading import (
+    Reading,
+    UnknownRange,
+    as_reading,
+    extremes,
+    measured,
+    parse_bands,
+    parse_range,
+)
 
 NUMBERS = np.arange(1000.0).reshape(10, 50, 2)
 
@@ -29,14 +37,25 @@ def test_what_is_nearer_to_the_user_wins(
 
 @pytest.mark.parametrize(
     ("storage", "numbers"),
-    [("float32", NUMBERS), ("float32 x 3", NUMBERS - 1), ("int32", NUMBERS - 900), ("uint32", NUMBERS * 1000)],
+    [
+        ("float32", NUMBERS),
+        ("float32 x 3", NUMBERS - 1),
+        ("int32", NUMBERS - 900),
+        ("uint32", NUMBERS * 1000),
+    ],
 )
-def test_numbers_of_an_unknown_range_are_refused_and_not_guessed(storage: str, numbers: np.ndarray[Any, Any]) -> None:
-    with pytest.raises(UnknownRange, match=rf"^{storage} numbers from .* give the value range, such as "):
+def test_numbers_of_an_unknown_range_are_refused_and_not_guessed(
+    storage: str, numbers: np.ndarray[Any, Any]
+) -> None:
+    with pytest.raises(
+        UnknownRange, match=(rf"^{storage} numbers from .* give the value range, such as ")
+    ):
         Reading().range_of(storage, None, numbers)
 
 
-@pytest.mark.parametrize(("storage", "usual"), [("float32", (0, 1)), ("int32", (0, 65535)), ("uint32", (0, 65535))])
+@pytest.mark.parametrize(
+    ("storage", "usual"), [("float32", (0, 1)), ("int32", (0, 65535)), ("uint32", (0, 65535))]
+)
 def test_one_number_in_a_thousand_may_overshoot(storage: str, usual: tuple[float, float]) -> None:
     numbers = np.zeros((10, 100, 1))
     numbers[0, 0] = np.nan
@@ -61,11 +80,14 @@ def test_the_range_of_a_source_leaves_out_a_thousandth_at_each_end() -> None:
         ("int32", [-7] * 10, (-7, -6)),
         ("uint16", [0] * 9999 + [300], (0, 300)),  # most of it one number: the quantiles coincide
         ("uint16 of 12 bits", [0, 4095] * 10, (0, 4095)),  # the bits lie on the right
-        ("uint16 of 12 bits", [0, 65520] * 10, (0, 65535)),  # or on the left, as the PNG specification has it
+        # or on the left, as the PNG specification has it
+        ("uint16 of 12 bits", [0, 65520] * 10, (0, 65535)),
         ("uint16", [0, 1] * 50, (0, 1)),
     ],
 )
-def test_the_range_of_peculiar_sources(storage: str, values: list[float], expected: tuple[float, float]) -> None:
+def test_the_range_of_peculiar_sources(
+    storage: str, values: list[float], expected: tuple[float, float]
+) -> None:
     assert measured(storage, [np.array(values, float)]) == expected
 
 
@@ -95,7 +117,13 @@ def test_where_nothing_is_peculiar_nothing_is_recorded() -> None:
 def test_ranges_and_bands_as_callers_give_them() -> None:
     assert as_reading([0, 4095], [3, 2, 1]) == Reading((0.0, 4095.0), (3, 2, 1))  # type: ignore[arg-type]
     assert as_reading("image", ()) == Reading("image")
-    wrong: list[tuple[Any, Any]] = [((5, 5), ()), ((1, 2, 3), ()), ("all", ()), (None, (1, 2)), (None, (0, 1, 2))]
+    wrong: list[tuple[Any, Any]] = [
+        ((5, 5), ()),
+        ((1, 2, 3), ()),
+        ("all", ()),
+        (None, (1, 2)),
+        (None, (0, 1, 2)),
+    ]
     for value_range, bands in wrong:
         with pytest.raises(UsageError, match=r"^(value_range|bands)="):
             as_reading(value_range, bands)

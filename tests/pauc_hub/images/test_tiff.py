@@ -42,7 +42,12 @@ def test_reads_every_type_and_arrangement(
     pixels = numbers(dtype, 5)
     for predictor in (1, 3 if "f" in dtype else 2):
         path = write_tiff(
-            tmp_path / "x.tif", pixels, deflate=predictor > 1, predictor=predictor, planar=planar, tile=tile
+            tmp_path / "x.tif",
+            pixels,
+            deflate=predictor > 1,
+            predictor=predictor,
+            planar=planar,
+            tile=tile,
         )
         assert (read(path, [0, 1, 2, 3, 4]) == pixels).all()
         assert (read(path, [4, 0]) == pixels[..., [4, 0]]).all()
@@ -63,8 +68,12 @@ def test_reads_in_stretches_what_is_large(
 
 
 @pytest.mark.parametrize("deflate", [False, True])
-def test_a_file_that_ends_early_is_damaged(tmp_path: Path, write_tiff: WriteTiff, deflate: bool) -> None:
-    path = write_tiff(tmp_path / "x.tif", numbers("<u2", 6), deflate=deflate, tags={273: [8, 10**6, 8]})
+def test_a_file_that_ends_early_is_damaged(
+    tmp_path: Path, write_tiff: WriteTiff, deflate: bool
+) -> None:
+    path = write_tiff(
+        tmp_path / "x.tif", numbers("<u2", 6), deflate=deflate, tags={273: [8, 10**6, 8]}
+    )
     with pytest.raises(UnreadableImage) as refusal:
         read_image(path, Reading(bands=(3, 2, 1)))
     assert refusal.value.kind == "damaged"
@@ -90,7 +99,12 @@ NIR = np.array([10, 20, 30, 128], np.uint8)
 )
 @pytest.mark.parametrize("dtype", ["u1", "<u2"])
 def test_bands_without_a_meaning_are_refused_with_their_number(
-    tmp_path: Path, write_tiff: WriteTiff, bands: int, photometric: int, extra: list[int] | None, dtype: str
+    tmp_path: Path,
+    write_tiff: WriteTiff,
+    bands: int,
+    photometric: int,
+    extra: list[int] | None,
+    dtype: str,
 ) -> None:
     tags = {} if extra is None else {338: extra}
     path = write_tiff(tmp_path / "x.tif", numbers(dtype, bands), photometric=photometric, tags=tags)
@@ -104,7 +118,10 @@ def test_a_band_is_transparency_where_it_is_declared(
     tmp_path: Path, write_tiff: WriteTiff, kind: int, expected: tuple[int, int, int]
 ) -> None:
     """Half transparent over white: not yet multiplied by the opacity, or multiplied already."""
-    for pixels in (np.broadcast_to(NIR, (H, W, 4)), np.broadcast_to(NIR.astype("<u2") * 257, (H, W, 4))):
+    for pixels in (
+        np.broadcast_to(NIR, (H, W, 4)),
+        np.broadcast_to(NIR.astype("<u2") * 257, (H, W, 4)),
+    ):
         path = write_tiff(tmp_path / "x.tif", pixels, photometric=2, tags={338: [kind]})
         found = np.asarray(read_image(path).getpixel((3, 3)))
         assert np.abs(found - expected).max() <= 1
@@ -124,7 +141,9 @@ def test_bands_are_chosen_of_tiffs_alone(tmp_path: Path) -> None:
     assert read_image(tmp_path / "x.png", Reading(bands=(3, 2, 1))).getpixel((0, 0)) == (255, 0, 0)
 
 
-def test_colours_of_sixteen_bits_and_floats_keep_them_all(tmp_path: Path, write_tiff: WriteTiff) -> None:
+def test_colours_of_sixteen_bits_and_floats_keep_them_all(
+    tmp_path: Path, write_tiff: WriteTiff
+) -> None:
     """Pillow takes the more significant byte of the first, and does not open the second."""
     pixels = np.linspace(0, 4080, H * W * 3).reshape(H, W, 3)
     for dtype in ("<u2", ">u2", "<f4"):
@@ -135,7 +154,11 @@ def test_colours_of_sixteen_bits_and_floats_keep_them_all(tmp_path: Path, write_
 
 def test_white_may_be_low(tmp_path: Path, write_tiff: WriteTiff) -> None:
     pixels = np.full((H, W, 1), 65535, "<u2")
-    assert read_image(write_tiff(tmp_path / "x.tif", pixels, photometric=0)).getpixel((0, 0)) == (0, 0, 0)
+    assert read_image(write_tiff(tmp_path / "x.tif", pixels, photometric=0)).getpixel((0, 0)) == (
+        0,
+        0,
+        0,
+    )
 
 
 def test_a_turned_one_is_seen_upright(tmp_path: Path, write_tiff: WriteTiff) -> None:
@@ -146,6 +169,8 @@ def test_a_turned_one_is_seen_upright(tmp_path: Path, write_tiff: WriteTiff) -> 
 
 
 def test_colours_that_nobody_knows_are_no_damage(tmp_path: Path, write_tiff: WriteTiff) -> None:
-    with pytest.raises(UnreadableImage, match=r"^a TIFF of 1 band of 16 bits, photometric kind 32803") as refusal:
+    with pytest.raises(
+        UnreadableImage, match=(r"^a TIFF of 1 band of 16 bits, photometric kind 32803")
+    ) as refusal:
         read_image(write_tiff(tmp_path / "x.tif", numbers("<u2", 1), photometric=32803))
     assert refusal.value.kind == "unsupported"

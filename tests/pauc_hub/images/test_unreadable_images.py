@@ -1,4 +1,6 @@
-"""Files that are no images, or broken ones: each ends as a reason, quickly, and never as a crash."""
+"""Files that are no images, or broken ones: each ends as a reason, quickly, and never as a
+crash.
+"""
 
 import io
 import os
@@ -42,10 +44,17 @@ def png_header(width: int, height: int) -> bytes:
     """A PNG that claims a size and holds next to nothing, as a decompression bomb would."""
 
     def chunk(kind: bytes, data: bytes) -> bytes:
-        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+        return (
+            struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+        )
 
     header = struct.pack(">IIBBBBB", width, height, 1, 0, 0, 0, 0)
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b"")) + chunk(b"IEND", b"")
+    return (
+        b"\x89PNG\r\n\x1a\n"
+        + chunk(b"IHDR", header)
+        + chunk(b"IDAT", zlib.compress(b""))
+        + chunk(b"IEND", b"")
+    )
 
 
 BEGINS_AS = "it begins as {}, but is broken, or of a kind that Pillow cannot read"
@@ -64,7 +73,9 @@ CONTENTS = [
 ]
 
 
-@pytest.mark.parametrize(("name", "content", "kind", "message"), CONTENTS, ids=[row[0] for row in CONTENTS])
+@pytest.mark.parametrize(
+    ("name", "content", "kind", "message"), CONTENTS, ids=[row[0] for row in CONTENTS]
+)
 def test_says_what_is_wrong_with_the_content(
     tmp_path: Path, name: str, content: bytes, kind: str, message: str | None
 ) -> None:
@@ -74,7 +85,9 @@ def test_says_what_is_wrong_with_the_content(
     assert message in (None, found[1])
 
 
-def test_libtiff_says_nothing_past_python(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_libtiff_says_nothing_past_python(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
     quadrants().save(tmp_path / "x.tif", compression="tiff_lzw")
     whole = (tmp_path / "x.tif").read_bytes()
     (tmp_path / "x.tif").write_bytes(whole[:8] + bytes(len(whole[8:60])) + whole[60:])
@@ -103,7 +116,9 @@ PLACES: list[tuple[Callable[[Path], None], str]] = [
 
 
 @pytest.mark.parametrize(
-    ("make", "kind"), PLACES, ids=["vanished", "broken link", "loop", "device", "pipe", "socket", "folder"]
+    ("make", "kind"),
+    PLACES,
+    ids=["vanished", "broken link", "loop", "device", "pipe", "socket", "folder"],
 )
 def test_never_waits_for_what_is_no_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, make: Callable[[Path], None], kind: str
@@ -133,11 +148,16 @@ def test_a_disk_that_fails_while_reading(tmp_path: Path, monkeypatch: pytest.Mon
     assert failure(tmp_path / "x.png") == ("io", "Input/output error")
 
 
-def test_the_pixel_limit_is_our_own_and_pillows_state_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_pixel_limit_is_our_own_and_pillows_state_stays(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     assert 2 * int(Image.MAX_IMAGE_PIXELS or 0) == MAX_PIXELS
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", None)
     (tmp_path / "x.png").write_bytes(png_header(20_000, 20_000))
-    assert failure(tmp_path / "x.png") == ("too_large", f"20000 x 20000 pixels; the limit is {MAX_PIXELS} in all")
+    assert failure(tmp_path / "x.png") == (
+        "too_large",
+        (f"20000 x 20000 pixels; the limit is {MAX_PIXELS} in all"),
+    )
     assert Image.MAX_IMAGE_PIXELS is None
 
 

@@ -1,4 +1,6 @@
-"""Backbones of many families: embeddings are what plain timm pools, from folders that timm saved. N images, D width."""
+"""Backbones of many families: embeddings are what plain timm pools, from folders that timm saved. N
+images, D width.
+"""
 
 import json
 from collections.abc import Callable
@@ -42,7 +44,9 @@ FAMILIES = {
     "efficientnet": Family("test_efficientnet", {}, 64, 256),
     "mobilenetv3": Family("mobilenetv3_small_050", {}, 64, 1024),
     "vit": Family("test_vit", {}, 160, 64),
-    "dinov2 with registers": Family("vit_small_patch14_reg4_dinov2", TINY | {"img_size": 56}, 56, 48),
+    "dinov2 with registers": Family(
+        ("vit_small_patch14_reg4_dinov2"), TINY | {"img_size": 56}, 56, 48
+    ),
     "swin": Family(
         "swin_tiny_patch4_window7_224",
         {"img_size": 56, "embed_dim": 16, "depths": (1, 1, 1, 1), "num_heads": (1, 1, 2, 2)},
@@ -56,10 +60,14 @@ BF16 = 0.9995
 
 
 def make(folder: Path, family: Family, **more: Any) -> Path:
-    """Random weights that are nowhere 0 or 1, and batch norms that have seen something; saved by timm itself."""
+    """Random weights that are nowhere 0 or 1, and batch norms that have seen something; saved by
+    timm itself.
+    """
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        network = timm.create_model(family.architecture, pretrained=False, **(family.arguments | more))
+        network = timm.create_model(
+            family.architecture, pretrained=False, **(family.arguments | more)
+        )
         with torch.no_grad():
             for parameter in network.parameters():
                 parameter.add_(0.02 * torch.randn_like(parameter))
@@ -93,7 +101,9 @@ def exact(folder: Path, family: Family) -> Model:
 
 
 @torch.inference_mode()
-def pooled_by_timm(folder: Path, photos: list[Path], size: int, **options: Any) -> npt.NDArray[np.float32]:
+def pooled_by_timm(
+    folder: Path, photos: list[Path], size: int, **options: Any
+) -> npt.NDArray[np.float32]:
     """What a user of timm writes."""
     network: Any = timm.create_model(f"local-dir:{folder}", pretrained=True, **options).eval()
     config = resolve_model_data_config(network) | {"input_size": (3, size, size)}  # type: ignore[no-untyped-call]
@@ -106,9 +116,15 @@ def pooled_by_timm(folder: Path, photos: list[Path], size: int, **options: Any) 
     return torch.stack(rows).numpy()
 
 
-def test_fp32_equals_timms_pooled_features(exact: Model, folder: Path, family: Family, photos: list[Path]) -> None:
-    learnt_positions = "img_size" in json.loads((folder / "config.json").read_text()).get("model_args", {})
-    expected = pooled_by_timm(folder, photos, family.size, **({"img_size": family.size} if learnt_positions else {}))
+def test_fp32_equals_timms_pooled_features(
+    exact: Model, folder: Path, family: Family, photos: list[Path]
+) -> None:
+    learnt_positions = "img_size" in json.loads((folder / "config.json").read_text()).get(
+        "model_args", {}
+    )
+    expected = pooled_by_timm(
+        folder, photos, family.size, **({"img_size": family.size} if learnt_positions else {})
+    )
     # equal, and not because all is nothing
     assert expected.std(axis=0).max() > 1e-3
     np.testing.assert_allclose(exact.embed(photos), expected, rtol=0, atol=1e-5)
@@ -116,13 +132,18 @@ def test_fp32_equals_timms_pooled_features(exact: Model, folder: Path, family: F
 
 def test_the_width_is_the_networks(exact: Model, family: Family) -> None:
     assert exact.width == exact.width_in("backbone") == family.width
-    assert exact.encode(torch.zeros(1, family.size, family.size, 3, dtype=torch.uint8)).shape == (1, family.width)
+    assert exact.encode(torch.zeros(1, family.size, family.size, 3, dtype=torch.uint8)).shape == (
+        1,
+        family.width,
+    )
 
 
 def test_bf16_is_as_near_as_the_documents_say(exact: Model, folder: Path, family: Family) -> None:
     rough = load(folder, device="cpu", precision="bf16", image_size=family.size)
     shape = (8, family.size, family.size, 3)
-    squares = torch.randint(0, 256, shape, dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    squares = torch.randint(
+        0, 256, shape, dtype=torch.uint8, generator=torch.Generator().manual_seed(0)
+    )
     apart = F.cosine_similarity(rough.encode(squares), exact.encode(squares))
     assert apart.min() >= BF16
     assert not torch.equal(rough.encode(squares), exact.encode(squares))
@@ -165,10 +186,14 @@ def test_pickled_and_half_weights_are_read(saved: Path, half: bool) -> None:
     before = load(saved, device="cpu", precision="fp32")
     tensors = before.folder.read_backbone()
     (saved / "model.safetensors").unlink()
-    torch.save({k: v.half() if half else v for k, v in tensors.items()}, saved / "pytorch_model.bin")
+    torch.save(
+        {k: v.half() if half else v for k, v in tensors.items()}, saved / "pytorch_model.bin"
+    )
     after = load(saved, device="cpu", precision="fp32")
     assert after.weights_sha256 == file_sum(saved / "pytorch_model.bin") != before.weights_sha256
-    assert torch.allclose(after.encode(squares), before.encode(squares), atol=1e-2 if half else 1e-6)
+    assert torch.allclose(
+        after.encode(squares), before.encode(squares), atol=1e-2 if half else 1e-6
+    )
 
 
 def test_pickles_of_anything_but_weights_are_refused(saved: Path) -> None:
@@ -184,16 +209,22 @@ def test_pickles_of_anything_but_weights_are_refused(saved: Path) -> None:
 def test_cut_off_weights_are_refused_in_one_line(saved: Path, kept: int) -> None:
     weights = saved / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:kept])
-    with pytest.raises(ModelFolderError, match=r"^the weights in '.*saved' do not fit its test_vit \(.*\)\.$"):
+    with pytest.raises(
+        ModelFolderError, match=(r"^the weights in '.*saved' do not fit its test_vit \(.*\)\.$")
+    ):
         load(saved, device="cpu")
 
 
 def test_another_size_of_images_is_timms_own(saved: Path, photos: list[Path]) -> None:
     model = load(saved, device="cpu", precision="fp32", image_size=64)
     assert (model.preprocessing.size, model.preprocessing.crop_pct) == (64, 0.95)
-    np.testing.assert_allclose(model.embed(photos), pooled_by_timm(saved, photos, 64, img_size=64), rtol=0, atol=1e-5)
+    np.testing.assert_allclose(
+        model.embed(photos), pooled_by_timm(saved, photos, 64, img_size=64), rtol=0, atol=1e-5
+    )
     squares = torch.zeros(1, 64, 64, 3, dtype=torch.uint8)
-    assert torch.allclose(model.backbone(model.preprocessing.normalise(squares)), model.encode(squares), atol=1e-5)
+    assert torch.allclose(
+        model.backbone(model.preprocessing.normalise(squares)), model.encode(squares), atol=1e-5
+    )
 
 
 @pytest.mark.parametrize(
@@ -201,10 +232,15 @@ def test_another_size_of_images_is_timms_own(saved: Path, photos: list[Path]) ->
     [
         (0, "image_size=0 is not a positive number of pixels."),
         (7, "image_size=7 is no multiple of the network's patches of 16 pixels: use 16."),
-        (100, "image_size=100 is no multiple of the network's patches of 16 pixels: use 96 or 112."),
+        (
+            100,
+            ("image_size=100 is no multiple of the network's patches of 16 pixels: use 96 or 112."),
+        ),
     ],
 )
-def test_sizes_that_the_network_does_not_take_are_refused(saved: Path, size: int, message: str) -> None:
+def test_sizes_that_the_network_does_not_take_are_refused(
+    saved: Path, size: int, message: str
+) -> None:
     with pytest.raises(UsageError) as refusal:
         load(saved, device="cpu", image_size=size)
     assert str(refusal.value) == message
@@ -213,14 +249,22 @@ def test_sizes_that_the_network_does_not_take_are_refused(saved: Path, size: int
 FOREIGN: list[tuple[dict[str, Any], str]] = [
     ({"architectures": ["ViTModel"], "pretrained_cfg": {}}, "names no architecture of timm's."),
     ({"architecture": "test_vit", "pretrained_cfg": 3}, "names no architecture of timm's."),
-    ({"architecture": "nothing", "pretrained_cfg": {}}, "is of an architecture unknown to timm: 'nothing'."),
+    (
+        {"architecture": "nothing", "pretrained_cfg": {}},
+        ("is of an architecture unknown to timm: 'nothing'."),
+    ),
     ({"architecture": "test_vit", "pretrained_cfg": {"nonsense": 1}}, "do not fit its test_vit ("),
-    ({"architecture": "test_resnet", "pretrained_cfg": {"num_classes": 0}}, "do not fit its test_resnet ("),
+    (
+        {"architecture": "test_resnet", "pretrained_cfg": {"num_classes": 0}},
+        ("do not fit its test_resnet ("),
+    ),
 ]
 
 
 @pytest.mark.parametrize(("config", "message"), FOREIGN)
-def test_configurations_of_something_else_are_refused(saved: Path, config: dict[str, Any], message: str) -> None:
+def test_configurations_of_something_else_are_refused(
+    saved: Path, config: dict[str, Any], message: str
+) -> None:
     (saved / "config.json").write_text(json.dumps(config))
     with pytest.raises(ModelFolderError) as refusal:
         load(saved, device="cpu")

@@ -1,4 +1,6 @@
-"""When a network is recorded as a CUDA graph, and what then comes out: by stand-ins, and on a GPU."""
+"""When a network is recorded as a CUDA graph, and what then comes out: by stand-ins, and on a
+GPU.
+"""
 
 from contextlib import nullcontext
 
@@ -46,10 +48,13 @@ def colour(captured: CapturedNetwork, value: float, images: int) -> list[float]:
     return found
 
 
-def test_is_recorded_when_a_shape_comes_twice_and_used_for_that_shape_alone(captured: CapturedNetwork) -> None:
+def test_is_recorded_when_a_shape_comes_twice_and_used_for_that_shape_alone(
+    captured: CapturedNetwork,
+) -> None:
     assert colour(captured, 1, images=2) == [1] * 2
     assert colour(captured, 2, images=3) == [2] * 3
-    assert captured.network.runs == 2  # nothing recorded for one image alone, nor for the last batch
+    # nothing recorded for one image alone, nor for the last batch
+    assert captured.network.runs == 2
     assert colour(captured, 3, images=3) == [3] * 3
     recorded = captured.network.runs
     assert colour(captured, 4, images=3) == [4] * 3
@@ -71,7 +76,9 @@ def test_results_stay_what_they_are_when_the_next_batch_comes(captured: Captured
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an NVIDIA GPU")
 def test_on_a_gpu_the_graph_gives_what_the_network_gives() -> None:
     torch.manual_seed(0)
-    network = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Conv2d(8, 5, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    network = nn.Sequential(
+        nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Conv2d(8, 5, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten()
+    )
     network = network.cuda().eval().requires_grad_(False)
     captured = CapturedNetwork(network)
     batches = [torch.randn(count, 3, 32, 32, device="cuda") for count in (4, 4, 4, 2, 4)]

@@ -14,7 +14,9 @@ from pauc_hub.inference.features import encode_squares, features
 @pytest.mark.parametrize("lanes", [0, 1, 3])
 def test_rows_come_in_order_beside_their_batches(lanes: int) -> None:
     found = list(features(lambda item: torch.full((2, 3), -item), range(20), lanes=lanes))
-    assert [(int(rows[1, 2]), batch) for rows, batch in found] == [(-item, item) for item in range(20)]
+    assert [(int(rows[1, 2]), batch) for rows, batch in found] == [
+        (-item, item) for item in range(20)
+    ]
 
 
 def test_with_a_lane_the_next_batch_is_under_way_before_one_is_taken() -> None:

@@ -1,4 +1,6 @@
-"""The folded network against timm's own, whose weights it has: every stock architecture, fused and plain."""
+"""The folded network against timm's own, whose weights it has: every stock architecture, fused and
+plain.
+"""
 
 from collections.abc import Iterator
 
@@ -40,7 +42,9 @@ def assert_near(features: Tensor, expected: Tensor, tolerance: float) -> None:
 
 @pytest.mark.parametrize("fuses", [True, False], ids=["fused", "plain"])
 @pytest.mark.parametrize("architecture", NETWORKS)
-def test_gives_the_features_of_timm(architecture: str, fuses: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_gives_the_features_of_timm(
+    architecture: str, fuses: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
     backbone, pixels = untrained(architecture), torch.randn(3, 3, 65, 65)
     given = pixels.clone()
     if not fuses:

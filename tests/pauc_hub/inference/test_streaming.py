@@ -47,7 +47,13 @@ def photo(width: int, height: int) -> Image.Image:
     """Soft shapes, texture and noise, as of a camera."""
     draws = np.random.default_rng([width, height])
     layers = [
-        (strength * np.asarray(Image.fromarray(coarse).resize((width, height), Image.Resampling.BICUBIC), np.float32))
+        (
+            strength
+            * np.asarray(
+                Image.fromarray(coarse).resize((width, height), Image.Resampling.BICUBIC),
+                np.float32,
+            )
+        )
         for cells, strength in ((4, 0.5), (48, 0.3), (300, 0.15), (1500, 0.05))
         for coarse in [draws.integers(0, 256, (cells, cells, 3), dtype=np.uint8)]
     ]
@@ -56,7 +62,9 @@ def photo(width: int, height: int) -> Image.Image:
 
 @pytest.mark.parametrize("size", [64, 224])
 def test_scaled_decoding_is_as_near_as_the_documents_say(tmp_path: Path, size: int) -> None:
-    """Mean of at most 2 of 255, a cosine of at least 0.999, and the size of the whole; docs/embedding.md."""
+    """Mean of at most 2 of 255, a cosine of at least 0.999, and the size of the whole;
+    docs/embedding.md.
+    """
     model = load("pauc_resnet18", device="cpu", precision="fp32")
     preprocessing, squares = Preprocessing(size), []
     for i, (width, height) in enumerate([(2000, 1500), (1500, 2000), (1100, 1101), (4001, 1999)]):
@@ -73,7 +81,9 @@ def test_scaled_decoding_is_as_near_as_the_documents_say(tmp_path: Path, size: i
         paths = sorted(tmp_path.iterdir())
         rows, expected = model.embed(paths, decoding="scaled"), model.embed(paths)
         assert not np.array_equal(rows, expected)
-        assert F.cosine_similarity(torch.from_numpy(rows), torch.from_numpy(expected)).min() >= 0.999
+        assert (
+            F.cosine_similarity(torch.from_numpy(rows), torch.from_numpy(expected)).min() >= 0.999
+        )
 
 
 # ---------------------------------------------------------------- images in memory
@@ -107,7 +117,11 @@ CANNOT = "image 1 cannot be read: an array of"
 GIVE = "give (H, W, 3) uint8 in RGB order, or (H, W) for grey."
 REFUSED: list[tuple[object, type[Exception], str]] = [
     ("gone.jpg", PaucError, "image 1 ('gone.jpg') cannot be read: No such file or directory."),
-    (".", UsageError, "image 1 ('.') is a folder, not an image. For folders there is `pauc embed .`."),
+    (
+        ".",
+        UsageError,
+        ("image 1 ('.') is a folder, not an image. For folders there is `pauc embed .`."),
+    ),
     (7, TypeError, "image 1 is a int, not a path, encoded bytes, a PIL image or an array"),
     (np.zeros((3, 8, 8), np.uint8), PaucError, f"{CANNOT} shape (3, 8, 8) and type uint8; {GIVE}"),
     (np.zeros((8, 8, 3)), PaucError, f"{CANNOT} shape (8, 8, 3) and type float64; {GIVE}"),
@@ -115,7 +129,9 @@ REFUSED: list[tuple[object, type[Exception], str]] = [
 ]
 
 
-@pytest.mark.parametrize(("bad", "error", "message"), REFUSED, ids=lambda value: type(value).__name__)
+@pytest.mark.parametrize(
+    ("bad", "error", "message"), REFUSED, ids=lambda value: type(value).__name__
+)
 def test_says_which_image_is_bad(
     encoder: BatchEncoder,
     tmp_path: Path,

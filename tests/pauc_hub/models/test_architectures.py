@@ -1,4 +1,6 @@
-"""Networks with a stem for small images: what differs from timm's, and that nothing else does; their model folders."""
+"""Networks with a stem for small images: what differs from timm's, and that nothing else does;
+their model folders.
+"""
 
 import subprocess
 import sys
@@ -30,15 +32,17 @@ def create(name: str, **options: Any) -> Any:
 
 def test_every_network_with_a_stem_of_ours_is_known_to_timm() -> None:
     assert {name for name in NETWORKS if name.startswith("pauc_")} <= ARCHITECTURES.keys()
-    assert {name for name, network in NETWORKS.items() if network.stem != STOCK} == {name for name, _, _ in STEMS}
+    assert {name for name, network in NETWORKS.items() if network.stem != STOCK} == {
+        name for name, _, _ in STEMS
+    }
 
 
 @pytest.mark.parametrize(("name", "stock", "reduction"), STEMS)
 def test_behind_the_stem_all_is_timms_own(name: str, stock: str, reduction: int) -> None:
     ours, theirs = create(name), create(stock, num_classes=0)
-    assert {key: value.shape for key, value in ours.state_dict().items() if key != "conv1.weight"} == {
-        key: value.shape for key, value in theirs.state_dict().items() if key != "conv1.weight"
-    }
+    assert {
+        key: value.shape for key, value in ours.state_dict().items() if key != "conv1.weight"
+    } == {key: value.shape for key, value in theirs.state_dict().items() if key != "conv1.weight"}
     x = torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
     stem = nn.functional.relu(ours.bn1(nn.functional.conv2d(x, ours.conv1.weight, padding=1)))
     if reduction == 2:
@@ -93,7 +97,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_its_folder_embeds_with_our_network_as_with_timms(folder: Path) -> None:
     model = load(folder, device="cpu", precision="fp32")
     assert isinstance(model.network, FoldedResNet)
-    squares = torch.randint(256, (4, 32, 32, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    squares = torch.randint(
+        256, (4, 32, 32, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(0)
+    )
     expected = model.backbone(model.preprocessing.normalise(squares))
     assert torch.allclose(model.encode(squares), expected, atol=1e-5 * expected.abs().max().item())
 
@@ -108,5 +114,7 @@ except RuntimeError as error:
 import pauc_hub
 print(timm.create_model('local-dir:{folder}', pretrained=True).conv1.kernel_size)
 """
-    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=600, check=False)
+    found = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=600, check=False
+    )
     assert found.stdout == "Unknown model (pauc_resnet18_cifar)\n(3, 3)\n", found.stderr

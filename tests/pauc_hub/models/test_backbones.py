@@ -1,4 +1,6 @@
-"""What users of timm expect of a model, and what they are told where its weights are missing or damaged."""
+"""What users of timm expect of a model, and what they are told where its weights are missing or
+damaged.
+"""
 
 import json
 import shutil
@@ -32,7 +34,10 @@ def create(name: str = "pauc_resnet18", **options: Any) -> Any:
 
 @pytest.fixture(scope="module")
 def weights() -> dict[str, Tensor]:
-    return {name: t.float() if t.is_floating_point() else t for name, t in open_folder(BUNDLED).read_backbone().items()}
+    return {
+        name: t.float() if t.is_floating_point() else t
+        for name, t in open_folder(BUNDLED).read_backbone().items()
+    }
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +48,11 @@ def images() -> Tensor:
 def assert_holds(model: nn.Module, weights: dict[str, Tensor], *except_for: str) -> None:
     """Every one of the weights is in the model, those named aside."""
     found = model.state_dict()
-    assert all(torch.equal(found[name], tensor) for name, tensor in weights.items() if name not in except_for)
+    assert all(
+        torch.equal(found[name], tensor)
+        for name, tensor in weights.items()
+        if name not in except_for
+    )
 
 
 def test_timm_lists_the_architectures_and_their_weights() -> None:
@@ -57,12 +66,15 @@ def test_timm_lists_the_architectures_and_their_weights() -> None:
 
 
 @pytest.mark.parametrize("name", ["pauc_resnet18", TINY])
-def test_pretrained_loads_the_bundled_weights_in_full_precision(name: str, weights: dict[str, Tensor]) -> None:
+def test_pretrained_loads_the_bundled_weights_in_full_precision(
+    name: str, weights: dict[str, Tensor]
+) -> None:
     model = create(name, pretrained=True)
     assert model.state_dict().keys() == weights.keys()
     assert_holds(model, weights)
     assert model.conv1.weight.dtype == torch.float32
-    assert model.pretrained_cfg["architecture"] == "resnet18"  # what save_for_hf() writes, and plain timm loads
+    # what save_for_hf() writes, and plain timm loads
+    assert model.pretrained_cfg["architecture"] == "resnet18"
     assert model.pretrained_cfg["tag"] == "tiny_imagenet"
 
 
@@ -70,7 +82,9 @@ def test_without_pretrained_the_weights_are_random(weights: dict[str, Tensor]) -
     assert not torch.equal(create().conv1.weight, weights[STEM])
 
 
-@pytest.mark.parametrize(("name", "stock"), [("pauc_resnet18", "resnet18"), ("pauc_resnet50", "resnet50")])
+@pytest.mark.parametrize(
+    ("name", "stock"), [("pauc_resnet18", "resnet18"), ("pauc_resnet50", "resnet50")]
+)
 def test_the_architectures_are_timms_own(name: str, stock: str, images: Tensor) -> None:
     ours, theirs = create(name), create(stock, num_classes=0)
     theirs.load_state_dict(ours.state_dict())
@@ -103,7 +117,8 @@ def test_in_chans_adapts_the_stem_as_timm_does(channels: int, weights: dict[str,
     summed = weights[STEM].sum(1, keepdim=True)
     repeated = torch.cat([weights[STEM], weights[STEM]], dim=1)[:, :channels] * (3 / channels)
     expected = summed if channels == 1 else repeated
-    assert torch.allclose(model.conv1.weight, expected, atol=2e-3)  # timm adds up in the stored 16 bits
+    # timm adds up in the stored 16 bits
+    assert torch.allclose(model.conv1.weight, expected, atol=2e-3)
     assert model(torch.zeros(2, channels, 64, 64)).shape == (2, 512)
 
 
@@ -170,13 +185,16 @@ def test_an_architecture_without_weights_says_so(options: dict[str, Any]) -> Non
     with pytest.raises(MissingWeights) as error:
         create(BARE, pretrained=True, **options)
     assert str(error.value) == (
-        f"there are no weights for {BARE} yet. Use pretrained=False for random ones, or a model that has some: "
+        f"there are no weights for {BARE} yet. Use pretrained=False for random ones, or a model "
+        "that has some: "
         f"{', '.join(registration.weights_names())}."
     )
 
 
 def test_an_unknown_tag_is_timms_own_error() -> None:
-    with pytest.raises(RuntimeError, match=r"Invalid pretrained tag \(imagenet\) for pauc_resnet18"):
+    with pytest.raises(
+        RuntimeError, match=(r"Invalid pretrained tag \(imagenet\) for pauc_resnet18")
+    ):
         create("pauc_resnet18.imagenet", pretrained=True)
 
 
@@ -210,10 +228,16 @@ def test_an_undamaged_copy_loads(copied: Path, weights: dict[str, Tensor]) -> No
     assert_holds(create_from(copied), weights)
 
 
-@pytest.mark.parametrize("options", [{}, {"num_classes": 3}, {"in_chans": 1}, {"features_only": True}])
-def test_damaged_weights_are_refused_however_they_are_asked_for(copied: Path, options: dict[str, Any]) -> None:
+@pytest.mark.parametrize(
+    "options", [{}, {"num_classes": 3}, {"in_chans": 1}, {"features_only": True}]
+)
+def test_damaged_weights_are_refused_however_they_are_asked_for(
+    copied: Path, options: dict[str, Any]
+) -> None:
     flip_a_byte(copied / "model.safetensors")
-    with pytest.raises(ModelFolderError, match=rf"^'{copied}/model\.safetensors' is damaged: its sha256 is "):
+    with pytest.raises(
+        ModelFolderError, match=(rf"^'{copied}/model\.safetensors' is damaged: its sha256 is ")
+    ):
         create_from(copied, **options)
 
 
@@ -247,7 +271,9 @@ with torch.no_grad():
 assert timm.data.resolve_model_data_config(model)["input_size"] == [3, 64, 64]
 assert not any(name.startswith("pauc") for name in sys.modules)
 """
-    subprocess.run([sys.executable, "-W", "error", "-c", code], cwd=tmp_path, check=True, timeout=600)
+    subprocess.run(
+        [sys.executable, "-W", "error", "-c", code], cwd=tmp_path, check=True, timeout=600
+    )
     features = safetensors.torch.load_file(tmp_path / "features.safetensors")["features"]
     with torch.no_grad():
         assert torch.allclose(features, create(pretrained=True)(images), atol=1e-6)
@@ -271,7 +297,9 @@ def test_save_for_hf_writes_a_folder_that_plain_timm_loads(tmp_path: Path, image
     config = json.loads((tmp_path / "saved" / "config.json").read_text())
     assert config["architecture"] == "resnet18"
     assert config["pretrained_cfg"]["pool_size"] == [2, 2]
-    again = timm.create_model(f"local-dir:{tmp_path / 'saved'}", pretrained=True, num_classes=0).eval()
+    again = timm.create_model(
+        (f"local-dir:{tmp_path / 'saved'}"), pretrained=True, num_classes=0
+    ).eval()
     torch.testing.assert_close(again(images), model(images))
 
 
@@ -282,4 +310,7 @@ def test_every_cfg_has_licence_papers_and_the_size_of_the_last_map(name: str) ->
     assert cfg["license"]
     assert cfg["paper_ids"] == ("arXiv:2210.10194", "arXiv:2005.04966")
     with torch.no_grad():
-        assert model.forward_features(torch.zeros(1, *cfg["input_size"])).shape[-2:] == cfg["pool_size"]
+        assert (
+            model.forward_features(torch.zeros(1, *cfg["input_size"])).shape[-2:]
+            == cfg["pool_size"]
+        )

@@ -1,4 +1,6 @@
-"""The model card says what the facts say: how short the training was, what a random network scores, the terms."""
+"""The model card says what the facts say: how short the training was, what a random network scores,
+the terms.
+"""
 
 from itertools import pairwise
 from pathlib import Path
@@ -31,7 +33,13 @@ FACTS: dict[str, Any] = {
     "architecture": "resnet18",
     "command": COMMAND,
     "commit": "abc1234",
-    "config": {"objective": "pauc", "size": 64, "epochs": 10, "clusters": [2000, 4000, 8000], "symmetric": False},
+    "config": {
+        "objective": "pauc",
+        "size": 64,
+        "epochs": 10,
+        "clusters": [2000, 4000, 8000],
+        "symmetric": False,
+    },
     "data": {"name": "train", "images": 100_000, "list_sha256": "0f0f", "unreadable": 3},
     "hardware": {"device": "cpu", "name": "Some CPU", "cores": 2, "memory_gb": 24},
     "versions": {"python": "3.11.7", "torch": "2.14.1"},
@@ -59,7 +67,14 @@ def about(**changed: Any) -> ModelCardData:
 def test_the_front_matter_is_what_the_hub_reads() -> None:
     found = about()
     assert (found.library_name, found.pipeline_tag) == ("timm", "image-feature-extraction")
-    tags = ["timm", "image-feature-extraction", "self-supervised-learning", "pauc-hub", "contrastive-learning", "pauc"]
+    tags = [
+        "timm",
+        "image-feature-extraction",
+        "self-supervised-learning",
+        "pauc-hub",
+        "contrastive-learning",
+        "pauc",
+    ]
     assert found.tags == tags
 
 
@@ -86,7 +101,11 @@ def test_scores_are_in_the_model_index() -> None:
     assert (found.model_name, found.datasets) == (FACTS["name"], ["me/photos"])
     assert found.eval_results
     (result,) = found.eval_results
-    assert (result.metric_value, result.metric_type, result.dataset_name) == (18.1, "accuracy", "val, 10000")
+    assert (result.metric_value, result.metric_type, result.dataset_name) == (
+        18.1,
+        "accuracy",
+        "val, 10000",
+    )
     assert result.metric_name == "top-1 %, weighted kNN, k = 200, T = 0.1, cosine, backbone space"
     assert "model-index" not in card(scores=[])
 
@@ -108,7 +127,11 @@ def test_it_tells_data_duration_and_hardware() -> None:
 @pytest.mark.parametrize(
     ("seconds", "hardware", "told"),
     [
-        (61.0, {"device": "cpu", "name": "C", "cores": 8}, "in 61 seconds on 8 cores of a CPU (C)."),
+        (
+            61.0,
+            {"device": "cpu", "name": "C", "cores": 8},
+            ("in 61 seconds on 8 cores of a CPU (C)."),
+        ),
         (9000.0, {"device": "cuda", "name": "G", "cores": 8}, "in 2.5 hours on one GPU (G)."),
     ],
 )
@@ -118,7 +141,10 @@ def test_it_tells_other_hardware(seconds: float, hardware: dict[str, Any], told:
 
 def test_it_tells_how_short_the_training_was() -> None:
     # 100,000 images 10 times are 0.39 % of 1,281,167 images 200 times
-    told = "It saw 1,000,000 images, repeats counted: 0.39 % of the 256,233,400 that PCL's authors trained on."
+    told = (
+        "It saw 1,000,000 images, repeats counted: 0.39 % of the 256,233,400 that PCL's "
+        "authors trained on."
+    )
     assert f"{told} **Expect accordingly less.**\n" in card()
 
 
@@ -130,7 +156,10 @@ def test_a_long_training_is_not_called_short() -> None:
 
 def test_scores_stand_beside_those_of_a_random_network() -> None:
     text = card(scores=[SCORE, SCORE | {"space": "projection", "value": 16.0}])
-    header = "| protocol | metric | this model | random network | space | resolution | bank | queries | seed |"
+    header = (
+        "| protocol | metric | this model | random network | space | resolution | bank | "
+        "queries | seed |"
+    )
     cells = "top-1 % | 18.1 | 4.2 | backbone | 64 | train, 100000 | val, 10000 | 0"
     row = f"| weighted kNN, k = 200, T = 0.1, cosine | {cells} |"
     assert f"\n{header}\n| --- | --- | --- | --- | --- | --- | --- | --- | --- |\n{row}\n" in text
@@ -139,7 +168,10 @@ def test_scores_stand_beside_those_of_a_random_network() -> None:
 
 
 def test_scores_of_which_some_stand_beside_those_of_a_random_network() -> None:
-    alone = {key: value for key, value in SCORE.items() if key != "random"} | {"low": 17.3, "high": 18.9}
+    alone = {key: value for key, value in SCORE.items() if key != "random"} | {
+        "low": 17.3,
+        "high": 18.9,
+    }
     text = card(scores=[SCORE, alone])
     assert "Beside some stands the same network with random weights" in text
     assert "| 18.1 (17.3 to 18.9) | – |" in text
@@ -152,8 +184,12 @@ def test_without_scores_it_says_that_none_were_measured() -> None:
     assert "random network" not in text
 
 
-@pytest.mark.parametrize(("objective", "ours", "claimed"), [("infonce", 0, 0), ("protonce", 0, 1), ("pauc", 1, 1)])
-def test_it_tells_whose_the_formulas_are_and_of_the_patent(objective: str, ours: int, claimed: int) -> None:
+@pytest.mark.parametrize(
+    ("objective", "ours", "claimed"), [("infonce", 0, 0), ("protonce", 0, 1), ("pauc", 1, 1)]
+)
+def test_it_tells_whose_the_formulas_are_and_of_the_patent(
+    objective: str, ours: int, claimed: int
+) -> None:
     text = trained_by(objective)
     assert text.count(f"- {OWN_READING}\n") == ours
     assert text.count(f"- {PATENT}\n") == claimed
@@ -161,22 +197,34 @@ def test_it_tells_whose_the_formulas_are_and_of_the_patent(objective: str, ours:
 
 def test_an_unfinished_run_is_called_so() -> None:
     text = card(epochs=3, unfinished={"epoch": 3, "step": 40, "epochs": 10})
-    assert "\n\n**Unfinished**: made of a checkpoint after epoch 3 and 40 steps of 10 epochs, before the " in text
+    assert (
+        "\n\n**Unfinished**: made of a checkpoint after epoch 3 and 40 steps of 10 epochs, "
+        "before the "
+    ) in text
     assert "- **Training**: 3 of 10 epochs in " in text
     assert "It saw 300,000 images" in text
     assert "Unfinished" not in card()
 
 
 def test_schedules_that_were_laid_anew_stand_in_the_receipts() -> None:
-    laid = {"epoch": 10, "step": 0, "before": 10, "epochs": 30, "command": "pauc train x -o run --resume --epochs 30"}
+    laid = {
+        "epoch": 10,
+        "step": 0,
+        "before": 10,
+        "epochs": 30,
+        "command": ("pauc train x -o run --resume --epochs 30"),
+    }
     line = "30 epochs in place of 10, the learning rate along a cosine over them"
-    assert f"    {COMMAND}\n    {laid['command']}  # from epoch 11, step 0 on: {line}\n\n- Code: " in card(
-        schedules=[laid]
+    assert (
+        f"    {COMMAND}\n    {laid['command']}  # from epoch 11, step 0 on: {line}\n\n- Code: "
+        in card(schedules=[laid])
     )
 
 
 def test_terms_and_notes_are_told_where_there_are_any() -> None:
-    text = card(data=FACTS["data"] | {"terms": "research alone."}, notes=["A longer run replaces it."])
+    text = card(
+        data=FACTS["data"] | {"terms": "research alone."}, notes=["A longer run replaces it."]
+    )
     assert "\n- Terms of the data: research alone.\n" in text
     assert "\n- A longer run replaces it.\n" in text
     assert "Terms of the data" not in card()
@@ -199,7 +247,9 @@ def test_any_other_model_is_loaded_by_its_folder() -> None:
 
 def test_receipts_name_command_code_data_and_every_setting() -> None:
     text = card()
-    assert f"\n## Receipts\n\n    {COMMAND}\n\n- Code: commit abc1234; python 3.11.7, torch 2.14.1.\n" in text
+    assert (
+        f"\n## Receipts\n\n    {COMMAND}\n\n- Code: commit abc1234; python 3.11.7, torch 2.14.1.\n"
+    ) in text
     assert "- Data: sha256 of the list of images 0f0f; 3 files could not be read.\n" in text
     settings = "objective pauc, size 64, epochs 10, clusters 2000 / 4000 / 8000, symmetric False"
     assert f"- Settings: {settings}.\n" in text
@@ -208,13 +258,16 @@ def test_receipts_name_command_code_data_and_every_setting() -> None:
 
 def test_a_folder_of_an_architecture_of_ours_is_not_promised_to_plain_timm() -> None:
     text = card(architecture="pauc_resnet18_cifar")
-    assert "timm reads this folder once pauc-hub is imported:\n\n```python\nimport pauc_hub, timm\n" in text
+    assert (
+        "timm reads this folder once pauc-hub is imported:\n\n```python\nimport pauc_hub, timm\n"
+    ) in text
     assert "without pauc-hub" not in text
     assert "Plain timm reads this folder without pauc-hub:\n\n```python\nimport timm\n" in card()
 
 
 @pytest.mark.parametrize(
-    ("objective", "papers"), [("infonce", ["1911.05722"]), ("pauc", ["1911.05722", "2005.04966", "2210.10194"])]
+    ("objective", "papers"),
+    [("infonce", ["1911.05722"]), ("pauc", ["1911.05722", "2005.04966", "2210.10194"])],
 )
 def test_it_cites_the_papers_of_its_objective(objective: str, papers: list[str]) -> None:
     text = trained_by(objective).partition("## Citation\n\n")[2].partition("\n\n")[0]
@@ -239,7 +292,9 @@ def test_it_is_markdown_without_loose_ends() -> None:
 def test_bundled_models_carry_the_card_of_their_facts(folder: Path) -> None:
     expected = render(open_folder(folder).facts)
     assert (folder / "README.md").read_text() == expected
-    assert (ROOT / "model_cards" / f"{folder.name}.md").read_text() == page(open_folder(folder).facts)
+    assert (ROOT / "model_cards" / f"{folder.name}.md").read_text() == page(
+        open_folder(folder).facts
+    )
 
 
 @pytest.mark.parametrize("folder", bundled_folders(), ids=lambda folder: folder.name)
@@ -251,4 +306,6 @@ def test_bundled_models_beat_a_random_network_by_far(folder: Path) -> None:
 
 @pytest.mark.parametrize("folder", bundled_folders(), ids=lambda folder: folder.name)
 def test_bundled_models_tell_the_terms_of_their_data(folder: Path) -> None:
-    assert f"Terms of the data: {open_folder(folder).facts['data']['terms']}\n" in (folder / "README.md").read_text()
+    assert (f"Terms of the data: {open_folder(folder).facts['data']['terms']}\n") in (
+        folder / "README.md"
+    ).read_text()

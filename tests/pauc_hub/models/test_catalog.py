@@ -23,7 +23,9 @@ from pauc_hub.training.run import run_folder
 
 @pytest.fixture(autouse=True)
 def bundled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """In place of the real weights: one bundled folder, described by its receipts, and an empty working directory."""
+    """In place of the real weights: one bundled folder, described by its receipts, and an empty
+    working directory.
+    """
     folder = tmp_path / "weights" / "pauc_resnet18.pets"
     folder.mkdir(parents=True)
     config = {
@@ -33,7 +35,9 @@ def bundled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         "pauc": {"objective": "pauc"},
     }
     (folder / "config.json").write_text(json.dumps(config))
-    (folder / "facts.json").write_text(json.dumps({"epochs": 7, "data": {"name": "pets", "images": 3680}}))
+    (folder / "facts.json").write_text(
+        json.dumps({"epochs": 7, "data": {"name": "pets", "images": 3680}})
+    )
     monkeypatch.setattr(registration, "WEIGHTS", folder.parent)
     (tmp_path / "here").mkdir()
     monkeypatch.chdir(tmp_path / "here")
@@ -42,7 +46,11 @@ def bundled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_lists_bundled_models_and_architectures_without_weights(bundled: Path) -> None:
     assert available_models() == [
-        Entry("pauc_resnet18.pets", True, "resnet18, 512 numbers from 96 px; pauc, 7 epochs on 3680 images"),
+        Entry(
+            "pauc_resnet18.pets",
+            True,
+            ("resnet18, 512 numbers from 96 px; pauc, 7 epochs on 3680 images"),
+        ),
         Entry("pauc_resnet18_cifar", False, "resnet18 with a CIFAR stem; no weights yet"),
         Entry(
             "pauc_resnet18_cifar_pool",
@@ -61,15 +69,28 @@ def test_a_damaged_folder_does_not_spoil_the_list(bundled: Path, content: str) -
 
 
 @pytest.mark.parametrize("name", ["pauc_resnet18", "pauc_resnet18.pets"])
-def test_a_name_is_a_bundled_folder_even_beside_a_folder_of_that_name(bundled: Path, name: str) -> None:
+def test_a_name_is_a_bundled_folder_even_beside_a_folder_of_that_name(
+    bundled: Path, name: str
+) -> None:
     assert locate(name) == Located(bundled)
     Path(name).mkdir()
-    assert locate(name) == Located(bundled, f"'{name}' is the bundled model; the folder of that name is './{name}'.")
-    assert locate(f"./{name}") == locate(Path(name)) == locate(f"local-dir:{name}") == Located(Path(name))
+    assert locate(name) == Located(
+        bundled, (f"'{name}' is the bundled model; the folder of that name is './{name}'.")
+    )
+    assert (
+        locate(f"./{name}")
+        == locate(Path(name))
+        == locate(f"local-dir:{name}")
+        == Located(Path(name))
+    )
 
 
 REFUSED = [
-    ("pauc_resnet50", MissingWeights, "there are no weights for pauc_resnet50 yet, only for: pauc_resnet18.pets."),
+    (
+        "pauc_resnet50",
+        MissingWeights,
+        ("there are no weights for pauc_resnet50 yet, only for: pauc_resnet18.pets."),
+    ),
     (
         "pauc_resnet5",
         UnknownModel,
@@ -78,24 +99,36 @@ REFUSED = [
     (
         "pauc_resnet18.pet",
         UnknownModel,
-        "unknown model 'pauc_resnet18.pet'. Did you mean 'pauc_resnet18.pets'? `pauc models` lists all.",
+        (
+            "unknown model 'pauc_resnet18.pet'. Did you mean 'pauc_resnet18.pets'? `pauc models` "
+            "lists all."
+        ),
     ),
     (
         "a/b",
         UnknownModel,
-        "unknown model 'a/b': there is no such folder. A repository on the Hugging Face Hub is written hf-hub:a/b.",
+        (
+            "unknown model 'a/b': there is no such folder. A repository on the Hugging Face Hub is "
+            "written hf-hub:a/b."
+        ),
     ),
     ("some/runs/7", UnknownModel, "unknown model 'some/runs/7': there is no such folder."),
     (
         "hf-hub:resnet50",
         UnknownModel,
-        "'hf-hub:resnet50' names no repository. Write hf-hub:owner/name or hf-hub:owner/name@revision.",
+        (
+            "'hf-hub:resnet50' names no repository. Write hf-hub:owner/name or "
+            "hf-hub:owner/name@revision."
+        ),
     ),
     ("local-dir:nowhere", UnknownModel, "there is no folder 'nowhere'."),
     (
         "resnet50.a1_ink1",
         UnknownModel,
-        "unknown model 'resnet50.a1_ink1'. Did you mean 'resnet50.a1_in1k'? `pauc models` lists all.",
+        (
+            "unknown model 'resnet50.a1_ink1'. Did you mean 'resnet50.a1_in1k'? `pauc models` "
+            "lists all."
+        ),
     ),
     (
         "timm/resnt50",
@@ -105,7 +138,10 @@ REFUSED = [
     (
         "convnextv2_small",
         MissingWeights,
-        "timm has no pretrained weights for convnextv2_small. `pauc models --timm 'convnextv2*'` lists similar ones.",
+        (
+            "timm has no pretrained weights for convnextv2_small. `pauc models --timm "
+            "'convnextv2*'` lists similar ones."
+        ),
     ),
     ("weights.pth", UnknownModel, "'weights.pth' is a file, not a model folder."),
 ]
@@ -135,15 +171,23 @@ def test_a_name_of_timm_goes_before_a_folder_and_says_so() -> None:
     assert locate("./resnet50") == Located(Path("resnet50"))
 
 
-def test_what_is_no_name_of_timm_is_a_folder_and_timm_is_not_asked(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pauc_hub.models.timm_registry.find_pretrained", lambda _: pytest.fail("imported timm"))
+def test_what_is_no_name_of_timm_is_a_folder_and_timm_is_not_asked(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(
+        ("pauc_hub.models.timm_registry.find_pretrained"), lambda _: pytest.fail("imported timm")
+    )
     for name in ("mine", "Mine", "a-b"):
         Path(name).mkdir()
         assert locate(name) == Located(Path(name))
 
 
 def test_a_run_is_its_model() -> None:
-    assert (RUN_METRICS, RUN_CONFIG, RUN_MODEL) == (run_folder.METRICS, run_folder.CONFIG, run_folder.MODEL)
+    assert (RUN_METRICS, RUN_CONFIG, RUN_MODEL) == (
+        run_folder.METRICS,
+        run_folder.CONFIG,
+        run_folder.MODEL,
+    )
     run = Path("run")
     run.mkdir()
     (run / RUN_CONFIG).touch()
@@ -151,7 +195,8 @@ def test_a_run_is_its_model() -> None:
     with pytest.raises(UnknownModel) as refusal:
         locate(run)
     assert str(refusal.value) == (
-        "the run in 'run' has no model yet. `pauc train IMAGES -o run --export` makes one of its last "
+        "the run in 'run' has no model yet. `pauc train IMAGES -o run --export` makes one of "
+        "its last "
         "checkpoint; --resume in place of --export finishes it."
     )
     (run / RUN_MODEL).mkdir()

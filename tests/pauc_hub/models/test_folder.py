@@ -1,4 +1,6 @@
-"""The model folder: what is written is read back, timm and coreutils agree, and damage is named in one line."""
+"""The model folder: what is written is read back, timm and coreutils agree, and damage is named in
+one line.
+"""
 
 import hashlib
 import json
@@ -92,7 +94,13 @@ def test_what_is_written_is_read_back_exactly(folder: Path) -> None:
     assert read.architecture == "resnet18"
     assert read.num_features == 4
     assert read.facts == {"name": "Zürich", "seconds": 1.5}
-    assert read.pauc == {"format_version": 1, "objective": "pauc", "dim": 5, "clusters": [2, 3], "resolution": 32}
+    assert read.pauc == {
+        "format_version": 1,
+        "objective": "pauc",
+        "dim": 5,
+        "clusters": [2, 3],
+        "resolution": 32,
+    }
     assert {key: read.preprocessing_config[key] for key in PREPROCESSING} == PREPROCESSING
     assert_same(read.read_backbone(), backbone())
     assert_same(read.read_projector() or {}, {"hidden.weight": torch.eye(4)})
@@ -122,15 +130,28 @@ def test_config_is_laid_out_as_timm_reads_it(folder: Path) -> None:
         "num_features": 4,
         "global_pool": "avg",
         "dtype": "float32",
-        "pretrained_cfg": {**PREPROCESSING, "num_classes": 0, "first_conv": "conv1", "classifier": "fc"},
-        "pauc": {"format_version": 1, "objective": "pauc", "dim": 5, "clusters": [2, 3], "resolution": 32},
+        "pretrained_cfg": {
+            **PREPROCESSING,
+            "num_classes": 0,
+            "first_conv": "conv1",
+            "classifier": "fc",
+        },
+        "pauc": {
+            "format_version": 1,
+            "objective": "pauc",
+            "dim": 5,
+            "clusters": [2, 3],
+            "resolution": 32,
+        },
     }
 
 
 def test_prototypes_stand_under_the_names_of_the_format(folder: Path) -> None:
     with safe_open(folder / "prototypes.safetensors", framework="pt") as tensors:
         names = ("prototypes", "concentrations", "sizes", "radius")
-        assert set(tensors.keys()) == {f"{name}.{m}" for name in names for m in (0, 1)} | {"parents.1"}
+        assert set(tensors.keys()) == {f"{name}.{m}" for name in names for m in (0, 1)} | {
+            "parents.1"
+        }
         assert tensors.metadata() == {"format": "pt"}
 
 
@@ -159,14 +180,18 @@ def test_half_rounds_floats_to_16_bits_and_leaves_integers(tmp_path: Path) -> No
 
 
 def test_half_refuses_numbers_that_16_bits_do_not_hold(tmp_path: Path) -> None:
-    with pytest.raises(ModelFolderError, match=r"^bn1.running_var reaches 1e\+05, too large for 16 bits\."):
+    with pytest.raises(
+        ModelFolderError, match=(r"^bn1.running_var reaches 1e\+05, too large for 16 bits\.")
+    ):
         write(tmp_path / "model", backbone={"bn1.running_var": torch.tensor([1.0, 1e5])}, half=True)
     assert list(tmp_path.iterdir()) == []
 
 
 def test_what_16_bits_hold_is_known_before_anything_is_written() -> None:
     steps, nothing = torch.tensor([70_000]), torch.ones(0)
-    assert fits_half({"weight": torch.tensor([-65504.0]), "num_batches_tracked": steps, "empty": nothing})
+    assert fits_half(
+        {"weight": torch.tensor([-65504.0]), "num_batches_tracked": steps, "empty": nothing}
+    )
     assert not fits_half({"weight": torch.ones(1), "running_var": torch.tensor([1.0, -65505.0])})
     assert not fits_half({"weight": torch.tensor([float("inf")])})
 
@@ -233,7 +258,10 @@ def test_reading_a_damaged_file_names_it(folder: Path, name: str) -> None:
 def test_reading_a_file_that_went_missing_names_it(folder: Path, name: str) -> None:
     opened = open_folder(folder)
     (folder / name).unlink()
-    with pytest.raises(ModelFolderError, match=rf"^'{folder / name}' cannot be read \(No such file or directory\)\.$"):
+    with pytest.raises(
+        ModelFolderError,
+        match=(rf"^'{folder / name}' cannot be read \(No such file or directory\)\.$"),
+    ):
         READERS[name](opened)
 
 
@@ -247,7 +275,9 @@ def test_verify_looks_at_the_named_files_alone(folder: Path) -> None:
 
 def test_a_file_without_a_sum_is_refused(folder: Path) -> None:
     sums = (folder / "SHA256SUMS").read_text().splitlines(keepends=True)
-    (folder / "SHA256SUMS").write_text("".join(line for line in sums if "model.safetensors" not in line))
+    (folder / "SHA256SUMS").write_text(
+        "".join(line for line in sums if "model.safetensors" not in line)
+    )
     opened = open_folder(folder)
     with pytest.raises(ModelFolderError, match=r"model\.safetensors' has no sum in SHA256SUMS\."):
         opened.read_backbone()
@@ -265,15 +295,36 @@ def test_a_file_without_a_sum_is_refused(folder: Path) -> None:
             lambda f: (f / "SHA256SUMS").write_text("nonsense\n"),
             r"SHA256SUMS' is not a list as `sha256sum` writes it\.",
         ),
-        (lambda f: (f / "SHA256SUMS").write_text(""), r"SHA256SUMS' is not a list as `sha256sum` writes it\."),
-        (lambda f: (f / "SHA256SUMS").write_text(f"{'0' * 64}  ../secret\n"), r"is not a list as `sha256sum` writes"),
+        (
+            lambda f: (f / "SHA256SUMS").write_text(""),
+            (r"SHA256SUMS' is not a list as `sha256sum` writes it\."),
+        ),
+        (
+            lambda f: (f / "SHA256SUMS").write_text(f"{'0' * 64}  ../secret\n"),
+            (r"is not a list as `sha256sum` writes"),
+        ),
         (lambda f: flip_a_byte(f / "config.json"), r"config\.json' is damaged"),
-        (lambda f: reseal(f, "config.json", b"{oops"), r"config\.json' is not JSON \(Expecting property name"),
+        (
+            lambda f: reseal(f, "config.json", b"{oops"),
+            (r"config\.json' is not JSON \(Expecting property name"),
+        ),
         (lambda f: reseal(f, "config.json", b"\xff\xff\xff"), r"config\.json' is not JSON"),
-        (lambda f: reseal(f, "config.json", b"[1]"), r"config\.json' is not a JSON object but a list\."),
-        (lambda f: edit_config(f, pauc=None), r"config\.json' has no usable pauc\. Was it written by pauc-hub\?"),
-        (lambda f: edit_config(f, architecture=3, num_features="4"), r"no usable architecture, num_features\."),
-        (lambda f: edit_config(f, pauc={"format_version": 2}), r"is of format 2, but this pauc-hub reads 1\. Upgrade"),
+        (
+            lambda f: reseal(f, "config.json", b"[1]"),
+            (r"config\.json' is not a JSON object but a list\."),
+        ),
+        (
+            lambda f: edit_config(f, pauc=None),
+            (r"config\.json' has no usable pauc\. Was it written by pauc-hub\?"),
+        ),
+        (
+            lambda f: edit_config(f, architecture=3, num_features="4"),
+            (r"no usable architecture, num_features\."),
+        ),
+        (
+            lambda f: edit_config(f, pauc={"format_version": 2}),
+            (r"is of format 2, but this pauc-hub reads 1\. Upgrade"),
+        ),
         (lambda f: edit_config(f, pauc={}), r"is of format None, but this pauc-hub reads 1\."),
     ],
 )
@@ -287,7 +338,9 @@ def test_what_is_no_model_folder_is_refused_in_one_line(
 
 
 def test_a_path_without_a_folder_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ModelFolderError, match=r"absent' is no folder\. A model folder holds config\.json and "):
+    with pytest.raises(
+        ModelFolderError, match=(r"absent' is no folder\. A model folder holds config\.json and ")
+    ):
         open_folder(tmp_path / "absent")
 
 
@@ -303,12 +356,16 @@ def test_prototypes_of_another_layout_are_refused(folder: Path) -> None:
         open_folder(folder).read_prototypes()
     other = write(folder.parent / "other", projector={"prototypes.0": torch.eye(2)})
     reseal(folder, "prototypes.safetensors", (other / "projector.safetensors").read_bytes())
-    with pytest.raises(ModelFolderError, match=r"holds no usable prototypes \('concentrations\.0'\)"):
+    with pytest.raises(
+        ModelFolderError, match=(r"holds no usable prototypes \('concentrations\.0'\)")
+    ):
         open_folder(folder).read_prototypes()
 
 
 def test_nothing_is_overwritten_unless_asked(folder: Path) -> None:
-    with pytest.raises(OutputExists, match=rf"^'{folder}' exists\. Name another place, or give overwrite=True\.$"):
+    with pytest.raises(
+        OutputExists, match=(rf"^'{folder}' exists\. Name another place, or give overwrite=True\.$")
+    ):
         write(folder, num_features=9)
     assert open_folder(folder).num_features == 4
     write(folder, num_features=9, overwrite=True, projector=None)
@@ -320,7 +377,9 @@ def test_nothing_is_overwritten_unless_asked(folder: Path) -> None:
 def test_only_a_model_folder_is_ever_replaced(tmp_path: Path) -> None:
     (tmp_path / "photos").mkdir()
     (tmp_path / "photos" / "cat.jpg").touch()
-    with pytest.raises(OutputExists, match=r"photos' is no model folder, so it is not overwritten\."):
+    with pytest.raises(
+        OutputExists, match=(r"photos' is no model folder, so it is not overwritten\.")
+    ):
         write(tmp_path / "photos", overwrite=True)
     assert (tmp_path / "photos" / "cat.jpg").exists()
 
@@ -332,7 +391,9 @@ def test_an_empty_folder_and_missing_parents_are_no_obstacle(tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize("exists", [False, True])
-def test_a_failure_midway_leaves_what_was_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, exists: bool) -> None:
+def test_a_failure_midway_leaves_what_was_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, exists: bool
+) -> None:
     if exists:
         write(tmp_path / "model")
     written: list[Path] = []
@@ -351,7 +412,9 @@ def test_a_failure_midway_leaves_what_was_there(tmp_path: Path, monkeypatch: pyt
         assert open_folder(tmp_path / "model").num_features == 4
 
 
-def test_a_failed_exchange_puts_the_old_folder_back(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failed_exchange_puts_the_old_folder_back(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     rename, failures = Path.rename, iter([OSError(5, "Input/output error")])
 
     def fail_once(self: Path, target: Path) -> Path:
@@ -366,7 +429,9 @@ def test_a_failed_exchange_puts_the_old_folder_back(folder: Path, monkeypatch: p
     assert open_folder(folder).num_features == 4
 
 
-def test_every_file_and_both_folders_are_synced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_file_and_both_folders_are_synced(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     synced: list[int] = []
     monkeypatch.setattr("os.fsync", synced.append)
     write(tmp_path / "model")

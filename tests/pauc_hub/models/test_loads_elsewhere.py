@@ -1,4 +1,6 @@
-"""What a model card shows runs as it stands, and torchvision's ResNets take our weights; `make interop` tries more."""
+"""What a model card shows runs as it stands, and torchvision's ResNets take our weights; `make
+interop` tries more.
+"""
 
 import re
 import shlex
@@ -38,7 +40,9 @@ def ours(folder: Path) -> np.ndarray[Any, Any]:
     return pauc_hub.load(folder, device="cpu", precision="fp32").embed(["cat.jpg", "dog.jpg"])
 
 
-@pytest.mark.parametrize(("folder", "code"), HERE, ids=[f"{folder.name}, {code.split()[1]}" for folder, code in HERE])
+@pytest.mark.parametrize(
+    ("folder", "code"), HERE, ids=[(f"{folder.name}, {code.split()[1]}") for folder, code in HERE]
+)
 def test_snippets_of_the_card(folder: Path, code: str) -> None:
     defined = run_snippet(code, folder)
     data: Any = timm.data  # untyped
@@ -54,7 +58,9 @@ def test_snippets_of_the_card(folder: Path, code: str) -> None:
 
 @FOLDERS
 def test_the_command_of_the_card(folder: Path) -> None:
-    (command,) = re.findall(r"^ {4}pauc (embed .*)$", (folder / "README.md").read_text(), flags=re.MULTILINE)
+    (command,) = re.findall(
+        r"^ {4}pauc (embed .*)$", (folder / "README.md").read_text(), flags=re.MULTILINE
+    )
     assert run([*shlex.split(command), "--quiet", "--device", "cpu"]) == 0
     assert pauc_hub.read_table("images.parquet").embeddings.shape[0] == 2
 

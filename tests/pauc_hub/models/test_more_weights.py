@@ -1,4 +1,6 @@
-"""Weights join the bundled ones: a second folder that is there, or an entry that says where on the Hub they are."""
+"""Weights join the bundled ones: a second folder that is there, or an entry that says where on the
+Hub they are.
+"""
 
 import hashlib
 import json
@@ -30,7 +32,9 @@ from pauc_hub.models.opening import open_model
 OURS = registration.ARCHITECTURES
 NAME, REPOSITORY = "pauc_resnet50.made", "me/resnet50-made"
 REGISTRIES = [
-    name for name, value in vars(_registry).items() if name.startswith("_m") and isinstance(value, dict | set)
+    name
+    for name, value in vars(_registry).items()
+    if name.startswith("_m") and isinstance(value, dict | set)
 ]
 
 
@@ -57,12 +61,16 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def register_anew(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[], None]]:
-    """Registers our architectures again with what there is now; afterwards timm's registry is what it was."""
+    """Registers our architectures again with what there is now; afterwards timm's registry is what
+    it was.
+    """
     for name in REGISTRIES:
         monkeypatch.setattr(_registry, name, copy(getattr(_registry, name)))
 
     def register() -> None:
-        monkeypatch.setattr(backbones, "default_cfgs", generate_default_cfgs(backbones._default_cfgs()))
+        monkeypatch.setattr(
+            backbones, "default_cfgs", generate_default_cfgs(backbones._default_cfgs())
+        )
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "Overwriting pauc_", UserWarning)
             for name in OURS:
@@ -88,7 +96,11 @@ def second_folder(
 
 @pytest.fixture
 def listed(
-    hub: HubServer, made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, register_anew: Callable[[], None]
+    hub: HubServer,
+    made: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    register_anew: Callable[[], None],
 ) -> HubWeights:
     """An entry for weights on the Hub; nothing is bundled for this architecture."""
     hub.add(REPOSITORY, {"README.md": b"an earlier commit"})
@@ -104,13 +116,20 @@ def listed(
 
 @torch.no_grad()
 def assert_holds(model: Any, folder: Path) -> None:
-    """The model's weights are those of the folder, which is of 16 bits, and it is told how to use them."""
+    """The model's weights are those of the folder, which is of 16 bits, and it is told how to use
+    them.
+    """
     stored = safetensors.torch.load_file(folder / "model.safetensors")
     found = model.state_dict()
     assert found.keys() == stored.keys()
-    assert all(torch.equal(found[name], tensor.to(found[name].dtype)) for name, tensor in stored.items())
+    assert all(
+        torch.equal(found[name], tensor.to(found[name].dtype)) for name, tensor in stored.items()
+    )
     # As config.json says; without it, only the architecture's usual 224 pixels are known.
-    assert (model.pretrained_cfg["input_size"], model.pretrained_cfg["crop_pct"]) == ((3, 64, 64), 0.9)
+    assert (model.pretrained_cfg["input_size"], model.pretrained_cfg["crop_pct"]) == (
+        (3, 64, 64),
+        0.9,
+    )
 
 
 def create(name: str) -> Any:
@@ -151,7 +170,9 @@ def test_weights_on_the_hub_are_loaded_and_listed(
     model = pauc_hub.load("pauc_resnet50", device="cpu", precision="fp32", quiet=True)
     assert (model.name, model.width, model.weights_sha256) == (NAME, 2048, listed.sha256)
     shown = listing(capsys)
-    assert shown[NAME] == f"resnet50; fetched from hf-hub:{REPOSITORY} at first use; licence cc-by-4.0"
+    assert shown[NAME] == (
+        f"resnet50; fetched from hf-hub:{REPOSITORY} at first use; licence cc-by-4.0"
+    )
     assert "pauc_resnet50" not in shown
     # A commit never changes: the second time needs no network.
     hub.stop()
@@ -159,7 +180,10 @@ def test_weights_on_the_hub_are_loaded_and_listed(
 
 
 def test_bundled_weights_go_before_those_on_the_hub(
-    second_folder: Path, hub: HubServer, monkeypatch: pytest.MonkeyPatch, register_anew: Callable[[], None]
+    second_folder: Path,
+    hub: HubServer,
+    monkeypatch: pytest.MonkeyPatch,
+    register_anew: Callable[[], None],
 ) -> None:
     other = HubWeights("pauc_resnet50.abc", REPOSITORY, "0" * 40, "0" * 64, "mit")
     monkeypatch.setattr(hub_weights, "HUB_WEIGHTS", (other,))
@@ -178,8 +202,13 @@ def other_bytes(made: Path) -> bytes:
 
 def with_weights(files: dict[str, bytes], weights: bytes) -> dict[str, bytes]:
     """The same folder with other weights, and a SHA256SUMS that says so."""
-    old, new = (hashlib.sha256(data).hexdigest().encode() for data in (files["model.safetensors"], weights))
-    return files | {"model.safetensors": weights, "SHA256SUMS": files["SHA256SUMS"].replace(old, new)}
+    old, new = (
+        hashlib.sha256(data).hexdigest().encode() for data in (files["model.safetensors"], weights)
+    )
+    return files | {
+        "model.safetensors": weights,
+        "SHA256SUMS": files["SHA256SUMS"].replace(old, new),
+    }
 
 
 def ways_to_load() -> list[Callable[[], object]]:
@@ -200,12 +229,17 @@ def test_other_bytes_are_never_loaded_even_if_the_hub_vouches_for_them(
         with pytest.raises(HubError) as refusal:
             load()
         assert str(refusal.value).startswith(
-            f"the weights of {NAME} are not in the package but fetched, and '{REPOSITORY}' has a 'model.safetensors' "
+            f"the weights of {NAME} are not in the package but fetched, and '{REPOSITORY}' has "
+            "a 'model.safetensors' "
             "whose sha256 is "
         )
-        assert f", but this version of pauc-hub says {listed.sha256[:12]}…. It was removed" in str(refusal.value)
+        assert (
+            f", but this version of pauc-hub says {listed.sha256[:12]}…. It was removed"
+        ) in str(refusal.value)
         assert list((tmp_path / "cache").rglob("model.safetensors")) == []
-        assert not any(path.stat().st_size > 1e6 for path in (tmp_path / "cache").rglob("*") if path.is_file())
+        assert not any(
+            path.stat().st_size > 1e6 for path in (tmp_path / "cache").rglob("*") if path.is_file()
+        )
 
 
 def test_bytes_that_change_on_the_way_are_removed_and_fetched_again(
@@ -225,7 +259,10 @@ def test_a_missing_download_is_one_line(
     start = f"the weights of {NAME} are not in the package but fetched, and "
     if reason == "offline":
         monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
-        start += f"'{REPOSITORY}' is not in the cache '{tmp_path / 'cache'}', and HF_HUB_OFFLINE forbids fetching it."
+        start += (
+            f"'{REPOSITORY}' is not in the cache '{tmp_path / 'cache'}', and HF_HUB_OFFLINE "
+            "forbids fetching it."
+        )
     else:
         hub.stop()
         start += f"{hub.url} cannot be reached ("
@@ -245,14 +282,20 @@ def test_every_entry_is_complete() -> None:
 
 
 def knn(folder: Path) -> float:
-    """Top-1 % by the protocol that all bundled cards have: the backbone's features of one data set."""
+    """Top-1 % by the protocol that all bundled cards have: the backbone's features of one data
+    set.
+    """
     scores: list[dict[str, Any]] = open_folder(folder).facts["scores"]
     found = [
         score["value"]
         for score in scores
-        if "kNN" in score["protocol"] and score["space"] == "backbone" and "Tiny ImageNet" in score["queries"]
+        if "kNN" in score["protocol"]
+        and score["space"] == "backbone"
+        and "Tiny ImageNet" in score["queries"]
     ]
-    assert found, f"{folder.name} has no kNN score on Tiny ImageNet, by which the default model is chosen"
+    assert found, (
+        f"{folder.name} has no kNN score on Tiny ImageNet, by which the default model is chosen"
+    )
     return float(max(found))
 
 
@@ -261,4 +304,6 @@ def test_the_default_is_the_strongest_bundled_model() -> None:
     default = registration.bundled_folder(DEFAULT_MODEL)
     assert default is not None
     strongest = max(scores, key=lambda name: scores[name])
-    assert default.name == strongest, f"DEFAULT_MODEL in models/catalog.py should be {strongest}: {json.dumps(scores)}"
+    assert default.name == strongest, (
+        f"DEFAULT_MODEL in models/catalog.py should be {strongest}: {json.dumps(scores)}"
+    )

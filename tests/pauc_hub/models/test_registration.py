@@ -1,4 +1,6 @@
-"""Registration with timm in either order of imports, what is bundled, and what is said where timm is broken."""
+"""Registration with timm in either order of imports, what is bundled, and what is said where timm
+is broken.
+"""
 
 import os
 import subprocess
@@ -22,10 +24,16 @@ socket.socket.connect = socket.getaddrinfo = refuse
 
 def python(code: str, *, path: Path | None = None) -> str:
     """What a fresh interpreter prints; warnings are errors, and it runs outside the checkout."""
-    environment = {name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "HF_"))}
-    environment |= {"HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"} | ({"PYTHONPATH": str(path)} if path else {})
+    environment = {
+        name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "HF_"))
+    }
+    environment |= {"HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"} | (
+        {"PYTHONPATH": str(path)} if path else {}
+    )
     command: Sequence[str] = [sys.executable, "-W", "error", "-c", code]
-    done = subprocess.run(command, cwd="/", env=environment, capture_output=True, text=True, check=False, timeout=600)
+    done = subprocess.run(
+        command, cwd="/", env=environment, capture_output=True, text=True, check=False, timeout=600
+    )
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""
     return done.stdout.strip()
@@ -57,7 +65,8 @@ def test_importing_the_package_is_light() -> None:
 import sys, pauc_hub
 from pauc_hub.models.registration import bundled_folder, model_names
 assert bundled_folder("pauc_resnet18") and model_names()
-heavy = {"torch", "timm", "torchvision", "numpy", "PIL", "pyarrow", "safetensors", "importlib.metadata"}
+heavy = {"torch", "timm", "torchvision", "numpy", "PIL", "pyarrow", "safetensors"}
+heavy |= {"importlib.metadata"}
 print(heavy & set(sys.modules))
 """
     assert python(code) == "set()"
@@ -79,7 +88,11 @@ def fake_timm(folder: Path, code: str) -> Path:
 
 def test_registration_waits_for_the_attempt_that_succeeds(tmp_path: Path) -> None:
     fake_timm(
-        tmp_path, "import builtins\nif not hasattr(builtins, 'repaired'): raise ImportError('broken')\nvalue = 1\n"
+        tmp_path,
+        (
+            "import builtins\nif not hasattr(builtins, 'repaired'): raise "
+            "ImportError('broken')\nvalue = 1\n"
+        ),
     )
     code = """
 import builtins, sys, pauc_hub
@@ -127,7 +140,9 @@ except PaucError as error: print(error)
 
 
 def test_torch_and_torchvision_that_do_not_match_are_told_in_one_line(tmp_path: Path) -> None:
-    fake_timm(tmp_path, "raise RuntimeError('operator torchvision::nms does not exist\\nsecond line')")
+    fake_timm(
+        tmp_path, ("raise RuntimeError('operator torchvision::nms does not exist\\nsecond line')")
+    )
     assert python(BROKEN, path=tmp_path) == (
         f"torch {version('torch')} and torchvision {version('torchvision')} do not fit together "
         "(operator torchvision::nms does not exist). "
@@ -136,18 +151,29 @@ def test_torch_and_torchvision_that_do_not_match_are_told_in_one_line(tmp_path: 
 
 
 @pytest.mark.parametrize(
-    ("failure", "reason"), [("ImportError('no such thing')", "no such thing"), ("ImportError()", "ImportError")]
+    ("failure", "reason"),
+    [("ImportError('no such thing')", "no such thing"), ("ImportError()", "ImportError")],
 )
-def test_a_timm_that_cannot_be_imported_is_told_in_one_line(tmp_path: Path, failure: str, reason: str) -> None:
+def test_a_timm_that_cannot_be_imported_is_told_in_one_line(
+    tmp_path: Path, failure: str, reason: str
+) -> None:
     fake_timm(tmp_path, f"raise {failure}")
-    expected = f"timm cannot be imported ({reason}). Install it anew: pip install --force-reinstall timm"
+    expected = (
+        f"timm cannot be imported ({reason}). Install it anew: pip install --force-reinstall timm"
+    )
     assert python(BROKEN, path=tmp_path) == expected
 
 
 @pytest.fixture
 def weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     root = tmp_path / "weights"
-    for name in ("pauc_resnet18.b", "pauc_resnet18.a", ".pauc_resnet18.a.1234abcd", "other.a", "__pycache__"):
+    for name in (
+        "pauc_resnet18.b",
+        "pauc_resnet18.a",
+        ".pauc_resnet18.a.1234abcd",
+        "other.a",
+        "__pycache__",
+    ):
         (root / name).mkdir(parents=True)
     (root / "pauc_resnet50.file").touch()
     monkeypatch.setattr(registration, "WEIGHTS", root)
@@ -159,7 +185,9 @@ def test_only_folders_of_our_architectures_count_as_bundled(weights: Path) -> No
 
 
 def test_names_are_the_architectures_and_their_weights(weights: Path) -> None:
-    assert model_names() == sorted([*registration.ARCHITECTURES, "pauc_resnet18.a", "pauc_resnet18.b"])
+    assert model_names() == sorted(
+        [*registration.ARCHITECTURES, "pauc_resnet18.a", "pauc_resnet18.b"]
+    )
 
 
 @pytest.mark.parametrize(
@@ -181,7 +209,9 @@ def test_a_name_leads_to_its_folder_or_nowhere(weights: Path, name: str, found: 
     assert bundled_folder(name) == (weights / found if found else None)
 
 
-def test_without_any_weights_the_architectures_remain(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_any_weights_the_architectures_remain(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(registration, "WEIGHTS", tmp_path / "absent")
     assert bundled_folders() == []
     assert model_names() == [
@@ -194,4 +224,6 @@ def test_without_any_weights_the_architectures_remain(tmp_path: Path, monkeypatc
 
 
 def test_the_bundled_folder_is_in_the_package() -> None:
-    assert bundled_folder("pauc_resnet18") == Path(registration.__file__).parents[1] / "weights" / TINY
+    assert (
+        bundled_folder("pauc_resnet18") == Path(registration.__file__).parents[1] / "weights" / TINY
+    )

@@ -30,8 +30,12 @@ def test_the_nearest_come_first_by_hand() -> None:
 @pytest.mark.parametrize("k", [1, 5, 200])
 def test_it_equals_a_plain_loop_whatever_the_blocks(size: int, k: int) -> None:
     rows, queries = drawn(200, 24, seed=0), drawn(9, 24, seed=1)
-    for query, found in zip(queries.astype(float), nearest(blocks(rows, size), queries, k), strict=True):
-        cosines = [query @ row / np.linalg.norm(query) / np.linalg.norm(row) for row in rows.astype(float)]
+    for query, found in zip(
+        queries.astype(float), nearest(blocks(rows, size), queries, k), strict=True
+    ):
+        cosines = [
+            query @ row / np.linalg.norm(query) / np.linalg.norm(row) for row in rows.astype(float)
+        ]
         expected = sorted(range(200), key=lambda i: -cosines[i])[:k]
         assert found.rows.tolist() == expected
         assert found.scores.tolist() == pytest.approx([cosines[i] for i in expected], abs=1e-7)
@@ -51,7 +55,8 @@ def test_equally_near_rows_come_in_the_order_of_the_table(size: int) -> None:
 def test_lengths_and_16_bits_do_not_matter() -> None:
     rows, queries = drawn(60, 8, seed=3).astype(np.float16), drawn(4, 8, seed=4)
     longer = rows.astype(np.float32) * np.linspace(1, 50, 60, dtype=np.float32)[:, None]
-    one, other = nearest(blocks(rows, 16), queries, 60), nearest(blocks(longer, 60), queries * 7, 60)
+    one = nearest(blocks(rows, 16), queries, 60)
+    other = nearest(blocks(longer, 60), queries * 7, 60)
     for a, b in zip(one, other, strict=True):
         assert a.rows.tolist() == b.rows.tolist()
         assert a.scores.tolist() == pytest.approx(b.scores.tolist(), abs=1e-6)
@@ -60,7 +65,11 @@ def test_lengths_and_16_bits_do_not_matter() -> None:
 def test_a_row_that_is_left_out_is_no_answer_to_its_query_alone() -> None:
     rows = drawn(30, 6, seed=5)
     found = nearest(blocks(rows, 8), rows[[12, 12, 29]], 30, [12, None, 29])
-    assert [answer.rows[0] == own for answer, own in zip(found, (12, 12, 29), strict=True)] == [False, True, False]
+    assert [answer.rows[0] == own for answer, own in zip(found, (12, 12, 29), strict=True)] == [
+        False,
+        True,
+        False,
+    ]
     assert [len(answer.rows) for answer in found] == [29, 30, 29]
     assert 12 not in found[0].rows
     assert set(found[2].rows.tolist()) == set(range(29))
@@ -78,7 +87,10 @@ def test_zeros_are_like_nothing() -> None:
 def test_rows_that_are_not_finite_are_refused_by_name(value: float) -> None:
     rows = drawn(9, 4, seed=6)
     rows[7, 2] = value
-    with pytest.raises(TableError, match=r"^row 7 of the table, '7\.jpg', holds numbers that are not finite\. Its"):
+    with pytest.raises(
+        TableError,
+        match=(r"^row 7 of the table, '7\.jpg', holds numbers that are not finite\. Its"),
+    ):
         nearest(blocks(rows, 4), rows[:2], 2)
 
 

@@ -33,11 +33,15 @@ def naive(vectors: Vectors, order: list[int], threshold: float) -> tuple[list[in
 
 
 @pytest.mark.parametrize("block", [3, 7, 64])
-def test_the_same_copies_as_one_row_after_the_other(block: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_same_copies_as_one_row_after_the_other(
+    block: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(duplicates, "BLOCK", block)
     rng = np.random.default_rng(0)
     centres = rng.normal(size=(12, D))
-    vectors = (centres[rng.integers(0, 12, 40)] + 0.25 * rng.normal(size=(40, D))).astype(np.float32)
+    vectors = (centres[rng.integers(0, 12, 40)] + 0.25 * rng.normal(size=(40, D))).astype(
+        np.float32
+    )
     order = rng.permutation(40).tolist()
     expected, scores = naive(vectors, order, 0.95)
     done: list[int] = []
@@ -51,13 +55,17 @@ def test_the_same_copies_as_one_row_after_the_other(block: int, monkeypatch: pyt
 def test_a_chain_does_not_join_its_ends() -> None:
     angles = np.deg2rad([0, 10, 20, 30])
     chain = np.stack([np.cos(angles), np.sin(angles)], axis=1)
-    found = find_copies(chain, [0, 1, 2, 3], float(np.cos(np.deg2rad(11))), device=CPU, advance=lambda _: None)
+    found = find_copies(
+        chain, [0, 1, 2, 3], float(np.cos(np.deg2rad(11))), device=CPU, advance=lambda _: None
+    )
     assert found.keeper.tolist() == [0, 0, 2, 2]
 
 
 def test_the_first_in_the_order_is_kept() -> None:
     same = np.ones((3, 4))
-    assert find_copies(same, [2, 0, 1], 0.9, device=CPU, advance=lambda _: None).keeper.tolist() == [2, 2, 2]
+    assert find_copies(
+        same, [2, 0, 1], 0.9, device=CPU, advance=lambda _: None
+    ).keeper.tolist() == [2, 2, 2]
 
 
 def test_rows_of_zeros_are_like_nothing() -> None:

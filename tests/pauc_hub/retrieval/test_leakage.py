@@ -11,7 +11,9 @@ CPU = torch.device("cpu")
 
 
 @pytest.mark.parametrize("together", [3, 4096])
-def test_copies_are_found_whatever_their_length_and_the_blocks(together: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_copies_are_found_whatever_their_length_and_the_blocks(
+    together: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(leakage, "ROWS_TOGETHER", together)
     rng = np.random.default_rng(0)
     train = rng.normal(size=(20, 30)).astype(np.float32)

@@ -25,7 +25,9 @@ def write(path: Path, rows: slice = slice(0, N), dtype: outputs.Dtype = "float32
 
 
 @pytest.fixture(params=FORMS)
-def table(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Stored:
+def table(
+    request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Stored:
     """Row groups of seven rows; parts of 20, none and 30."""
     monkeypatch.setattr(outputs, "BYTES_TOGETHER", 7 * 4 * D)
     path = tmp_path / str(request.param)

@@ -1,4 +1,6 @@
-"""Searching tables: exact or by an index that is built once, kept, and built again when the table has changed."""
+"""Searching tables: exact or by an index that is built once, kept, and built again when the table
+has changed.
+"""
 
 import os
 from pathlib import Path
@@ -25,7 +27,9 @@ def drawn(seed: int, rows: int = N) -> npt.NDArray[np.float32]:
 
 def write(path: Path, vectors: npt.NDArray[np.float32]) -> Path:
     with open_output(path, D, len(vectors), ABOUT) as table:
-        table.write([f"{i}.jpg" for i in range(len(vectors))], vectors, np.ones((len(vectors), 2), np.int32))
+        table.write(
+            [f"{i}.jpg" for i in range(len(vectors))], vectors, np.ones((len(vectors), 2), np.int32)
+        )
     return path
 
 
@@ -42,7 +46,10 @@ def large(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def assert_as_good(
-    found: Neighbors, truth: Neighbors, query: npt.NDArray[np.float32], rows: npt.NDArray[np.float32] | None = None
+    found: Neighbors,
+    truth: Neighbors,
+    query: npt.NDArray[np.float32],
+    rows: npt.NDArray[np.float32] | None = None,
 ) -> None:
     """Every list is looked at, so the index differs in what 16 bits cannot tell apart alone."""
     kept = (drawn(0) if rows is None else rows)[found.rows]
@@ -54,7 +61,12 @@ def assert_as_good(
 
 
 def left(table: Path) -> set[str]:
-    return {path.name for path in table.parent.iterdir()} - {"t.parquet", "t.npy", "t.safetensors", "t.index.parquet"}
+    return {path.name for path in table.parent.iterdir()} - {
+        "t.parquet",
+        "t.npy",
+        "t.safetensors",
+        "t.index.parquet",
+    }
 
 
 def test_a_small_table_is_searched_exactly(table: Path) -> None:
@@ -116,7 +128,8 @@ def test_a_changed_table_gets_another_index(table: Path) -> None:
     find_neighbors(table, drawn(1), 5)
     old = index_path(table).read_bytes()
     write(table, drawn(2))
-    found, truth = find_neighbors(table, drawn(1), 5), find_neighbors(table, drawn(1), 5, exact=True)
+    found = find_neighbors(table, drawn(1), 5)
+    truth = find_neighbors(table, drawn(1), 5, exact=True)
     assert found.method == "index"
     assert index_path(table).read_bytes() != old
     for query, exact, indexed in zip(drawn(1), truth.neighbors, found.neighbors, strict=True):
@@ -134,7 +147,11 @@ def test_an_index_that_is_no_good_is_built_again(tmp_path: Path, damage: str) ->
         find_neighbors(other, drawn(1), 5)
         index_path(other).replace(index_path(table))
     else:
-        kept = {"cut short": whole[:-100], "empty": b"", "note alone": whole[-faiss_index.NOTE_BYTES :]}[damage]
+        kept = {
+            "cut short": whole[:-100],
+            "empty": b"",
+            "note alone": whole[-faiss_index.NOTE_BYTES :],
+        }[damage]
         index_path(table).write_bytes(kept)
     assert find_neighbors(table, drawn(1), 5).method == "index"
     assert index_path(table).read_bytes() == whole
@@ -147,18 +164,23 @@ def test_without_faiss_every_row_is_compared_and_the_extra_is_named(
     monkeypatch.setattr(faiss_index, "is_installed", lambda: False)
     found = find_neighbors(table, drawn(1), 5)
     assert found.method == "exact"
-    assert found.note == "an index would make searching so large a table faster: `pip install 'pauc-hub[faiss-cpu]'`"
+    assert found.note == (
+        "an index would make searching so large a table faster: `pip install 'pauc-hub[faiss-cpu]'`"
+    )
     assert find_neighbors(table, drawn(1), 5, exact=True).note is None
     assert left(table) == set()
 
 
 @pytest.mark.usefixtures("large")
-def test_where_nothing_can_be_written_every_row_is_compared(table: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_where_nothing_can_be_written_every_row_is_compared(
+    table: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(os, "access", lambda *_: False)
     found = find_neighbors(table, drawn(1), 5)
     assert found.method == "exact"
     assert found.note == (
-        f"an index would make searching faster, but '{index_path(table)}' cannot be written: its folder is read-only"
+        f"an index would make searching faster, but '{index_path(table)}' cannot be written: "
+        "its folder is read-only"
     )
 
 
@@ -169,7 +191,9 @@ def test_an_index_is_not_asked_for_more_than_it_was_measured_with(table: Path) -
 
 
 @pytest.mark.usefixtures("large")
-def test_what_the_index_cannot_answer_in_full_is_searched_exactly(table: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_the_index_cannot_answer_in_full_is_searched_exactly(
+    table: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """One list of 32 holds about 12 rows."""
     monkeypatch.setattr(faiss_index, "PROBES", 1)
     assert find_neighbors(table, drawn(1), 1).method == "index"
@@ -179,7 +203,9 @@ def test_what_the_index_cannot_answer_in_full_is_searched_exactly(table: Path, m
 
 
 @pytest.mark.usefixtures("large")
-def test_the_lists_are_learned_from_rows_all_over_the_table(table: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_lists_are_learned_from_rows_all_over_the_table(
+    table: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A quarter of the sample suffices here; whatever the blocks, rows 0, 4, 8, … are looked at."""
     monkeypatch.setattr(faiss_index, "SAMPLE", 3)
     find_neighbors(table, drawn(1), 5)
@@ -191,9 +217,13 @@ def test_the_lists_are_learned_from_rows_all_over_the_table(table: Path, monkeyp
 
 
 @pytest.mark.parametrize(("k", "own"), [(0, None), (N + 1, None), (N, 3)])
-def test_more_neighbours_than_there_are_rows_are_refused(table: Path, k: int, own: int | None) -> None:
+def test_more_neighbours_than_there_are_rows_are_refused(
+    table: Path, k: int, own: int | None
+) -> None:
     rows = N if own is None else N - 1
-    with pytest.raises(UsageError, match=f"^k={k} is not between 1 and {rows}, the images to search among in "):
+    with pytest.raises(
+        UsageError, match=(f"^k={k} is not between 1 and {rows}, the images to search among in ")
+    ):
         find_neighbors(table, drawn(1, rows=1), k, left_out=[own])
 
 
@@ -204,10 +234,14 @@ def test_an_empty_table_is_refused(tmp_path: Path) -> None:
 
 
 def test_queries_of_another_width_are_refused(table: Path) -> None:
-    with pytest.raises(TableError, match=r"has embeddings of 12 numbers, and the queries have 5\.$"):
+    with pytest.raises(
+        TableError, match=(r"has embeddings of 12 numbers, and the queries have 5\.$")
+    ):
         find_neighbors(table, drawn(1)[:, :5], 1)
 
 
-@pytest.mark.parametrize(("rows", "lists"), [(1, 2), (400, 32), (60_000, 512), (1_000_000, 2048), (10_000_000, 8192)])
+@pytest.mark.parametrize(
+    ("rows", "lists"), [(1, 2), (400, 32), (60_000, 512), (1_000_000, 2048), (10_000_000, 8192)]
+)
 def test_lists_grow_with_the_square_root(rows: int, lists: int) -> None:
     assert list_count(rows) == lists

@@ -81,14 +81,35 @@ def test_nothing_is_fetched_and_nothing_runs(tmp_path: Path, photo: Path) -> Non
     assert "prefers-color-scheme: dark" in text
 
 
-@pytest.mark.parametrize("name", ['<script>alert("1")</script>.jpg', "a&b'.jpg", '" onload="x', "</small><h1>x"])
+@pytest.mark.parametrize(
+    "name", [('<script>alert("1")</script>.jpg'), "a&b'.jpg", '" onload="x', "</small><h1>x"]
+)
 def test_names_are_escaped(tmp_path: Path, photo: Path, name: str) -> None:
-    write_page(tmp_path / "x.html", name, name, [[Picture(name, name, photo), Picture("1", name, tmp_path / "none")]])
+    write_page(
+        tmp_path / "x.html",
+        name,
+        name,
+        [[Picture(name, name, photo), Picture("1", name, tmp_path / "none")]],
+    )
     page = Page(tmp_path / "x.html")
     assert {figure["title"] for figure in page.strips[0]} == {name}
     assert page.strips[0][0]["small"] == name
     assert page.strips[0][0]["b"] == name
-    tags = {"html", "meta", "title", "style", "header", "h1", "p", "main", "section", "figure", "div", "img", "em"}
+    tags = {
+        "html",
+        "meta",
+        "title",
+        "style",
+        "header",
+        "h1",
+        "p",
+        "main",
+        "section",
+        "figure",
+        "div",
+        "img",
+        "em",
+    }
     assert set(page.tags) == tags | {"figcaption", "b", "small"}
 
 
@@ -100,7 +121,11 @@ def test_a_missing_image_has_a_named_place(tmp_path: Path, photo: Path) -> None:
     ]
     write_page(tmp_path / "x.html", "t", "a", [pictures])
     gone, text = Page(tmp_path / "x.html").strips[0]
-    assert (gone["em"], gone["small"], "img" in gone) == ("No such file or directory", "gone.jpg", False)
+    assert (gone["em"], gone["small"], "img" in gone) == (
+        "No such file or directory",
+        "gone.jpg",
+        False,
+    )
     assert (text["em"].startswith("not an image"), text["small"]) == (True, "text.jpg")
 
 
@@ -111,11 +136,15 @@ def test_names_that_no_text_can_hold_are_written_all_the_same(tmp_path: Path, ph
 
 def test_a_page_replaces_nothing_unless_told(tmp_path: Path) -> None:
     (tmp_path / "x.html").touch()
-    with pytest.raises(OutputExists, match=r"x\.html' exists\. Name another place, or give overwrite=True\.$"):
+    with pytest.raises(
+        OutputExists, match=(r"x\.html' exists\. Name another place, or give overwrite=True\.$")
+    ):
         check_page(tmp_path / "x.html", overwrite=False)
     check_page(tmp_path / "x.html", overwrite=True)
     check_page(tmp_path / "y.html", overwrite=False)
     with pytest.raises(OutputExists, match=r"' is a folder\. Name another place\.$"):
         check_page(tmp_path, overwrite=True)
-    with pytest.raises(UsageError, match=r"cannot be written: there is no such folder\. Name another place\.$"):
+    with pytest.raises(
+        UsageError, match=(r"cannot be written: there is no such folder\. Name another place\.$")
+    ):
         check_page(tmp_path / "no" / "x.html", overwrite=False)

@@ -1,4 +1,6 @@
-"""Shared by the tests of sources: tars and Parquet files of small images, and what becomes of entries."""
+"""Shared by the tests of sources: tars and Parquet files of small images, and what becomes of
+entries.
+"""
 
 import io
 import tarfile
@@ -42,7 +44,9 @@ def write_rows(path: Path, count: int, *, group: int = 4, first: int = 1) -> Pat
     path.parent.mkdir(parents=True, exist_ok=True)
     rows = [{"bytes": png(width), "path": f"{width}.png"} for width in range(first, first + count)]
     kind = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
-    pq.write_table(pa.table({"image": pa.array(rows, kind), "label": range(count)}), path, row_group_size=group)
+    pq.write_table(
+        pa.table({"image": pa.array(rows, kind), "label": range(count)}), path, row_group_size=group
+    )
     return path
 
 
@@ -75,7 +79,9 @@ def outcomes() -> Outcomes:
 
 @pytest.fixture(scope="session")
 def require_one_order() -> Callable[[Source], list[str]]:
-    """Check that any start and any shares give what the whole gives; returns the names of the whole."""
+    """Check that any start and any shares give what the whole gives; returns the names of the
+    whole.
+    """
 
     def names(source: Source, start: int = 0) -> list[str]:
         return [entry.name for entry in source.entries(start)]

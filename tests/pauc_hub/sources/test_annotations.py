@@ -1,4 +1,6 @@
-"""Labels and groups of images: from folders, files, Parquet columns and tars; and what does not match."""
+"""Labels and groups of images: from folders, files, Parquet columns and tars; and what does not
+match.
+"""
 
 import io
 import json
@@ -11,7 +13,13 @@ import pyarrow.parquet as pq
 import pytest
 
 from pauc_hub.errors import PaucError, UsageError
-from pauc_hub.sources.annotations import Annotations, Wanted, annotate, first_folders, read_labels_file
+from pauc_hub.sources.annotations import (
+    Annotations,
+    Wanted,
+    annotate,
+    first_folders,
+    read_labels_file,
+)
 
 NOTHING = Wanted()
 
@@ -21,7 +29,10 @@ def from_file(names: Sequence[str], path: Path, wanted: Wanted = NOTHING) -> Ann
 
 
 def write_images(path: Path, **columns: object) -> None:
-    images = pa.array([{"bytes": b"x", "path": None}] * 4, pa.struct([("bytes", pa.binary()), ("path", pa.string())]))
+    images = pa.array(
+        [{"bytes": b"x", "path": None}] * 4,
+        pa.struct([("bytes", pa.binary()), ("path", pa.string())]),
+    )
     table = pa.table({"image": images, **columns})
     pq.write_table(table, path, row_group_size=2)
 
@@ -42,7 +53,8 @@ def rows_of(file: str, *rows: int) -> list[str]:
     [
         (["cat/1.jpg", "dog/deep/2.jpg", "3.jpg"], ["cat", "dog", None], None),
         (["Train/cat/1.jpg", "VALID/dog/2.jpg"], ["cat", "dog"], ["train", "val"]),
-        (["train/1.jpg", "test/2.jpg"], ["train", "test"], None),  # two classes, of which one is railways
+        # two classes, of which one is railways
+        (["train/1.jpg", "test/2.jpg"], ["train", "test"], None),
         (["train/a/1.jpg", "cat/b/2.jpg"], ["train", "cat"], None),
         (["train/cat/1.jpg", "train/dog/2.jpg"], ["train", "train"], None),
     ],
@@ -57,7 +69,9 @@ def test_the_first_folder_is_the_label_and_splits_are_known(
 
 def test_a_file_of_labels_goes_before_folders(tmp_path: Path) -> None:
     file = tmp_path / "labels.csv"
-    file.write_text("\ufeffpath,label,video\n./b/2.jpg,dog,v2\n/photos/a/1.jpg, cat ,v1\n", encoding="utf-8")
+    file.write_text(
+        ("\ufeffpath,label,video\n./b/2.jpg,dog,v2\n/photos/a/1.jpg, cat ,v1\n"), encoding="utf-8"
+    )
     found = from_file(["a/1.jpg", "b/2.jpg", "c/3.jpg"], file, Wanted(group="video"))
     assert found.labels == ["cat", "dog", None]
     assert found.groups == ["v1", "v2", ""]
@@ -77,9 +91,12 @@ def test_paths_that_match_nothing_are_told_with_the_nearest(tmp_path: Path) -> N
     file.write_text("path,label\na/1.jpg,cat\ncats/10.jpeg,dog\n")
     found = from_file(["a/1.jpg", "b/2.jpg", "cats/10.jpg"], file)
     assert found.note == (
-        f"1 of 2 paths in '{file}' match no image: 'cats/10.jpeg' is not there; the nearest is 'cats/10.jpg'."
+        f"1 of 2 paths in '{file}' match no image: 'cats/10.jpeg' is not there; the nearest is "
+        "'cats/10.jpg'."
     )
-    with pytest.raises(UsageError, match=r"is that of an image: 'a/1.jpg' is not there; the nearest is 'a/1.png'"):
+    with pytest.raises(
+        UsageError, match=(r"is that of an image: 'a/1.jpg' is not there; the nearest is 'a/1.png'")
+    ):
         from_file(["a/1.png", "b/2.png"], file)
 
 
@@ -94,7 +111,9 @@ def test_paths_that_match_nothing_are_told_with_the_nearest(tmp_path: Path) -> N
         ("path,label\na,b\na,c\n", "holds the path 'a' twice."),
     ],
 )
-def test_a_file_that_cannot_be_used_is_refused_in_one_line(content: str, message: str, tmp_path: Path) -> None:
+def test_a_file_that_cannot_be_used_is_refused_in_one_line(
+    content: str, message: str, tmp_path: Path
+) -> None:
     file = tmp_path / "labels.csv"
     file.write_text(content)
     with pytest.raises(UsageError) as refusal:
@@ -105,12 +124,21 @@ def test_a_file_that_cannot_be_used_is_refused_in_one_line(content: str, message
 
 def test_lists_in_a_parquet_file_are_several_labels(tmp_path: Path) -> None:
     file = tmp_path / "labels.parquet"
-    table = pa.table({"path": ["1.jpg", "2.jpg"], "labels": [["a", "b"], []], "hard": [["b"], None], "score": [0.5, 1]})
+    table = pa.table(
+        {
+            "path": ["1.jpg", "2.jpg"],
+            "labels": [["a", "b"], []],
+            "hard": [["b"], None],
+            "score": [0.5, 1],
+        }
+    )
     pq.write_table(table, file)
     found = from_file(["1.jpg", "2.jpg"], file, Wanted(difficult="hard"))
     assert found.labels == [("a", "b"), ()]
     assert found.difficult == [("b",), ()]
-    with pytest.raises(UsageError, match="column 'score' holds double, and neither text nor whole numbers"):
+    with pytest.raises(
+        UsageError, match=("column 'score' holds double, and neither text nor whole numbers")
+    ):
         from_file(["1.jpg"], file, Wanted(label="score"))
 
 
@@ -121,13 +149,17 @@ def test_columns_beside_the_images_with_the_names_of_classes(tmp_path: Path) -> 
     found = annotate(rows_of("images.parquet", 3, 1, 2), str(file), None, Wanted(group="scene"))
     assert found.labels == ["dog", "cat", None]  # -1 is no class
     assert found.groups == ["9", "8", "9"]
-    assert annotate(rows_of("images.parquet", 0), str(file), None, Wanted(label="scene")).labels == ["7"]
+    assert annotate(
+        rows_of("images.parquet", 0), str(file), None, Wanted(label="scene")
+    ).labels == ["7"]
 
 
 def test_lists_of_class_numbers_beside_the_images(tmp_path: Path) -> None:
     file = tmp_path / "images.parquet"
     write_images(file, objects=[[0, 1], [1], [], [0]], hard=[[1], [], [0], []])
-    describe(file, objects={"_type": "List", "feature": {"_type": "ClassLabel", "names": ["cat", "dog"]}})
+    describe(
+        file, objects={"_type": "List", "feature": {"_type": "ClassLabel", "names": ["cat", "dog"]}}
+    )
     found = annotate(rows_of("images.parquet", 0, 1, 2), str(file), None, Wanted(difficult="hard"))
     assert found.labels == [("cat", "dog"), ("dog",), ()]
     assert found.difficult == [("dog",), (), ("cat",)]
@@ -138,7 +170,9 @@ def test_several_files_below_a_folder_and_columns_that_are_not_there(tmp_path: P
     write_images(tmp_path / "b.parquet", label=["z", "y", "x", "y"])
     names = rows_of("a.parquet", 1) + rows_of("b.parquet", 0)
     assert annotate(names, str(tmp_path), None, NOTHING).labels == ["y", "z"]
-    with pytest.raises(UsageError, match=r"'a.parquet' has no column 'video'; its columns are image, label."):
+    with pytest.raises(
+        UsageError, match=(r"'a.parquet' has no column 'video'; its columns are image, label.")
+    ):
         annotate(names, str(tmp_path), None, Wanted(group="video"))
     with pytest.raises(UsageError, match=r"'c.parquet' is no longer in"):
         annotate(rows_of("c.parquet", 1), str(tmp_path), None, NOTHING)
@@ -146,9 +180,13 @@ def test_several_files_below_a_folder_and_columns_that_are_not_there(tmp_path: P
 
 def test_a_column_of_labels_must_be_known(tmp_path: Path) -> None:
     write_images(tmp_path / "a.parquet", kind=["x", "y", "x", "y"])
-    with pytest.raises(UsageError, match=r"'a.parquet' has no column 'label'; its columns are image, kind"):
+    with pytest.raises(
+        UsageError, match=(r"'a.parquet' has no column 'label'; its columns are image, kind")
+    ):
         annotate(rows_of("a.parquet", 1), str(tmp_path), None, NOTHING)
-    assert annotate(rows_of("a.parquet", 1), str(tmp_path), None, Wanted(label="kind")).labels == ["y"]
+    assert annotate(rows_of("a.parquet", 1), str(tmp_path), None, Wanted(label="kind")).labels == [
+        "y"
+    ]
 
 
 @pytest.mark.parametrize("suffix", ["tar", "tar.gz"])
@@ -199,15 +237,24 @@ def test_parquet_files_are_splits_where_all_their_names_say_one(
     names = [name for file in files for name in rows_of(file, 0, 1)]
     found = annotate(names, str(tmp_path), None, NOTHING)
     assert found.labels == ["x", "y", "x", "y"]
-    assert found.splits == (None if splits is None else [split for split in splits for _ in range(2)])
+    assert found.splits == (
+        None if splits is None else [split for split in splits for _ in range(2)]
+    )
 
 
 def test_tiny_imagenet_as_it_is_distributed(tmp_path: Path) -> None:
     """Labels of the validation images stand in a file, and those of the test images nowhere."""
-    names = ["train/n1/images/a.JPEG", "train/n2/images/b.JPEG", "val/images/v0.JPEG", "val/images/v1.JPEG"]
+    names = [
+        "train/n1/images/a.JPEG",
+        "train/n2/images/b.JPEG",
+        "val/images/v0.JPEG",
+        "val/images/v1.JPEG",
+    ]
     names.append("test/images/t0.JPEG")
     (tmp_path / "val").mkdir()
-    (tmp_path / "val" / "val_annotations.txt").write_text("v0.JPEG\tn2\t0\t0\t1\t1\nv1.JPEG\tn1\t0\t0\t1\t1\n")
+    (tmp_path / "val" / "val_annotations.txt").write_text(
+        "v0.JPEG\tn2\t0\t0\t1\t1\nv1.JPEG\tn1\t0\t0\t1\t1\n"
+    )
     found = annotate(names, str(tmp_path), None, NOTHING)
     assert found.labels == ["n1", "n2", "n2", "n1", None]
     assert found.splits == ["train", "train", "val", "val", "test"]

@@ -27,7 +27,9 @@ def names(source: Source, start: int = 0) -> list[str]:
 
 
 PART = st.sampled_from(["a", "b", "a.b", "a-b", "a~", "é", "Z", "0"])
-TREE = st.lists(st.lists(PART, min_size=1, max_size=4).map("/".join), min_size=1, max_size=30, unique=True)
+TREE = st.lists(
+    st.lists(PART, min_size=1, max_size=4).map("/".join), min_size=1, max_size=30, unique=True
+)
 
 
 @settings(deadline=None)  # the disk may be busy
@@ -43,7 +45,10 @@ def test_any_tree_is_walked_in_the_order_of_names_from_any_start_in_any_shares(
         assert names(source, start) == whole[start:]
         shares = [source.share(rank, ranks) for rank in range(ranks)]
         assert [name for share in shares for name in names(share)] == whole
-        assert {len(names(share)) for share in shares} <= {len(whole) // ranks, len(whole) // ranks + 1}
+        assert {len(names(share)) for share in shares} <= {
+            len(whole) // ranks,
+            len(whole) // ranks + 1,
+        }
         assert names(shares[-1], start) == names(shares[-1])[start:]
 
 
@@ -93,7 +98,9 @@ def test_entries_open_as_paths_and_tell_when_they_were_modified(tmp_path: Path) 
         entry.modified()
 
 
-def test_the_root_is_absolute_and_printable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_root_is_absolute_and_printable(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     touch(tmp_path, "photos/a.jpg")
     monkeypatch.chdir(tmp_path)
     assert open_source("photos").root == readable(tmp_path / "photos")
@@ -121,7 +128,14 @@ def test_folders_are_entered_only_when_it_is_their_turn(tmp_path: Path) -> None:
 
 def test_names_that_are_not_utf8_are_sorted_as_they_are_shown(tmp_path: Path) -> None:
     source = open_source(
-        touch(tmp_path, os.fsdecode(b"\xe9.png"), "a.png", "Z.png", os.fsdecode(b"\xe9/b.png"), "é.png")
+        touch(
+            tmp_path,
+            os.fsdecode(b"\xe9.png"),
+            "a.png",
+            "Z.png",
+            os.fsdecode(b"\xe9/b.png"),
+            "é.png",
+        )
     )
     assert names(source) == ["Z.png", "\\xe9.png", "\\xe9/b.png", "a.png", "é.png"]
 

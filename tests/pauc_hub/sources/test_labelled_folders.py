@@ -1,4 +1,6 @@
-"""Splits and classes of a folder: the usual names in any case, and what is never taken for a class."""
+"""Splits and classes of a folder: the usual names in any case, and what is never taken for a
+class.
+"""
 
 from pathlib import Path
 
@@ -46,7 +48,9 @@ def test_all_three_splits_are_found(tmp_path: Path) -> None:
     assert found(tmp_path) == {"train": "train", "val": "valid", "test": "test"}
 
 
-@pytest.mark.parametrize("names", [("train", "bus"), ("val", "test"), ("trains", "vals"), (".train", "val")])
+@pytest.mark.parametrize(
+    "names", [("train", "bus"), ("val", "test"), ("trains", "vals"), (".train", "val")]
+)
 def test_one_split_alone_is_none(tmp_path: Path, names: tuple[str, str]) -> None:
     """A train is a vehicle, too."""
     write(tmp_path, *(f"{name}/0.png" for name in names))
@@ -54,7 +58,16 @@ def test_one_split_alone_is_none(tmp_path: Path, names: tuple[str, str]) -> None
 
 
 def test_classes_are_subfolders_with_images_in_the_order_of_names(tmp_path: Path) -> None:
-    write(tmp_path, "dog/1.png", "dog/0.jpg", "dog/more/2.png", "cat/0.png", "cat/notes.txt", "0.png", ".git/0.png")
+    write(
+        tmp_path,
+        "dog/1.png",
+        "dog/0.jpg",
+        "dog/more/2.png",
+        "cat/0.png",
+        "cat/notes.txt",
+        "0.png",
+        ".git/0.png",
+    )
     (tmp_path / "none").mkdir()
     classes = read_classes(tmp_path)
     assert {name: [image.name for image in images] for name, images in classes.items()} == {
@@ -69,8 +82,10 @@ def test_a_folder_of_folders_is_never_a_class(tmp_path: Path) -> None:
     with pytest.raises(UsageError) as refused:
         read_classes(tmp_path)
     assert str(refused.value) == (
-        f"'{tmp_path / 'part1'}' holds folders and no images of its own, so it is no class. Give a folder with one "
-        "subfolder of images for each class, or with such a folder for each split: train (or training); "
+        f"'{tmp_path / 'part1'}' holds folders and no images of its own, so it is no class. "
+        "Give a folder with one "
+        "subfolder of images for each class, or with such a folder for each split: train (or "
+        "training); "
         "val (or valid, validation); test (or testing, holdout)."
     )
     write(tmp_path, "part1/0.png", "part2/0.png")

@@ -1,4 +1,6 @@
-"""Lists of files and patterns of files: what is named is what there is, in the order in which it is named."""
+"""Lists of files and patterns of files: what is named is what there is, in the order in which it is
+named.
+"""
 
 import os
 from collections.abc import Callable, Iterable
@@ -29,12 +31,25 @@ def names(place: str | Path) -> list[str]:
 # ---------------------------------------------------------------- lists
 
 
-def test_a_list_gives_what_it_names_in_its_order(tmp_path: Path, require_one_order: OneOrder) -> None:
-    lines = ["b.png", "a b.jpg", "", f"{tmp_path}/c.gif", "sub/../b.png", "# 1.png", "b.png ", "no suffix"]
+def test_a_list_gives_what_it_names_in_its_order(
+    tmp_path: Path, require_one_order: OneOrder
+) -> None:
+    lines = [
+        "b.png",
+        "a b.jpg",
+        "",
+        f"{tmp_path}/c.gif",
+        "sub/../b.png",
+        "# 1.png",
+        "b.png ",
+        "no suffix",
+    ]
     (tmp_path / "images.txt").write_text("\ufeff" + "\r\n".join(lines))
     source = open_source(tmp_path / "images.txt")
     assert require_one_order(source) == [line for line in lines if line]
-    assert [entry.open() for entry in source.entries()] == [tmp_path / line for line in lines if line]
+    assert [entry.open() for entry in source.entries()] == [
+        tmp_path / line for line in lines if line
+    ]
     assert source.root == str(tmp_path)
     assert source.listing().images == 7
 
@@ -55,9 +70,13 @@ def test_lines_that_are_not_utf8_become_text_and_still_open(tmp_path: Path) -> N
     assert entry.modified() == path.stat().st_mtime
 
 
-def test_a_list_in_another_encoding_says_so_for_each_line(tmp_path: Path, outcomes: Outcomes) -> None:
+def test_a_list_in_another_encoding_says_so_for_each_line(
+    tmp_path: Path, outcomes: Outcomes
+) -> None:
     (tmp_path / "images.txt").write_text("a.png", encoding="utf-16-le")
-    assert outcomes(open_source(tmp_path / "images.txt").entries()) == [("a\0.\0p\0n\0g\0", "missing")]
+    assert outcomes(open_source(tmp_path / "images.txt").entries()) == [
+        ("a\0.\0p\0n\0g\0", "missing")
+    ]
 
 
 def test_an_empty_list_is_refused(tmp_path: Path) -> None:
@@ -66,17 +85,25 @@ def test_an_empty_list_is_refused(tmp_path: Path) -> None:
         open_source(tmp_path / "images.txt")
 
 
-def test_a_list_of_tars_is_the_images_in_them(tmp_path: Path, write_tar: Write, require_one_order: OneOrder) -> None:
+def test_a_list_of_tars_is_the_images_in_them(
+    tmp_path: Path, write_tar: Write, require_one_order: OneOrder
+) -> None:
     write_tar(tmp_path / "a.tar", ["1.png"])
     write_tar(tmp_path / "b.tar", ["1.png"])
     (tmp_path / "shards.txt").write_text(f"{tmp_path}/b.tar\na.tar\n")
-    assert require_one_order(open_source(tmp_path / "shards.txt")) == [f"{tmp_path}/b.tar/1.png", "a.tar/1.png"]
+    assert require_one_order(open_source(tmp_path / "shards.txt")) == [
+        f"{tmp_path}/b.tar/1.png",
+        "a.tar/1.png",
+    ]
 
 
 def test_a_list_of_parquet_files_is_the_images_in_them(tmp_path: Path, write_rows: Write) -> None:
     write_rows(tmp_path / "a.parquet", 2)
     (tmp_path / "files.txt").write_text("a.parquet\n")
-    assert names(tmp_path / "files.txt") == ["a.parquet/000000000/1.png", "a.parquet/000000001/2.png"]
+    assert names(tmp_path / "files.txt") == [
+        "a.parquet/000000000/1.png",
+        "a.parquet/000000001/2.png",
+    ]
 
 
 # ---------------------------------------------------------------- patterns
@@ -100,7 +127,9 @@ def test_braces_are_written_out(pattern: str, expected: list[str]) -> None:
 
 
 def test_the_root_of_a_pattern_is_the_folder_above_all_matches() -> None:
-    assert [above(pattern) for pattern in ("a/b/*.tar", "a/b{0..1}/c.tar", "*.tar", "/{a,b}", "a/b.tar")] == [
+    assert [
+        above(pattern) for pattern in ("a/b/*.tar", "a/b{0..1}/c.tar", "*.tar", "/{a,b}", "a/b.tar")
+    ] == [
         "a/b/",
         "a/",
         "",
@@ -123,7 +152,16 @@ def test_patterns_match_tars_in_the_order_of_the_pattern(
 def test_patterns_match_images_and_nothing_that_is_not_named_like_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, require_one_order: OneOrder
 ) -> None:
-    touch(tmp_path, "b/2.png", "a/1.jpg", "a/notes.txt", "c/3.png", ".h/4.png", "a/deep/5.png", "b/.6.png")
+    touch(
+        tmp_path,
+        "b/2.png",
+        "a/1.jpg",
+        "a/notes.txt",
+        "c/3.png",
+        ".h/4.png",
+        "a/deep/5.png",
+        "b/.6.png",
+    )
     monkeypatch.chdir(tmp_path)
     assert require_one_order(open_source("*/*")) == ["a/1.jpg", "b/2.png", "c/3.png"]
     assert names("**/*.png") == ["a/deep/5.png", "b/2.png", "c/3.png"]
@@ -143,5 +181,7 @@ def test_a_pattern_without_a_match_is_refused(tmp_path: Path) -> None:
 
 def test_shards_that_a_pattern_names_must_be_there(tmp_path: Path, write_tar: Write) -> None:
     write_tar(tmp_path / "0.tar", ["1.png"])
-    with pytest.raises(UsageError, match=r"^'.*/1\.tar' cannot be read \(No such file or directory\)\.$"):
+    with pytest.raises(
+        UsageError, match=(r"^'.*/1\.tar' cannot be read \(No such file or directory\)\.$")
+    ):
         open_source(tmp_path / "{0..1}.tar")

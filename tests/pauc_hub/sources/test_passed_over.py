@@ -19,7 +19,16 @@ WITHOUT_HEIF = formats.SUFFIXES - formats.HEIF
 @pytest.fixture
 def mixed(tmp_path: Path) -> Path:
     root = tmp_path / "mixed"
-    for name in ("a.jpg", "b/c.PNG", "b/x.HEIC", "b/y.heic", "film.mov", "README", ".hidden.mov", "shards/1.tar"):
+    for name in (
+        "a.jpg",
+        "b/c.PNG",
+        "b/x.HEIC",
+        "b/y.heic",
+        "film.mov",
+        "README",
+        ".hidden.mov",
+        "shards/1.tar",
+    ):
         (root / name).parent.mkdir(parents=True, exist_ok=True)
         (root / name).touch()
     return root
@@ -42,9 +51,13 @@ def test_a_folder_counts_them_when_it_is_listed(mixed: Path) -> None:
     assert passed_over(source) == EXPECTED
 
 
-def test_images_by_index_know_them(mixed: Path, tmp_path: Path, write_tar: Callable[..., Path]) -> None:
+def test_images_by_index_know_them(
+    mixed: Path, tmp_path: Path, write_tar: Callable[..., Path]
+) -> None:
     assert open_by_index(mixed, quiet=True).passed_over == EXPECTED
-    assert open_by_index(write_tar(tmp_path / "x.tar", ["1.png", "2.dng"]), quiet=True).passed_over == {".dng": 1}
+    assert open_by_index(
+        write_tar(tmp_path / "x.tar", ["1.png", "2.dng"]), quiet=True
+    ).passed_over == {".dng": 1}
 
 
 def test_of_several_processes_the_first_tells_all(mixed: Path) -> None:
@@ -65,8 +78,12 @@ def test_a_pattern_and_a_remote_folder_count_them_too(mixed: Path) -> None:
     assert passed_over(source) == {".heic": 1, ".mov": 1}
 
 
-def test_archives_count_pictures_and_no_captions(tmp_path: Path, write_tar: Callable[..., Path]) -> None:
-    source = open_source(write_tar(tmp_path / "x.tar", ["1.png", "1.txt", "1.json", "2.dng", "3.mp4"]))
+def test_archives_count_pictures_and_no_captions(
+    tmp_path: Path, write_tar: Callable[..., Path]
+) -> None:
+    source = open_source(
+        write_tar(tmp_path / "x.tar", ["1.png", "1.txt", "1.json", "2.dng", "3.mp4"])
+    )
     for _ in range(2):
         assert len(list(source.entries())) == 1
         assert passed_over(source) == {".dng": 1, ".mp4": 1}
@@ -74,11 +91,15 @@ def test_archives_count_pictures_and_no_captions(tmp_path: Path, write_tar: Call
 
 def test_where_there_is_nothing_else_the_extra_is_named(tmp_path: Path) -> None:
     (tmp_path / "1.heic").touch()
-    with pytest.raises(NoImages, match=r"1 file, none of which .*For \.heic: pip install 'pauc-hub\[heif\]'\.$"):
+    with pytest.raises(
+        NoImages, match=(r"1 file, none of which .*For \.heic: pip install 'pauc-hub\[heif\]'\.$")
+    ):
         open_source(tmp_path)
 
 
-def test_what_is_found_with_the_extra_is_not_passed_over(mixed: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_found_with_the_extra_is_not_passed_over(
+    mixed: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(kinds, "SUFFIXES", WITHOUT_HEIF | formats.HEIF)
     source = open_source(mixed)
     assert source.listing().images == 4

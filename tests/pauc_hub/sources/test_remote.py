@@ -41,7 +41,16 @@ def names(place: str) -> list[str]:
 
 
 def test_a_folder_is_walked_as_on_disk(put: Put, require_one_order: OneOrder) -> None:
-    paths = ["b.jpg", "a/z.png", "a/b/c.webp", "A.JPG", "a.b/c.tiff", ".h.png", ".git/x.png", "notes.txt"]
+    paths = [
+        "b.jpg",
+        "a/z.png",
+        "a/b/c.webp",
+        "A.JPG",
+        "a.b/c.tiff",
+        ".h.png",
+        ".git/x.png",
+        "notes.txt",
+    ]
     put({f"/photos/{path}": b"text" for path in paths})
     source = open_source("memory://photos/")
     assert require_one_order(source) == ["A.JPG", "a.b/c.tiff", "a/b/c.webp", "a/z.png", "b.jpg"]
@@ -49,7 +58,9 @@ def test_a_folder_is_walked_as_on_disk(put: Put, require_one_order: OneOrder) ->
     assert source.listing() == open_source("memory://photos").listing()
 
 
-def test_images_are_fetched_when_they_are_opened(put: Put, outcomes: Outcomes, tmp_path: Path) -> None:
+def test_images_are_fetched_when_they_are_opened(
+    put: Put, outcomes: Outcomes, tmp_path: Path
+) -> None:
     put({"/p/a.png": b"", "/p/b.png": b"text", "/p/c.png": b"", "/p/d.png": picture(tmp_path)})
     entries = list(open_source("memory://p").entries())
     MemoryFileSystem().rm("/p/c.png")
@@ -99,7 +110,12 @@ def test_a_tar_cut_in_the_middle_of_an_image_is_one_entry(
 def test_parquet_files_are_read_by_their_groups(
     put: Put, write_rows: Write, outcomes: Outcomes, require_one_order: OneOrder, tmp_path: Path
 ) -> None:
-    put({"/d/a.parquet": write_rows(tmp_path / "a.parquet", 6), "/d/b.parquet": write_rows(tmp_path / "b.parquet", 3)})
+    put(
+        {
+            "/d/a.parquet": write_rows(tmp_path / "a.parquet", 6),
+            "/d/b.parquet": write_rows(tmp_path / "b.parquet", 3),
+        }
+    )
     source = open_source("memory://d/*.parquet")
     assert len(require_one_order(source)) == source.listing().images == 9
     assert outcomes(source.entries(5)) == [
@@ -112,7 +128,13 @@ def test_parquet_files_are_read_by_their_groups(
 def test_lists_name_urls_and_what_lies_beside_them(
     put: Put, outcomes: Outcomes, require_one_order: OneOrder, tmp_path: Path
 ) -> None:
-    put({"/p/d.png": picture(tmp_path), "/q/list.txt": b"memory://p/d.png\ne.png\n", "/q/e.png": picture(tmp_path)})
+    put(
+        {
+            "/p/d.png": picture(tmp_path),
+            "/q/list.txt": b"memory://p/d.png\ne.png\n",
+            "/q/e.png": picture(tmp_path),
+        }
+    )
     source = open_source("memory://q/list.txt")
     assert outcomes(source.entries()) == [("memory://p/d.png", "3 px"), ("e.png", "3 px")]
     require_one_order(source)
@@ -120,11 +142,16 @@ def test_lists_name_urls_and_what_lies_beside_them(
     (tmp_path / "local.txt").write_text("memory://p/d.png\n3.png\nmemory://p/gone.png")
     found = list(open_source(tmp_path / "local.txt").entries())
     assert [entry.name for entry in found] == ["memory://p/d.png", "3.png", "memory://p/gone.png"]
-    assert outcomes(found[::2]) == [("memory://p/d.png", "3 px"), ("memory://p/gone.png", "missing")]
+    assert outcomes(found[::2]) == [
+        ("memory://p/d.png", "3 px"),
+        ("memory://p/gone.png", "missing"),
+    ]
     assert found[1].open() == tmp_path / "3.png"
 
 
-def test_a_folder_that_cannot_be_listed_is_an_entry(put: Put, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_folder_that_cannot_be_listed_is_an_entry(
+    put: Put, monkeypatch: pytest.MonkeyPatch
+) -> None:
     put({"/p/a.png": b"", "/p/locked/b.png": b"", "/p/z.png": b""})
     ls = MemoryFileSystem.ls
 
@@ -135,19 +162,36 @@ def test_a_folder_that_cannot_be_listed_is_an_entry(put: Put, monkeypatch: pytes
 
     monkeypatch.setattr(MemoryFileSystem, "ls", refuse)
     assert names("memory://p") == ["a.png", "locked/", "z.png"]
-    monkeypatch.setattr(MemoryFileSystem, "cat_file", lambda system, path, **options: refuse(system, path))
+    monkeypatch.setattr(
+        MemoryFileSystem, "cat_file", lambda system, path, **options: refuse(system, path)
+    )
     with pytest.raises(UnreadableImage) as refusal:
         next(open_source("memory://p").entries(1)).open()
-    assert (refusal.value.kind, refusal.value.message) == ("permission", "no access to https://host/locked")
+    assert (refusal.value.kind, refusal.value.message) == (
+        "permission",
+        ("no access to https://host/locked"),
+    )
 
 
 REFUSED: list[tuple[str, type[PaucError], str]] = [
     ("memory://nowhere", UsageError, r"^no such file or folder: 'memory://nowhere'$"),
     ("memory://nowhere/x.tar", UsageError, r"^no such file or folder: 'memory://nowhere/x\.tar'$"),
-    ("memory://nowhere/list.txt", UsageError, r"^no such file or folder: 'memory://nowhere/list\.txt'$"),
+    (
+        "memory://nowhere/list.txt",
+        UsageError,
+        (r"^no such file or folder: 'memory://nowhere/list\.txt'$"),
+    ),
     ("memory://nowhere/*.tar", UsageError, r"^no file matches 'memory://nowhere/\*\.tar'\.$"),
-    ("memory://nowhere/{0..1}.tar", UsageError, r"^no such file or folder: 'memory:///nowhere/0\.tar'$"),
-    ("nothing://user:secret@x", UsageError, r"^'nothing://x' cannot be opened: Protocol not known: nothing\.$"),
+    (
+        "memory://nowhere/{0..1}.tar",
+        UsageError,
+        (r"^no such file or folder: 'memory:///nowhere/0\.tar'$"),
+    ),
+    (
+        "nothing://user:secret@x",
+        UsageError,
+        (r"^'nothing://x' cannot be opened: Protocol not known: nothing\.$"),
+    ),
 ]
 
 
@@ -157,7 +201,9 @@ def test_what_is_not_there_is_refused(place: str, kind: type[PaucError], line: s
         open_source(place)
 
 
-def test_a_server_that_fails_is_told_in_one_line_without_passwords(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_server_that_fails_is_told_in_one_line_without_passwords(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     def fail(*args: object, **options: object) -> None:
         raise RuntimeError("503 from https://user:secret@host/x?key=secret\nand more")
 
@@ -169,7 +215,9 @@ def test_a_server_that_fails_is_told_in_one_line_without_passwords(monkeypatch: 
 
 def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "gcsfs", None)
-    with pytest.raises(PaucError, match=r"^'gs://x' needs a package that is not installed: .*gcsfs.*\.$"):
+    with pytest.raises(
+        PaucError, match=(r"^'gs://x' needs a package that is not installed: .*gcsfs.*\.$")
+    ):
         open_source("gs://x")
 
 

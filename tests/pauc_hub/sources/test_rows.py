@@ -36,9 +36,14 @@ def test_one_file_gives_its_rows_with_their_numbers_and_paths(
     assert source.root == str(tmp_path / "x.parquet")
 
 
-def test_more_rows_than_are_read_together(tmp_path: Path, write_rows: WriteRows, require_one_order: OneOrder) -> None:
+def test_more_rows_than_are_read_together(
+    tmp_path: Path, write_rows: WriteRows, require_one_order: OneOrder
+) -> None:
     count = 2 * ROWS_TOGETHER + 3
-    assert len(require_one_order(open_source(write_rows(tmp_path / "x.parquet", count, group=count)))) == count
+    assert (
+        len(require_one_order(open_source(write_rows(tmp_path / "x.parquet", count, group=count))))
+        == count
+    )
 
 
 def test_a_folder_of_files_is_one_source_and_shares_are_whole_groups(
@@ -49,7 +54,9 @@ def test_a_folder_of_files_is_one_source_and_shares_are_whole_groups(
     source = open_source(tmp_path)
     assert source.listing().images == 13
     assert [name[:-6] for name in require_one_order(source)] == [
-        f"{file}.parquet/{row:09d}" for file, count in (("a", 5), ("b", 7), ("sub/c", 1)) for row in range(count)
+        f"{file}.parquet/{row:09d}"
+        for file, count in (("a", 5), ("b", 7), ("sub/c", 1))
+        for row in range(count)
     ]
     parts = [[entry.name[:19] for entry in source.share(rank, 3).entries()] for rank in range(3)]
     assert [(part[0], len(part)) for part in parts] == [
@@ -59,7 +66,9 @@ def test_a_folder_of_files_is_one_source_and_shares_are_whole_groups(
     ]
 
 
-def test_the_listing_changes_with_names_sizes_and_shares(tmp_path: Path, write_rows: WriteRows) -> None:
+def test_the_listing_changes_with_names_sizes_and_shares(
+    tmp_path: Path, write_rows: WriteRows
+) -> None:
     write_rows(tmp_path / "a.parquet", 8)
     seen = [open_source(tmp_path).listing().sha256]
     assert open_source(tmp_path).listing().sha256 == seen[0]
@@ -96,7 +105,9 @@ def test_paths_that_are_not_utf8_are_spelt_out(tmp_path: Path, outcomes: Outcome
 
 
 @pytest.mark.parametrize("kind", [pa.binary(), pa.large_binary(), pa.binary_view()], ids=str)
-def test_plain_bytes_of_any_layout_are_read(tmp_path: Path, outcomes: Outcomes, kind: pa.DataType) -> None:
+def test_plain_bytes_of_any_layout_are_read(
+    tmp_path: Path, outcomes: Outcomes, kind: pa.DataType
+) -> None:
     pq.write_table(pa.table({"img": pa.array([b"text", None], kind)}), tmp_path / "x.parquet")
     assert outcomes(open_source(tmp_path).entries()) == [
         ("x.parquet/000000000", "not_an_image"),
@@ -129,9 +140,13 @@ def test_a_group_damaged_towards_its_end_gives_what_comes_before(
 ) -> None:
     count = 3 * ROWS_TOGETHER
     table = pq.read_table(write_rows(tmp_path / "x.parquet", count))
-    pq.write_table(table, tmp_path / "x.parquet", write_batch_size=1, data_page_size=1, use_dictionary=False)
+    pq.write_table(
+        table, tmp_path / "x.parquet", write_batch_size=1, data_page_size=1, use_dictionary=False
+    )
     data = bytearray((tmp_path / "x.parquet").read_bytes())
-    end = pq.ParquetFile(tmp_path / "x.parquet").metadata.row_group(0).column(0).total_compressed_size
+    end = (
+        pq.ParquetFile(tmp_path / "x.parquet").metadata.row_group(0).column(0).total_compressed_size
+    )
     data[end - 300 : end] = b"\xff" * 300
     (tmp_path / "x.parquet").write_bytes(data)
     found = [kind for _, kind in outcomes(open_source(tmp_path).entries())]
@@ -169,7 +184,13 @@ def test_a_large_group_is_read_piece_by_piece(tmp_path: Path) -> None:
         write_batch_size=4,
     )
     data = (tmp_path / "x.parquet").read_bytes()
-    assert sum(1 for _ in open_rows("", [File("x.parquet", len(data), partial(Watched, data))]).entries()) == 100
+    assert (
+        sum(
+            1
+            for _ in open_rows("", [File("x.parquet", len(data), partial(Watched, data))]).entries()
+        )
+        == 100
+    )
     assert sum(pieces) > 100 * 100_000
     assert max(pieces) <= BUFFER + 500_000  # a buffer and a page
 
@@ -207,11 +228,18 @@ def test_a_file_that_vanishes_after_it_was_listed_is_as_many_entries(
         write_rows(tmp_path / f"{name}.parquet", 2)
     source = open_source(tmp_path)
     (tmp_path / "a.parquet").unlink()
-    assert [found for _, found in outcomes(source.entries())] == ["missing", "missing", "1 px", "2 px"]
+    assert [found for _, found in outcomes(source.entries())] == [
+        "missing",
+        "missing",
+        "1 px",
+        "2 px",
+    ]
     assert [found for _, found in outcomes(source.entries(1))] == ["missing", "1 px", "2 px"]
 
 
-def test_files_without_rows_are_no_images(tmp_path: Path, write_rows: WriteRows, require_one_order: OneOrder) -> None:
+def test_files_without_rows_are_no_images(
+    tmp_path: Path, write_rows: WriteRows, require_one_order: OneOrder
+) -> None:
     write_rows(tmp_path / "a.parquet", 0)
     with pytest.raises(NoImages, match=r"^no images in '.*': 1 Parquet files without a row\.$"):
         open_source(tmp_path)
@@ -220,7 +248,9 @@ def test_files_without_rows_are_no_images(tmp_path: Path, write_rows: WriteRows,
 
 
 def marked(*columns: str) -> dict[bytes, bytes]:
-    features = {column: {"_type": "Image"} for column in columns} | {"label": {"_type": "ClassLabel"}}
+    features = {column: {"_type": "Image"} for column in columns} | {
+        "label": {"_type": "ClassLabel"}
+    }
     return {b"huggingface": json.dumps({"info": {"features": features}}).encode()}
 
 
@@ -236,28 +266,40 @@ FITTING: list[tuple[str, dict[str, pa.DataType], dict[bytes, bytes], str]] = [
 ]
 
 
-@pytest.mark.parametrize(("columns", "metadata", "expected"), [row[1:] for row in FITTING], ids=[r[0] for r in FITTING])
+@pytest.mark.parametrize(
+    ("columns", "metadata", "expected"), [row[1:] for row in FITTING], ids=[r[0] for r in FITTING]
+)
 def test_finds_the_column_of_images(
     columns: dict[str, pa.DataType], metadata: dict[bytes, bytes], expected: str
 ) -> None:
-    assert image_column("x.parquet", pa.schema(list(columns.items()), metadata=metadata)) == expected
+    assert (
+        image_column("x.parquet", pa.schema(list(columns.items()), metadata=metadata)) == expected
+    )
 
 
 REFUSED: list[tuple[str, dict[str, pa.DataType], str]] = [
     (
         "none",
         {"url": pa.string(), "key": pa.binary()},
-        r"^'x\.parquet' has no column of images \(its columns: url, key\)\. .* jpg\. Give .*image_column=NAME\.$",
+        (
+            r"^'x\.parquet' has no column of images \(its columns: url, key\)\. .* jpg\. "
+            r"Give .*image_column=NAME\.$"
+        ),
     ),
     (
         "several",
         {"left": STRUCT, "right": STRUCT},
-        r"^'x\.parquet' has several columns of images \(left, right\)\. Give image_column=left, or another\.$",
+        (
+            r"^'x\.parquet' has several columns of images \(left, right\)\. "
+            r"Give image_column=left, or another\.$"
+        ),
     ),
 ]
 
 
-@pytest.mark.parametrize(("columns", "line"), [row[1:] for row in REFUSED], ids=[row[0] for row in REFUSED])
+@pytest.mark.parametrize(
+    ("columns", "line"), [row[1:] for row in REFUSED], ids=[row[0] for row in REFUSED]
+)
 def test_refuses_no_column_and_several(columns: dict[str, pa.DataType], line: str) -> None:
     with pytest.raises(PaucError, match=line):
         image_column("x.parquet", pa.schema(list(columns.items())))
@@ -265,13 +307,18 @@ def test_refuses_no_column_and_several(columns: dict[str, pa.DataType], line: st
 
 def test_the_column_can_be_named(tmp_path: Path, write_rows: WriteRows) -> None:
     rows = pq.read_table(write_rows(tmp_path / "x.parquet", 3))
-    both = pa.table({"left": rows["image"], "right": rows["image"].slice(1).combine_chunks().take([1, 1, 0])})
+    both = pa.table(
+        {"left": rows["image"], "right": rows["image"].slice(1).combine_chunks().take([1, 1, 0])}
+    )
     pq.write_table(both, tmp_path / "x.parquet")
     source = open_source(tmp_path / "x.parquet", image_column="right")
-    assert [entry.name for entry in source.entries()] == [f"x.parquet/{i:09d}/{n}.png" for i, n in enumerate((3, 3, 2))]
+    assert [entry.name for entry in source.entries()] == [
+        f"x.parquet/{i:09d}/{n}.png" for i, n in enumerate((3, 3, 2))
+    ]
     assert source.listing() != open_source(tmp_path / "x.parquet", image_column="left").listing()
     with pytest.raises(
-        UsageError, match=r"^image_column=up is no column of image files in 'x\.parquet'; .* left, right"
+        UsageError,
+        match=(r"^image_column=up is no column of image files in 'x\.parquet'; .* left, right"),
     ):
         open_source(tmp_path / "x.parquet", image_column="up")
 
@@ -279,5 +326,7 @@ def test_the_column_can_be_named(tmp_path: Path, write_rows: WriteRows) -> None:
 def test_tables_of_embeddings_are_refused(tmp_path: Path) -> None:
     schema = pa.schema([("image", pa.binary())], metadata={b"pauc": b"{}"})
     pq.write_table(pa.table({"image": [b""]}, schema=schema), tmp_path / "photos.parquet")
-    with pytest.raises(UsageError, match=r"^'photos\.parquet' is a table of embeddings\. Give the images"):
+    with pytest.raises(
+        UsageError, match=(r"^'photos\.parquet' is a table of embeddings\. Give the images")
+    ):
         open_source(tmp_path)

@@ -23,9 +23,16 @@ IMAGES = [("b.png", "1 px"), ("a/deep/z.png", "3 px"), ("A.JPG", "4 px")]
 BLOCK = 512
 
 
-@pytest.mark.parametrize(("name", "mode"), [("x.tar", "w"), ("x.tar.gz", "w:gz"), ("x.tgz", "w:gz"), ("X.TAR", "w")])
+@pytest.mark.parametrize(
+    ("name", "mode"), [("x.tar", "w"), ("x.tar.gz", "w:gz"), ("x.tgz", "w:gz"), ("X.TAR", "w")]
+)
 def test_one_tar_gives_its_images_in_its_order(
-    tmp_path: Path, write_tar: WriteTar, outcomes: Outcomes, require_one_order: OneOrder, name: str, mode: str
+    tmp_path: Path,
+    write_tar: WriteTar,
+    outcomes: Outcomes,
+    require_one_order: OneOrder,
+    name: str,
+    mode: str,
 ) -> None:
     source = open_source(write_tar(tmp_path / name, NAMES, mode))
     expected = [(f"{name}/{member}", width) for member, width in IMAGES]
@@ -43,11 +50,15 @@ def test_a_folder_of_tars_gives_them_in_the_order_of_their_names(
     source = open_source(tmp_path)
     assert source.root == str(tmp_path)
     assert require_one_order(source) == [
-        f"{archive}/{member}" for archive in ("a.tar", "b/x.tgz", "c.tar") for member in ("2.png", "1.png")
+        f"{archive}/{member}"
+        for archive in ("a.tar", "b/x.tgz", "c.tar")
+        for member in ("2.png", "1.png")
     ]
 
 
-def test_the_listing_changes_with_names_order_and_sizes_of_archives(tmp_path: Path, write_tar: WriteTar) -> None:
+def test_the_listing_changes_with_names_order_and_sizes_of_archives(
+    tmp_path: Path, write_tar: WriteTar
+) -> None:
     def listing() -> str:
         images, sha256 = open_source(tmp_path).listing()
         assert images is None
@@ -72,10 +83,22 @@ def test_shares_carry_about_the_same_number_of_bytes(tmp_path: Path, write_tar: 
     assert shares == [{"a"}, {"b", "c", "d"}]
 
 
-def test_names_are_those_of_the_members(tmp_path: Path, write_tar: WriteTar, outcomes: Outcomes) -> None:
-    """Hidden ones are skipped, `./` is no part, bytes that are not UTF-8 are spelt out, long ones stay whole."""
+def test_names_are_those_of_the_members(
+    tmp_path: Path, write_tar: WriteTar, outcomes: Outcomes
+) -> None:
+    """Hidden ones are skipped, `./` is no part, bytes that are not UTF-8 are spelt out, long ones
+    stay whole.
+    """
     long = "d/" * 90 + "image" * 20 + ".png"
-    names = ["./a.png", ".hidden.png", "./.git/b.png", "../up.png", os.fsdecode(b"caf\xe9.png"), "日本.png", long]
+    names = [
+        "./a.png",
+        ".hidden.png",
+        "./.git/b.png",
+        "../up.png",
+        os.fsdecode(b"caf\xe9.png"),
+        "日本.png",
+        long,
+    ]
     source = open_source(write_tar(tmp_path / "x.tar", names))
     assert outcomes(source.entries()) == [
         ("x.tar/a.png", "1 px"),
@@ -86,7 +109,9 @@ def test_names_are_those_of_the_members(tmp_path: Path, write_tar: WriteTar, out
     ]
 
 
-def test_a_member_that_is_there_twice_is_two_images(tmp_path: Path, write_tar: WriteTar, outcomes: Outcomes) -> None:
+def test_a_member_that_is_there_twice_is_two_images(
+    tmp_path: Path, write_tar: WriteTar, outcomes: Outcomes
+) -> None:
     source = open_source(write_tar(tmp_path / "x.tar", ["a.png", "a.png"]))
     assert outcomes(source.entries()) == [("x.tar/a.png", "1 px"), ("x.tar/a.png", "2 px")]
 
@@ -134,11 +159,14 @@ def test_an_image_too_large_for_memory_is_not_read(tmp_path: Path, outcomes: Out
 def test_a_tar_cut_off_anywhere_gives_what_is_whole_and_one_entry_for_the_break(
     tmp_path: Path, write_tar: WriteTar, outcomes: Outcomes, suffix: str
 ) -> None:
-    path = write_tar(tmp_path / f"x.{suffix}", ["1.png", "2.png", "3.json"], "w:gz" if suffix == "tgz" else "w")
+    path = write_tar(
+        tmp_path / f"x.{suffix}", ["1.png", "2.png", "3.json"], "w:gz" if suffix == "tgz" else "w"
+    )
     data = path.read_bytes()
     with tarfile.open(path) as tar:
         image_ends = [member.offset_data + member.size for member in tar][:2]
-    end = len(data) if suffix == "tgz" else 7 * BLOCK + 1  # headers and contents, and one byte of the end mark
+    # headers and contents, and one byte of the end mark
+    end = len(data) if suffix == "tgz" else 7 * BLOCK + 1
     whole = [(f"{path.name}/1.png", "1 px"), (f"{path.name}/2.png", "2 px")]
     for length in range(0, end, 7 if suffix == "tgz" else 128):
         path.write_bytes(data[:length])
@@ -148,7 +176,9 @@ def test_a_tar_cut_off_anywhere_gives_what_is_whole_and_one_entry_for_the_break(
             continue
         assert found[-1] == (path.name, "damaged"), length
         assert found[:-1] == whole[: len(found) - 1], length
-        assert suffix == "tgz" or len(found) - 1 == sum(length >= image_end for image_end in image_ends)
+        assert suffix == "tgz" or len(found) - 1 == sum(
+            length >= image_end for image_end in image_ends
+        )
 
 
 def test_a_break_says_where_it_is_and_the_next_archive_goes_on(
@@ -173,23 +203,34 @@ def test_a_break_says_where_it_is_and_the_next_archive_goes_on(
         next(source.entries(3)).open()
     assert (refusal.value.kind, refusal.value.message) == (
         "damaged",
-        "the archive cannot be read beyond its first 1 images: it is cut off, or damaged (bad checksum)",
+        (
+            "the archive cannot be read beyond its first 1 images: it is cut off, or damaged (bad "
+            "checksum)"
+        ),
     )
     require_one_order(source)
 
 
 def test_what_is_no_tar_is_one_entry(tmp_path: Path, outcomes: Outcomes) -> None:
-    for name, data in [("a.tar", b""), ("b.tar", b"text " * 500), ("c.tgz", b"text"), ("d.tgz", b"")]:
+    for name, data in [
+        ("a.tar", b""),
+        ("b.tar", b"text " * 500),
+        ("c.tgz", b"text"),
+        ("d.tgz", b""),
+    ]:
         (tmp_path / name).write_bytes(data)
     names = ["a.tar", "b.tar", "c.tgz", "d.tgz"]
     assert outcomes(open_source(tmp_path).entries()) == [(name, "damaged") for name in names]
 
 
-def test_a_negative_size_does_not_turn_the_walk_back(tmp_path: Path, write_tar: WriteTar, outcomes: Outcomes) -> None:
+def test_a_negative_size_does_not_turn_the_walk_back(
+    tmp_path: Path, write_tar: WriteTar, outcomes: Outcomes
+) -> None:
     path = write_tar(tmp_path / "x.tar", ["a.txt"])
     member = tarfile.TarInfo("b.png")
     header = bytearray(member.tobuf(tarfile.GNU_FORMAT))
-    header[124:136] = (256**12 - BLOCK).to_bytes(12, "big")  # base 256, as GNU tar writes numbers: back to itself
+    # base 256, as GNU tar writes numbers: back to itself
+    header[124:136] = (256**12 - BLOCK).to_bytes(12, "big")
     header[148:156] = b" " * 8
     header[148:155] = b"%06o\0" % sum(header)
     path.write_bytes(path.read_bytes()[: 3 * BLOCK] + header + bytes(2 * BLOCK))
@@ -214,12 +255,18 @@ def test_archives_that_vanish_or_shrink_after_they_were_listed_are_entries(
     ]
 
 
-def test_a_tar_that_is_not_there_is_refused_before_any_work(tmp_path: Path, write_tar: WriteTar) -> None:
+def test_a_tar_that_is_not_there_is_refused_before_any_work(
+    tmp_path: Path, write_tar: WriteTar
+) -> None:
     write_tar(tmp_path / "a.tar", ["1.png"])
     (tmp_path / "b.tar").symlink_to(tmp_path / "gone.tar")
-    with pytest.raises(UsageError, match=r"^'.*/b\.tar' cannot be read \(No such file or directory\)\.$"):
+    with pytest.raises(
+        UsageError, match=(r"^'.*/b\.tar' cannot be read \(No such file or directory\)\.$")
+    ):
         open_source(tmp_path)
     (tmp_path / "b.tar").unlink()
     os.mkfifo(tmp_path / "b.tar")
-    with pytest.raises(UsageError, match=r"^'.*/b\.tar' is a folder, pipe or device, not a file\.$"):
+    with pytest.raises(
+        UsageError, match=(r"^'.*/b\.tar' is a folder, pipe or device, not a file\.$")
+    ):
         open_source(tmp_path)

@@ -41,7 +41,9 @@ def test_each_storage_type_has_a_range_of_its_own(tmp_path: Path) -> None:
     assert set(found) == {"float32", "uint16"}
 
 
-def test_photographs_have_none_and_are_not_decoded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_photographs_have_none_and_are_not_decoded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     for name in ("a.jpg", "b.png", "c.tif", "d.webp"):
         write(tmp_path / name, ramp(0, 255, "uint8"))
     looked_at: list[str] = []
@@ -84,13 +86,16 @@ def test_as_many_are_looked_at_as_are_needed_the_same_ones_each_time(
     monkeypatch.setattr(value_ranges, "LOOKED_AT", 8)
     some = measured(tmp_path)
     assert some == measured(tmp_path)
-    assert some["uint16"] not in {(0, 3900), (0, 700)}  # by a hash of the names: neither all nor the first ones
+    # by a hash of the names: neither all nor the first ones
+    assert some["uint16"] not in {(0, 3900), (0, 700)}
     monkeypatch.setattr(value_ranges, "LOOKED_AT", 1000)
     monkeypatch.setattr(value_ranges, "MEASURED", 1)
     assert measured(tmp_path)["uint16"] == (0, 65535)  # one image of one value
 
 
-def test_the_search_ends_where_none_is_deep(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_search_ends_where_none_is_deep(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     for i in range(9):
         write(tmp_path / f"{i}.png", ramp(0, 255, "uint8"))
     looked_at = []

@@ -23,14 +23,34 @@ def found_names(root: Path) -> list[str]:
     return [image.name for image in find_images(root)]
 
 
-def test_finds_any_nesting_in_sorted_order_and_skips_what_is_hidden_or_no_image(tmp_path: Path) -> None:
-    for name in ["b.jpg", "a/z.png", "a/b/c/d.webp", "ä ö/日本.gif", "A.JPG", "x.JpEg", "a.b/c.tiff", "s p.bmp"]:
+def test_finds_any_nesting_in_sorted_order_and_skips_what_is_hidden_or_no_image(
+    tmp_path: Path,
+) -> None:
+    for name in [
+        "b.jpg",
+        "a/z.png",
+        "a/b/c/d.webp",
+        "ä ö/日本.gif",
+        "A.JPG",
+        "x.JpEg",
+        "a.b/c.tiff",
+        "s p.bmp",
+    ]:
         save(tmp_path / name)
     for name in [".hidden.jpg", ".git/x.jpg", "a/.cache/y.png", "._b.jpg"]:
         save(tmp_path / name)
     (tmp_path / "notes.txt").write_text("jpg")
     (tmp_path / "jpg").write_text("jpg")
-    expected = ["A.JPG", "a.b/c.tiff", "a/b/c/d.webp", "a/z.png", "b.jpg", "s p.bmp", "x.JpEg", "ä ö/日本.gif"]
+    expected = [
+        "A.JPG",
+        "a.b/c.tiff",
+        "a/b/c/d.webp",
+        "a/z.png",
+        "b.jpg",
+        "s p.bmp",
+        "x.JpEg",
+        "ä ö/日本.gif",
+    ]
     assert found_names(tmp_path) == expected
     assert [image.path for image in find_images(tmp_path)] == [tmp_path / name for name in expected]
 
@@ -46,7 +66,9 @@ def test_follows_links_to_files_and_folders_and_survives_loops(tmp_path: Path) -
     assert found_names(root) == ["file.png", "link/x.png", "real/y.png"]
 
 
-def test_lists_what_only_looks_like_an_image_so_that_reading_it_can_tell_why(tmp_path: Path) -> None:
+def test_lists_what_only_looks_like_an_image_so_that_reading_it_can_tell_why(
+    tmp_path: Path,
+) -> None:
     (tmp_path / "broken.png").symlink_to(tmp_path / "gone.png")
     (tmp_path / "loop.png").symlink_to(tmp_path / "loop.png")
     os.mkfifo(tmp_path / "pipe.png")
@@ -92,5 +114,8 @@ def test_nothing_there_is_wrong_usage(tmp_path: Path) -> None:
 
 def test_a_folder_without_images_says_what_was_looked_for(tmp_path: Path) -> None:
     save(tmp_path / ".hidden" / "a.png")
-    with pytest.raises(NoImages, match=r"^no images in '.*': no file there ends in \.avif, \.bmp, \.gif, .*\.webp\.$"):
+    with pytest.raises(
+        NoImages,
+        match=(r"^no images in '.*': no file there ends in \.avif, \.bmp, \.gif, .*\.webp\.$"),
+    ):
         find_images(tmp_path)

@@ -35,7 +35,10 @@ for rows in ({FEW}, {MANY}):
 """
 
 
-@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs /proc to read a process's peak of memory")
+@pytest.mark.skipif(
+    not Path("/proc/self/status").exists(),
+    reason=("needs /proc to read a process's peak of memory"),
+)
 @pytest.mark.parametrize(
     ("name", "dtype", "projection"),
     [
@@ -45,7 +48,9 @@ for rows in ({FEW}, {MANY}):
         ("t.safetensors", "float16", "none"),
     ],
 )
-def test_memory_does_not_grow_with_the_rows(tmp_path: Path, name: str, dtype: str, projection: str) -> None:
+def test_memory_does_not_grow_with_the_rows(
+    tmp_path: Path, name: str, dtype: str, projection: str
+) -> None:
     command = [sys.executable, "-c", SCRIPT, str(tmp_path / name), dtype, projection]
     environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     few, many = map(int, subprocess.check_output(command, env=environment, text=True).split())

@@ -1,4 +1,6 @@
-"""Tables of each form: what is written comes back, in the same bytes however it came, whole or not at all."""
+"""Tables of each form: what is written comes back, in the same bytes however it came, whole or not
+at all.
+"""
 
 import json
 import os
@@ -28,7 +30,9 @@ from pauc_hub.tables.outputs import (
 from pauc_hub.tables.pca import Pca
 from pauc_hub.tables.table import Provenance
 
-PROVENANCE = Provenance("pauc_resnet18.x", "ab" * 32, "backbone", {"crop_pct": 0.9}, "fp32", "/photos/été", "0.1.0")
+PROVENANCE = Provenance(
+    "pauc_resnet18.x", "ab" * 32, "backbone", {"crop_pct": 0.9}, "fp32", "/photos/été", "0.1.0"
+)
 ABOUT = {
     "format_version": 1,
     "model": "pauc_resnet18.x",
@@ -103,8 +107,12 @@ def test_what_a_table_consists_of(tmp_path: Path, form: str) -> None:
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("width", [None, 2])
 @pytest.mark.usefixtures("groups_of_four")
-def test_the_same_rows_give_the_same_files_however_they_come(tmp_path: Path, form: str, width: int | None) -> None:
-    """Also where they are projected: a product of matrices may depend, in its last bit, on the rows beside a row."""
+def test_the_same_rows_give_the_same_files_however_they_come(
+    tmp_path: Path, form: str, width: int | None
+) -> None:
+    """Also where they are projected: a product of matrices may depend, in its last bit, on the rows
+    beside a row.
+    """
     written, pca = set(), Pca.fit(rows(20)[1], width) if width else None
     for step in (1, 3, 4, 9, 23):
         (tmp_path / str(step)).mkdir()
@@ -118,7 +126,11 @@ def test_the_same_rows_give_the_same_files_however_they_come(tmp_path: Path, for
 @pytest.mark.usefixtures("groups_of_four")
 def test_row_groups_are_of_one_size(tmp_path: Path) -> None:
     parquet = pq.ParquetFile(write(tmp_path / "t.parquet", count=10, step=3))
-    assert [parquet.metadata.row_group(i).num_rows for i in range(parquet.num_row_groups)] == [4, 4, 2]
+    assert [parquet.metadata.row_group(i).num_rows for i in range(parquet.num_row_groups)] == [
+        4,
+        4,
+        2,
+    ]
 
 
 @pytest.mark.parametrize(("dtype", "kind"), [("float32", pa.float32()), ("float16", pa.float16())])
@@ -195,11 +207,16 @@ LARGEST = np.float32(65519.99)  # rounds to 65504, the largest of float16; 65520
 
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("sign", [1, -1])
-def test_a_number_too_large_for_float16_is_one_line_and_leaves_nothing(tmp_path: Path, form: str, sign: int) -> None:
+def test_a_number_too_large_for_float16_is_one_line_and_leaves_nothing(
+    tmp_path: Path, form: str, sign: int
+) -> None:
     names, embeddings, sizes = rows(5)
     embeddings[3, 1] = sign * 65520
     with (
-        pytest.raises(PaucError, match=rf"^the embedding of 'f/003 ä\.jpg' holds {'-' * (sign < 0)}65520, and float16"),
+        pytest.raises(
+            PaucError,
+            match=(rf"^the embedding of 'f/003 ä\.jpg' holds {'-' * (sign < 0)}65520, and float16"),
+        ),
         open_output(tmp_path / form, 3, 5, PROVENANCE, "float16") as writer,
     ):
         writer.write(names, embeddings, sizes)
@@ -207,11 +224,16 @@ def test_a_number_too_large_for_float16_is_one_line_and_leaves_nothing(tmp_path:
 
 
 def test_float16_rounds_to_the_nearest_and_keeps_what_is_no_number(tmp_path: Path) -> None:
-    numbers = np.array([[LARGEST, -LARGEST, 1 + 2**-11, 1 + 3 * 2**-11, 2**-24, 2**-26, np.nan, np.inf]], np.float32)
+    numbers = np.array(
+        [[LARGEST, -LARGEST, 1 + 2**-11, 1 + 3 * 2**-11, 2**-24, 2**-26, np.nan, np.inf]],
+        np.float32,
+    )
     with open_output(tmp_path / "t.npy", 8, 1, PROVENANCE, "float16") as writer:
         writer.write(["a"], numbers, rows(1)[2])
     expected = [[65504, -65504, 1, 1 + 2**-9, 2**-24, 0, np.nan, np.inf]]  # ties go to the even one
-    assert np.array_equal(np.load(tmp_path / "t.npy"), np.array(expected, np.float16), equal_nan=True)
+    assert np.array_equal(
+        np.load(tmp_path / "t.npy"), np.array(expected, np.float16), equal_nan=True
+    )
 
 
 @pytest.mark.parametrize("form", FORMS)
@@ -220,7 +242,9 @@ def test_a_projected_table_lies_beside_its_projection(tmp_path: Path, form: str)
     names, embeddings, _ = rows(10)
     pca = Pca.fit(np.random.default_rng(0).normal(size=(20, 3)).astype(np.float32), 2)
     path = write(tmp_path / form, count=10, step=3, pca=pca)
-    assert left(tmp_path) == sorted(each.name for each in (*files_of(path), tmp_path / "t.pca.safetensors"))
+    assert left(tmp_path) == sorted(
+        each.name for each in (*files_of(path), tmp_path / "t.pca.safetensors")
+    )
     table, found = read_table(path), read_pca(path)
     assert table.provenance.pca == pca.sha256
     assert table.paths == names
@@ -239,7 +263,9 @@ def test_another_projection_beside_a_table_is_refused(tmp_path: Path) -> None:
     draws = np.random.default_rng(0).normal(size=(20, 3)).astype(np.float32)
     path = write(tmp_path / "t.parquet", pca=Pca.fit(draws, 2))
     Pca.fit(draws + 1, 2).save(pca_path(path))
-    with pytest.raises(TableError, match=r"t\.pca\.safetensors' is not the PCA that '.*t\.parquet' was made with"):
+    with pytest.raises(
+        TableError, match=(r"t\.pca\.safetensors' is not the PCA that '.*t\.parquet' was made with")
+    ):
         read_pca(path)
     pca_path(path).unlink()
     with pytest.raises(TableError, match=r"t\.pca\.safetensors' cannot be read as a PCA"):
@@ -269,12 +295,15 @@ def test_nothing_is_left_and_nothing_is_lost_when_writing_stops(
 
 
 FULL = (
-    r"^'.*t\.[a-z]+' could not be written \(No space left on device\), and nothing of it is left\. Make room, or name"
+    r"^'.*t\.[a-z]+' could not be written \(No space left on device\), "
+    r"and nothing of it is left\. Make room, or name"
 )
 
 
 @pytest.mark.parametrize("form", FORMS)
-def test_a_full_disk_is_one_line_and_leaves_nothing(tmp_path: Path, form: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_is_one_line_and_leaves_nothing(
+    tmp_path: Path, form: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(Path, "open", lambda *_: open("/dev/full", "wb"))  # noqa: PTH123, SIM115
     monkeypatch.setattr(outputs, "BYTES_TOGETHER", 1)
     with pytest.raises(PaucError, match=FULL):
@@ -313,14 +342,23 @@ def test_a_table_of_fewer_rows_than_promised_is_none(tmp_path: Path, form: str) 
 
 
 @pytest.mark.parametrize(("count", "width"), [(5, 1), (5, 4), (4, 3)])
-def test_rows_of_another_shape_are_a_mistake_of_the_caller(tmp_path: Path, count: int, width: int) -> None:
+def test_rows_of_another_shape_are_a_mistake_of_the_caller(
+    tmp_path: Path, count: int, width: int
+) -> None:
     names, _, sizes = rows(5)
-    with pytest.raises(ValueError, match="5 names"), open_output(tmp_path / "t.npy", 3, 5, PROVENANCE) as table:
+    with (
+        pytest.raises(ValueError, match="5 names"),
+        open_output(tmp_path / "t.npy", 3, 5, PROVENANCE) as table,
+    ):
         table.write(names, np.ones((count, width), np.float32), sizes)
 
 
 REFUSED_OUTPUTS = [
-    ("there.parquet", OutputExists, r"^'.*/there\.parquet' exists\. Name another place, or give overwrite=True\.$"),
+    (
+        "there.parquet",
+        OutputExists,
+        (r"^'.*/there\.parquet' exists\. Name another place, or give overwrite=True\.$"),
+    ),
     (
         "stale.parquet",
         OutputExists,
@@ -331,18 +369,34 @@ REFUSED_OUTPUTS = [
     ("indexed.safetensors", OutputExists, r"^'.*/indexed\.index\.parquet' exists"),
     ("projected.parquet", OutputExists, r"^'.*/projected\.pca\.safetensors' exists"),
     ("folder.parquet", OutputExists, r"^'.*/folder\.parquet' is a folder\. Name another place\.$"),
-    ("t.csv", UsageError, r"^the output '.*/t\.csv' must end in \.parquet, \.npy or \.safetensors\.$"),
-    ("no/t.parquet", UsageError, r"^'.*/no/t\.parquet' cannot be written \(No such file or directory\)\. Name another"),
+    (
+        "t.csv",
+        UsageError,
+        (r"^the output '.*/t\.csv' must end in \.parquet, \.npy or \.safetensors\.$"),
+    ),
+    (
+        "no/t.parquet",
+        UsageError,
+        (r"^'.*/no/t\.parquet' cannot be written \(No such file or directory\)\. Name another"),
+    ),
     ("there.parquet/t.parquet", UsageError, r"\(Not a directory\)"),
-    ("n" * 230 + ".npy", UsageError, r"\(File name too long\)"),  # with a hidden t.pca.safetensors, that is
+    # with a hidden t.pca.safetensors, that is
+    ("n" * 230 + ".npy", UsageError, r"\(File name too long\)"),
 ]
 
 
-@pytest.mark.parametrize(("name", "error", "message"), REFUSED_OUTPUTS, ids=[row[0][:20] for row in REFUSED_OUTPUTS])
+@pytest.mark.parametrize(
+    ("name", "error", "message"), REFUSED_OUTPUTS, ids=[row[0][:20] for row in REFUSED_OUTPUTS]
+)
 def test_outputs_that_cannot_be_are_refused_beforehand(
     tmp_path: Path, name: str, error: type[PaucError], message: str
 ) -> None:
-    for there in ("there.parquet", "stale.errors.parquet", "indexed.index.parquet", "projected.pca.safetensors"):
+    for there in (
+        "there.parquet",
+        "stale.errors.parquet",
+        "indexed.index.parquet",
+        "projected.pca.safetensors",
+    ):
         (tmp_path / there).touch()
     (tmp_path / "folder.parquet").mkdir()
     before = left(tmp_path)
@@ -359,7 +413,9 @@ def test_what_belongs_to_others_is_not_in_the_way(tmp_path: Path, name: str) -> 
 
 
 @pytest.mark.parametrize("name", ["there.parquet", "stale.parquet", "new.parquet"])
-def test_overwriting_allows_what_is_there_and_touches_nothing_yet(tmp_path: Path, name: str) -> None:
+def test_overwriting_allows_what_is_there_and_touches_nothing_yet(
+    tmp_path: Path, name: str
+) -> None:
     (tmp_path / "there.parquet").write_bytes(b"old")
     (tmp_path / "stale.errors.parquet").write_bytes(b"old")
     check_output(tmp_path / name, overwrite=True)

@@ -1,4 +1,6 @@
-"""Principal components: against the singular values of a float64 reference, by property, and in degenerate cases."""
+"""Principal components: against the singular values of a float64 reference, by property, and in
+degenerate cases.
+"""
 
 import hashlib
 from pathlib import Path
@@ -18,13 +20,16 @@ def sample(rows: int = 200, width: int = 12, seed: int = 0) -> npt.NDArray[np.fl
     draws = np.random.default_rng(seed)
     slant = np.linalg.qr(draws.normal(size=(width, width)))[0]
     numbers: npt.NDArray[np.float64] = (
-        draws.normal(size=(rows, width)) * 2.0 ** -np.arange(width) @ slant + draws.normal(size=width) * 10
+        draws.normal(size=(rows, width)) * 2.0 ** -np.arange(width) @ slant
+        + draws.normal(size=width) * 10
     )
     return numbers.astype(np.float32)
 
 
 def reference(x: npt.NDArray[np.float32], width: int) -> tuple[npt.NDArray[np.float64], float]:
-    """Components and share of variance as scikit-learn's PCA(svd_solver="full") defines them, in float64."""
+    """Components and share of variance as scikit-learn's PCA(svd_solver="full") defines them, in
+    float64.
+    """
     centred = x.astype(np.float64) - x.astype(np.float64).mean(axis=0)
     _, values, rows = np.linalg.svd(centred, full_matrices=False)
     signs = np.sign(rows[np.arange(len(rows)), np.abs(rows).argmax(axis=1)])
@@ -72,10 +77,8 @@ def test_nothing_is_whitened_and_with_all_components_distances_stay() -> None:
     x = sample()
     pca = Pca.fit(x, 12)
     assert pca.variance_share == pytest.approx(1)
-    before, after = (
-        np.linalg.norm(x[0] - x[1:], axis=1),
-        np.linalg.norm(pca.project(x[:1]) - pca.project(x[1:]), axis=1),
-    )
+    before = np.linalg.norm(x[0] - x[1:], axis=1)
+    after = np.linalg.norm(pca.project(x[:1]) - pca.project(x[1:]), axis=1)
     assert np.allclose(before, after, rtol=1e-4)
 
 
@@ -112,7 +115,11 @@ def test_a_sample_that_does_not_vary_is_projected_to_zeros() -> None:
 REFUSED = [
     (sample(5), 8, r"^pca=8 needs at least 8 images that can be read, and there are 5\.$"),
     (sample(0), 1, r"^pca=1 needs at least 1 images that can be read, and there are 0\.$"),
-    (sample(width=12), 13, r"^pca=13 is more than the 12 numbers of an embedding\. Give 12 or less\.$"),
+    (
+        sample(width=12),
+        13,
+        (r"^pca=13 is more than the 12 numbers of an embedding\. Give 12 or less\.$"),
+    ),
     (np.array([[1, np.nan], [0, 1]], np.float32), 1, r"^pca=1 needs finite numbers"),
     (np.array([[1, np.inf], [0, 1]], np.float32), 1, r"^pca=1 needs finite numbers"),
 ]
@@ -120,7 +127,9 @@ REFUSED = [
 
 @pytest.mark.parametrize(("x", "width", "message"), REFUSED)
 @pytest.mark.filterwarnings("ignore:invalid value:RuntimeWarning")
-def test_what_cannot_be_fitted_is_one_line(x: npt.NDArray[np.float32], width: int, message: str) -> None:
+def test_what_cannot_be_fitted_is_one_line(
+    x: npt.NDArray[np.float32], width: int, message: str
+) -> None:
     with pytest.raises(PaucError, match=message):
         Pca.fit(x, width)
 
@@ -132,7 +141,10 @@ def test_what_was_saved_comes_back_and_is_plain_safetensors(tmp_path: Path) -> N
     assert (again.width, again.variance_share, again.sha256) == (5, pca.variance_share, pca.sha256)
     assert pca.sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
     assert np.array_equal(again.project(sample(seed=1)), pca.project(sample(seed=1)))
-    assert {name: each.shape for name, each in load_file(path).items()} == {"mean": (12,), "components": (5, 12)}
+    assert {name: each.shape for name, each in load_file(path).items()} == {
+        "mean": (12,),
+        "components": (5, 12),
+    }
 
 
 def test_other_files_are_no_pca(tmp_path: Path) -> None:
@@ -144,6 +156,8 @@ def test_other_files_are_no_pca(tmp_path: Path) -> None:
         lambda: save_file({"mean": np.ones(3)}, path, {"pauc": '{"variance_share": 1}'}),
     ):
         write()
-        with pytest.raises(TableError, match=r"^'.*t\.pca\.safetensors' cannot be read as a PCA of pauc-hub") as caught:
+        with pytest.raises(
+            TableError, match=(r"^'.*t\.pca\.safetensors' cannot be read as a PCA of pauc-hub")
+        ) as caught:
             Pca.read(path)
         assert len(str(caught.value).splitlines()) == 1

@@ -11,16 +11,31 @@ import pyarrow.parquet as pq
 import pytest
 
 from pauc_hub.errors import TableError
-from pauc_hub.tables.outputs import Dtype, files_of, open_output, read_batches, read_provenance, read_table
+from pauc_hub.tables.outputs import (
+    Dtype,
+    files_of,
+    open_output,
+    read_batches,
+    read_provenance,
+    read_table,
+)
 from pauc_hub.tables.table import Provenance, Unreadable, errors_path, write_errors
 
-PROVENANCE = Provenance("pauc_resnet18.x", "ab" * 32, "backbone", {"crop_pct": 0.9}, "fp32", "/photos", "0.1.0")
+PROVENANCE = Provenance(
+    "pauc_resnet18.x", "ab" * 32, "backbone", {"crop_pct": 0.9}, "fp32", "/photos", "0.1.0"
+)
 
 
-def write(path: Path, names: str, width: int = 3, dtype: Dtype = "float32", **different: Any) -> Path:
-    """A table of images with names of one letter, whose embeddings are its code, that plus 0.5, plus 1 and so on."""
+def write(
+    path: Path, names: str, width: int = 3, dtype: Dtype = "float32", **different: Any
+) -> Path:
+    """A table of images with names of one letter, whose embeddings are its code, that plus 0.5,
+    plus 1 and so on.
+    """
     path.parent.mkdir(exist_ok=True)
-    embeddings = np.array([[ord(name) + column / 2 for column in range(width)] for name in names], np.float32)
+    embeddings = np.array(
+        [[ord(name) + column / 2 for column in range(width)] for name in names], np.float32
+    )
     provenance = dataclasses.replace(PROVENANCE, **different)
     with open_output(path, width, len(names), provenance, dtype) as writer:
         writer.write([*names], embeddings.reshape(-1, width), np.ones((len(names), 2), np.int32))
@@ -49,7 +64,9 @@ def test_a_folder_of_parts_is_one_table_in_the_order_of_their_names(tmp_path: Pa
         write(folder / f"part-{part:05}.parquet", names)
     table = read_table(folder)
     assert table.paths == [*"abcdeg"]
-    assert [row.tolist() for row in table.embeddings] == [[ord(name) + i / 2 for i in range(3)] for name in "abcdeg"]
+    assert [row.tolist() for row in table.embeddings] == [
+        [ord(name) + i / 2 for i in range(3)] for name in "abcdeg"
+    ]
     assert table.provenance == read_provenance(folder) == PROVENANCE
     assert [path for batch in read_batches(folder, 2) for path in batch.paths] == [*"abcdeg"]
 
@@ -85,7 +102,8 @@ def test_parts_of_different_tables_do_not_mix(tmp_path: Path, different: dict[st
     write(folder / "part-00001.parquet", "b")
     write(folder / "part-00002.parquet", "c", **different)
     assert refusal(folder) == (
-        f"'{folder}' holds parts of different tables: part-00002.parquet was made by another model or otherwise than "
+        f"'{folder}' holds parts of different tables: part-00002.parquet was made by another "
+        "model or otherwise than "
         "part-00000.parquet."
     )
 
@@ -98,17 +116,25 @@ def test_more_parts_than_a_process_may_open_are_no_trouble(tmp_path: Path) -> No
         write(folder / f"part-{part:05}.parquet", "a")
     resource.setrlimit(resource.RLIMIT_NOFILE, (64, limits[1]))
     try:
-        assert len(read_table(folder).paths) == sum(len(batch.paths) for batch in read_batches(folder)) == 70
+        assert (
+            len(read_table(folder).paths)
+            == sum(len(batch.paths) for batch in read_batches(folder))
+            == 70
+        )
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, limits)
 
 
 def test_other_files_are_refused_in_one_line(tmp_path: Path) -> None:
-    foreign, text, newer = tmp_path / "foreign.parquet", tmp_path / "text.parquet", tmp_path / "newer.parquet"
+    foreign = tmp_path / "foreign.parquet"
+    text = tmp_path / "text.parquet"
+    newer = tmp_path / "newer.parquet"
     (tmp_path / "empty").mkdir()
     pq.write_table(pa.table({"a": [1]}), foreign)
     text.write_text("embedding\n")
-    pq.write_table(pa.table({"a": [1]}).replace_schema_metadata({"pauc": '{"format_version": 9}'}), newer)
+    pq.write_table(
+        pa.table({"a": [1]}).replace_schema_metadata({"pauc": '{"format_version": 9}'}), newer
+    )
     write(tmp_path / "t.npy", "ab")
     for name, message in [
         ("foreign.parquet", "'{}' is no embedding table of pauc-hub."),
@@ -118,23 +144,34 @@ def test_other_files_are_refused_in_one_line(tmp_path: Path) -> None:
         ("gone.npy", "'{}' cannot be read (No such file or directory)."),
         ("gone.safetensors", "'{}' cannot be read (No such file or directory)."),
         ("empty", "'{}' holds no part-*.parquet."),
-        ("t.index.parquet", "'{}' holds no embeddings. Name the .npy or .safetensors file that it lies beside."),
+        (
+            "t.index.parquet",
+            "'{}' holds no embeddings. Name the .npy or .safetensors file that it lies beside.",
+        ),
     ]:
         assert refusal(tmp_path / name).startswith(message.format(tmp_path / name))
 
 
-@pytest.mark.parametrize("metadata", ["[]", "null", "7", '{"model": "m"}', '{"format_version": 1}', "{", ""])
+@pytest.mark.parametrize(
+    "metadata", ["[]", "null", "7", '{"model": "m"}', '{"format_version": 1}', "{", ""]
+)
 def test_metadata_of_another_kind_is_no_table(tmp_path: Path, metadata: str) -> None:
     path = tmp_path / "t.parquet"
-    pq.write_table(pa.table({"embedding": [[1.0]]}).replace_schema_metadata({"pauc": metadata}), path)
+    pq.write_table(
+        pa.table({"embedding": [[1.0]]}).replace_schema_metadata({"pauc": metadata}), path
+    )
     assert refusal(path) == f"'{path}' is no embedding table of pauc-hub."
 
 
 def test_embeddings_of_no_fixed_length_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "t.parquet"
-    pq.write_table(with_metadata(pa.table({"path": ["a"], "width": [1], "height": [1], "embedding": [[1.0]]})), path)
+    pq.write_table(
+        with_metadata(pa.table({"path": ["a"], "width": [1], "height": [1], "embedding": [[1.0]]})),
+        path,
+    )
     assert refusal(path) == (
-        f"'{path}' holds embeddings as list<element: double>, and not as float32 or float16 of one length."
+        f"'{path}' holds embeddings as list<element: double>, and not as float32 or float16 of "
+        "one length."
     )
 
 
@@ -168,25 +205,37 @@ SAFETENSORS_HEADERS = [
     b"\x02" + bytes(7) + b"[]",
     b"\x02" + bytes(7) + b"{}",
     json.dumps({"embedding": {"dtype": "F32", "shape": [1, 1], "data_offsets": [0, 4]}}).encode(),
-    json.dumps({"__metadata__": {}, "embedding": {"dtype": "I64", "shape": [1, 1], "data_offsets": [0, 8]}}).encode(),
+    json.dumps(
+        {"__metadata__": {}, "embedding": {"dtype": "I64", "shape": [1, 1], "data_offsets": [0, 8]}}
+    ).encode(),
 ]
 
 
 @pytest.mark.parametrize("data", SAFETENSORS_HEADERS)
 def test_other_safetensors_are_refused(tmp_path: Path, data: bytes) -> None:
     path = write(tmp_path / "t.safetensors", "abc")
-    path.write_bytes((len(data).to_bytes(8, "little") if data.startswith(b'{"') else b"") + data + bytes(8))
+    path.write_bytes(
+        (len(data).to_bytes(8, "little") if data.startswith(b'{"') else b"") + data + bytes(8)
+    )
     assert refusal(path) == f"'{path}' is damaged, or holds no embeddings."
 
 
-@pytest.mark.parametrize("array", [np.ones(3, np.float32), np.ones((3, 3)), np.ones((3, 3), np.int32)])
-def test_arrays_that_are_no_embeddings_are_refused(tmp_path: Path, array: np.ndarray[Any, Any]) -> None:
+@pytest.mark.parametrize(
+    "array", [np.ones(3, np.float32), np.ones((3, 3)), np.ones((3, 3), np.int32)]
+)
+def test_arrays_that_are_no_embeddings_are_refused(
+    tmp_path: Path, array: np.ndarray[Any, Any]
+) -> None:
     path = write(tmp_path / "t.npy", "abc")
     np.save(path, array)
-    assert refusal(path) == (f"'{path}' holds {array.dtype} of shape {array.shape}, and no rows of float32 or float16.")
+    assert refusal(path) == (
+        f"'{path}' holds {array.dtype} of shape {array.shape}, and no rows of float32 or float16."
+    )
 
 
-@pytest.mark.parametrize("text", ["{", "04", "{'descr': '<f4', 'fortran_order': True, 'shape': (3, 3), }"])
+@pytest.mark.parametrize(
+    "text", ["{", "04", ("{'descr': '<f4', 'fortran_order': True, 'shape': (3, 3), }")]
+)
 def test_an_npy_whose_header_is_another_is_refused(tmp_path: Path, text: str) -> None:
     path = write(tmp_path / "t.npy", "abc")
     data = path.read_bytes()
@@ -204,15 +253,21 @@ def test_files_of_different_tables_do_not_mix(tmp_path: Path) -> None:
     numbers = write(tmp_path / "t.npy", "abc").read_bytes()
     path = write(tmp_path / "t.npy", "ab")
     path.write_bytes(numbers)
-    assert refusal(path) == f"'{path}' and '{tmp_path / 't.index.parquet'}' are of different tables."
+    assert refusal(path) == (
+        f"'{path}' and '{tmp_path / 't.index.parquet'}' are of different tables."
+    )
     tensors = write(tmp_path / "t.safetensors", "abc", model="other").read_bytes()
     path = write(tmp_path / "t.safetensors", "abc")
     path.write_bytes(tensors)
-    assert refusal(path) == f"'{path}' and '{tmp_path / 't.index.parquet'}' are of different tables."
+    assert refusal(path) == (
+        f"'{path}' and '{tmp_path / 't.index.parquet'}' are of different tables."
+    )
 
 
 @pytest.mark.parametrize("name", ["t.npy", "t.safetensors"])
 def test_embeddings_without_their_index_are_refused(tmp_path: Path, name: str) -> None:
     path = write(tmp_path / name, "abc")
     (tmp_path / "t.index.parquet").unlink()
-    assert refusal(path) == f"'{tmp_path / 't.index.parquet'}' cannot be read (No such file or directory)."
+    assert refusal(path) == (
+        f"'{tmp_path / 't.index.parquet'}' cannot be read (No such file or directory)."
+    )

@@ -12,7 +12,12 @@ from pauc_hub.tables.table import Unreadable, errors_path, table_of, whole_file,
 def test_errors_are_a_table_of_their_own(tmp_path: Path) -> None:
     path = errors_path(tmp_path / "photos.v2.parquet")
     assert path.name == "photos.v2.errors.parquet"
-    write_errors(path, iter([Unreadable("a.jpg", "empty", "the file has no bytes"), Unreadable("b.jpg", "io", "x")]))
+    write_errors(
+        path,
+        iter(
+            [Unreadable("a.jpg", "empty", "the file has no bytes"), Unreadable("b.jpg", "io", "x")]
+        ),
+    )
     assert pq.read_table(path).to_pylist() == [
         {"path": "a.jpg", "kind": "empty", "message": "the file has no bytes"},
         {"path": "b.jpg", "kind": "io", "message": "x"},
@@ -63,7 +68,9 @@ def test_a_table_lies_beside_what_it_is_of(tmp_path: Path, monkeypatch: pytest.M
     }
 
 
-@pytest.mark.parametrize("place", ["/", "s3://bucket/photos", "shards/*.tar", "shards/{00..11}.tar"])
+@pytest.mark.parametrize(
+    "place", ["/", "s3://bucket/photos", "shards/*.tar", "shards/{00..11}.tar"]
+)
 def test_where_a_table_would_have_no_name_one_must_be_given(place: str) -> None:
     with pytest.raises(UsageError) as refusal:
         table_of(place)
@@ -74,5 +81,7 @@ def test_where_a_table_would_have_no_name_one_must_be_given(place: str) -> None:
 def test_a_table_never_takes_the_place_of_its_source(tmp_path: Path, named: bool) -> None:
     output = tmp_path / "sub" / ".." / "photos.parquet" if named else None
     (tmp_path / "photos.parquet").touch()
-    with pytest.raises(UsageError, match=r"photos\.parquet' would take its place: name another with -o\.$"):
+    with pytest.raises(
+        UsageError, match=(r"photos\.parquet' would take its place: name another with -o\.$")
+    ):
         table_of(str(tmp_path / "photos.parquet"), output)

@@ -41,9 +41,15 @@ def luma(images: Tensor) -> Tensor:
 
 
 def recoloured(
-    images: Tensor, brightness: float = 1, contrast: float = 1, saturation: float = 1, hue: float = 0
+    images: Tensor,
+    brightness: float = 1,
+    contrast: float = 1,
+    saturation: float = 1,
+    hue: float = 0,
 ) -> Tensor:
-    factors = (torch.full((len(images),), float(each)) for each in (brightness, contrast, saturation, hue))
+    factors = (
+        torch.full((len(images),), float(each)) for each in (brightness, contrast, saturation, hue)
+    )
     return recolour(images, *factors)
 
 
@@ -111,7 +117,9 @@ def test_colours_are_clipped_once_at_the_end() -> None:
     torch.testing.assert_close(recoloured(images, brightness=2.0), (2 * images).clamp(0, 1))
 
 
-@pytest.mark.parametrize(("sigma", "side"), [(0.05, 32), (0.28, 32), (0.5, 64), (1.3, 224), (2.0, 224)])
+@pytest.mark.parametrize(
+    ("sigma", "side"), [(0.05, 32), (0.28, 32), (0.5, 64), (1.3, 224), (2.0, 224)]
+)
 def test_blur_is_torchvisions(sigma: float, side: int) -> None:
     """The window is always that of the widest: 3 times 2 pixels of a 224-pixel view."""
     images = torch.rand(2, 3, side, side, generator=generator())
@@ -124,7 +132,9 @@ def test_blur_is_torchvisions(sigma: float, side: int) -> None:
 def test_the_window_is_as_wide_as_the_largest_blur_that_was_asked_for() -> None:
     images = torch.rand(2, 3, 32, 32, generator=generator())
     expected = reference.gaussian_blur(images, [13, 13], [2.0, 2.0])
-    torch.testing.assert_close(blur(images, torch.tensor([2.0, 2.0]), 2.0), expected, atol=1e-5, rtol=0)
+    torch.testing.assert_close(
+        blur(images, torch.tensor([2.0, 2.0]), 2.0), expected, atol=1e-5, rtol=0
+    )
     pixels, sharp = crops(6, 32), drawn(6, jitter_probability=0.0, grey=0.0, blur=0.0)
     draws = dataclasses.replace(sharp, sigma=torch.full((6,), 2.0))
     augment = Augmentation((0.0, 0.0, 0.0), (1.0, 1.0, 1.0), 2.0 / 32)
@@ -152,14 +162,18 @@ def test_without_any_change_it_normalises() -> None:
     pixels = crops(4)
     before = pixels.clone()
     images = AUGMENT(pixels, drawn(4, jitter_probability=0.0, grey=0.0, blur=0.0))
-    expected = (pixels.float() / 255 - torch.tensor(MEAN).view(3, 1, 1)) / torch.tensor(STD).view(3, 1, 1)
+    expected = (pixels.float() / 255 - torch.tensor(MEAN).view(3, 1, 1)) / torch.tensor(STD).view(
+        3, 1, 1
+    )
     torch.testing.assert_close(images, expected, atol=1e-5, rtol=0)
     assert pixels.equal(before)
 
 
 def test_what_is_drawn_is_done_to_each_image() -> None:
     pixels, draws = crops(12), drawn(12)
-    images = AUGMENT(pixels, draws) * torch.tensor(STD).view(3, 1, 1) + torch.tensor(MEAN).view(3, 1, 1)
+    images = AUGMENT(pixels, draws) * torch.tensor(STD).view(3, 1, 1) + torch.tensor(MEAN).view(
+        3, 1, 1
+    )
     assert 3 < int((draws.sigma > 0).sum()) < 9
     colours = (draws.brightness, draws.contrast, draws.saturation, draws.hue)
     for row in range(12):
@@ -186,12 +200,17 @@ def test_a_part_of_a_batch_becomes_what_it_is_in_the_whole() -> None:
     torch.testing.assert_close(AUGMENT(pixels[4:9], draws[4:9]), whole[4:9], atol=1e-6, rtol=0)
 
 
-def test_the_turn_of_the_hue_is_near_torchvisions(picture: Callable[[int, int], Image.Image]) -> None:
+def test_the_turn_of_the_hue_is_near_torchvisions(
+    picture: Callable[[int, int], Image.Image],
+) -> None:
     """About as far and about that way, but luma stays, which HSV's does not (docs/settings.md)."""
-    shown = np.stack([np.asarray(picture(40 + i, 40)).transpose(2, 0, 1)[:, :40, :40] for i in range(20)])
+    shown = np.stack(
+        [np.asarray(picture(40 + i, 40)).transpose(2, 0, 1)[:, :40, :40] for i in range(20)]
+    )
     images = torch.from_numpy(shown).float() / 255
     for turns in (-0.1, -0.05, 0.05, 0.1):
-        ours, theirs = recoloured(images, hue=turns) - images, reference.adjust_hue(images, turns) - images
+        ours = recoloured(images, hue=turns) - images
+        theirs = reference.adjust_hue(images, turns) - images
         assert float(ours.norm() / theirs.norm()) == pytest.approx(1.0, abs=0.15)
         assert float((ours * theirs).sum() / (ours.norm() * theirs.norm())) > 0.65
         assert luma(ours).norm() < luma(theirs).norm() / 2

@@ -25,7 +25,9 @@ Write = Callable[..., Path]
 GOOD = [0, 1, 2, 5, 6, 7, 8]
 
 
-def chosen(source: ImageSource, preprocessing: Preprocessing = SQUARE, most: int | None = None) -> Loader:
+def chosen(
+    source: ImageSource, preprocessing: Preprocessing = SQUARE, most: int | None = None
+) -> Loader:
     return choose_loader(source, preprocessing, 2, CPU, StopRequest(), quiet=True, most=most)
 
 
@@ -72,20 +74,30 @@ def test_one_of_another_size_and_all_are_streamed(tmp_path: Path, odd: int) -> N
     assert isinstance(chosen(folder(tmp_path / "odd", sizes)), Streamed)
 
 
-@pytest.mark.parametrize(("size", "fits"), [((16, 16), True), ((17, 16), False), ((16, 17), False), ((1, 16), True)])
-def test_much_larger_than_the_views_are_streamed(tmp_path: Path, size: tuple[int, int], fits: bool) -> None:
+@pytest.mark.parametrize(
+    ("size", "fits"), [((16, 16), True), ((17, 16), False), ((16, 17), False), ((1, 16), True)]
+)
+def test_much_larger_than_the_views_are_streamed(
+    tmp_path: Path, size: tuple[int, int], fits: bool
+) -> None:
     assert isinstance(chosen(folder(tmp_path / "large", [size] * 3)), Resident) == fits
 
 
-def test_what_does_not_fit_the_memory_is_streamed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_does_not_fit_the_memory_is_streamed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     source, needed = folder(tmp_path / "same", [(16, 12)] * 40), 40 * 16 * 12 * 3
     for free, fits in ((4 * needed, True), (4 * needed - 1, False)):
         monkeypatch.setattr(resident, "free_memory", lambda _, free=free: free)
         assert isinstance(chosen(source), Resident) == fits
 
 
-def test_where_none_of_those_looked_at_can_be_read_they_are_streamed(tmp_path: Path, write_files: Write) -> None:
-    source = open_by_index(write_files(tmp_path / "x", {f"{i}.png": b"" for i in range(3)}), quiet=True)
+def test_where_none_of_those_looked_at_can_be_read_they_are_streamed(
+    tmp_path: Path, write_files: Write
+) -> None:
+    source = open_by_index(
+        write_files(tmp_path / "x", {f"{i}.png": b"" for i in range(3)}), quiet=True
+    )
     assert isinstance(chosen(source), Streamed)
 
 
@@ -100,7 +112,8 @@ def test_for_a_rehearsal_some_stand_in_for_all(twelve: ImageSource, drawn: Draw)
     loader = chosen(twelve, most=5)
     assert isinstance(loader, Resident)
     assert len(loader.images) == 5
-    assert one(loader, drawn([1, 5, 6, 8, 11])).index.tolist() == [1, 0, 1, 0, 1]  # 3 and 4 cannot be read
+    # 3 and 4 cannot be read
+    assert one(loader, drawn([1, 5, 6, 8, 11])).index.tolist() == [1, 0, 1, 0, 1]
     [(pixels, readable)] = loader.squares([range(12)])
     assert readable.tolist() == [True, True, True, False, False] * 2 + [True, True]
     assert pixels[6].equal(pixels[1])
@@ -128,7 +141,8 @@ def test_both_show_the_same_views_but_for_rounding(twelve: ImageSource, drawn: D
 
 def test_both_show_the_same_small_views(twelve: ImageSource, drawn: Draw) -> None:
     batch, preprocessing = drawn(GOOD, 16, small_views=2, small_view_size=6), Preprocessing(size=16)
-    held, read = one(chosen(twelve, preprocessing), batch), one(Streamed(twelve, preprocessing, 3, CPU), batch)
+    held = one(chosen(twelve, preprocessing), batch)
+    read = one(Streamed(twelve, preprocessing, 3, CPU), batch)
     assert [each.shape for each in held.small] == [(7, 3, 6, 6)] * 2
     for mine, other in zip(held.small, read.small, strict=True):
         assert differences(mine, other) <= 1
@@ -138,7 +152,9 @@ def test_both_show_the_same_small_views(twelve: ImageSource, drawn: Draw) -> Non
 
 @pytest.mark.parametrize("kind", ["PNG", "JPEG"])
 @pytest.mark.parametrize("crop_pct", [0.875, 1.0])
-def test_both_show_the_same_squares_but_for_rounding(tmp_path: Path, kind: str, crop_pct: float) -> None:
+def test_both_show_the_same_squares_but_for_rounding(
+    tmp_path: Path, kind: str, crop_pct: float
+) -> None:
     preprocessing = Preprocessing(size=32, crop_pct=crop_pct)
     for i in range(5):
         coarse = np.random.default_rng(i).integers(0, 256, (6, 6, 3), dtype=np.uint8)
@@ -147,7 +163,8 @@ def test_both_show_the_same_squares_but_for_rounding(tmp_path: Path, kind: str, 
     held = chosen(source, preprocessing)
     assert isinstance(held, Resident)
     [(mine, _)], [(other, _)] = (
-        list(loader.squares([[0, 3, 1]])) for loader in (held, Streamed(source, preprocessing, 2, CPU))
+        list(loader.squares([[0, 3, 1]]))
+        for loader in (held, Streamed(source, preprocessing, 2, CPU))
     )
     assert mine.shape == other.shape == (3, 32, 32, 3)
     assert differences(mine, other) <= 2
@@ -168,7 +185,9 @@ def test_squares_are_black_where_unreadable(twelve: ImageSource, make: Loaders) 
 
 
 @BOTH
-def test_an_unreadable_image_gives_way_to_the_next(twelve: ImageSource, drawn: Draw, make: Loaders) -> None:
+def test_an_unreadable_image_gives_way_to_the_next(
+    twelve: ImageSource, drawn: Draw, make: Loaders
+) -> None:
     batch = drawn([2, 3, 4, 5], flip=0.0, crop_min=1.0)
     found = one(make(twelve), batch)
     assert found.index.tolist() == [2, 5, 5, 5]
@@ -179,16 +198,21 @@ def test_an_unreadable_image_gives_way_to_the_next(twelve: ImageSource, drawn: D
 def test_training_fails_where_nothing_can_be_read(
     tmp_path: Path, drawn: Draw, make: Loaders, write_files: Write
 ) -> None:
-    source = open_by_index(write_files(tmp_path / "images", {f"{i}.png": b"" for i in range(3)}), quiet=True)
+    source = open_by_index(
+        write_files(tmp_path / "images", {f"{i}.png": b"" for i in range(3)}), quiet=True
+    )
     with pytest.raises(TrainingFailed) as failed:
         one(make(source), drawn([1, 0]))
     assert str(failed.value) == (
-        f"none of 3 images from '1.png' on can be read (the file has no bytes). Is '{source.root}' intact?"
+        "none of 3 images from '1.png' on can be read (the file has no bytes). Is "
+        f"'{source.root}' intact?"
     )
 
 
 @BOTH
-def test_a_part_of_a_batch_is_the_same_rows_of_the_whole(twelve: ImageSource, drawn: Draw, make: Loaders) -> None:
+def test_a_part_of_a_batch_is_the_same_rows_of_the_whole(
+    twelve: ImageSource, drawn: Draw, make: Loaders
+) -> None:
     loader, batch = make(twelve), drawn(GOOD)
     whole, part = one(loader, batch), one(loader, batch[2:5])
     assert part.index.equal(whole.index[2:5])
@@ -200,7 +224,9 @@ def test_the_number_of_workers_changes_nothing(twelve: ImageSource, drawn: Draw)
     batches = [drawn(GOOD), drawn(GOOD[::-1], seed=1)]
     reference = list(streamed(twelve).views(batches))
     for workers in (1, 3, 5):
-        for found, expected in zip(streamed(twelve, workers).views(batches), reference, strict=True):
+        for found, expected in zip(
+            streamed(twelve, workers).views(batches), reference, strict=True
+        ):
             assert found.first.equal(expected.first)
             assert found.second.equal(expected.second)
             assert found.index.equal(expected.index)

@@ -11,10 +11,14 @@ from pauc_hub.sources.by_index import ImageSource, from_entries
 from pauc_hub.sources.folders import ImageFile
 from pauc_hub.training.data import read_or_next
 
-NOT_AN_IMAGE = "not an image of a known format (JPEG, PNG, WEBP, TIFF, BMP, GIF, AVIF, JPEG2000, PPM, TGA)"
+NOT_AN_IMAGE = (
+    "not an image of a known format (JPEG, PNG, WEBP, TIFF, BMP, GIF, AVIF, JPEG2000, PPM, TGA)"
+)
 
 
-def test_an_unreadable_image_gives_way_to_the_next(twelve: ImageSource, noise: Callable[..., Image.Image]) -> None:
+def test_an_unreadable_image_gives_way_to_the_next(
+    twelve: ImageSource, noise: Callable[..., Image.Image]
+) -> None:
     at, image = read_or_next(twelve, 3)
     assert at == 5
     assert np.asarray(image).tobytes() == noise(5).tobytes()
@@ -44,6 +48,7 @@ def test_at_most_a_hundred_neighbours_are_tried() -> None:
     with pytest.raises(TrainingFailed) as failed:
         read_or_next(many, 7)
     assert str(failed.value) == (
-        "none of 100 images from '7' on can be read (No such file or directory). Is 'photos' intact?"
+        "none of 100 images from '7' on can be read (No such file or directory). Is 'photos' "
+        "intact?"
     )
     assert sorted(many.unreadable) == list(range(7, 107))

@@ -1,4 +1,6 @@
-"""What is drawn for views: distributed as torchvision's transforms draw it, by row, and the same from one seed."""
+"""What is drawn for views: distributed as torchvision's transforms draw it, by row, and the same
+from one seed.
+"""
 
 from dataclasses import fields, replace
 from typing import Any
@@ -21,10 +23,16 @@ def draws(seed: int = 0, count: int = COUNT, **settings: object) -> ViewDraws:
 
 
 def gap(ours: Values, theirs: Values) -> float:
-    """Kolmogorov and Smirnov's statistic of two samples, as a share of what one chance in a million would give."""
+    """Kolmogorov and Smirnov's statistic of two samples, as a share of what one chance in a million
+    would give.
+    """
     points = np.concatenate([ours, theirs])
-    shares = [np.searchsorted(np.sort(each), points, side="right") / len(each) for each in (ours, theirs)]
-    return float(np.abs(shares[0] - shares[1]).max() / (2.7 * (1 / len(ours) + 1 / len(theirs)) ** 0.5))
+    shares = [
+        np.searchsorted(np.sort(each), points, side="right") / len(each) for each in (ours, theirs)
+    ]
+    return float(
+        np.abs(shares[0] - shares[1]).max() / (2.7 * (1 / len(ours) + 1 / len(theirs)) ** 0.5)
+    )
 
 
 def torchvisions(transform: v2.Transform, name: str) -> Values:
@@ -33,14 +41,17 @@ def torchvisions(transform: v2.Transform, name: str) -> Values:
         torch.manual_seed(0)
         image = torch.zeros(3, 8, 8)
         found = [transform.make_params([image])[name] for _ in range(COUNT)]
-    return np.array([each[0] if isinstance(each, (list, tuple)) else each for each in found], dtype=np.float64)
+    return np.array(
+        [each[0] if isinstance(each, (list, tuple)) else each for each in found], dtype=np.float64
+    )
 
 
 @pytest.mark.parametrize("name", ["brightness", "contrast", "saturation", "hue"])
 def test_the_colours_change_as_torchvisions_jitter_has_it(name: str) -> None:
     jitter = (0.4, 0.3, 0.2, 0.1)
     found = draws(jitter=jitter, jitter_probability=1.0, grey=0.0)
-    ours, theirs = getattr(found, name).numpy(), torchvisions(v2.ColorJitter(*jitter), f"{name}_factor")
+    ours = getattr(found, name).numpy()
+    theirs = torchvisions(v2.ColorJitter(*jitter), f"{name}_factor")
     assert gap(ours, theirs) < 1
     assert gap(ours, 1.2 * theirs) > 1  # it would be seen
 
@@ -73,7 +84,8 @@ def test_each_change_is_as_frequent_as_asked(probability: float) -> None:
         }
         for other in names:
             wanted = probability if other == name else 0.5
-            assert moved[other].float().mean().item() == pytest.approx(wanted, abs=0.04)  # 5 standard deviations
+            # 5 standard deviations
+            assert moved[other].float().mean().item() == pytest.approx(wanted, abs=0.04)
         pairs = np.corrcoef([each.numpy() for key, each in moved.items() if key != name])
         assert np.abs(pairs - np.eye(3)).max() < 0.08
 
@@ -84,7 +96,9 @@ def test_an_image_is_jittered_in_all_or_not_at_all() -> None:
     assert moved.float().mean().item() == pytest.approx(0.8, abs=0.03)
     for same in (found.contrast != 1, found.saturation != 1, found.hue != 0):
         assert same.equal(moved)
-    chances = np.corrcoef([each[moved].numpy() for each in (found.brightness, found.contrast, found.saturation)])
+    chances = np.corrcoef(
+        [each[moved].numpy() for each in (found.brightness, found.contrast, found.saturation)]
+    )
     assert np.abs(chances - np.eye(3)).max() < 0.09
 
 
@@ -110,8 +124,12 @@ def test_batches_are_whole_and_show_each_image_once_an_epoch() -> None:
     assert [len(batch) for batch in batches] == [4, 4, 4]
     assert len(set(torch.cat([batch.index for batch in batches]).tolist())) == 12
     again = list(epoch_batches(config, 14, epoch=1, first=1))
-    assert [batch.index.tolist() for batch in again] == [batch.index.tolist() for batch in batches[1:]]
-    assert [batch.draws[1].hue.tolist() for batch in again] == [batch.draws[1].hue.tolist() for batch in batches[1:]]
+    assert [batch.index.tolist() for batch in again] == [
+        batch.index.tolist() for batch in batches[1:]
+    ]
+    assert [batch.draws[1].hue.tolist() for batch in again] == [
+        batch.draws[1].hue.tolist() for batch in batches[1:]
+    ]
     for other in (
         epoch_batches(config, 14, epoch=2),
         epoch_batches(Config(batch_size=4, size=32, seed=1), 14, epoch=1),
@@ -136,7 +154,9 @@ def test_small_views_come_besides_the_full_ones_which_stay_as_they_are() -> None
     plain = next(epoch_batches(config, 8, epoch=1))
     batch = next(epoch_batches(replace(config, small_views=3), 8, epoch=1))
     assert [each.size for each in batch.draws] == [64, 64, 32, 32, 32]
-    assert [each.area.equal(other.area) for each, other in zip(batch.draws, plain.draws, strict=False)] == [True, True]
+    assert [
+        each.area.equal(other.area) for each, other in zip(batch.draws, plain.draws, strict=False)
+    ] == [True, True]
     places = [tuple(each.place.flatten().tolist()) for each in batch.draws]
     assert len(set(places)) == 5
     part = batch[1:3]
@@ -167,7 +187,13 @@ def test_small_views_show_little_and_blur_in_proportion(
 
 def test_with_progressive_resolution_views_are_of_the_epochs_side_and_blur_in_proportion() -> None:
     config = Config(
-        batch_size=400, size=64, epochs=4, progressive_sizes=(32,), small_views=1, blur=1.0, blur_sigma=(1.0, 2.0)
+        batch_size=400,
+        size=64,
+        epochs=4,
+        progressive_sizes=(32,),
+        small_views=1,
+        blur=1.0,
+        blur_sigma=(1.0, 2.0),
     )
     for epoch, side in ((1, 32), (2, 64)):
         full, _, small = next(epoch_batches(config, 400, epoch)).draws

@@ -1,4 +1,6 @@
-"""TensorBoard and wandb: what they are told, once each, and that nothing is asked of the network."""
+"""TensorBoard and wandb: what they are told, once each, and that nothing is asked of the
+network.
+"""
 
 import json
 import sys
@@ -10,7 +12,12 @@ import pytest
 from pauc_hub.errors import TrainingFailed, UsageError
 from pauc_hub.training.config import Config
 from pauc_hub.training.monitoring import boards
-from pauc_hub.training.monitoring.boards import BoardLost, TensorBoard, open_boards, refuse_absent_wandb
+from pauc_hub.training.monitoring.boards import (
+    BoardLost,
+    TensorBoard,
+    open_boards,
+    refuse_absent_wandb,
+)
 
 STEP = {"epoch": 1, "step": 5, "loss": 2.0}
 EPOCH = {"epoch": 2, "step": 0, "loss": 1.5, "knn": 0.25}
@@ -22,7 +29,10 @@ def events(run: Path) -> dict[str, list[tuple[int, float]]]:
 
     read = EventAccumulator(str(run / "tensorboard"))
     read.Reload()
-    return {tag: [(event.step, event.value) for event in read.Scalars(tag)] for tag in read.Tags()["scalars"]}
+    return {
+        tag: [(event.step, event.value) for event in read.Scalars(tag)]
+        for tag in read.Tags()["scalars"]
+    }
 
 
 def test_steps_and_epochs_are_events(tmp_path: Path) -> None:
@@ -30,14 +40,19 @@ def test_steps_and_epochs_are_events(tmp_path: Path) -> None:
     board.show(STEP)
     board.show(EPOCH | {"failed": "a word is no number"})
     board.close()
-    assert events(tmp_path) == {"step/loss": [(15, 2.0)], "epoch/loss": [(20, 1.5)], "epoch/knn": [(20, 0.25)]}
+    assert events(tmp_path) == {
+        "step/loss": [(15, 2.0)],
+        "epoch/loss": [(20, 1.5)],
+        "epoch/knn": [(20, 0.25)],
+    }
 
 
 def test_a_resumed_run_shows_nothing_twice_and_lacks_nothing(tmp_path: Path) -> None:
     first = TensorBoard(tmp_path, STEPS, [])
     for step in (5, 10):
         first.show(STEP | {"step": step})
-    first._writer.flush()  # and is killed; the second line was past its last checkpoint, an earlier one unwritten
+    # and is killed; the second line was past its last checkpoint, an earlier one unwritten
+    first._writer.flush()
     again = TensorBoard(tmp_path, STEPS, [{"epoch": 0, "step": 5, "loss": 3.0}, STEP])
     again.show(STEP | {"step": 10, "loss": 1.0})
     again.close()
@@ -63,7 +78,9 @@ def test_wandb_that_is_asked_for_and_absent_is_refused(monkeypatch: pytest.Monke
     refuse_absent_wandb(None)
     with pytest.raises(UsageError) as refused:
         refuse_absent_wandb("mine")
-    assert str(refused.value) == "wandb='mine' needs a package that is not installed: pip install 'pauc-hub[wandb]'."
+    assert str(refused.value) == (
+        "wandb='mine' needs a package that is not installed: pip install 'pauc-hub[wandb]'."
+    )
 
 
 WANDB = """
@@ -120,12 +137,17 @@ def test_wandb_is_told_the_same_under_one_id(tmp_path: Path) -> None:
 @pytest.mark.usefixtures("wandb")
 def test_what_wandb_refuses_is_a_board_lost(tmp_path: Path) -> None:
     with pytest.raises(BoardLost, match=r"^quota$"):
-        open_boards(tmp_path, STEPS, [], Config(), "mine", quiet=True)[-1].show(STEP | {"loss": -1.0})
+        open_boards(tmp_path, STEPS, [], Config(), "mine", quiet=True)[-1].show(
+            STEP | {"loss": -1.0}
+        )
 
 
 @pytest.mark.usefixtures("wandb")
 def test_wandb_is_imported_when_asked_for_alone(tmp_path: Path) -> None:
     open_boards(tmp_path, STEPS, [], Config(), None, quiet=True)[0].close()
     assert "wandb" not in sys.modules
-    with pytest.raises(TrainingFailed, match=r"^wandb did not begin: no key\. Leave out wandb to train without it\.$"):
+    with pytest.raises(
+        TrainingFailed,
+        match=(r"^wandb did not begin: no key\. Leave out wandb to train without it\.$"),
+    ):
         open_boards(tmp_path, STEPS, [], Config(), "refused", quiet=True)

@@ -36,8 +36,13 @@ def drawn_in(axes: Axes) -> list[list[float]]:
     return [np.asarray(line.get_ydata(), dtype=float).tolist() for line in axes.lines]
 
 
-def test_every_panel_shows_what_was_measured(tmp_path: Path, made: Made, figures: list[Figure]) -> None:
-    series = {name: [0.25, 0.5, float(i)] for i, name in enumerate(name for panel in PANELS for name in panel.metrics)}
+def test_every_panel_shows_what_was_measured(
+    tmp_path: Path, made: Made, figures: list[Figure]
+) -> None:
+    series = {
+        name: [0.25, 0.5, float(i)]
+        for i, name in enumerate(name for panel in PANELS for name in panel.metrics)
+    }
     titles = draw(made(**series), tmp_path / "curves.png")
     assert titles == [panel.title for panel in PANELS]
     [figure] = figures
@@ -52,13 +57,20 @@ def test_every_panel_shows_what_was_measured(tmp_path: Path, made: Made, figures
 
 
 def test_what_was_not_measured_has_no_panel(tmp_path: Path, made: Made) -> None:
-    assert draw(made({"objective": "infonce"}, infonce=[5.0, 4.0]), tmp_path / "curves.png") == [curves.LOSS]
+    assert draw(made({"objective": "infonce"}, infonce=[5.0, 4.0]), tmp_path / "curves.png") == [
+        curves.LOSS
+    ]
     assert draw(made(), tmp_path / "curves.png") == [curves.LOSS]  # nothing yet
     assert [path.name for path in tmp_path.iterdir()] == ["curves.png"]
 
 
-def test_long_runs_are_thinned_and_names_stand_apart(tmp_path: Path, made: Made, figures: list[Figure]) -> None:
-    steps = [{"epoch": i // 50, "step": i % 50 + 1, "loss": 1.0, "infonce": float(i)} for i in range(2000)]
+def test_long_runs_are_thinned_and_names_stand_apart(
+    tmp_path: Path, made: Made, figures: list[Figure]
+) -> None:
+    steps = [
+        {"epoch": i // 50, "step": i % 50 + 1, "loss": 1.0, "infonce": float(i)}
+        for i in range(2000)
+    ]
     same = {name: [0.5, 0.5] for name in ("proto", "align", "unif", "corr")}
     draw(replace(made(infonce=[1.0, 2.0], **same), steps=steps), tmp_path / "curves.png")
     loss, terms, *_ = figures[0].axes

@@ -38,7 +38,9 @@ def test_an_epochs_number_that_is_not_finite_is_nan(tmp_path: Path) -> None:
 def test_a_run_that_just_began_or_was_killed_can_be_read(tmp_path: Path) -> None:
     run_folder.begin(tmp_path, CONFIG, overwrite=False)
     assert (read_history(tmp_path).epochs_done, read_history(tmp_path).steps_done) == (0, 0)
-    (tmp_path / "metrics.jsonl").write_text('{"epoch": 0, "step": 5, "loss": 1.0}\n7\n{"epoch": 0}\n{"epoch": 0, "st')
+    (tmp_path / "metrics.jsonl").write_text(
+        '{"epoch": 0, "step": 5, "loss": 1.0}\n7\n{"epoch": 0}\n{"epoch": 0, "st'
+    )
     assert [line["loss"] for line in read_history(tmp_path).steps] == [1.0]
 
 
@@ -46,7 +48,8 @@ def test_what_is_no_run_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UsageError) as refused:
         read_history(tmp_path)
     assert str(refused.value) == (
-        f"'{tmp_path}' holds no run: there is no config.json. Give the folder that `pauc train` got with -o."
+        f"'{tmp_path}' holds no run: there is no config.json. Give the folder that `pauc train` "
+        "got with -o."
     )
     (tmp_path / "config.json").write_text(json.dumps({"epochs": "many"}))
     with pytest.raises(UsageError, match="epochs must be a whole number"):

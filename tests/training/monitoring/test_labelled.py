@@ -1,4 +1,6 @@
-"""The labelled folder: which images vote on which, how often, what is refused, and a score that is kNN's."""
+"""The labelled folder: which images vote on which, how often, what is refused, and a score that is
+kNN's.
+"""
 
 import dataclasses
 from pathlib import Path
@@ -21,7 +23,9 @@ def write(folder: Path, count: int, colour: tuple[int, int, int] = (90, 90, 90))
     folder.mkdir(parents=True)
     for i in range(count):
         noise = np.random.default_rng(i).integers(-20, 20, (8, 8, 3))
-        Image.fromarray((np.array(colour) + noise).astype(np.uint8)).resize((32, 32)).save(folder / f"{i:02}.png")
+        Image.fromarray((np.array(colour) + noise).astype(np.uint8)).resize((32, 32)).save(
+            folder / f"{i:02}.png"
+        )
 
 
 def names(split: Split) -> dict[str, int]:
@@ -35,11 +39,22 @@ def refusal(folder: Path) -> str:
 
 
 def test_train_is_the_bank_and_val_is_asked_about(tmp_path: Path) -> None:
-    for place, count in (("train/cat", 2), ("train/dog", 1), ("val/dog", 1), ("test/cat", 1), ("train/none", 0)):
+    for place, count in (
+        ("train/cat", 2),
+        ("train/dog", 1),
+        ("val/dog", 1),
+        ("test/cat", 1),
+        ("train/none", 0),
+    ):
         write(tmp_path / place, count)
     found = open_labelled(tmp_path)
-    assert names(found.bank) == {"train/cat/00.png": 0, "train/cat/01.png": 0, "train/dog/00.png": 1}
-    assert names(found.queries) == {"val/dog/00.png": 1}  # numbered as in the bank, whose first class it lacks
+    assert names(found.bank) == {
+        "train/cat/00.png": 0,
+        "train/cat/01.png": 0,
+        "train/dog/00.png": 1,
+    }
+    # numbered as in the bank, whose first class it lacks
+    assert names(found.queries) == {"val/dog/00.png": 1}
 
 
 def test_test_stands_in_for_val(tmp_path: Path) -> None:
@@ -49,14 +64,22 @@ def test_test_stands_in_for_val(tmp_path: Path) -> None:
 
 
 def test_the_line_says_classes_voters_queries_and_chance(tmp_path: Path) -> None:
-    for place, count in (("Train/cat", 3), ("Train/dog", 3), ("Validation/cat", 2), ("Validation/dog", 2)):
+    for place, count in (
+        ("Train/cat", 3),
+        ("Train/dog", 3),
+        ("Validation/cat", 2),
+        ("Validation/dog", 2),
+    ):
         write(tmp_path / place, count)
     line = f"kNN on '{tmp_path}': 2 classes, 6 vote on 4 (Train on Validation); chance is 50.0 %"
     assert open_labelled(tmp_path).described() == [line]
     write(tmp_path / "Train" / "dog" / "more", 1)
     write(tmp_path / "Validation" / "dog" / "more", 4)
     line = f"kNN on '{tmp_path}': 2 classes, 7 vote on 8 (Train on Validation); chance is 50.0 %"
-    assert open_labelled(tmp_path).described() == [f"{line}, always naming the most frequent class 75.0 %"]  # 6 of 8
+    # 6 of 8
+    assert open_labelled(tmp_path).described() == [
+        (f"{line}, always naming the most frequent class 75.0 %")
+    ]
 
 
 def test_classes_without_voters_are_named(tmp_path: Path) -> None:
@@ -73,7 +96,9 @@ def test_classes_without_voters_are_named(tmp_path: Path) -> None:
 def test_the_score_of_the_card_names_protocol_and_splits(tmp_path: Path) -> None:
     for place in ("mine/cat", "mine/dog"):
         write(tmp_path / place, 5)
-    assert open_labelled(tmp_path / "mine").score(0.75, Config(size=64, seed=3), "pauc train x") == {
+    assert open_labelled(tmp_path / "mine").score(
+        0.75, Config(size=64, seed=3), "pauc train x"
+    ) == {
         "protocol": "weighted kNN, k = 8, T = 0.1, cosine; chance 50.0 %",
         "metric": "top-1 %",
         "space": "backbone",
@@ -97,7 +122,9 @@ def test_without_splits_every_fifth_image_of_a_class_is_asked_about(tmp_path: Pa
     assert not names(found.bank).keys() & names(found.queries).keys()
 
 
-def test_large_sets_are_thinned_class_by_class(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_large_sets_are_thinned_class_by_class(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     write(tmp_path / "cat", 10)
     write(tmp_path / "dog", 10)
     monkeypatch.setattr(labelled, "LARGEST_BANK", 8)
@@ -124,7 +151,8 @@ def test_validation_images_that_are_not_sorted_by_class_are_refused(tmp_path: Pa
     for place in ("train/n01443537/images", "train/n01629819/images", "val/images"):
         write(tmp_path / place, 1)
     assert refusal(tmp_path) == (
-        f"labelled images: '{tmp_path / 'val'}' holds its images in 'images' instead of one subfolder for each class. "
+        f"labelled images: '{tmp_path / 'val'}' holds its images in 'images' instead of one "
+        "subfolder for each class. "
         "Sort them into subfolders named as those of 'train'."
     )
 
@@ -143,13 +171,20 @@ def test_images_none_of_which_can_be_read_are_refused(tmp_path: Path) -> None:
     ("bank", "queries", "images", "due"),
     [
         (20, 5, 100, [1, 2, 3, 4, 5, 6, 7]),
-        (50_000, 10_000, 50_000, [5, 7]),  # CIFAR-10: 60,000 = 4.8 times a quarter of 50,000; and the last
+        # CIFAR-10: 60,000 = 4.8 times a quarter of 50,000; and the last
+        (50_000, 10_000, 50_000, [5, 7]),
         (20, 6, 100, [2, 4, 6, 7]),
     ],
 )
-def test_it_is_asked_so_often_that_it_costs_little(bank: int, queries: int, images: int, due: list[int]) -> None:
+def test_it_is_asked_so_often_that_it_costs_little(
+    bank: int, queries: int, images: int, due: list[int]
+) -> None:
     parts = [Split("x", from_entries("x", []), torch.zeros(count)) for count in (bank, queries)]
-    assert [epoch for epoch in range(1, 8) if Labelled(Path("x"), ("a",), *parts).is_due(epoch, 7, images)] == due
+    assert [
+        epoch
+        for epoch in range(1, 8)
+        if Labelled(Path("x"), ("a",), *parts).is_due(epoch, 7, images)
+    ] == due
 
 
 @pytest.fixture
@@ -160,12 +195,24 @@ def coloured(tmp_path: Path) -> tuple[Labelled, Training]:
         write(tmp_path / "labelled" / split / "green", count, (30, 200, 30))
     (tmp_path / "labelled" / "train" / "red" / "bad.png").write_bytes(b"")
     source = open_by_index(tmp_path / "labelled" / "train")
-    config = Config(architecture="test_resnet", size=32, batch_size=4, queue=4, clusters=(2,), precision="fp32", dim=8)
-    state = new_training(tmp_path, config, source, torch.device("cpu"), 1, StopRequest(), quiet=True)
+    config = Config(
+        architecture="test_resnet",
+        size=32,
+        batch_size=4,
+        queue=4,
+        clusters=(2,),
+        precision="fp32",
+        dim=8,
+    )
+    state = new_training(
+        tmp_path, config, source, torch.device("cpu"), 1, StopRequest(), quiet=True
+    )
     return open_labelled(tmp_path / "labelled"), state
 
 
-def test_the_score_is_the_share_of_queries_that_are_told_right(coloured: tuple[Labelled, Training]) -> None:
+def test_the_score_is_the_share_of_queries_that_are_told_right(
+    coloured: tuple[Labelled, Training],
+) -> None:
     found, state = coloured
     before = {name: value.clone() for name, value in state.pair.state_dict().items()}
     assert knn_accuracy(found, state) == 1.0

@@ -1,4 +1,6 @@
-"""A real run that is watched: what it leaves, what it says when it goes wrong, and that it asks the network nothing."""
+"""A real run that is watched: what it leaves, what it says when it goes wrong, and that it asks the
+network nothing.
+"""
 
 import dataclasses
 import json
@@ -67,7 +69,10 @@ def lines(run: Path) -> list[dict[str, Any]]:
 
 @pytest.mark.usefixtures("drawing")
 def test_a_watched_run_tells_all_it_should_and_asks_nobody(
-    images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    images: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     def refuse(*_: object, **__: object) -> None:
         raise AssertionError("a connection was tried")
@@ -94,17 +99,22 @@ def test_a_watched_run_tells_all_it_should_and_asks_nobody(
     [score] = facts["scores"]
     assert score["value"] == round(100 * epochs[-1]["knn"], 2)
     assert score["bank"] == "images: four of five images, 32"
-    assert (
-        f"| {score['protocol']} | top-1 % | {score['value']} | – | backbone | 32 |" in (model / "README.md").read_text()
-    )
+    assert (f"| {score['protocol']} | top-1 % | {score['value']} | – | backbone | 32 |") in (
+        model / "README.md"
+    ).read_text()
     assert findings(read_history(run)) == []
 
 
-def test_alignment_is_the_mean_squared_distance_of_a_query_and_its_key(images: Path, tmp_path: Path) -> None:
+def test_alignment_is_the_mean_squared_distance_of_a_query_and_its_key(
+    images: Path, tmp_path: Path
+) -> None:
     config = dataclasses.replace(CONFIG, batch_size=2, queue=4).resolve(40)
-    state = new_training(tmp_path, config, open_by_index(images), torch.device("cpu"), 1, StopRequest(), quiet=True)
+    state = new_training(
+        tmp_path, config, open_by_index(images), torch.device("cpu"), 1, StopRequest(), quiet=True
+    )
     q, k = torch.eye(16)[:2].requires_grad_(), torch.eye(16)[[0, 0]]  # squared distances 0 and 2
-    views, draws = torch.zeros(2, 3, 32, 32, dtype=torch.uint8), draw_views(config, 2, torch.Generator())
+    views = torch.zeros(2, 3, 32, 32, dtype=torch.uint8)
+    draws = draw_views(config, 2, torch.Generator())
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(state.pair, "queries", lambda *_: q)
         patch.setattr(state.pair, "keys", lambda *_: k)
@@ -113,16 +123,25 @@ def test_alignment_is_the_mean_squared_distance_of_a_query_and_its_key(images: P
     assert not found["alignment"].requires_grad
 
 
-def test_a_run_keeps_its_labelled_folder(images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_run_keeps_its_labelled_folder(
+    images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     resolved = dataclasses.replace(CONFIG, labelled="images").resolve(40)
     assert resolved.labelled == str(images)
     assert CONFIG.resolve(40).labelled == ""
 
 
-def test_a_bad_labelled_folder_is_refused_before_anything_is_written(images: Path, tmp_path: Path) -> None:
+def test_a_bad_labelled_folder_is_refused_before_anything_is_written(
+    images: Path, tmp_path: Path
+) -> None:
     with pytest.raises(UsageError, match=r"^labelled images: '.*/1' needs 2 or more subfolders"):
-        loop.train(images, tmp_path / "run", dataclasses.replace(CONFIG, labelled=str(images / "1")), quiet=True)
+        loop.train(
+            images,
+            tmp_path / "run",
+            dataclasses.replace(CONFIG, labelled=str(images / "1")),
+            quiet=True,
+        )
     assert not (tmp_path / "run").exists()
 
 
@@ -135,9 +154,13 @@ def test_an_absurd_rate_is_seen_to_diverge(images: Path, tmp_path: Path) -> None
 
 
 def test_keys_without_momentum_are_seen_to_collapse_and_said_to_once(
-    images: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    images: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(learning, "FEWEST_STEPS", 20)  # of 32: tiny as it is, this run is blind from the first on
+    # of 32: tiny as it is, this run is blind from the first on
+    monkeypatch.setattr(learning, "FEWEST_STEPS", 20)
     sick = dataclasses.replace(CONFIG, momentum=0.0, lr=3.0, epochs=8, objective="infonce")
     loop.train(images, tmp_path, sick, workers=1)
     [finding] = findings(read_history(tmp_path))
@@ -180,7 +203,13 @@ def test_slow_reading_is_seen_to_starve(
 ) -> None:
     """From a quarter of the time on."""
     clocked(monkeypatch, features=0, wait=wait)
-    loop.train(images, tmp_path, dataclasses.replace(CONFIG, epochs=4, objective="infonce"), workers=1, quiet=True)
+    loop.train(
+        images,
+        tmp_path,
+        dataclasses.replace(CONFIG, epochs=4, objective="infonce"),
+        workers=1,
+        quiet=True,
+    )
     assert [finding.name for finding in findings(read_history(tmp_path))] == found
 
 
@@ -195,7 +224,10 @@ def test_an_e_step_out_of_proportion_is_seen(
 
 
 def test_a_board_that_is_lost_ends_no_run(
-    images: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    images: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
@@ -208,7 +240,10 @@ def test_a_board_that_is_lost_ends_no_run(
 
 
 def test_a_quiet_run_keeps_its_alarms_to_itself(
-    images: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    images: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(checks, "CHECKS", (lambda run: Finding("bad", "it is", "so", "x", "y"),))
     loop.train(images, tmp_path, dataclasses.replace(CONFIG, epochs=1), quiet=True)

@@ -1,4 +1,6 @@
-"""Any network of timm's: batch norm in groups computes what it did, widths are the networks' own, misfits are named."""
+"""Any network of timm's: batch norm in groups computes what it did, widths are the networks' own,
+misfits are named.
+"""
 
 import copy
 from typing import Any, cast
@@ -18,7 +20,11 @@ from pauc_hub.training.networks.backbone import (
     inspect_backbone,
 )
 from pauc_hub.training.networks.encoder import Encoder, MomentumPair
-from pauc_hub.training.networks.norms import GroupedBatchNorm, GroupedBatchNormAct, group_batch_norms
+from pauc_hub.training.networks.norms import (
+    GroupedBatchNorm,
+    GroupedBatchNormAct,
+    group_batch_norms,
+)
 
 SIDE = 64
 assert timm.is_model("test_swin"), tiny_swin.__doc__
@@ -79,7 +85,8 @@ def test_only_batch_norm_shuffles_and_divides() -> None:
     pair = MomentumPair("test_vit", 8, queue=12, group=32, parts=3, size=SIDE)
     q, k = pair.queries(images(5)), pair.keys(images(5), torch.Generator())
     assert (pair.has_batch_norm, pair.group) == (False, 1)
-    assert torch.allclose(q, k, atol=1e-5)  # equal encoders, and no batch mates that could make a difference
+    # equal encoders, and no batch mates that could make a difference
+    assert torch.allclose(q, k, atol=1e-5)
     assert MomentumPair("test_resnet", 8, queue=12, group=32).has_batch_norm
 
 
@@ -113,24 +120,35 @@ def test_what_is_kept_for_the_gradient_grows_with_the_views_and_no_weights_count
 
 
 REFUSED: list[tuple[str, int, str]] = [
-    ("test_vitt", 64, "architecture='test_vitt' is no network of timm's (did you mean 'test_vit'?)"),
+    (
+        "test_vitt",
+        64,
+        ("architecture='test_vitt' is no network of timm's (did you mean 'test_vit'?)"),
+    ),
     (
         "resnet50.a1_in1k",
         64,
-        "architecture='resnet50.a1_in1k' names the weights 'a1_in1k', and a new network has none: give 'resnet50'",
+        (
+            "architecture='resnet50.a1_in1k' names the weights 'a1_in1k', and a new network has "
+            "none: give 'resnet50'"
+        ),
     ),
     ("test_vit", 50, "size=50 is no multiple of the network's patches of 16 pixels: use 48 or 64"),
 ]
 
 
 @pytest.mark.parametrize(("architecture", "size", "message"), REFUSED)
-def test_what_cannot_be_built_is_refused_in_one_line(architecture: str, size: int, message: str) -> None:
+def test_what_cannot_be_built_is_refused_in_one_line(
+    architecture: str, size: int, message: str
+) -> None:
     with pytest.raises(UsageError) as refusal:
         build_backbone(architecture, size)
     assert str(refusal.value) == message
 
 
-def test_a_size_that_cannot_be_set_is_refused_with_the_usual_one(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_size_that_cannot_be_set_is_refused_with_the_usual_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     def stubborn(name: str, **options: Any) -> nn.Module:
         if options.get("img_size"):
             raise TypeError("__init__() got an unexpected keyword argument 'img_size'")
@@ -138,7 +156,10 @@ def test_a_size_that_cannot_be_set_is_refused_with_the_usual_one(monkeypatch: py
 
     plain = timm.create_model
     monkeypatch.setattr(timm, "create_model", stubborn)
-    refusal = r"^architecture='deit_tiny_patch16_224' does not take views of size=96 \(.*\): its usual size is 224$"
+    refusal = (
+        r"^architecture='deit_tiny_patch16_224' does not take views of size=96 \(.*\): "
+        r"its usual size is 224$"
+    )
     with pytest.raises(UsageError, match=refusal):
         build_backbone("deit_tiny_patch16_224", 96)
     assert build_options("deit_tiny_patch16_224", 96) == {}

@@ -1,4 +1,6 @@
-"""Convolutions by matrix products: torch's own outputs and gradients, wherever a kernel may hang over the map."""
+"""Convolutions by matrix products: torch's own outputs and gradients, wherever a kernel may hang
+over the map.
+"""
 
 from typing import Any
 
@@ -13,7 +15,8 @@ from pauc_hub.training.networks import convolutions
 from pauc_hub.training.networks.convolutions import Convolution, quickened, weight_gradient
 
 ways = st.tuples(st.integers(1, 9), st.integers(1, 5), st.integers(1, 3), st.integers(0, 3)).filter(
-    lambda way: way[0] + 2 * way[3] >= way[1]  # length, kernel, stride, padding: something must come out
+    # length, kernel, stride, padding: something must come out
+    lambda way: way[0] + 2 * way[3] >= way[1]
 )
 
 
@@ -28,11 +31,14 @@ def test_the_gradient_of_the_weights_is_torchs(
 ) -> None:
     (height, rows, *_), (width, columns, *_) = down, across
     stride, padding = (down[2], across[2]), (down[3], across[3])
-    images, weight = normal(2, 3, height, width), normal(4, 3, rows, columns, seed=1).requires_grad_()
+    images = normal(2, 3, height, width)
+    weight = normal(4, 3, rows, columns, seed=1).requires_grad_()
     out = F.conv2d(images, weight, stride=stride, padding=padding)
     above = normal(*out.shape, seed=2)
     (expected,) = torch.autograd.grad(out, weight, above)
-    assert torch.allclose(weight_gradient(images, above, weight.detach(), stride, padding), expected, atol=1e-12)
+    assert torch.allclose(
+        weight_gradient(images, above, weight.detach(), stride, padding), expected, atol=1e-12
+    )
 
 
 def layers(**wanted: Any) -> tuple[nn.Conv2d, nn.Conv2d]:
@@ -47,7 +53,9 @@ def layers(**wanted: Any) -> tuple[nn.Conv2d, nn.Conv2d]:
 
 @pytest.fixture
 def products(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, ...]]:
-    """Maps whose weights' gradients are taken by matrix products, of all that have 1152 / 64 places or fewer."""
+    """Maps whose weights' gradients are taken by matrix products, of all that have 1152 / 64 places
+    or fewer.
+    """
     seen = list[tuple[int, ...]]()
 
     def noted(images: Tensor, *others: Any) -> Tensor:
@@ -86,7 +94,8 @@ def test_half_precision_is_as_autocast_has_it(products: list[tuple[int, ...]]) -
         mine, theirs = learnt(ours, images), learnt(torchs, images)
     assert [each.dtype for each in mine] == [torch.bfloat16, torch.float32, torch.float32]
     assert all(
-        found.dtype == other.dtype and torch.allclose(found.float(), other.float(), rtol=0.02, atol=0.05)
+        found.dtype == other.dtype
+        and torch.allclose(found.float(), other.float(), rtol=0.02, atol=0.05)
         for found, other in zip(mine, theirs, strict=True)
     )
     assert len(products) == 1
@@ -94,13 +103,23 @@ def test_half_precision_is_as_autocast_has_it(products: list[tuple[int, ...]]) -
 
 @pytest.mark.parametrize(
     "wanted",
-    [{"bias": True}, {"groups": 2}, {"dilation": 2}, {"padding": "same"}, {"padding_mode": "reflect"}],
+    [
+        {"bias": True},
+        {"groups": 2},
+        {"dilation": 2},
+        {"padding": "same"},
+        {"padding_mode": "reflect"},
+    ],
     ids=str,
 )
-def test_what_is_not_plain_is_left_to_torch(products: list[tuple[int, ...]], wanted: dict[str, Any]) -> None:
+def test_what_is_not_plain_is_left_to_torch(
+    products: list[tuple[int, ...]], wanted: dict[str, Any]
+) -> None:
     ours, torchs = layers(**wanted)
     images = normal(2, 8, 4, 4).float()
-    assert all(torch.equal(a, b) for a, b in zip(learnt(ours, images), learnt(torchs, images), strict=True))
+    assert all(
+        torch.equal(a, b) for a, b in zip(learnt(ours, images), learnt(torchs, images), strict=True)
+    )
     assert products == []
 
 
@@ -110,4 +129,8 @@ def test_a_network_keeps_its_weights_names_and_numbers() -> None:
     before, names = network(torch.ones(1, 3, 6, 6)), list(network.state_dict())
     assert torch.equal(quickened(network)(torch.ones(1, 3, 6, 6)), before)
     assert list(network.state_dict()) == names
-    assert [isinstance(layer, Convolution) for layer in network.modules() if isinstance(layer, nn.Conv2d)] == [True] * 2
+    assert [
+        isinstance(layer, Convolution)
+        for layer in network.modules()
+        if isinstance(layer, nn.Conv2d)
+    ] == [True] * 2

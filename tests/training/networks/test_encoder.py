@@ -39,7 +39,9 @@ def test_gradient_reaches_the_query_encoder_and_not_the_key_encoder(pair: Moment
 
 
 def test_keys_come_back_in_the_order_of_their_images(pair: MomentumPair) -> None:
-    """In evaluation mode there is no batch statistic, so each image's key is its own whatever the permutation."""
+    """In evaluation mode there is no batch statistic, so each image's key is its own whatever the
+    permutation.
+    """
     pair.eval()
     x = images(70)
     alone = torch.cat([pair.key(x[i : i + 1]) for i in range(70)])
@@ -47,9 +49,13 @@ def test_keys_come_back_in_the_order_of_their_images(pair: MomentumPair) -> None
 
 
 def test_query_and_key_of_an_image_do_not_share_their_batch_statistics(pair: MomentumPair) -> None:
-    """64 images in two groups: with the keys' groups permuted, equal encoders still give different outputs."""
+    """64 images in two groups: with the keys' groups permuted, equal encoders still give different
+    outputs.
+    """
     x = images(64)
-    assert not torch.allclose(pair.queries(x), pair.keys(x, torch.Generator().manual_seed(0)), atol=1e-3)
+    assert not torch.allclose(
+        pair.queries(x), pair.keys(x, torch.Generator().manual_seed(0)), atol=1e-3
+    )
 
 
 def test_statistics_are_taken_within_groups_of_neighbours(pair: MomentumPair) -> None:
@@ -79,7 +85,11 @@ def test_small_views_leave_the_running_statistics_alone(pair: MomentumPair) -> N
 
 @pytest.mark.parametrize("architecture", NETWORKS)
 def test_every_norm_of_every_architecture_is_grouped(architecture: str) -> None:
-    norms = [layer for layer in Encoder(architecture, DIM, 32).modules() if isinstance(layer, nn.BatchNorm2d)]
+    norms = [
+        layer
+        for layer in Encoder(architecture, DIM, 32).modules()
+        if isinstance(layer, nn.BatchNorm2d)
+    ]
     assert len(norms) > 15
     assert all(isinstance(layer, GroupedBatchNorm) and layer.group == 32 for layer in norms)
 
@@ -98,7 +108,9 @@ def test_the_key_encoder_follows_in_its_weights_alone(pair: MomentumPair) -> Non
 
 
 @pytest.mark.parametrize("parts", [1, 2])
-def test_the_key_encoders_statistics_are_those_of_its_own_batches(pair: MomentumPair, parts: int) -> None:
+def test_the_key_encoders_statistics_are_those_of_its_own_batches(
+    pair: MomentumPair, parts: int
+) -> None:
     pair.parts = parts
     x, alone = images(64), Encoder("test_resnet", DIM)
     alone.load_state_dict(pair.key.state_dict())
@@ -115,7 +127,9 @@ def test_the_key_encoders_statistics_are_those_of_its_own_batches(pair: Momentum
 
 
 def statistics(encoder: Encoder) -> dict[str, torch.Tensor]:
-    return {name: value.clone() for name, value in encoder.named_buffers() if value.is_floating_point()}
+    return {
+        name: value.clone() for name, value in encoder.named_buffers() if value.is_floating_point()
+    }
 
 
 def test_the_queue_replaces_its_oldest_rows_and_goes_round() -> None:
@@ -148,7 +162,9 @@ def test_a_queue_that_forgets_counts_no_key_until_it_is_replaced() -> None:
         [False, True, True, True],
         [True, False, True, True],
     ]
-    assert queue.masked(torch.tensor([7, 3]), own=False).tolist() == [[False, False, True, True]] * 2
+    assert (
+        queue.masked(torch.tensor([7, 3]), own=False).tolist() == [[False, False, True, True]] * 2
+    )
 
 
 def test_the_queue_begins_with_unit_rows_and_keeps_no_gradient() -> None:
@@ -202,15 +218,24 @@ def test_in_parts_the_activations_of_one_alone_are_kept() -> None:
 
 
 def test_after_parts_the_statistics_move_again(pair: MomentumPair) -> None:
-    momenta = [layer.momentum for layer in pair.query.modules() if isinstance(layer, nn.BatchNorm2d)]
+    momenta = [
+        layer.momentum for layer in pair.query.modules() if isinstance(layer, nn.BatchNorm2d)
+    ]
     pair.parts = 2
     torch.autograd.backward(pair.queries(images(64)).sum())
-    assert momenta == [layer.momentum for layer in pair.query.modules() if isinstance(layer, nn.BatchNorm2d)]
+    assert momenta == [
+        layer.momentum for layer in pair.query.modules() if isinstance(layer, nn.BatchNorm2d)
+    ]
     assert 0.0 not in momenta
 
 
 def test_compiled_and_in_parts_the_numbers_are_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     """By torch's tracing alone, without the compiler behind it, which takes its time."""
     monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="eager"))
-    for mine, others in zip(gradients(2, count=128, compiled=True), gradients(1, count=128), strict=True):
-        assert all(torch.allclose(mine[name], value, rtol=1e-3, atol=1e-5) for name, value in others.items())
+    for mine, others in zip(
+        gradients(2, count=128, compiled=True), gradients(1, count=128), strict=True
+    ):
+        assert all(
+            torch.allclose(mine[name], value, rtol=1e-3, atol=1e-5)
+            for name, value in others.items()
+        )

@@ -23,12 +23,20 @@ def layers(device: str = "cpu") -> tuple[GroupedBatchNorm, nn.BatchNorm2d]:
     return grouped.to(device), plain.to(device)
 
 
-def some(count: int, dtype: torch.dtype = torch.float32, device: str = "cpu") -> tuple[Tensor, Tensor]:
-    """Images, channels last, that differ from group to group, and a gradient for what comes of them."""
+def some(
+    count: int, dtype: torch.dtype = torch.float32, device: str = "cpu"
+) -> tuple[Tensor, Tensor]:
+    """Images, channels last, that differ from group to group, and a gradient for what comes of
+    them.
+    """
     draws = torch.Generator().manual_seed(1)
-    images = torch.randn(count, CHANNELS, 3, 2, generator=draws) * torch.arange(1, count + 1).view(-1, 1, 1, 1)
+    images = torch.randn(count, CHANNELS, 3, 2, generator=draws) * torch.arange(1, count + 1).view(
+        -1, 1, 1, 1
+    )
     gradient = torch.randn(images.shape, generator=draws)
-    first, second = (each.to(device, dtype, memory_format=torch.channels_last) for each in (images, gradient))
+    first, second = (
+        each.to(device, dtype, memory_format=torch.channels_last) for each in (images, gradient)
+    )
     return first.requires_grad_(), second
 
 
@@ -45,13 +53,18 @@ def agree(count: int, dtype: torch.dtype, device: str, tolerance: float) -> None
     def one_by_one(x: Tensor) -> Tensor:
         return torch.cat([plain(each) for each in torch.split(x, sizes)])
 
-    mine, theirs = gradients(grouped, grouped, images, above), gradients(plain, one_by_one, images, above)
+    mine = gradients(grouped, grouped, images, above)
+    theirs = gradients(plain, one_by_one, images, above)
     for found, expected in zip(mine, theirs, strict=True):
         assert found.dtype == expected.dtype
-        assert torch.allclose(found, expected, rtol=tolerance, atol=tolerance * float(expected.abs().max()))
+        assert torch.allclose(
+            found, expected, rtol=tolerance, atol=tolerance * float(expected.abs().max())
+        )
     assert mine[0].is_contiguous(memory_format=torch.channels_last)
     for name, statistic in grouped.named_buffers():
-        assert torch.allclose(statistic.float(), dict(plain.named_buffers())[name].float(), rtol=tolerance), name
+        assert torch.allclose(
+            statistic.float(), dict(plain.named_buffers())[name].float(), rtol=tolerance
+        ), name
 
 
 @pytest.mark.parametrize("count", [3, 4, 7, 8, 13, 14])  # one group, equal ones, unequal ones
@@ -112,13 +125,17 @@ def test_some_of_the_groups_alone_fall_into_the_same_groups(size: int) -> None:
 def test_measured_statistics_are_the_mean_of_the_batches_own() -> None:
     layer = GroupedBatchNorm(3, group=2)
     draws = torch.Generator().manual_seed(0)
-    batches = [torch.randn(6, 3, 4, 4, generator=draws) * scale + scale for scale in (1.0, 2.0, 5.0)]
+    batches = [
+        torch.randn(6, 3, 4, 4, generator=draws) * scale + scale for scale in (1.0, 2.0, 5.0)
+    ]
     # whatever has been seen before
     layer(100 + batches[0])
     measure_statistics(nn.Sequential(layer), batches, torch.float32)
     assert layer.running_mean is not None
     assert layer.running_var is not None
     each = [(batch.mean(dim=(0, 2, 3)), batch.var(dim=(0, 2, 3))) for batch in batches]
-    for found, values in zip((layer.running_mean, layer.running_var), zip(*each, strict=True), strict=True):
+    for found, values in zip(
+        (layer.running_mean, layer.running_var), zip(*each, strict=True), strict=True
+    ):
         torch.testing.assert_close(found, torch.stack(values).mean(dim=0), rtol=1e-4, atol=1e-5)
     assert (layer.momentum, layer.group) == (0.1, 2)

@@ -1,4 +1,6 @@
-"""Checkpoints: what is saved comes back, a damaged one is told of and passed over, and a wrong one is refused."""
+"""Checkpoints: what is saved comes back, a damaged one is told of and passed over, and a wrong one
+is refused.
+"""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -19,7 +21,9 @@ from pauc_hub.training.run import checkpoint, checkpoint_files
 from pauc_hub.training.run.checkpoint import Place
 
 CPU = torch.device("cpu")
-PLACE = Place(3, 7, 12.5, "abc", command="pauc train photos -o run", watched={"intra_share": 0.1 + 0.2})
+PLACE = Place(
+    3, 7, 12.5, "abc", command="pauc train photos -o run", watched={"intra_share": 0.1 + 0.2}
+)
 LATER = Place(4, 0, 20.0, "abc")
 
 
@@ -42,11 +46,14 @@ def learn(pair: MomentumPair, optimiser: torch.optim.Optimizer) -> None:
 
 def clusters(count: int, parents: Tensor | None = None) -> Prototypes:
     rows = torch.nn.functional.normalize(torch.arange(1.0, 8 * count + 1).view(count, 8), dim=1)
-    return Prototypes(rows, torch.full((count,), 0.2), torch.arange(count), torch.ones(count), parents)
+    return Prototypes(
+        rows, torch.full((count,), 0.2), torch.arange(count), torch.ones(count), parents
+    )
 
 
 EXPECTATION = Expectation(
-    (clusters(2), clusters(3, torch.tensor([0, 1, 1]))), (torch.tensor([0, 1, 1, 0]), torch.tensor([2, 0, 1, 1]))
+    (clusters(2), clusters(3, torch.tensor([0, 1, 1]))),
+    (torch.tensor([0, 1, 1, 0]), torch.tensor([2, 0, 1, 1])),
 )
 
 
@@ -74,7 +81,11 @@ def assert_equal(found: dict[str, Tensor], expected: dict[str, Tensor]) -> None:
     assert [name for name in expected if not found[name].equal(expected[name])] == []
 
 
-KEPT = {"sgd": {"momentum_buffer"}, "lars": {"momentum_buffer"}, "adamw": {"step", "exp_avg", "exp_avg_sq"}}
+KEPT = {
+    "sgd": {"momentum_buffer"},
+    "lars": {"momentum_buffer"},
+    "adamw": {"step", "exp_avg", "exp_avg_sq"},
+}
 
 
 @pytest.mark.parametrize("optimiser", OPTIMISERS)
@@ -111,7 +122,10 @@ def test_restored_momenta_lie_in_memory_as_their_parameters_do(saved: Path) -> N
     pair, optimiser = training(1)
     checkpoint.restore(saved, PLACE, pair, optimiser, CPU)
     assert all("momentum_buffer" in optimiser.state[p] for p in pair.query.parameters())
-    layouts = [(p.stride(), optimiser.state[p]["momentum_buffer"].stride()) for p in pair.query.parameters()]
+    layouts = [
+        (p.stride(), optimiser.state[p]["momentum_buffer"].stride())
+        for p in pair.query.parameters()
+    ]
     assert all(weight == momentum for weight, momentum in layouts)
 
 
@@ -140,7 +154,9 @@ def test_the_place_comes_back_exactly(saved: Path) -> None:
 
 def test_nothing_but_the_checkpoint_is_left_and_it_is_no_pickle(saved: Path) -> None:
     assert [path.name for path in saved.iterdir()] == ["checkpoints"]
-    assert [path.name for path in (saved / "checkpoints").iterdir()] == ["00003-0000007.safetensors"]
+    assert [path.name for path in (saved / "checkpoints").iterdir()] == [
+        "00003-0000007.safetensors"
+    ]
     found = load_file(saved / "checkpoints" / "00003-0000007.safetensors")
     assert {"pair.queue.rows", "prototypes.1.parents", "assignment.0"} < found.keys()
 
@@ -163,7 +179,9 @@ def refusal(run: Path, images: str = "abc") -> str:
     return str(refused.value)
 
 
-def test_before_the_first_checkpoint_there_is_no_place(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_before_the_first_checkpoint_there_is_no_place(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert checkpoint.read_place(tmp_path, "abc", quiet=True) is None
     assert capsys.readouterr().err == ""
     assert checkpoint.read_place(tmp_path, "abc") is None
@@ -185,7 +203,8 @@ def test_another_format_is_refused(
         patch.setattr(checkpoint, "FORMAT_VERSION", 77)
         checkpoint.save(saved, LATER, *learnt, None)
     assert refusal(saved) == (
-        f"'{checkpoint_files.path_at(saved, (4, 0))}' is of format 77, this version reads {checkpoint.FORMAT_VERSION}. "
+        f"'{checkpoint_files.path_at(saved, (4, 0))}' is of format 77, this version reads "
+        f"{checkpoint.FORMAT_VERSION}. "
         "Start anew with overwrite=True."
     )
 
@@ -217,7 +236,10 @@ DAMAGES: dict[str, Callable[[bytes], bytes]] = {
 
 @pytest.mark.parametrize("damage", DAMAGES)
 def test_a_damaged_checkpoint_is_told_of_and_the_one_before_stands_in(
-    saved: Path, learnt: tuple[MomentumPair, torch.optim.Optimizer], capsys: pytest.CaptureFixture[str], damage: str
+    saved: Path,
+    learnt: tuple[MomentumPair, torch.optim.Optimizer],
+    capsys: pytest.CaptureFixture[str],
+    damage: str,
 ) -> None:
     checkpoint.save(saved, LATER, *learnt, None)
     assert checkpoint.read_place(saved, "abc") == LATER
@@ -236,7 +258,9 @@ def test_a_damaged_checkpoint_is_told_of_and_the_one_before_stands_in(
 
 
 def test_what_comes_after_a_damaged_one_takes_its_place(
-    saved: Path, learnt: tuple[MomentumPair, torch.optim.Optimizer], capsys: pytest.CaptureFixture[str]
+    saved: Path,
+    learnt: tuple[MomentumPair, torch.optim.Optimizer],
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     checkpoint.save(saved, LATER, *learnt, None)
     checkpoint_files.path_at(saved, (4, 0)).write_bytes(b"")

@@ -1,4 +1,6 @@
-"""The shelf of checkpoints: the last few are kept, no crash or full disk costs one, no flipped bit passes."""
+"""The shelf of checkpoints: the last few are kept, no crash or full disk costs one, no flipped bit
+passes.
+"""
 
 import os
 from pathlib import Path
@@ -41,7 +43,10 @@ def test_tensors_and_metadata_come_back(tmp_path: Path) -> None:
     assert checkpoint_files.inspect(path) == METADATA
     found = checkpoint_files.tensors_in(path, CPU)
     assert found.keys() == TENSORS.keys()
-    assert all(found[name].equal(value) and found[name].dtype == value.dtype for name, value in TENSORS.items())
+    assert all(
+        found[name].equal(value) and found[name].dtype == value.dtype
+        for name, value in TENSORS.items()
+    )
 
 
 @pytest.mark.parametrize(("umask", "mode"), [(0o022, 0o644), (0o002, 0o664), (0o077, 0o600)])
@@ -67,7 +72,10 @@ def test_the_last_two_are_kept_by_place(tmp_path: Path) -> None:
 def test_those_of_lost_work_give_way_and_other_files_stay(tmp_path: Path) -> None:
     put(tmp_path, 3, 0)
     put(tmp_path, 4, 0)
-    mine = [tmp_path / "checkpoints" / name for name in ("best.safetensors", "3-0.txt", "3-x.safetensors")]
+    mine = [
+        tmp_path / "checkpoints" / name
+        for name in ("best.safetensors", "3-0.txt", "3-x.safetensors")
+    ]
     for path in mine:
         path.write_text("mine")
     put(tmp_path, 3, 5)
@@ -143,7 +151,9 @@ def test_dying_at_any_touch_of_the_file_system_leaves_a_whole_one(
 
 
 @pytest.mark.parametrize("size", [0, 1, 300, 1000, 2500])
-def test_a_write_that_fails_anywhere_leaves_all_as_it_was(tmp_path: Path, files_of_at_most: Any, size: int) -> None:
+def test_a_write_that_fails_anywhere_leaves_all_as_it_was(
+    tmp_path: Path, files_of_at_most: Any, size: int
+) -> None:
     put(tmp_path, 1, 0)
     put(tmp_path, 2, 0)
     before = {path.name: path.read_bytes() for path in (tmp_path / "checkpoints").iterdir()}

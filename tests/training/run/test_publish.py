@@ -1,4 +1,6 @@
-"""The model folder of a run: in which precision it is written, and what it says where there are no prototypes."""
+"""The model folder of a run: in which precision it is written, and what it says where there are no
+prototypes.
+"""
 
 import dataclasses
 import json
@@ -43,7 +45,9 @@ def test_16_bits_are_taken_where_they_change_nothing(finished: Finished, tmp_pat
 
 
 @pytest.mark.parametrize("where", ["projector.output.bias", "backbone.layer4.0.bn1.running_var"])
-def test_what_16_bits_do_not_hold_is_written_in_32(finished: Finished, tmp_path: Path, where: str) -> None:
+def test_what_16_bits_do_not_hold_is_written_in_32(
+    finished: Finished, tmp_path: Path, where: str
+) -> None:
     finished.encoder.state_dict()[where][0] = 70_000
     folder = open_folder(publish(finished, tmp_path / "model"))
     tensors = {"backbone": folder.read_backbone(), "projector": folder.read_projector() or {}}
@@ -55,8 +59,12 @@ def test_what_16_bits_do_not_hold_is_written_in_32(finished: Finished, tmp_path:
 
 def test_without_prototypes_it_claims_none(finished: Finished, tmp_path: Path) -> None:
     some = publish(finished, tmp_path / "some")
-    none = publish(dataclasses.replace(finished, expectation=Expectation((), ())), tmp_path / "none")
-    assert [json.loads((model / "facts.json").read_text())["prototypes"] for model in (some, none)] == [[2, 3], []]
+    none = publish(
+        dataclasses.replace(finished, expectation=Expectation((), ())), tmp_path / "none"
+    )
+    assert [
+        json.loads((model / "facts.json").read_text())["prototypes"] for model in (some, none)
+    ] == [[2, 3], []]
     assert [open_folder(model).pauc["clusters"] for model in (some, none)] == [[2, 3], []]
     assert not (none / "prototypes.safetensors").exists()
     assert "there are no prototypes" in (none / "README.md").read_text()

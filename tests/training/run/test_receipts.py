@@ -13,7 +13,14 @@ from pauc_hub.training.run import receipts
 
 
 def git(folder: Path, *words: str) -> str:
-    who = ["-c", "user.name=tester", "-c", "user.email=tester@example.org", "-c", "commit.gpgsign=false"]
+    who = [
+        "-c",
+        "user.name=tester",
+        "-c",
+        ("user.email=tester@example.org"),
+        "-c",
+        "commit.gpgsign=false",
+    ]
     return subprocess.run(
         ["git", "-C", str(folder), *who, *words], capture_output=True, text=True, check=True
     ).stdout.strip()
@@ -24,7 +31,8 @@ def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A repository in which receipts.py is committed; receipts believe that they lie there."""
     if shutil.which("git") is None:
         pytest.skip("git is not installed")
-    for name in ("GIT_DIR", "GIT_INDEX_FILE", "GIT_WORK_TREE"):  # a hook that runs the tests has them
+    # a hook that runs the tests has them
+    for name in ("GIT_DIR", "GIT_INDEX_FILE", "GIT_WORK_TREE"):
         monkeypatch.delenv(name, raising=False)
     git(tmp_path, "init", "-q")
     file = tmp_path / "receipts.py"

@@ -1,4 +1,6 @@
-"""The folder of a run: what begins it, what refuses to, and a metrics.jsonl that never tells of work that was lost."""
+"""The folder of a run: what begins it, what refuses to, and a metrics.jsonl that never tells of
+work that was lost.
+"""
 
 import dataclasses
 import errno
@@ -48,7 +50,9 @@ def stand(run: Path, *names: str) -> None:
                 (run / name).write_text("old")
 
 
-@pytest.mark.parametrize("name", ["config.json", "metrics.jsonl", "unreadable.txt", "checkpoints", "model"])
+@pytest.mark.parametrize(
+    "name", ["config.json", "metrics.jsonl", "unreadable.txt", "checkpoints", "model"]
+)
 def test_a_run_that_stands_there_is_touched_only_with_overwrite(tmp_path: Path, name: str) -> None:
     stand(tmp_path, name)
     (tmp_path / "notes.txt").write_text("mine")
@@ -65,9 +69,16 @@ def test_a_run_that_stands_there_is_touched_only_with_overwrite(tmp_path: Path, 
 
 
 def opened(
-    run: Path, *, config: Config = CONFIG, resume: bool = False, overwrite: bool = False, restarted: bool = False
+    run: Path,
+    *,
+    config: Config = CONFIG,
+    resume: bool = False,
+    overwrite: bool = False,
+    restarted: bool = False,
 ) -> AbstractContextManager[object]:
-    return run_folder.open_run(run, config, "abc", resume=resume, overwrite=overwrite, restarted=restarted, quiet=True)
+    return run_folder.open_run(
+        run, config, "abc", resume=resume, overwrite=overwrite, restarted=restarted, quiet=True
+    )
 
 
 @pytest.fixture
@@ -92,7 +103,8 @@ def test_a_restarted_command_goes_on_with_the_run_that_it_began(tmp_path: Path) 
         pass
     with (
         pytest.raises(OutputExists, match="already holds a run"),
-        opened(run, config=dataclasses.replace(CONFIG, epochs=4), restarted=True),  # somebody else's
+        # somebody else's
+        opened(run, config=dataclasses.replace(CONFIG, epochs=4), restarted=True),
     ):
         pass
     for restarted in (True, False):
@@ -111,21 +123,29 @@ def test_a_folder_that_cannot_be_made_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(UsageError) as refused:
         run_folder.begin(tmp_path / "file", CONFIG, overwrite=False)
-    assert str(refused.value) == f"'{tmp_path / 'file'}' could not be written (File exists). Give another folder."
+    assert str(refused.value) == (
+        f"'{tmp_path / 'file'}' could not be written (File exists). Give another folder."
+    )
 
 
 @pytest.mark.parametrize("size", [0, 10, 100])
-def test_a_disk_full_at_the_start_leaves_no_run(tmp_path: Path, files_of_at_most: Any, size: int) -> None:
+def test_a_disk_full_at_the_start_leaves_no_run(
+    tmp_path: Path, files_of_at_most: Any, size: int
+) -> None:
     with files_of_at_most(size), pytest.raises(UsageError) as refused:
         run_folder.begin(tmp_path, CONFIG, overwrite=False)
-    assert str(refused.value) == f"'{tmp_path}' could not be written (File too large). Give another folder."
+    assert str(refused.value) == (
+        f"'{tmp_path}' could not be written (File too large). Give another folder."
+    )
     assert list(tmp_path.iterdir()) == []
 
 
 EVERYTHING = ("config.json", "metrics.jsonl", "unreadable.txt", "checkpoints", "model")
 
 
-def test_a_crash_while_a_run_is_overwritten_mixes_no_two_runs(tmp_path: Path, dying_at: Any) -> None:
+def test_a_crash_while_a_run_is_overwritten_mixes_no_two_runs(
+    tmp_path: Path, dying_at: Any
+) -> None:
     touch, found = -1, set()
     while True:
         touch += 1
@@ -170,7 +190,8 @@ def test_a_finished_run_without_checkpoints_is_not_begun_again(tmp_path: Path) -
     with pytest.raises(UsageError) as refused, opened(tmp_path, resume=True):
         pass
     assert str(refused.value) == (
-        f"nothing to resume: '{tmp_path}' is finished, and its checkpoints are gone. Start anew with overwrite=True."
+        f"nothing to resume: '{tmp_path}' is finished, and its checkpoints are gone. Start anew "
+        "with overwrite=True."
     )
     stand(tmp_path, "checkpoints")
     with opened(tmp_path, resume=True):
@@ -183,7 +204,10 @@ def test_one_process_alone_trains_into_a_folder(tmp_path: Path) -> None:
         run = tmp_path / str(resume)
         with opened(run):
             stand(run, "checkpoints")
-            with pytest.raises(PaucError) as refused, opened(run, resume=resume, overwrite=not resume):
+            with (
+                pytest.raises(PaucError) as refused,
+                opened(run, resume=resume, overwrite=not resume),
+            ):
                 pass
             assert str(refused.value) == (
                 f"another process is training into '{run}'. Wait for it, or give another folder."
@@ -215,7 +239,9 @@ def test_what_killed_processes_left_half_done_is_removed(tmp_path: Path, resume:
 def test_there_is_nothing_to_resume_where_nothing_began(tmp_path: Path) -> None:
     with pytest.raises(UsageError) as refused:
         run_folder.saved_config(tmp_path)
-    assert str(refused.value) == f"nothing to resume: '{tmp_path}' holds no run. Start without resume=True."
+    assert str(refused.value) == (
+        f"nothing to resume: '{tmp_path}' holds no run. Start without resume=True."
+    )
 
 
 def test_metrics_are_lines_of_steps_and_epochs_with_means(tmp_path: Path) -> None:
@@ -244,7 +270,9 @@ def test_an_epoch_without_lines_has_no_means(tmp_path: Path) -> None:
     ("place", "kept"),
     [((0, 0), 0), ((0, 10), 1), ((0, 19), 1), ((1, 0), 3), ((1, 5), 3), ((1, 10), 4), ((9, 0), 5)],
 )
-def test_lines_past_the_checkpoint_are_dropped(tmp_path: Path, place: tuple[int, int], kept: int) -> None:
+def test_lines_past_the_checkpoint_are_dropped(
+    tmp_path: Path, place: tuple[int, int], kept: int
+) -> None:
     before = Metrics(tmp_path, 0, 0)
     for epoch in (0, 1):
         for step in (10, 20)[: 2 - epoch]:
@@ -285,7 +313,9 @@ def test_a_last_line_that_lacks_its_end_alone_is_kept(tmp_path: Path) -> None:
     assert [line["loss"] for line in lines(tmp_path)] == [1.0, 2.0]
 
 
-def test_a_full_disk_is_one_line_and_loses_no_metrics(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_is_one_line_and_loses_no_metrics(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     metrics = Metrics(tmp_path, 0, 0)
     metrics.write_step(0, 10, {"loss": 1.0})
     expected = (
@@ -318,7 +348,9 @@ def test_the_error_that_a_run_ended_with_is_its_last_line_until_it_goes_on(tmp_p
     assert lines(tmp_path) == [{"epoch": 0, "step": 10, "loss": None}]
 
 
-def test_an_error_that_cannot_be_noted_is_no_other_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_error_that_cannot_be_noted_is_no_other_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     metrics = Metrics(tmp_path, 0, 0)
     monkeypatch.setattr(Path, "open", full_disk)
     metrics.write_failure(0, 10, "the disk is full")
@@ -339,7 +371,9 @@ def test_overwriting_takes_what_shows_a_run_and_nothing_else(tmp_path: Path) -> 
 def test_unreadable_images_are_listed_with_their_reasons(tmp_path: Path) -> None:
     names = ["a.png", "b.png", "c\n.png", "d.png"]
     run_folder.list_unreadable(tmp_path, {2: "damaged", 0: "the file has no bytes \udcff"}, names)
-    assert (tmp_path / "unreadable.txt").read_text() == "a.png\tthe file has no bytes \\udcff\nc\\n.png\tdamaged\n"
+    assert (tmp_path / "unreadable.txt").read_text() == (
+        "a.png\tthe file has no bytes \\udcff\nc\\n.png\tdamaged\n"
+    )
 
 
 def test_there_is_no_list_where_all_images_can_be_read(tmp_path: Path) -> None:
@@ -350,7 +384,9 @@ def test_there_is_no_list_where_all_images_can_be_read(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("size", [0, 5])
-def test_a_list_that_cannot_be_written_leaves_the_one_before(tmp_path: Path, files_of_at_most: Any, size: int) -> None:
+def test_a_list_that_cannot_be_written_leaves_the_one_before(
+    tmp_path: Path, files_of_at_most: Any, size: int
+) -> None:
     run_folder.list_unreadable(tmp_path, {0: "damaged"}, ["a.png", "b.png"])
     with files_of_at_most(size), pytest.raises(TrainingFailed) as failed:
         run_folder.list_unreadable(tmp_path, {0: "damaged", 1: "damaged"}, ["a.png", "b.png"])

@@ -13,12 +13,16 @@ from pauc_hub.errors import UsageError
 BOTH = ["torch", "faiss"]
 
 
-def blobs(clusters: int, members: int, width: int, seed: int, spread: float = 0.05) -> tuple[Tensor, Tensor]:
+def blobs(
+    clusters: int, members: int, width: int, seed: int, spread: float = 0.05
+) -> tuple[Tensor, Tensor]:
     """Points about well-separated centres, sorted by cluster, and which cluster each is of."""
     generator = torch.Generator().manual_seed(seed)
     centres = torch.eye(width)[:clusters] * 5
     labels = torch.arange(clusters).repeat_interleave(members)
-    return centres[labels] + spread * torch.randn(clusters * members, width, generator=generator), labels
+    return centres[labels] + spread * torch.randn(
+        clusters * members, width, generator=generator
+    ), labels
 
 
 def naive_assignment(points: Tensor, centroids: Tensor) -> tuple[list[int], list[float]]:
@@ -73,7 +77,8 @@ def test_more_restarts_never_give_a_worse_result() -> None:
 
 
 def test_an_empty_cluster_starts_again_where_points_are_served_worst() -> None:
-    points = torch.cat([torch.zeros(20, 2), torch.ones(20, 2), torch.full((1, 2), 50.0)])  # many seeds coincide
+    # many seeds coincide
+    points = torch.cat([torch.zeros(20, 2), torch.ones(20, 2), torch.full((1, 2), 50.0)])
     for seed in range(10):
         found = kmeans(points, 3, seed=seed, backend="torch")
         assert sorted(torch.bincount(found.assignment, minlength=3).tolist()) == [1, 20, 20]
@@ -85,7 +90,8 @@ def test_as_many_clusters_as_points_leaves_no_distance() -> None:
 
 
 @pytest.mark.parametrize(
-    ("k", "points"), [(0, torch.zeros(3, 2)), (4, torch.zeros(3, 2)), (1, torch.tensor([[float("nan")]]))]
+    ("k", "points"),
+    [(0, torch.zeros(3, 2)), (4, torch.zeros(3, 2)), (1, torch.tensor([[float("nan")]]))],
 )
 def test_wrong_calls_are_refused(k: int, points: Tensor) -> None:
     with pytest.raises(ValueError, match="must"):
@@ -117,7 +123,9 @@ def test_auto_is_asked_about_the_device_of_the_points(monkeypatch: pytest.Monkey
     assert devices == ["cpu", "meta"]
 
 
-def test_without_faiss_auto_is_torch_and_asking_for_faiss_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_faiss_auto_is_torch_and_asking_for_faiss_names_the_extra(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     assert resolve_backend("auto") == "torch"
     with pytest.raises(UsageError, match=r"not installed.*pauc-hub\[faiss-cpu\]"):

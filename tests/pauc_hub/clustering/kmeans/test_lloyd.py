@@ -1,4 +1,6 @@
-"""Lloyd's iterations: against a naive float64 reference, never uphill, empty clusters, when to stop, and Ctrl-C."""
+"""Lloyd's iterations: against a naive float64 reference, never uphill, empty clusters, when to
+stop, and Ctrl-C.
+"""
 
 import itertools
 import signal
@@ -40,7 +42,9 @@ def test_every_iteration_is_that_of_the_naive_reference(spherical: bool) -> None
     points = normal(400, 6)
     points = F.normalize(points, dim=1) if spherical else points
     centroids, assignment, objectives = naive_lloyd(points, points[:12], 8, spherical)
-    found = kmeans(points, 12, start=points[:12], iterations=8, spherical=spherical, backend="torch")
+    found = kmeans(
+        points, 12, start=points[:12], iterations=8, spherical=spherical, backend="torch"
+    )
     assert found.assignment.tolist() == assignment
     assert np.allclose(found.centroids.numpy(), centroids, atol=1e-6)
     assert list(found.objectives) == pytest.approx(objectives, rel=1e-6)
@@ -48,30 +52,43 @@ def test_every_iteration_is_that_of_the_naive_reference(spherical: bool) -> None
 
 def test_far_from_zero_the_iterations_are_the_same() -> None:
     points = normal(400, 6)
-    near, far = (kmeans(x, 12, start=x[:12], iterations=8, backend="torch") for x in (points, points + 1000))
+    near, far = (
+        kmeans(x, 12, start=x[:12], iterations=8, backend="torch") for x in (points, points + 1000)
+    )
     assert near.assignment.tolist() == far.assignment.tolist()
     assert near.objectives == pytest.approx(far.objectives, rel=1e-3)
 
 
 @settings(max_examples=100, deadline=None)
-@given(data=st.data(), spherical=st.booleans(), seed=st.integers(0, 99), iterations=st.integers(1, 12))
-def test_the_objective_never_rises(data: st.DataObject, spherical: bool, seed: int, iterations: int) -> None:
+@given(
+    data=st.data(), spherical=st.booleans(), seed=st.integers(0, 99), iterations=st.integers(1, 12)
+)
+def test_the_objective_never_rises(
+    data: st.DataObject, spherical: bool, seed: int, iterations: int
+) -> None:
     """Whole numbers too, so that many points coincide and clusters fall empty."""
     shape = data.draw(st.tuples(st.integers(1, 60), st.integers(1, 4)))
     elements = st.one_of(st.integers(-3, 3).map(float), st.floats(-100, 100, width=32))
     points = torch.from_numpy(data.draw(arrays(np.float32, shape, elements=elements)))
     k = data.draw(st.integers(1, len(points)))
-    found = kmeans(points, k, iterations=iterations, seed=seed, spherical=spherical, backend="torch")
+    found = kmeans(
+        points, k, iterations=iterations, seed=seed, spherical=spherical, backend="torch"
+    )
     rounding = 1e-5 * (1 + points.square().sum(dim=1).mean().item())
-    assert all(later <= earlier + rounding for earlier, later in itertools.pairwise(found.objectives))
+    assert all(
+        later <= earlier + rounding for earlier, later in itertools.pairwise(found.objectives)
+    )
     assert int(found.assignment.max()) < k
 
 
 def test_an_empty_cluster_is_split_off_the_one_with_the_most_to_gain() -> None:
-    """Three centroids of which two coincide: the second of them must move to one of the two groups on the left, and
-    not to the larger one on the right."""
+    """Three centroids of which two coincide: the second of them must move to one of the two groups
+    on the left, and not to the larger one on the right.
+    """
     sizes = {-12.0: 20, -8.0: 20, 10.0: 100}
-    points = torch.cat([normal(size, 2) * 0.1 + torch.tensor([x, 0.0]) for x, size in sizes.items()])
+    points = torch.cat(
+        [normal(size, 2) * 0.1 + torch.tensor([x, 0.0]) for x, size in sizes.items()]
+    )
     start = torch.tensor([[-10.0, 0.0], [10.0, 0.0], [10.0, 0.0]])
     found = kmeans(points, 3, start=start, backend="torch")
     assert found.empty_splits == 1
@@ -88,7 +105,9 @@ def test_a_cluster_of_one_point_is_never_split_however_far_its_centroid_was() ->
 
 def test_several_empty_clusters_are_split_off_different_ones() -> None:
     places = [(0.0, 0.0), (0.0, 4.0), (30.0, 0.0), (30.0, 3.0), (0.0, 60.0), (3.0, 60.0)]
-    points = torch.cat([normal(20, 2, seed=i) * 0.1 + torch.tensor(place) for i, place in enumerate(places)])
+    points = torch.cat(
+        [normal(20, 2, seed=i) * 0.1 + torch.tensor(place) for i, place in enumerate(places)]
+    )
     start = torch.tensor([[0.0, 2.0], [30.0, 1.5], [1.5, 60.0], *([[1000.0, 1000.0]] * 3)])
     found = kmeans(points, 6, start=start, backend="torch")
     assert found.empty_splits == 3
@@ -114,7 +133,9 @@ def test_it_stops_where_nothing_moves_any_more() -> None:
 
 def test_a_tolerance_stops_earlier_and_costs_little() -> None:
     points = normal(2000, 8)
-    patient, hasty = (kmeans(points, 20, iterations=300, tolerance=t, backend="torch") for t in (0.0, 1e-3))
+    patient, hasty = (
+        kmeans(points, 20, iterations=300, tolerance=t, backend="torch") for t in (0.0, 1e-3)
+    )
     assert 1 < hasty.iterations < patient.iterations / 2
     assert hasty.objective == pytest.approx(patient.objective, rel=0.03)
     assert hasty.objectives == patient.objectives[: hasty.iterations + 1]
@@ -192,14 +213,27 @@ def test_a_gpu_repeats_itself_bit_for_bit_and_agrees_with_the_cpu(bf16: bool) ->
     assert torch.equal(first.centroids, again.centroids)
     assert torch.equal(first.assignment, again.assignment)
     assert first.objectives == again.objectives
-    assert first.objective == pytest.approx(kmeans(points, 500, backend="torch").objective, rel=2e-3)
+    assert first.objective == pytest.approx(
+        kmeans(points, 500, backend="torch").objective, rel=2e-3
+    )
 
 
 def test_what_was_seen_is_enough_to_go_on() -> None:
-    """Stopped after three iterations, spherical k-means goes on from the centroids that it showed."""
-    points = torch.nn.functional.normalize(torch.randn(300, 5, generator=torch.Generator().manual_seed(0)), dim=1)
+    """Stopped after three iterations, spherical k-means goes on from the centroids that it
+    showed.
+    """
+    points = torch.nn.functional.normalize(
+        torch.randn(300, 5, generator=torch.Generator().manual_seed(0)), dim=1
+    )
     shown: list[tuple[float, torch.Tensor]] = []
-    whole = kmeans(points, 12, spherical=True, backend="torch", iterations=10, seen=lambda *each: shown.append(each))
+    whole = kmeans(
+        points,
+        12,
+        spherical=True,
+        backend="torch",
+        iterations=10,
+        seen=lambda *each: shown.append(each),
+    )
     assert tuple(objective for objective, _ in shown) == whole.objectives
     rest = kmeans(points, 12, spherical=True, backend="torch", start=shown[3][1], iterations=10 - 3)
     assert torch.equal(rest.assignment, whole.assignment)

@@ -1,4 +1,6 @@
-"""The N x K distances are never held, in seeding, iterations and splits, as the memory of a process shows."""
+"""The N x K distances are never held, in seeding, iterations and splits, as the memory of a process
+shows.
+"""
 
 import json
 import subprocess
@@ -18,7 +20,8 @@ before = peak()
 start = torch.cat([points[:5000], torch.full((1000, 8), 99.0)])  # 1000 clusters are empty at first
 found = kmeans(points, 6000, iterations=2, start=start, backend="torch")
 seeded = kmeans(points, 6000, iterations=0, backend="torch")
-print(json.dumps({"mib": peak() - before, "splits": found.empty_splits, "k": len(seeded.centroids)}))
+mib = peak() - before
+print(json.dumps({"mib": mib, "splits": found.empty_splits, "k": len(seeded.centroids)}))
 """
 
 

@@ -1,4 +1,6 @@
-"""Nearest centroids and sums over clusters, against naive float64, whatever the chunks, the threads and the device."""
+"""Nearest centroids and sums over clusters, against naive float64, whatever the chunks, the threads
+and the device.
+"""
 
 import numpy as np
 import pytest
@@ -46,7 +48,11 @@ def test_assignment_equals_the_naive_one_whatever_the_chunks(
 def test_of_equal_centroids_the_first_is_taken(tile: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(nearest, "TILE_CENTROIDS", {"cpu": tile})
     centroids = torch.tensor([[9.0, 9.0], [1.0, 0.0], [0.0, 1.0], [1.0, 0.0]])
-    assert assign(torch.tensor([[1.0, 0.0], [0.5, 0.5], [0.0, 1.0]]), centroids)[0].tolist() == [1, 1, 2]
+    assert assign(torch.tensor([[1.0, 0.0], [0.5, 0.5], [0.0, 1.0]]), centroids)[0].tolist() == [
+        1,
+        1,
+        2,
+    ]
 
 
 def test_distances_far_from_zero_are_not_lost_in_rounding() -> None:
@@ -84,8 +90,11 @@ def test_numbers_are_summed_as_rows_are() -> None:
 
 @pytest.mark.parametrize("add", ["_add_in_order", "_add_sorted"])
 @pytest.mark.parametrize("rows", [7, 1 << 20])
-def test_either_way_of_summing_is_that_of_float64(add: str, rows: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(nearest, "_add_in_order", getattr(nearest, add))  # the way of GPUs, here on the CPU too
+def test_either_way_of_summing_is_that_of_float64(
+    add: str, rows: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # the way of GPUs, here on the CPU too
+    monkeypatch.setattr(nearest, "_add_in_order", getattr(nearest, add))
     monkeypatch.setattr(nearest, "SUM_ROWS", {"cpu": rows})
     points = 1e3 * normal(200, 5)
     assignment = torch.randint(9, (200,), generator=torch.Generator().manual_seed(1))
@@ -112,11 +121,15 @@ def test_sums_do_not_depend_on_threads_or_order() -> None:
 
 
 def rounding_error(points: Tensor, centroids: Tensor) -> tuple[float, float]:
-    """What bf16 does: the share of points that get another centroid, and by what share their mean distance grows."""
+    """What bf16 does: the share of points that get another centroid, and by what share their mean
+    distance grows.
+    """
     exact, gaps = assign(points, centroids)
     rounded, _ = best_scores(points, centroids, bf16=True)
     worse = (points - centroids[rounded]).square().sum(dim=1)
-    return (exact != rounded).double().mean().item(), (worse.double().mean() / gaps.double().mean()).item() - 1
+    return (exact != rounded).double().mean().item(), (
+        worse.double().mean() / gaps.double().mean()
+    ).item() - 1
 
 
 def test_bf16_moves_few_points_and_hardly_the_objective() -> None:
@@ -143,7 +156,9 @@ def test_a_gpu_finds_and_sums_what_the_cpu_does() -> None:
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 def test_bf16_on_a_gpu_errs_as_little_as_on_a_cpu() -> None:
-    points = F.normalize(normal(50_000, 128) + 2 * normal(400, 128, seed=1).repeat(125, 1), dim=1).cuda()
+    points = F.normalize(
+        normal(50_000, 128) + 2 * normal(400, 128, seed=1).repeat(125, 1), dim=1
+    ).cuda()
     moved, growth = rounding_error(points, points[:4000])
     assert 0 < moved < 0.01
     assert growth < 1e-4

@@ -1,4 +1,6 @@
-"""Seeds: drawn as k-means++ draws them, from points in any order, and from points of which few differ."""
+"""Seeds: drawn as k-means++ draws them, from points in any order, and from points of which few
+differ.
+"""
 
 from itertools import permutations
 
@@ -12,7 +14,9 @@ from pauc_hub.clustering.kmeans.seeding import plus_plus
 
 
 def seeds(points: Tensor, k: int, seed: int) -> Tensor:
-    return plus_plus(points, points.square().sum(dim=1), k, torch.Generator().manual_seed(seed), ALONE)
+    return plus_plus(
+        points, points.square().sum(dim=1), k, torch.Generator().manual_seed(seed), ALONE
+    )
 
 
 def rows_of(points: Tensor, chosen: Tensor) -> list[int]:
@@ -25,7 +29,9 @@ def rounds(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     counts: list[int] = []
     propose = seeding._propose
 
-    def counted(points: Tensor, weights: Tensor, count: int, *rest: object) -> tuple[Tensor, Tensor]:
+    def counted(
+        points: Tensor, weights: Tensor, count: int, *rest: object
+    ) -> tuple[Tensor, Tensor]:
         counts.append(count)
         return propose(points, weights, count, *rest)  # type: ignore[arg-type]
 
@@ -47,8 +53,12 @@ def exact_probabilities(points: Tensor, k: int) -> dict[frozenset[int], float]:
 
 
 def test_the_seeds_have_the_distribution_of_k_means_plus_plus() -> None:
-    """Three pairs and a lone point: without rejection, both points of a pair would be drawn far more often."""
-    points = torch.tensor([[0.0, 0.0], [0.0, 0.6], [4.0, 0.0], [4.0, 0.9], [0.0, 5.0], [1.0, 5.0], [3.0, 3.0]])
+    """Three pairs and a lone point: without rejection, both points of a pair would be drawn far
+    more often.
+    """
+    points = torch.tensor(
+        [[0.0, 0.0], [0.0, 0.6], [4.0, 0.0], [4.0, 0.9], [0.0, 5.0], [1.0, 5.0], [3.0, 3.0]]
+    )
     expected = exact_probabilities(points, 4)
     draws = 1500
     counts = dict.fromkeys(expected, 0)
@@ -59,16 +69,21 @@ def test_the_seeds_have_the_distribution_of_k_means_plus_plus() -> None:
 
 
 def test_a_proposal_is_kept_with_the_share_of_its_distance_that_is_left() -> None:
-    """By hand: the first always; the second, 1 from it, in 1 of 4; the third, 4 from the first and 9 from the second,
-    in 4 of 8 for the first's sake and no less for the second's."""
+    """By hand: the first always; the second, 1 from it, in 1 of 4; the third, 4 from the first and
+    9 from the second, in 4 of 8 for the first's sake and no less for the second's.
+    """
     proposed, distances = torch.tensor([[0.0], [1.0], [-2.0]]), torch.tensor([5.0, 4.0, 8.0])
     generator = torch.Generator().manual_seed(0)
-    kept = torch.stack([seeding._accepted(proposed, distances, generator) for _ in range(3000)]).double()
+    kept = torch.stack(
+        [seeding._accepted(proposed, distances, generator) for _ in range(3000)]
+    ).double()
     assert kept.mean(dim=0).tolist() == pytest.approx([1, 1 / 4, 4 / 8], abs=0.03)
 
 
 def test_a_rejected_proposal_rejects_no_other() -> None:
-    """The second has all but nothing left of its distance; the third has all of it left, but for the second."""
+    """The second has all but nothing left of its distance; the third has all of it left, but for
+    the second.
+    """
     proposed, distances = torch.tensor([[0.0], [1.0], [2.0]]), torch.tensor([1.0, 1e9, 4.0])
     generator = torch.Generator().manual_seed(0)
     kept = {tuple(seeding._accepted(proposed, distances, generator).tolist()) for _ in range(50)}

@@ -27,10 +27,12 @@ class Gloo:
         return tensor
 
 torch.set_num_threads(1)
-distributed.init_process_group("gloo", init_method=f"file://{sys.argv[2]}/meeting", rank=Gloo.rank, world_size=2)
+meeting = f"file://{sys.argv[2]}/meeting"
+distributed.init_process_group("gloo", init_method=meeting, rank=Gloo.rank, world_size=2)
 points = torch.load(f"{sys.argv[2]}/points{Gloo.rank}.pt")
 found = kmeans(points, 60, iterations=10, backend="torch", group=Gloo())
-torch.save((found.centroids, found.assignment, found.objectives), f"{sys.argv[2]}/found{Gloo.rank}.pt")
+told = (found.centroids, found.assignment, found.objectives)
+torch.save(told, f"{sys.argv[2]}/found{Gloo.rank}.pt")
 distributed.destroy_process_group()
 """
 
@@ -65,7 +67,9 @@ class Member:
         return tensor
 
 
-def shared(points: Tensor, sizes: list[int], cluster: Callable[[Tensor, Member], Clustering]) -> list[Clustering]:
+def shared(
+    points: Tensor, sizes: list[int], cluster: Callable[[Tensor, Member], Clustering]
+) -> list[Clustering]:
     meeting = Meeting(len(sizes))
     found: dict[int, Clustering | Exception] = {}
 
@@ -76,7 +80,9 @@ def shared(points: Tensor, sizes: list[int], cluster: Callable[[Tensor, Member],
             found[rank] = error
             meeting.barrier.abort()
 
-    threads = [threading.Thread(target=work, args=each) for each in enumerate(torch.split(points, sizes))]
+    threads = [
+        threading.Thread(target=work, args=each) for each in enumerate(torch.split(points, sizes))
+    ]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -96,13 +102,17 @@ def features(count: int = 900) -> Tensor:
 
 @pytest.mark.parametrize("sizes", [[900], [450, 450], [1, 899], [300, 0, 600], [899, 0, 0, 1]])
 @pytest.mark.parametrize("spherical", [False, True])
-def test_however_the_rows_are_divided_the_clusters_are_the_same(sizes: list[int], spherical: bool) -> None:
+def test_however_the_rows_are_divided_the_clusters_are_the_same(
+    sizes: list[int], spherical: bool
+) -> None:
     points = features()
     alone = kmeans(points, 60, spherical=spherical, backend="torch", restarts=2)
     parts = shared(
         points,
         sizes,
-        lambda part, group: kmeans(part, 60, spherical=spherical, restarts=2, backend="torch", group=group),
+        lambda part, group: kmeans(
+            part, 60, spherical=spherical, restarts=2, backend="torch", group=group
+        ),
     )
     assert torch.cat([part.assignment for part in parts]).tolist() == alone.assignment.tolist()
     for part in parts:
@@ -116,7 +126,11 @@ def test_empty_clusters_are_split_alike(sizes: list[int]) -> None:
     points = features()
     start = torch.cat([points[:20], torch.full((10, 16), 9.0)])
     alone = kmeans(points, 30, start=start, backend="torch")
-    parts = shared(points, sizes, lambda part, group: kmeans(part, 30, start=start, backend="torch", group=group))
+    parts = shared(
+        points,
+        sizes,
+        lambda part, group: kmeans(part, 30, start=start, backend="torch", group=group),
+    )
     assert [part.empty_splits for part in parts] == [alone.empty_splits] * len(sizes)
     assert alone.empty_splits >= 10
     assert torch.cat([part.assignment for part in parts]).tolist() == alone.assignment.tolist()
@@ -126,7 +140,10 @@ def test_two_gloo_processes_find_what_one_does(tmp_path: Path) -> None:
     points = features(2001)
     for rank, part in enumerate(torch.split(points, [700, 1301])):
         torch.save(part.clone(), tmp_path / f"points{rank}.pt")
-    running = [subprocess.Popen([sys.executable, "-c", PROCESS, str(rank), str(tmp_path)]) for rank in range(2)]
+    running = [
+        subprocess.Popen([sys.executable, "-c", PROCESS, str(rank), str(tmp_path)])
+        for rank in range(2)
+    ]
     assert [process.wait(timeout=6000) for process in running] == [0, 0]
     alone = kmeans(points, 60, iterations=10, backend="torch")
     found = [torch.load(tmp_path / f"found{rank}.pt") for rank in range(2)]
@@ -136,7 +153,9 @@ def test_two_gloo_processes_find_what_one_does(tmp_path: Path) -> None:
     assert found[0][2] == found[1][2] == pytest.approx(alone.objectives, rel=1e-6)
 
 
-@pytest.mark.parametrize(("spoil", "message"), [(float("nan"), "must be finite"), (0.0, "must lie between 1 and")])
+@pytest.mark.parametrize(
+    ("spoil", "message"), [(float("nan"), "must be finite"), (0.0, "must lie between 1 and")]
+)
 def test_what_is_wrong_in_one_process_is_refused_in_all(spoil: float, message: str) -> None:
     points = features(10)
     points[0, 0] = spoil

@@ -1,4 +1,6 @@
-"""Images by index: what is found, what is copied to a scratch file, and what becomes of unreadable ones."""
+"""Images by index: what is found, what is copied to a scratch file, and what becomes of unreadable
+ones.
+"""
 
 import errno
 import os
@@ -27,12 +29,17 @@ from pauc_hub.sources.tars import Member
 
 Make = Callable[..., bytes]
 Write = Callable[..., Path]
-NOT_AN_IMAGE = "not an image of a known format (JPEG, PNG, WEBP, TIFF, BMP, GIF, AVIF, JPEG2000, PPM, TGA)"
+NOT_AN_IMAGE = (
+    "not an image of a known format (JPEG, PNG, WEBP, TIFF, BMP, GIF, AVIF, JPEG2000, PPM, TGA)"
+)
 NAMES = ["b.png", "sub/a.PNG", "c.png"]
 
 
 def files(png: Make) -> dict[str, bytes]:
-    return {name: png(index) for index, name in enumerate(NAMES)} | {"notes.txt": b"", ".hidden/d.png": png(9)}
+    return {name: png(index) for index, name in enumerate(NAMES)} | {
+        "notes.txt": b"",
+        ".hidden/d.png": png(9),
+    }
 
 
 def pixels(source: ImageSource) -> list[bytes]:
@@ -52,7 +59,10 @@ def test_a_folder_in_the_order_of_names(
     source = open_by_index(write_files(tmp_path / "photos", files(png)))
     assert source.names == ["b.png", "c.png", "sub/a.PNG"]
     assert pixels(source) == expected(noise, 0, 2, 1)
-    assert all(isinstance(image, ImageFile) for image in reopenable(sources.open_source(tmp_path / "photos")))
+    assert all(
+        isinstance(image, ImageFile)
+        for image in reopenable(sources.open_source(tmp_path / "photos"))
+    )
     assert source.root == str(tmp_path / "photos")
 
 
@@ -62,7 +72,9 @@ def test_a_plain_tar_is_read_in_place_in_its_own_order(
     source = open_by_index(write_tar(tmp_path / "x.tar", files(png)))
     assert source.names == [f"x.tar/{name}" for name in NAMES]
     assert pixels(source) == expected(noise, 0, 1, 2)
-    assert all(isinstance(image, Member) for image in reopenable(sources.open_source(tmp_path / "x.tar")))
+    assert all(
+        isinstance(image, Member) for image in reopenable(sources.open_source(tmp_path / "x.tar"))
+    )
 
 
 @pytest.mark.parametrize("name", ["x.tar.gz", "x.tgz"])
@@ -82,15 +94,26 @@ def test_a_compressed_tar_goes_through_the_scratch_file(
 def test_rows_of_parquet_and_images_behind_urls(
     tmp_path: Path, png: Make, noise: Callable[..., Image.Image], write_files: Write
 ) -> None:
-    rows = [{"bytes": png(5), "path": "e.png"}, {"bytes": None, "path": "gone.png"}, {"bytes": png(7), "path": None}]
+    rows = [
+        {"bytes": png(5), "path": "e.png"},
+        {"bytes": None, "path": "gone.png"},
+        {"bytes": png(7), "path": None},
+    ]
     pq.write_table(pa.table({"image": rows}), tmp_path / "t.parquet")
     table = open_by_index(tmp_path / "t.parquet")
-    assert table.names == ["t.parquet/000000000/e.png", "t.parquet/000000001/gone.png", "t.parquet/000000002"]
+    assert table.names == [
+        "t.parquet/000000000/e.png",
+        ("t.parquet/000000001/gone.png"),
+        "t.parquet/000000002",
+    ]
     assert table.read(1) is None
     assert [np.asarray(table.read(index)).tobytes() for index in (2, 0)] == expected(noise, 7, 5)
     system = MemoryFileSystem()
     system.pipe_file("/train/a.png", png(1))
-    write_files(tmp_path, {"b.png": png(2), "list.txt": b"memory://train/a.png\nb.png\nmemory://train/c.png\n"})
+    write_files(
+        tmp_path,
+        {"b.png": png(2), "list.txt": (b"memory://train/a.png\nb.png\nmemory://train/c.png\n")},
+    )
     mixed = open_by_index(str(tmp_path / "list.txt"))
     system.rm("/train", recursive=True)  # nothing is fetched twice
     assert mixed.names == ["memory://train/a.png", "b.png", "memory://train/c.png"]
@@ -99,7 +122,9 @@ def test_rows_of_parquet_and_images_behind_urls(
     assert mixed.unreadable[2].startswith("no such file: ")
 
 
-def test_a_cut_tar_gives_what_lies_before_the_break(tmp_path: Path, png: Make, write_tar: Write) -> None:
+def test_a_cut_tar_gives_what_lies_before_the_break(
+    tmp_path: Path, png: Make, write_tar: Write
+) -> None:
     path = write_tar(tmp_path / "cut.tar", {f"{i}.png": png(i) for i in range(4)})
     path.write_bytes(path.read_bytes()[:2500])
     source = open_by_index(path)
@@ -113,8 +138,18 @@ def test_a_cut_tar_gives_what_lies_before_the_break(tmp_path: Path, png: Make, w
     ("name", "content", "kind", "message"),
     [
         ("nowhere", None, UsageError, "no such file or folder: '{}'"),
-        ("photos.zip", b"PK", UsageError, "'{}' is one file, and no tar, Parquet file or list. Training needs many"),
-        ("x.tar", b"no tar", NoImages, "no images in '{}' that can be read; x.tar: the archive cannot be read"),
+        (
+            "photos.zip",
+            b"PK",
+            UsageError,
+            ("'{}' is one file, and no tar, Parquet file or list. Training needs many"),
+        ),
+        (
+            "x.tar",
+            b"no tar",
+            NoImages,
+            ("no images in '{}' that can be read; x.tar: the archive cannot be read"),
+        ),
         ("list.txt", b"\n", NoImages, "no images in '{}': the list is empty"),
     ],
 )
@@ -169,11 +204,17 @@ def test_the_size_of_a_picture_is_its_width_and_height() -> None:
 # --- the scratch file
 
 
-def test_the_scratch_file_has_no_name_and_goes_with_its_images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_scratch_file_has_no_name_and_goes_with_its_images(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     kept = Spool()
     first, second = kept.add("a", b"abc"), kept.add("b", b"defg")
-    assert [second.open().read(), first.open().read(), second.open().read()] == [b"defg", b"abc", b"defg"]
+    assert [second.open().read(), first.open().read(), second.open().read()] == [
+        b"defg",
+        b"abc",
+        b"defg",
+    ]
     assert list(tmp_path.iterdir()) == []
     descriptor = kept.descriptor
     del kept, first, second
@@ -190,7 +231,9 @@ def test_too_little_room_is_one_line_before_anything_is_read(
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage)
     assert len(open_by_index(path)) == 4
     usage.free -= 1  # type: ignore[attr-defined]
-    with pytest.raises(PaucError, match=r"^these images can only be read from front to back, .* Set TMPDIR to a "):
+    with pytest.raises(
+        PaucError, match=(r"^these images can only be read from front to back, .* Set TMPDIR to a ")
+    ):
         open_by_index(path)
 
 

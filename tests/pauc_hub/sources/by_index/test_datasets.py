@@ -1,4 +1,6 @@
-"""Lists of paths and datasets by index: the pictures are theirs, and what is none is refused in one line."""
+"""Lists of paths and datasets by index: the pictures are theirs, and what is none is refused in one
+line.
+"""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -29,7 +31,9 @@ class Pictures:
         return self.items[index]
 
 
-@pytest.mark.parametrize("form", [lambda p: p, lambda p: (p, 3), lambda p: {"label": 3, "image": p}])
+@pytest.mark.parametrize(
+    "form", [lambda p: p, lambda p: (p, 3), lambda p: {"label": 3, "image": p}]
+)
 def test_a_dataset_gives_its_pictures(form: Callable[[Image.Image], Any], noise: Noise) -> None:
     pictures = [noise(index) for index in range(11)]
     source = open_images(Pictures([form(picture) for picture in pictures]))
@@ -76,7 +80,8 @@ def test_a_list_of_paths_is_those_files(noise: Noise, tmp_path: Path) -> None:
             UsageError,
             (
                 "images[0] is a tuple that begins with a ndarray; training "
-                "cuts its own views from PIL images: give the dataset without its transform, or a list of paths."
+                "cuts its own views from PIL images: give the dataset without its transform, "
+                "or a list of paths."
             ),
         ),
         (
@@ -84,12 +89,15 @@ def test_a_list_of_paths_is_those_files(noise: Noise, tmp_path: Path) -> None:
             UsageError,
             (
                 "images[0] is a mapping of text without a PIL image; training "
-                "cuts its own views from PIL images: give the dataset without its transform, or a list of paths."
+                "cuts its own views from PIL images: give the dataset without its transform, "
+                "or a list of paths."
             ),
         ),
     ],
 )
-def test_what_cannot_be_trained_on_is_one_line(images: Any, error: type[Exception], message: str) -> None:
+def test_what_cannot_be_trained_on_is_one_line(
+    images: Any, error: type[Exception], message: str
+) -> None:
     with pytest.raises(error) as refusal:
         open_images(images)
     assert str(refusal.value) == message
