@@ -11,26 +11,19 @@ from typing import Any
 from pauc_hub.clustering.kmeans import resolve_backend
 from pauc_hub.errors import UsageError
 from pauc_hub.images.preprocessing import IMAGENET_MEAN, IMAGENET_STD
-from pauc_hub.models.architectures import NETWORKS
-from pauc_hub.training.config_limits import (
-    HIGHEST_ADAMW_LR,
-    HUGE,
-    SMALLEST_GROUP,
-    SMALLEST_SIZE,
-    SMALLEST_VIEW,
-    out_of_range,
-    words,
-    wrong_choices,
+from pauc_hub.training.config_conflicts import (
+    wrong_blur,
+    wrong_clusters,
+    wrong_freeze,
+    wrong_groups,
+    wrong_network,
+    wrong_progressive_sizes,
+    wrong_small_views,
 )
-from pauc_hub.training.derived import (
-    BLUR_AT_224,
-    IMAGES_PER_CLUSTER,
-    default_clusters,
-    default_queue,
-    images_kept_out,
-)
-from pauc_hub.training.networks.backbone import has_batch_norm, inspect_backbone
-from pauc_hub.training.networks.pretrained import block_count, default_freeze
+from pauc_hub.training.config_limits import HIGHEST_ADAMW_LR, out_of_range, words, wrong_choices
+from pauc_hub.training.derived import BLUR_AT_224, default_clusters, default_queue, images_kept_out
+from pauc_hub.training.networks.backbone import has_batch_norm
+from pauc_hub.training.networks.pretrained import default_freeze
 
 
 @dataclass(frozen=True)
@@ -330,141 +323,39 @@ class Config:
                 "about 0.001"
             )
         found += out_of_range(values)
-        if not all(
-            0 <= reach <= most for reach, most in zip(self.jitter, (1, 1, 1, 0.5), strict=True)
-        ):
+        found += wrong_blur(self.blur_sigma, self.size)
+        found += wrong_progressive_sizes(self.progressive_sizes, self.size)
+        crop = self.small_view_crop
+        if crop is not None and not 0 < crop[0] <= crop[1] <= 1:
             found.append(
-                f"jitter={words(self.jitter)} must lie in [0, 1], the fourth, hue, in [0, 0.5]"
+                f"small_view_crop={words(crop)} must be the least and the largest, in (0, 1]"
             )
-        if not all(0 < value <= HUGE for value in self.std):
-            found.append(f"std={words(self.std)} must be finite numbers above 0")
-        if (
-            self.blur_sigma is not None
-            and not 0 < self.blur_sigma[0] <= self.blur_sigma[1] <= self.size
-        ):
-            found.append(
-                f"blur_sigma={words(self.blur_sigma)} must be the least and the largest, "
-                f"in pixels above 0, at most size ({self.size})"
-            )
-        return [*found, *self._wrong_sides()]
-
-    def _wrong_sides(self) -> list[str]:
-        found = []
-        rising = list(self.progressive_sizes) == sorted(set(self.progressive_sizes))
-        if not rising or not all(
-            SMALLEST_SIZE <= side < self.size for side in self.progressive_sizes
-        ):
-            found.append(
-                f"progressive_sizes={words(self.progressive_sizes)} must be rising numbers, "
-                f"{SMALLEST_SIZE} or more "
-                f"and less than size ({self.size})"
-            )
-        if (
-            self.small_view_crop is not None
-            and not 0 < self.small_view_crop[0] <= self.small_view_crop[1] <= 1
-        ):
-            found.append(
-                f"small_view_crop={words(self.small_view_crop)} must be the least and the "
-                "largest, in (0, 1]"
-            )
-        if self.small_views > 0 and not SMALLEST_VIEW <= self.small_view_side < self.size:
-            found.append(
-                f"small_view_size={self.small_view_side} must be {SMALLEST_VIEW} or more and "
-                "less than size"
-            )
-        network, least = NETWORKS.get(self.architecture), min((self.size, *self.progressive_sizes))
-        if self.small_views > 0 and network is not None and least < 2 * network.reduction:
-            found.append(
-                f"small_views={self.small_views} needs views of {2 * network.reduction} pixels "
-                "or more with "
-                f"architecture='{self.architecture}', whose last maps are 1 x 1 at {least}"
-            )
-        return found
+        least = min((self.size, *self.progressive_sizes))
+        return found + wrong_small_views(
+            self.small_views, self.small_view_side, self.size, least, self.architecture
+        )
 
     def _wrong_for(self, images: int) -> list[str]:
-        found = self._wrong_network() or self._wrong_freeze()
+        found = self._wrong_network()
+        if not found and self.weights_from and self.freeze is not None:
+            found = wrong_freeze(self.freeze, self.architecture, self.size)
         if self.batch_size > images:
             found.append(f"batch_size={self.batch_size} needs as many images; there are {images}")
-        found += self._wrong_groups(images)
         batch_norm = self.has_batch_norm
+        if batch_norm:
+            found += wrong_groups(self.batch_size, self.norm_group, images)
         if self.norm_group >= 1 and not 1 <= self.accumulate <= self.norm_groups:
-            found.append(
-                f"accumulate={self.accumulate} must be 1 to {self.norm_groups}, "
-                + (
-                    ("the batch-norm groups of a batch (batch_size / norm_group)")
-                    if batch_norm
-                    else "batch_size"
-                )
-            )
+            groups = "the batch-norm groups of a batch (batch_size / norm_group)"
+            most = groups if batch_norm else "batch_size"
+            found.append(f"accumulate={self.accumulate} must be 1 to {self.norm_groups}, {most}")
         if self.queue is not None and self.queue < self.keys_per_step:
             found.append(
                 f"queue={self.queue} must hold the {self.keys_per_step} keys of a step at least"
             )
-        clusters = self.clusters or ()
-        if not clusters or min(clusters) < 2 or list(clusters) != sorted(set(clusters)):
-            found.append(f"clusters={words(clusters)} must be rising numbers, 2 or more")
-        elif clusters[-1] * IMAGES_PER_CLUSTER > images:
-            most = images // IMAGES_PER_CLUSTER
-            found.append(
-                f"clusters={clusters[-1]} needs at least {clusters[-1] * IMAGES_PER_CLUSTER} "
-                "images "
-                f"({IMAGES_PER_CLUSTER} each); there are {images}"
-                + (f": give {most} or less" if most >= 2 else "")
-            )
-        return found
+        return found + wrong_clusters(self.clusters or (), images)
 
     def _wrong_network(self) -> list[str]:
-        if self.architecture in NETWORKS or self.size < SMALLEST_SIZE:
-            return []
-        try:
-            traits = inspect_backbone(self.architecture, self.size)
-        except UsageError as error:
-            return [str(error)]
-        other_sides = {
-            "small_views": self.small_views,
-            "progressive_sizes": words(self.progressive_sizes),
-        }
-        return [
-            (
-                f"{name}={value} needs views of several sides, and "
-                f"architecture='{self.architecture}' takes one alone"
-            )
-            for name, value in other_sides.items()
-            if traits.fixed_size and getattr(self, name)
-        ]
-
-    def _wrong_freeze(self) -> list[str]:
-        if not self.weights_from or self.freeze is None:
-            return []
-        count = block_count(self.architecture, self.size)
-        if 0 <= self.freeze < count:
-            return []
-        return [
-            (
-                f"freeze={self.freeze} must be 0 to {count - 1}: {self.architecture} has {count} "
-                "stages or blocks"
-            )
-        ]
-
-    def _wrong_groups(self, images: int) -> list[str]:
-        """Fewer than 64 images hold no two groups of 32: there a batch may be one group."""
-        if not self.has_batch_norm:
-            return []
-        least = (
-            SMALLEST_GROUP if images >= 2 * SMALLEST_GROUP else min(SMALLEST_GROUP, self.batch_size)
-        )
-        if self.norm_group < least:
-            return [f"norm_group={self.norm_group} must be {least} or more"]
-        if images < 2 * SMALLEST_GROUP or self.norm_groups >= 2:
-            return []
-        way_out = f"give batch_size={2 * self.norm_group} or more"
-        if self.batch_size >= 2 * SMALLEST_GROUP:
-            way_out += f", or norm_group={SMALLEST_GROUP}"
-        held = (
-            f"batch_size={self.batch_size} does not hold two batch-norm groups of "
-            f"norm_group={self.norm_group}"
-        )
-        return [f"{held}, and with one a query finds its key by their batch mates: {way_out}"]
+        return wrong_network(self.architecture, self.size, self.small_views, self.progressive_sizes)
 
     def to_json(self) -> dict[str, Any]:
         return dataclasses.asdict(self)

@@ -24,6 +24,8 @@ SMALLEST_VIEW = 16
 MOST_PROGRESSIVE = 0.9
 # share of the images: most are there to be learnt from
 MOST_KEPT_OUT = 0.5
+# brightness, contrast, saturation, and hue, of which half is the whole circle
+MOST_JITTER = (1, 1, 1, 0.5)
 CHOICES = {
     "objective": OBJECTIVES,
     "prototypes_from": PROTOTYPES_FROM,
@@ -91,13 +93,13 @@ def wrong_choices(values: Mapping[str, Any]) -> list[str]:
 
 
 def out_of_range(values: Mapping[str, Any]) -> list[str]:
-    """A line for each number that is too small or out of its range.
+    """A line for each number, or row of numbers, that is too small or out of its range.
 
     Args:
         values: of all settings, by name.
     """
     found = [
-        (f"{name}={values[name]} must be {least} or more")
+        f"{name}={values[name]} must be {least} or more"
         for name, least in LEAST
         if values[name] < least
     ]
@@ -107,6 +109,11 @@ def out_of_range(values: Mapping[str, Any]) -> list[str]:
             for name in names
             if not low <= values[name] <= high
         ]
+    jitter = values["jitter"]
+    if not all(0 <= reach <= most for reach, most in zip(jitter, MOST_JITTER, strict=True)):
+        found.append(f"jitter={words(jitter)} must lie in [0, 1], the fourth, hue, in [0, 0.5]")
+    if not all(0 < value <= HUGE for value in values["std"]):
+        found.append(f"std={words(values['std'])} must be finite numbers above 0")
     return found
 
 
