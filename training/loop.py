@@ -2,19 +2,13 @@
 Algorithm 1 of PCL.
 """
 
-import dataclasses
 import math
-import sys
 import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, closing
-from itertools import islice
 from pathlib import Path
 from typing import Any, Literal, overload
 
-from torch import Tensor
-
-from pauc_hub.clustering.prototype_set import Calibration
 from pauc_hub.errors import ClusteringFailed, Interrupted, TrainingFailed, UsageError
 from pauc_hub.images.reading import Ranges, Reading, as_reading
 from pauc_hub.processes import Ranks
@@ -22,25 +16,20 @@ from pauc_hub.progress import progress_bar
 from pauc_hub.sources.by_index import ImageSource
 from pauc_hub.sources.datasets import Dataset, open_images
 from pauc_hub.training import rehearsal
-from pauc_hub.training.calibration import RECLUSTERINGS, calibrate_clusterings
 from pauc_hub.training.config import Config, refuse
 from pauc_hub.training.copies import refuse_copies
-from pauc_hub.training.data import Loader
 from pauc_hub.training.data.kept_out import keep_out
 from pauc_hub.training.data.views import epoch_batches
-from pauc_hub.training.derived import FEWEST_KEPT_OUT
 from pauc_hub.training.distributed import join, sharing_problems
-from pauc_hub.training.estep import Expectation, all_features, expect, reason_and_remedy, shuffled
-from pauc_hub.training.finish import publish_run
+from pauc_hub.training.estep import reason_and_remedy
+from pauc_hub.training.expectation_step import expectation_step
+from pauc_hub.training.finish import finish
 from pauc_hub.training.interruption import StopRequest
 from pauc_hub.training.machine import device_to_train_on, limits_explained
 from pauc_hub.training.monitoring import before_after
-from pauc_hub.training.monitoring.diagnostics import diagnose
 from pauc_hub.training.monitoring.epoch_line import report_epoch
 from pauc_hub.training.monitoring.labelled import Labelled
 from pauc_hub.training.monitoring.log import Log, open_watched, watching
-from pauc_hub.training.networks.encoder import Encoder
-from pauc_hub.training.networks.norms import BATCHES_MEASURED, measure_statistics
 from pauc_hub.training.networks.pretrained import load_weights
 from pauc_hub.training.optimiser import let_learn
 from pauc_hub.training.recipes import OWN_IMAGES, read_settings
@@ -49,8 +38,8 @@ from pauc_hub.training.run import checkpoint, run_folder
 from pauc_hub.training.run.checkpoint import Place
 from pauc_hub.training.state import Training, new_training, take_step
 
-STEPS_BETWEEN_LINES = 10  # of metrics.jsonl
-Features = tuple[Tensor, Tensor]  # as all_features() gives them
+# of metrics.jsonl
+STEPS_BETWEEN_LINES = 10
 
 
 @overload
@@ -207,11 +196,8 @@ def train(
             place = held.enter_context(folder)
             if goes_on and epochs is not None:
                 settled = run_folder.lay_schedule_anew(run, settled, epochs, place)
-            return (
-                settled,
-                place,
-                run_folder.keep_reading(run, source.reading, goes_on=place is not None),
-            )
+            reading = run_folder.keep_reading(run, source.reading, goes_on=place is not None)
+            return settled, place, reading
 
         settled, place, source.reading = world.decided_by_first(opened)
         if world.first:
@@ -219,10 +205,18 @@ def train(
                 split.source.reading = source.reading
             announce(settled, watched)
         with limits_explained(settled):
-            silent, threads = quiet or not world.first, workers or ranks.workers()
             learnt, kept = keep_out(source, settled)
             state = new_training(
-                run, settled, learnt, where, threads, stop, silent, command, world, kept=kept
+                run,
+                settled,
+                learnt,
+                where,
+                workers or ranks.workers(),
+                stop,
+                quiet=quiet or not world.first,
+                command=command,
+                world=world,
+                kept=kept,
             )
             _begin(state, place, watched)
             with watching(state, wandb, watched) as log:
@@ -264,7 +258,7 @@ def _begin(state: Training, place: Place | None, watched: Labelled | None) -> No
 def _run(state: Training, log: Log) -> Path:
     try:
         _alternate(state, log)
-        return _finish(state, log)
+        return finish(state, log)
     except Interrupted:
         state.save()
         # who leaves early looks like a failure to torchrun, which then ends the first
@@ -277,7 +271,7 @@ def _run(state: Training, log: Log) -> Path:
 def _export(state: Training, log: Log) -> Path:
     """The model folder of what has been learnt so far; the checkpoint stays as it is."""
     try:
-        return _finish(state, log)
+        return finish(state, log)
     except ClusteringFailed as failure:
         raise TrainingFailed(" ".join(reason_and_remedy(failure, state.loader))) from failure
 
@@ -289,62 +283,31 @@ def _alternate(state: Training, log: Log) -> None:
             and state.epoch >= state.config.warmup_epochs
             and state.step == 0
         ):
-            state.watched, _ = _expectation_step(state, state.pair.key, state.side)
+            state.watched, _ = expectation_step(state, state.pair.key, state.side)
         watched = state.watched | _maximisation_step(state, log)
         watched |= {"estep_share": _estep_share(watched, watched["mstep_seconds"])} | log.knn()
-        state.epoch, state.step, state.watched = state.epoch + 1, 0, {}
+        state.epoch += 1
+        state.step = 0
+        state.watched = {}
         line = log.write_epoch(state.epoch, watched)
         state.save()
         report_epoch(state, line)
         state.heed_signals()
 
 
-def _expectation_step(
-    state: Training, encoder: Encoder, side: int
-) -> tuple[dict[str, float], Features]:
-    """Prototypes from all images, as `encoder` sees them at that side.
-
-    Returns:
-        What is worth watching about them, and the features, as `all_features` gives them.
-    """
-    began, before = time.monotonic(), state.expectation
-    features, readable = _features(
-        state, encoder, state.loader.at(side), (f"epoch {state.epoch + 1}: E-step")
-    )
-    found = expect(features, readable, state.config, state.epoch, state.world, state.heed_signals)
-    shuffle = state.config.shuffle_assignments
-    state.expectation = shuffled(found, state.config.seed, state.epoch) if shuffle else found
-    state.source.unreadable |= state.world.merge(state.source.unreadable)
-    if state.world.first:
-        run_folder.list_unreadable(state.run, state.source.unreadable, state.source.names)
-    watched = diagnose(features, readable, found, before, state.config, state.world)
-    return watched | {"estep_seconds": time.monotonic() - began}, (features, readable)
-
-
-def _features(state: Training, encoder: Encoder, loader: Loader, told: str) -> Features:
-    with progress_bar(len(loader.source), told, quiet=state.quiet) as bar:
-
-        def seen(count: int) -> None:
-            bar.advance(count * state.world.size)  # the others are as far
-            state.heed_signals()
-
-        batch_size = 2 * state.config.batch_size  # without gradients there is room for more
-        return all_features(
-            encoder, loader, state.device, state.dtype, batch_size, seen, state.world
-        )
-
-
 def _maximisation_step(state: Training, log: Log) -> dict[str, float]:
     """Learn from all batches of the epoch that are left; returns how fast it went."""
-    config, began, waited = state.config, time.monotonic(), 0.0
+    config = state.config
+    began = time.monotonic()
+    waited = 0.0
     state.forget_keys_of_another_side()
     if config.weights_from:
         let_learn(state.pair.query, config, state.epoch)
     left = state.steps - state.step
-    images, own = left * config.batch_size, state.world.stretch(config.batch_size)
-    batches = (
-        batch[own] for batch in epoch_batches(config, len(state.source), state.epoch, state.step)
-    )
+    images = left * config.batch_size
+    own = state.world.stretch(config.batch_size)
+    all_batches = epoch_batches(config, len(state.source), state.epoch, state.step)
+    batches = (batch[own] for batch in all_batches)
     with (
         closing(state.loader.views(batches)) as views,
         progress_bar(images, f"epoch {state.epoch + 1}/{config.epochs}", quiet=state.quiet) as bar,
@@ -357,17 +320,15 @@ def _maximisation_step(state: Training, log: Log) -> dict[str, float]:
             state.step += 1
             if state.step % STEPS_BETWEEN_LINES == 0 or state.step == state.steps:
                 values = {name: term.item() for name, term in terms.items()}
-                log.write_step(
-                    state.epoch, state.step, values | {"lr": state.optimiser.param_groups[0]["lr"]}
-                )
+                lr = state.optimiser.param_groups[0]["lr"]
+                log.write_step(state.epoch, state.step, values | {"lr": lr})
                 _refuse_infinite(values, state)
                 share = _estep_share(state.watched, time.monotonic() - began)
-                bar.note(
-                    **{name: round(value, 3) for name, value in values.items()},
-                    **{"E-step": f"{share:.0%}"},
-                )
+                rounded = {name: round(value, 3) for name, value in values.items()}
+                bar.note(**rounded, **{"E-step": f"{share:.0%}"})
             bar.advance(config.batch_size)
-            if state.step < state.steps:  # the last step's save follows, with the epoch's own line
+            # the last step's save follows, with the epoch's own line
+            if state.step < state.steps:
                 state.heed_signals()
                 state.save_now_and_then()
     seconds = time.monotonic() - began
@@ -382,94 +343,12 @@ def _refuse_infinite(values: dict[str, float], state: Training) -> None:
     if not all(math.isfinite(value) for value in values.values()):
         raise TrainingFailed(
             f"the loss is no longer finite at step {state.step} of epoch {state.epoch + 1}: "
-            "training diverged. "
-            f"The last checkpoint stands; start anew with a lower lr (now {state.config.lr:g})."
+            "training diverged. The last checkpoint stands; start anew with a lower lr "
+            f"(now {state.config.lr:g})."
         )
 
 
 def _estep_share(watched: dict[str, float], mstep_seconds: float) -> float:
-    """Of the epoch's time so far."""
+    """Of the epoch's time so far [share]."""
     estep_seconds = watched.get("estep_seconds", 0.0)
     return estep_seconds / max(estep_seconds + mstep_seconds, 1e-9)
-
-
-def _finish(state: Training, log: Log) -> Path:
-    """A last E-step with the encoder that is exported, whose prototypes go with it; then the model
-    folder.
-
-    An objective without clusters ends with its model in any case, without prototypes where there
-    can be none.
-    """
-    if state.config.progressive_sizes:
-        _measure_statistics(state)
-    found = state.world.decided_by_first(lambda: before_after.compare(state, log.labelled))
-    if found and found.get("knn", {}).get("kept") == "before":
-        load_weights(state.pair.exported.backbone, state.config.weights_from, state.config.size)
-    calibration = None
-    try:
-        _, features = _expectation_step(state, state.pair.exported, state.config.size)
-        calibration = _calibrated(state, features)
-    except ClusteringFailed as failure:
-        if state.config.objective != "infonce":
-            raise
-        state.expectation = Expectation((), ())
-        if not state.quiet:
-            reason, _ = reason_and_remedy(failure, state.loader)
-            sys.stderr.write(f"warning: the model has no prototypes: {reason}\n")
-    if state.world.first:
-        publish_run(state, log.scores(), found, calibration)
-    state.world.wait()
-    return state.run / run_folder.MODEL
-
-
-def _calibrated(state: Training, features: Features) -> Calibration | None:
-    """How far to trust the prototypes, by the images that were kept out of training; None without
-    such.
-    """
-    kept = state.kept
-    if kept is None or state.expectation is None:
-        return None
-    seen = _features(state, state.pair.exported, kept, "images kept out")
-    points = _readable(state, *features, len(state.source))
-    others = _readable(state, *seen, len(kept.source))
-    kept.source.unreadable |= state.world.merge(kept.source.unreadable)
-    if state.world.first:
-        # those of the images kept out follow those that were trained on
-        more = {
-            len(state.source) + index: reason for index, reason in kept.source.unreadable.items()
-        }
-        names = [*state.source.names, *kept.source.names]
-        run_folder.list_unreadable(state.run, state.source.unreadable | more, names)
-    if len(others) < FEWEST_KEPT_OUT:
-        return None
-    rounds = -(-RECLUSTERINGS // state.world.size)
-    with progress_bar(rounds, "calibrating", "rounds", quiet=state.quiet) as bar:
-
-        def done() -> None:
-            bar.advance(1)
-            state.heed_signals()
-
-        return calibrate_clusterings(
-            points, others, state.expectation.prototypes, state.config.seed, state.world, done
-        )
-
-
-def _readable(state: Training, features: Tensor, readable: Tensor, total: int) -> Tensor:
-    """Features of all readable images, from each process's own stretch of `total`."""
-    everyone = state.world.gather(features.float(), total)
-    return everyone[state.world.gather(readable.byte(), total).bool().to(everyone.device)]
-
-
-def _measure_statistics(state: Training) -> None:
-    """Batch-norm statistics of the exported encoder at the full side, from an epoch's batches or
-    some of them.
-    """
-    config = dataclasses.replace(state.config, small_views=0)
-    own, count = state.world.stretch(config.batch_size), min(state.steps, BATCHES_MEASURED)
-    batches = (
-        batch[own]
-        for batch in islice(epoch_batches(config, len(state.source), config.epochs), count)
-    )
-    with closing(state.loader.views(batches)) as views:
-        images = (state.augment(batch.first, batch.draws[0]) for batch in views)
-        measure_statistics(state.pair.exported, images, state.dtype, state.world)

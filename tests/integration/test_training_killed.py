@@ -53,7 +53,7 @@ from pathlib import Path
 from PIL import Image
 from dying import Activities
 from pauc_hub import cli
-from pauc_hub.training import finish, loop, state
+from pauc_hub.training import expectation_step, finish, loop, state
 from pauc_hub.training.monitoring import curves
 from pauc_hub.training.run import run_folder
 from pauc_hub.training.run import checkpoint_files
@@ -68,8 +68,8 @@ activities = Activities(Path(DIARY))
 activities.note("beginning", run_folder, "begin")
 activities.note("building", loop, "new_training")
 activities.note("learning", loop, "take_step")
-activities.note("features", loop, "all_features")
-activities.note("clustering", loop, "expect")
+activities.note("features", expectation_step, "all_features")
+activities.note("clustering", expectation_step, "expect")
 activities.note("listing", run_folder, "list_unreadable")
 activities.note("telling", run_folder.Metrics, "_append", written=lambda metrics, *_: metrics.path)
 activities.note("saving", checkpoint_files, "put")

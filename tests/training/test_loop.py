@@ -15,7 +15,7 @@ from torch import Tensor
 
 from pauc_hub.models.folder import open_folder
 from pauc_hub.sources.by_index import open_by_index
-from pauc_hub.training import loop
+from pauc_hub.training import expectation_step, finish, loop
 from pauc_hub.training.config import Config
 from pauc_hub.training.data import Loader, Views
 from pauc_hub.training.estep import Expectation, all_features, expect, shuffled
@@ -144,7 +144,7 @@ def test_as_a_control_shuffled_assignments_are_learnt_with_and_the_real_ones_wat
         return diagnose(*given)
 
     monkeypatch.setattr(loop, "take_step", noted)
-    monkeypatch.setattr(loop, "diagnose", watched)
+    monkeypatch.setattr(expectation_step, "diagnose", watched)
     write_images(tmp_path / "images")
     config = dataclasses.replace(CONFIG, shuffle_assignments=True)
     loop.train(tmp_path / "images", tmp_path / "run", config, quiet=True)
@@ -185,12 +185,9 @@ def test_with_progressive_resolution_each_step_has_its_side(
         state_of.append(new_training(*given, **options))
         return state_of[0]
 
-    for name, stand_in in (
-        ("take_step", noted),
-        ("all_features", watched),
-        ("measure_statistics", measured),
-    ):
-        monkeypatch.setattr(loop, name, stand_in)
+    monkeypatch.setattr(loop, "take_step", noted)
+    monkeypatch.setattr(expectation_step, "all_features", watched)
+    monkeypatch.setattr(finish, "measure_statistics", measured)
     monkeypatch.setattr(loop, "new_training", made)
     write_images(tmp_path / "images")
     config = dataclasses.replace(

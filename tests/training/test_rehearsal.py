@@ -15,7 +15,7 @@ from PIL import Image
 from pauc_hub.clustering.kmeans import kmeans
 from pauc_hub.errors import TrainingFailed
 from pauc_hub.sources.by_index import ImageSource, open_by_index
-from pauc_hub.training import loop, machine, rehearsal
+from pauc_hub.training import expectation_step, loop, machine, rehearsal
 from pauc_hub.training.config import Config
 from pauc_hub.training.data import Views
 from pauc_hub.training.estep import all_features
@@ -73,6 +73,7 @@ def test_the_estimate_is_what_the_run_takes(
     monkeypatch.setattr(time, "monotonic", lambda: clock[0])
     for module in (rehearsal, loop):
         monkeypatch.setattr(module, "take_step", taking(10, take_step))
+    for module in (rehearsal, expectation_step):
         monkeypatch.setattr(module, "all_features", features)
     monkeypatch.setattr(checkpoint, "save", taking(2, checkpoint.save))
     settings = dataclasses.replace(SETTINGS, epochs=4)

@@ -18,7 +18,7 @@ from PIL import Image
 
 from pauc_hub.errors import TrainingFailed, UsageError
 from pauc_hub.sources.by_index import open_by_index
-from pauc_hub.training import loop
+from pauc_hub.training import expectation_step, loop
 from pauc_hub.training.config import Config
 from pauc_hub.training.data import Views, resident
 from pauc_hub.training.data.streamed import Streamed
@@ -191,7 +191,7 @@ def clocked(monkeypatch: pytest.MonkeyPatch, *, features: float, wait: float) ->
 
     monkeypatch.setattr(time, "monotonic", lambda: clock[0])
     monkeypatch.setattr(loop, "take_step", taking(1, take_step))
-    monkeypatch.setattr(loop, "all_features", taking(features, all_features))
+    monkeypatch.setattr(expectation_step, "all_features", taking(features, all_features))
     monkeypatch.setattr(Streamed, "views", late)
     monkeypatch.setattr(resident, "SHARE", 0.0)
     monkeypatch.setattr(pace, "BRIEF", 1.0)
