@@ -29,7 +29,8 @@ import torch
 
 from pauc_hub.retrieval import faiss_index, neighbors
 from pauc_hub.retrieval.lookup import read_paths, read_vectors
-from pauc_hub.tables.outputs import open_output, open_table
+from pauc_hub.tables.outputs import open_output
+from pauc_hub.tables.stored import open_table
 from pauc_hub.tables.table import Provenance
 from pauc_hub.training.run import receipts
 

@@ -50,7 +50,7 @@ if TYPE_CHECKING:
     from pauc_hub.hub.push import push
     from pauc_hub.inference.model import Model, load
     from pauc_hub.retrieval.search import search
-    from pauc_hub.tables.outputs import read_table
+    from pauc_hub.tables.stored import read_table
     from pauc_hub.training.config import Config as TrainConfig
     from pauc_hub.training.loop import train
 
@@ -115,7 +115,7 @@ _LAZY = {
     "probe": ("pauc_hub.answers.probe", "probe"),
     "pull": ("pauc_hub.hub.pull", "pull"),
     "push": ("pauc_hub.hub.push", "push"),
-    "read_table": ("pauc_hub.tables.outputs", "read_table"),
+    "read_table": ("pauc_hub.tables.stored", "read_table"),
     "search": ("pauc_hub.retrieval.search", "search"),
     "train": ("pauc_hub.training.loop", "train"),
     "verify": ("pauc_hub.answers.verify", "verify"),

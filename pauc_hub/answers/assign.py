@@ -21,7 +21,7 @@ from pauc_hub.errors import TableError, UsageError
 from pauc_hub.models.catalog import DEFAULT_MODEL
 from pauc_hub.models.folder import CONFIG, PROTOTYPES, ModelFolder
 from pauc_hub.models.opening import open_model
-from pauc_hub.tables.outputs import is_table, read_provenance
+from pauc_hub.tables.stored import is_table, read_provenance
 from pauc_hub.tables.table import PARQUET, companion
 
 PROJECTION = "projection"

@@ -32,7 +32,7 @@ from pauc_hub.evaluation.paired import (
 )
 from pauc_hub.evaluation.partitions import adjusted_rand_of_counts, nmi_of_counts
 from pauc_hub.models.catalog import locate
-from pauc_hub.tables.outputs import is_table
+from pauc_hub.tables.stored import is_table
 
 MARGIN = 0.01
 FEWER_FLIPS = 1000

@@ -29,7 +29,7 @@ from pauc_hub.models.catalog import DEFAULT_MODEL, locate
 from pauc_hub.progress import progress_bar
 from pauc_hub.sources import open_source
 from pauc_hub.sources.annotations import Wanted, read_labels_file
-from pauc_hub.tables.outputs import is_table
+from pauc_hub.tables.stored import is_table
 from pauc_hub.tables.table import companion
 
 EVALUATIONS = frozenset({"linear", "knn", "lowshot", "clustering", "geometry"})

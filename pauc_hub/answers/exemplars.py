@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from pauc_hub.answers.assignments import Tally
 from pauc_hub.clustering.prototype_set import PrototypeSet
-from pauc_hub.tables.outputs import read_names
+from pauc_hub.tables.stored import read_names
 from pauc_hub.tables.table import whole_file
 
 EXEMPLARS_SUFFIX = ".exemplars.csv"

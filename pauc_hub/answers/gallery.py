@@ -14,7 +14,7 @@ from PIL import Image
 from pauc_hub.answers.assign import assign
 from pauc_hub.answers.thumbnails import SIDE, thumbnails_of
 from pauc_hub.errors import UsageError
-from pauc_hub.tables.outputs import open_table
+from pauc_hub.tables.stored import open_table
 
 # Prototypes, and images of each.
 ROWS, COLUMNS = 8, 8

@@ -18,7 +18,7 @@ from pauc_hub.images.reading import Reading
 from pauc_hub.models.catalog import DEFAULT_MODEL, locate
 from pauc_hub.origin import Origin, require_same_origin
 from pauc_hub.sources import open_source
-from pauc_hub.tables.outputs import (
+from pauc_hub.tables.stored import (
     ROWS_TOGETHER,
     Stored,
     is_table,

@@ -20,7 +20,7 @@ from pauc_hub.memory import free_memory
 from pauc_hub.sources import open_source
 from pauc_hub.sources.annotations import Annotations, Label, LabelsFile, Wanted, annotate
 from pauc_hub.sources.walked import Walked
-from pauc_hub.tables.outputs import read_names
+from pauc_hub.tables.stored import read_names
 
 SHARE = 4
 """A table that takes more than this part of the free memory stays on disk, as raw floats."""

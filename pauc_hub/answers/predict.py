@@ -17,7 +17,7 @@ from pauc_hub.answers.probe_file import ProbeFile, read_probe
 from pauc_hub.errors import TableError
 from pauc_hub.origin import require_same_origin
 from pauc_hub.progress import progress_bar
-from pauc_hub.tables.outputs import is_table
+from pauc_hub.tables.stored import is_table
 from pauc_hub.tables.table import PARQUET, parquet_writer, whole_file
 
 CSV = ".csv"

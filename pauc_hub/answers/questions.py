@@ -28,7 +28,7 @@ from pauc_hub.origin import require_same_origin
 from pauc_hub.progress import progress_bar
 from pauc_hub.retrieval.leakage import copied_rows
 from pauc_hub.sources.annotations import LabelsFile, Wanted
-from pauc_hub.tables.outputs import is_table
+from pauc_hub.tables.stored import is_table
 
 MEMORY_SHARE = 3
 """Standardised copies of the rows may take this part of the free memory."""

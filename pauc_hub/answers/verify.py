@@ -10,7 +10,7 @@ from pauc_hub.answers.evaluate import Asked, describe_data, measure_opened, open
 from pauc_hub.errors import TableError, UsageError
 from pauc_hub.hub.verify import ScoreCheck, Verified, verify_folder
 from pauc_hub.models.opening import open_model
-from pauc_hub.tables.outputs import is_table
+from pauc_hub.tables.stored import is_table
 
 FLIPPED = 5e-4
 """Share of images that fall to the other side on another processor, about; at least one image

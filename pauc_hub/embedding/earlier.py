@@ -15,7 +15,7 @@ from pauc_hub.errors import OutputExists
 from pauc_hub.images.reading import PLAIN, Reading
 from pauc_hub.sources import Source
 from pauc_hub.sources.value_ranges import with_measured_range
-from pauc_hub.tables.outputs import read_batches, read_names, read_receipt
+from pauc_hub.tables.stored import read_batches, read_names, read_receipt
 from pauc_hub.tables.sums import has_sums, read_sums
 
 

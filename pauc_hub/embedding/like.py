@@ -8,7 +8,7 @@ from pathlib import Path
 from pauc_hub.errors import PaucError, TableError, UnknownModel, UsageError
 from pauc_hub.images.reading import Reading
 from pauc_hub.models.catalog import locate
-from pauc_hub.tables.outputs import open_table
+from pauc_hub.tables.stored import open_table
 from pauc_hub.tables.table import Provenance
 
 

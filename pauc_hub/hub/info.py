@@ -14,7 +14,7 @@ from pauc_hub.models.catalog import HUB, RUN_CONFIG, RUN_METRICS, RUN_MODEL, loc
 from pauc_hub.models.folder import CONFIG, FACTS, ModelFolder, open_folder
 from pauc_hub.models.registration import bundled_folder
 from pauc_hub.origin import Origin
-from pauc_hub.tables.outputs import Stored, open_table
+from pauc_hub.tables.stored import Stored, open_table
 
 CHECKPOINTS = (".pth", ".pt", ".tar", ".ckpt", ".bin")
 TABLES = (".parquet", ".npy", ".safetensors")

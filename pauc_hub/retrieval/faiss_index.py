@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pauc_hub.retrieval.cosine import Block, row_lengths, unit_rows
-from pauc_hub.tables.outputs import open_table
+from pauc_hub.tables.stored import open_table
 from pauc_hub.tables.table import companion, whole_file
 
 SUFFIX = ".faiss"

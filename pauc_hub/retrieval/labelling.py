@@ -12,7 +12,7 @@ from pauc_hub.clustering.prototype_set import read_prototypes
 from pauc_hub.origin import require_same_origin
 from pauc_hub.retrieval.cosine import Neighbors
 from pauc_hub.retrieval.lookup import read_vectors
-from pauc_hub.tables.outputs import Stored
+from pauc_hub.tables.stored import Stored
 
 
 class Label(NamedTuple):

@@ -12,7 +12,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pauc_hub.tables.outputs import Stored
+from pauc_hub.tables.stored import Stored
 from pauc_hub.tables.table import parquet_file
 
 NAMES_TOGETHER = 1 << 16  # looked through at a time

@@ -19,7 +19,7 @@ from pauc_hub.progress import Bar, progress_bar
 from pauc_hub.retrieval import faiss_index
 from pauc_hub.retrieval.cosine import Block, Neighbors, block_rows, nearest
 from pauc_hub.retrieval.lookup import read_paths
-from pauc_hub.tables.outputs import Stored, open_table
+from pauc_hub.tables.stored import Stored, open_table
 
 INDEX_ROWS = 1_000_000  # of Parquet, from where on an index pays; docs/search.md has the times
 FLAT_INDEX_ROWS = 10 * INDEX_ROWS  # likewise where embeddings are mapped, and need not be decoded

@@ -16,7 +16,7 @@ from pauc_hub.errors import PaucError, TableError, UnknownModel, UsageError
 from pauc_hub.images.decoding import UnreadableImage, read_image, readable
 from pauc_hub.models.catalog import locate
 from pauc_hub.retrieval.lookup import find_rows, read_paths, read_vectors
-from pauc_hub.tables.outputs import Stored, read_pca
+from pauc_hub.tables.stored import Stored, read_pca
 from pauc_hub.tables.table import Provenance
 
 if TYPE_CHECKING:  # imports torch

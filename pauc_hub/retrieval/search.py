@@ -11,7 +11,7 @@ from pauc_hub.retrieval import strip
 from pauc_hub.retrieval.cosine import Neighbors
 from pauc_hub.retrieval.neighbors import check_k, find_neighbors
 from pauc_hub.retrieval.queries import Query, check_model, embed_queries, find_queries, image_file
-from pauc_hub.tables.outputs import open_table
+from pauc_hub.tables.stored import open_table
 from pauc_hub.tables.table import Provenance
 
 if TYPE_CHECKING:

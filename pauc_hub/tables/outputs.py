@@ -1,59 +1,44 @@
-"""Where a table goes and comes from: Parquet, .npy or safetensors, by the end of its name. N rows,
-D width.
-"""
+"""Where a table goes: Parquet, .npy or safetensors, by the end of its name. N rows, D width."""
 
 import json
 import os
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryFile
-from typing import Any, BinaryIO, Literal, Self
+from typing import Any, BinaryIO, Literal
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pauc_hub.errors import OutputExists, PaucError, TableError, UsageError
+from pauc_hub.errors import OutputExists, PaucError, UsageError
 from pauc_hub.files.atomic import hidden_sibling, replacing
 from pauc_hub.tables.pca import Pca
 from pauc_hub.tables.table import (
-    ERRORS_SUFFIX,
     PARQUET,
     SUFFIXES,
     Provenance,
     Sizes,
-    Table,
     companion,
     embedding_columns,
     errors_path,
-    parquet_file,
     parquet_writer,
     table_schema,
     telling,
 )
-from pauc_hub.tables.vectors import (
-    METADATA_KEY,
-    NPY,
-    SAFETENSORS,
-    Embeddings,
-    Flat,
-    flat_header,
-    open_flat,
-)
+from pauc_hub.tables.vectors import Embeddings, flat_header
 
 Dtype = Literal["float32", "float16"]
 
-INDEX_SUFFIX, PCA_SUFFIX = ".index.parquet", ".pca.safetensors"
-BYTES_TOGETHER = 1 << 24  # of embeddings held back until they are written together
-ROWS_TOGETHER = 8192  # read at a time
-OF = re.compile(r"-of-(\d+)\.")  # in the names of parts
-RECEIPT_KEY = b"pauc.run"  # of the metadata in Parquet
-# bytes read at a time from a column, whose row group may be large where others wrote it
-BUFFER = 1 << 20
+INDEX_SUFFIX = ".index.parquet"
+PCA_SUFFIX = ".pca.safetensors"
+# of embeddings held back until they are written together
+BYTES_TOGETHER = 1 << 24
+# of the metadata in Parquet
+RECEIPT_KEY = b"pauc.run"
 
 
 def files_of(output: Path) -> tuple[Path, ...]:
@@ -86,7 +71,8 @@ def check_output(output: Path, overwrite: bool) -> None:
         with TemporaryFile(dir=output.parent):
             pass
         with suppress(FileNotFoundError):
-            hidden_sibling(pca_path(output)).lstat()  # the longest name that may be needed
+            # the longest name that may be needed
+            hidden_sibling(pca_path(output)).lstat()
     except OSError as error:
         raise UsageError(
             f"'{output}' cannot be written ({error.strerror}). Name another place."
@@ -111,8 +97,7 @@ def in_half(paths: Sequence[str], embeddings: npt.NDArray[np.float32]) -> npt.ND
         row, column = too_large[0]
         raise PaucError(
             f"the embedding of '{paths[row]}' holds {embeddings[row, column]:.6g}, and float16 "
-            "ends at 65504. "
-            "Give dtype=float32."
+            "ends at 65504. Give dtype=float32."
         )
     return rounded
 
@@ -134,7 +119,10 @@ class Writer:
         self._sums: list[str | None] = []
         self._embeddings = np.empty((together, width), np.float32)
         self._sizes = np.empty((together, 2), np.int32)
-        self._dtype, self._pca, self._parquet, self._flat = dtype, pca, parquet, flat
+        self._dtype = dtype
+        self._pca = pca
+        self._parquet = parquet
+        self._flat = flat
 
     def write(
         self,
@@ -214,7 +202,8 @@ def open_output(
         PaucError: it cannot be written.
     """
     provenance = replace(provenance, pca=pca.sha256) if pca else provenance
-    number, kept = np.dtype(dtype).newbyteorder("<"), pca.width if pca else width
+    number = np.dtype(dtype).newbyteorder("<")
+    kept = pca.width if pca else width
     is_flat = path.suffix != PARQUET
     with telling(path), ExitStack() as stack:
         # the first one appears last
@@ -234,212 +223,7 @@ def open_output(
             writer.flush()
         if writer.written != rows:
             raise ValueError(f"{writer.written} rows were written to '{path}', and not {rows}")
-        for file in files:  # all of them before the first appears
+        # all of them before the first appears
+        for file in files:
             file.flush()
             os.fsync(file.fileno())
-
-
-@dataclass(frozen=True, eq=False)
-class Stored:
-    """A table that was looked at, and of which no row was read."""
-
-    files: list[Path]  # of Parquet
-    rows: int
-    flat: Flat | None  # where the embeddings are elsewhere
-    width: int
-    dtype: np.dtype[Any]
-    provenance: Provenance
-
-    def belongs_to(self, other: Self) -> bool:
-        return (self.width, self.dtype, self.provenance) == (
-            other.width,
-            other.dtype,
-            other.provenance,
-        )
-
-    def batches(self, rows: int = ROWS_TOGETHER) -> Iterator[Table]:
-        """The rows in stretches of at most so many, of which one is in memory at a time."""
-        start = 0
-        for path in self.files:
-            with parquet_file(path, buffer_size=BUFFER, pre_buffer=False) as file:
-                for batch in file.iter_batches(rows):
-                    yield self._table(batch, start)
-                    start += batch.num_rows
-
-    def _table(self, batch: pa.RecordBatch, start: int) -> Table:
-        if self.flat is None:
-            numbers = batch["embedding"].flatten().to_numpy(zero_copy_only=False)
-            vectors = numbers.reshape(batch.num_rows, self.width)
-        else:
-            vectors = self.flat.map(start, start + batch.num_rows)
-        sizes = np.stack([batch["width"].to_numpy(), batch["height"].to_numpy()], axis=1)
-        return Table(batch["path"].to_pylist(), vectors, sizes, self.provenance)
-
-
-def is_table(path: Path) -> bool:
-    """Whether an embedding table stands there, damaged or not; images in Parquet or in a folder are
-    none.
-    """
-    if path.suffix in (NPY, SAFETENSORS):
-        return path.is_file()
-    file = next(iter(sorted(path.glob(f"part-*{PARQUET}"))), None) if path.is_dir() else path
-    if file is None or file.suffix != PARQUET or not file.is_file():
-        return False
-    try:
-        with parquet_file(file, buffer_size=BUFFER, pre_buffer=False) as parquet:
-            return METADATA_KEY.encode() in (parquet.schema_arrow.metadata or {})
-    except TableError:
-        return False
-
-
-def open_table(path: Path) -> Stored:
-    """Look at a table of any form, or at a folder of `part-*.parquet`, which are one table in the
-    order of their names.
-
-    No file is kept open: there may be more parts than a process may have open files.
-
-    Raises:
-        TableError: not a table of this package or this format, or parts that do not belong
-            together.
-    """
-    names = _parts(path) if path.is_dir() else [path]
-    parts = [_look_at(name) for name in names]
-    for name, part in zip(names, parts, strict=True):
-        if not part.belongs_to(parts[0]):
-            raise TableError(
-                f"'{path}' holds parts of different tables: {name.name} was made by another "
-                "model or otherwise "
-                f"than {names[0].name}."
-            )
-    files = [file for part in parts for file in part.files]
-    return replace(parts[0], files=files, rows=sum(part.rows for part in parts))
-
-
-def read_table(path: str | Path) -> Table:
-    """Read a table whole; embeddings in a flat file are mapped.
-
-        >>> table = read_table("photos.parquet")
-        >>> table.paths[0], table.embeddings.shape
-        ('animals/chelsea the cat.jpg', (15, 512))
-
-    Raises:
-        TableError: as open_table().
-    """
-    stored = open_table(Path(path))
-    paths: list[str] = []
-    sizes = np.empty((stored.rows, 2), np.int32)
-    mapped = stored.flat.map(0, stored.rows) if stored.flat else None
-    embeddings = np.empty((stored.rows, stored.width), stored.dtype) if mapped is None else mapped
-    for batch in stored.batches():
-        rows = slice(len(paths), len(paths) + len(batch.paths))
-        paths += batch.paths
-        sizes[rows] = batch.sizes
-        if mapped is None:
-            embeddings[rows] = batch.embeddings
-    return Table(paths, embeddings, sizes, stored.provenance)
-
-
-def read_batches(path: Path, rows: int = ROWS_TOGETHER) -> Iterator[Table]:
-    """Read a table in stretches of at most `rows`, of which one is in memory at a time.
-
-    Raises:
-        TableError: as open_table().
-    """
-    return open_table(path).batches(rows)
-
-
-def read_provenance(path: Path) -> Provenance:
-    """What is said in a table about where it comes from.
-
-    Raises:
-        TableError: as open_table().
-    """
-    return open_table(path).provenance
-
-
-def read_names(path: Path) -> Iterator[str]:
-    """The paths of a table's images, in its order; nothing else is read.
-
-    Raises:
-        TableError: as open_table().
-    """
-    for file in open_table(path).files:
-        with parquet_file(file, buffer_size=BUFFER, pre_buffer=False) as parquet:
-            for batch in parquet.iter_batches(ROWS_TOGETHER, columns=["path"]):
-                yield from batch["path"].to_pylist()
-
-
-def read_receipt(path: Path) -> dict[str, Any] | None:
-    """What the run that made the file at `path` noted of itself; None where it is no table of a
-    run.
-    """
-    try:
-        with parquet_file(files_of(path)[-1], buffer_size=BUFFER, pre_buffer=False) as file:
-            receipt: dict[str, Any] = json.loads(
-                (file.schema_arrow.metadata or {}).get(RECEIPT_KEY, b"{}")
-            )
-            return receipt or None
-    except TableError:
-        return None
-
-
-def read_pca(path: Path) -> Pca | None:
-    """The projection that the embeddings of the table at `path` went through, if any.
-
-    Raises:
-        TableError: as open_table(), or it is missing, or another.
-    """
-    expected = read_provenance(path).pca
-    if expected is None:
-        return None
-    pca = Pca.read(pca_path(path))
-    if pca.sha256 != expected:
-        raise TableError(f"'{pca_path(path)}' is not the PCA that '{path}' was made with.")
-    return pca
-
-
-def _parts(folder: Path) -> list[Path]:
-    companions = (ERRORS_SUFFIX, INDEX_SUFFIX)
-    parts = [path for path in folder.glob(f"part-*{PARQUET}") if not path.name.endswith(companions)]
-    if not parts:
-        raise TableError(f"'{folder}' holds no part-*{PARQUET}.")
-    if (found := OF.search(parts[0].name)) and len(parts) < int(found[1]):
-        raise TableError(
-            f"'{folder}' holds {len(parts)} of its {int(found[1])} parts: the others are not "
-            "done yet."
-        )
-    return sorted(parts)
-
-
-def _look_at(path: Path) -> Stored:
-    """One file of Parquet, or a flat one with its index."""
-    flat = open_flat(path) if path.suffix in (NPY, SAFETENSORS) else None
-    names = files_of(path)[-1] if flat else path
-    with parquet_file(names, buffer_size=BUFFER, pre_buffer=False) as file:
-        schema, rows = file.schema_arrow, file.metadata.num_rows
-    provenance = Provenance.from_json(
-        (schema.metadata or {}).get(METADATA_KEY.encode(), b""), names
-    )
-    if not {"path", "width", "height"} <= {*schema.names}:
-        raise TableError(f"'{names}' lacks a column path, width or height.")
-    if flat is None:
-        width, dtype = _kind_of(schema, path)
-        return Stored([path], rows, None, width, dtype, provenance)
-    if flat.shape[0] != rows or (
-        flat.about and Provenance.from_json(flat.about, path) != provenance
-    ):
-        raise TableError(f"'{path}' and '{names}' are of different tables.")
-    return Stored([names], rows, flat, flat.shape[1], flat.dtype, provenance)
-
-
-def _kind_of(schema: pa.Schema, path: Path) -> tuple[int, np.dtype[Any]]:
-    if "embedding" not in schema.names:
-        raise TableError(
-            f"'{path}' holds no embeddings. Name the .npy or .safetensors file that it lies beside."
-        )
-    kind = schema.field("embedding").type
-    if pa.types.is_fixed_size_list(kind) and kind.value_type in (pa.float32(), pa.float16()):
-        return kind.list_size, np.dtype(kind.value_type.to_pandas_dtype())
-    raise TableError(
-        f"'{path}' holds embeddings as {kind}, and not as float32 or float16 of one length."
-    )

@@ -5,7 +5,8 @@ without the file.
 from collections.abc import Iterator
 from pathlib import Path
 
-from pauc_hub.tables.outputs import BUFFER, ROWS_TOGETHER, files_of, open_table
+from pauc_hub.tables.outputs import files_of
+from pauc_hub.tables.stored import BUFFER, ROWS_TOGETHER, open_table
 from pauc_hub.tables.table import SUM, parquet_file
 
 

@@ -15,7 +15,7 @@ from PIL import Image
 
 from pauc_hub.cli import run
 from pauc_hub.files.checksums import file_sum
-from pauc_hub.tables.outputs import read_table
+from pauc_hub.tables.stored import read_table
 
 NAME = "test_resnet.r160_in1k"
 CPU = ["--device", "cpu", "--precision", "fp32"]

@@ -18,7 +18,7 @@ from PIL import Image
 from pauc_hub.cli import run
 from pauc_hub.embedding.workspace import Workspace
 from pauc_hub.images.formats import HEIF, SUFFIXES
-from pauc_hub.tables.outputs import read_table
+from pauc_hub.tables.stored import read_table
 
 
 @pytest.fixture

@@ -16,8 +16,9 @@ from pauc_hub.cli import run
 from pauc_hub.inference import model
 from pauc_hub.models.folder import ModelFolder
 from pauc_hub.retrieval import faiss_index, neighbors
-from pauc_hub.tables.outputs import open_output, read_table
+from pauc_hub.tables.outputs import open_output
 from pauc_hub.tables.pca import Pca
+from pauc_hub.tables.stored import read_table
 from pauc_hub.tables.table import Provenance, Table
 
 NAMES = ["a.png", "b.JPG", "d.gif", "sub/c.webp", "sub/e.png"]

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from pauc_hub.cli import run
-from pauc_hub.tables.outputs import read_table
+from pauc_hub.tables.stored import read_table
 
 Captured = pytest.CaptureFixture[str]
 

@@ -11,7 +11,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pauc_hub.tables.outputs import Dtype, open_output, read_table
+from pauc_hub.tables.outputs import Dtype, open_output
+from pauc_hub.tables.stored import read_table
 from pauc_hub.tables.table import Provenance, Table
 
 FORMATS = Path(__file__).parents[2] / "docs" / "formats.md"

@@ -14,7 +14,7 @@ from PIL import Image
 
 from pauc_hub.cli import run
 from pauc_hub.errors import TableError
-from pauc_hub.tables.outputs import read_table
+from pauc_hub.tables.stored import read_table
 
 
 @pytest.fixture

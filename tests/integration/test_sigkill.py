@@ -15,7 +15,7 @@ import pytest
 from dying import Death, drawn_deaths, read_diary
 from PIL import Image
 
-from pauc_hub.tables.outputs import read_table
+from pauc_hub.tables.stored import read_table
 
 IMAGES, BATCH = 50, 2
 OLD = b"a table that is to be replaced"

@@ -237,7 +237,7 @@ def test_automatic_granularities(rows: int, expected: tuple[int, ...]) -> None:
 
 
 def test_prototypes_know_their_origin(table: Path) -> None:
-    from pauc_hub.tables.outputs import read_provenance
+    from pauc_hub.tables.stored import read_provenance
 
     found = read_prototypes(cluster(table, 3, quiet=True).output)
     origin = read_provenance(table).origin

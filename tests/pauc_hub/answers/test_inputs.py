@@ -13,7 +13,7 @@ from PIL import Image
 import pauc_hub
 from pauc_hub.answers.inputs import open_input, rows_of
 from pauc_hub.errors import OriginMismatch, OutputExists, TableError, UnknownModel, UsageError
-from pauc_hub.tables.outputs import read_table
+from pauc_hub.tables.stored import read_table
 
 WriteTable = Callable[..., Path]
 Picture = Callable[[int, int], Image.Image]

@@ -18,7 +18,7 @@ from pauc_hub.errors import Interrupted, NoImages, OutputExists, PaucError, Unfi
 from pauc_hub.images.preprocessing import Preprocessing
 from pauc_hub.inference.streaming import embed_images
 from pauc_hub.sources import Entry, Listing, Source, open_source
-from pauc_hub.tables.outputs import read_table
+from pauc_hub.tables.stored import read_table
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from pauc_hub.embedding.workspace import working_folder
 from pauc_hub.errors import Interrupted, OutputExists, UnfinishedRun
 from pauc_hub.images.reading import PLAIN, Reading
 from pauc_hub.sources import open_source
-from pauc_hub.tables.outputs import read_table
+from pauc_hub.tables.stored import read_table
 
 FIRST = (0.0, 300.0)
 

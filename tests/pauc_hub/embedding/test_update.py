@@ -18,7 +18,7 @@ from pauc_hub.embedding.update import Row, merged
 from pauc_hub.errors import Interrupted, OutputExists
 from pauc_hub.sources import open_source
 from pauc_hub.sources.folders import ImageFile
-from pauc_hub.tables.outputs import read_receipt, read_table
+from pauc_hub.tables.stored import read_receipt, read_table
 from pauc_hub.tables.sums import read_sums
 from pauc_hub.tables.table import Unreadable
 

@@ -8,7 +8,8 @@ import pytest
 from pauc_hub.errors import TableError
 from pauc_hub.retrieval.lookup import find_rows, read_paths, read_vectors
 from pauc_hub.tables import outputs
-from pauc_hub.tables.outputs import Stored, open_output, open_table
+from pauc_hub.tables.outputs import open_output
+from pauc_hub.tables.stored import Stored, open_table
 from pauc_hub.tables.table import Provenance
 
 ABOUT = Provenance("m", "0" * 64, "backbone", {}, "fp32", "/photos", "0")

@@ -15,7 +15,7 @@ SCRIPT = f"""
 import sys
 from pathlib import Path
 import numpy as np
-from pauc_hub.tables import outputs
+from pauc_hub.tables import outputs, stored
 from pauc_hub.tables.pca import Pca
 from pauc_hub.tables.table import Provenance
 
@@ -29,7 +29,7 @@ for rows in ({FEW}, {MANY}):
         for start in range(0, rows, len(draws)):
             names = [f"photos/{{start + row:09}}.jpg" for row in range(len(draws))]
             writer.write(names, draws, np.ones((len(draws), 2), np.int32))
-    assert sum(len(batch.embeddings + 1) for batch in outputs.read_batches(path, 1024)) == rows
+    assert sum(len(batch.embeddings + 1) for batch in stored.read_batches(path, 1024)) == rows
     peak = next(line for line in open("/proc/self/status") if line.startswith("VmHWM"))
     print(int(peak.split()[1]) // 1024)
 """

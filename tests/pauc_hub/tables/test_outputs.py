@@ -16,18 +16,9 @@ from safetensors.numpy import load_file
 
 from pauc_hub.errors import OutputExists, PaucError, TableError, UsageError
 from pauc_hub.tables import outputs
-from pauc_hub.tables.outputs import (
-    Dtype,
-    check_output,
-    files_of,
-    open_output,
-    pca_path,
-    read_batches,
-    read_pca,
-    read_provenance,
-    read_table,
-)
+from pauc_hub.tables.outputs import Dtype, check_output, files_of, open_output, pca_path
 from pauc_hub.tables.pca import Pca
+from pauc_hub.tables.stored import read_batches, read_pca, read_provenance, read_table
 from pauc_hub.tables.table import Provenance
 
 PROVENANCE = Provenance(

@@ -11,14 +11,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from pauc_hub.errors import TableError
-from pauc_hub.tables.outputs import (
-    Dtype,
-    files_of,
-    open_output,
-    read_batches,
-    read_provenance,
-    read_table,
-)
+from pauc_hub.tables.outputs import Dtype, files_of, open_output
+from pauc_hub.tables.stored import read_batches, read_provenance, read_table
 from pauc_hub.tables.table import Provenance, Unreadable, errors_path, write_errors
 
 PROVENANCE = Provenance(
