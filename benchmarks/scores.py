@@ -26,7 +26,7 @@ from measuring import machine
 
 import pauc_hub
 from pauc_hub.answers.card_scores import COPIES, card_scores
-from pauc_hub.answers.evaluate import Asked, measure
+from pauc_hub.answers.measures import Asked, measure
 from pauc_hub.answers.verify import check_scores
 from pauc_hub.cli.verify import sentence
 from pauc_hub.device import keep_freed_memory

@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from pauc_hub.answers.evaluate import Asked, measure
 from pauc_hub.answers.labelled import group_numbers
+from pauc_hub.answers.measures import Asked, measure
 from pauc_hub.answers.scores_file import SUFFIX, ScoresFile, read_scores
 from pauc_hub.errors import ArtefactError, UsageError
 from pauc_hub.evaluation.classification import AveragePrecisions

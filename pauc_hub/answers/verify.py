@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from pauc_hub.answers.card_scores import card_scores, evaluation_of
-from pauc_hub.answers.evaluate import Asked, describe_data, measure_opened, open_asked
+from pauc_hub.answers.measures import Asked, describe_data, measure_opened, open_asked
 from pauc_hub.errors import TableError, UsageError
 from pauc_hub.hub.verify import ScoreCheck, Verified, verify_folder
 from pauc_hub.models.opening import open_model

@@ -16,7 +16,7 @@ from PIL import Image
 
 import pauc_hub
 from pauc_hub.answers.card_scores import evaluation_of
-from pauc_hub.answers.evaluate import Asked
+from pauc_hub.answers.measures import Asked
 from pauc_hub.hub.verify import ScoreCheck
 from pauc_hub.models.catalog import available_models
 from pauc_hub.models.folder import ModelFolder

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import pauc_hub
-from pauc_hub.answers.evaluate import Asked
+from pauc_hub.answers.measures import Asked
 from pauc_hub.answers.verify import check_scores
 from pauc_hub.cli import run
 from pauc_hub.cli.verify import as_lines
