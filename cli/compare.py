@@ -11,7 +11,8 @@ from pauc_hub.cli.failures import SOME_UNREADABLE
 from pauc_hub.terminal import escaped
 
 if TYPE_CHECKING:  # takes seconds to import
-    from pauc_hub.answers.compare import Compared, Comparison
+    from pauc_hub.answers.compare import Comparison
+    from pauc_hub.answers.differences import Compared
 
 PLAIN = frozenset({"nmi", "ari"})
 

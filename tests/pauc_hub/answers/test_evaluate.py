@@ -15,7 +15,8 @@ from PIL import Image
 from scipy.stats import binomtest
 
 import pauc_hub
-from pauc_hub.answers.compare import Compared, Comparison
+from pauc_hub.answers.compare import Comparison
+from pauc_hub.answers.differences import Compared
 from pauc_hub.answers.evaluation_plot import confusion
 from pauc_hub.answers.scores_file import read_scores
 from pauc_hub.cli import run
