@@ -6,7 +6,7 @@ from typing import Any
 
 from speed_sections import place, table
 
-from pauc_hub.cli.train import span
+from pauc_hub.cli.estimate import span
 
 
 def beside_lightly(found: dict[str, Any]) -> str:

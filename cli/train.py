@@ -3,17 +3,19 @@
 import json
 import shlex
 import sys
-from dataclasses import asdict
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
 from pauc_hub.cli import options
 from pauc_hub.cli.embed import told_passed_over
+from pauc_hub.cli.estimate import show_estimate
 from pauc_hub.cli.failures import SOME_UNREADABLE, said_once_a_machine
 from pauc_hub.cli.flags import flags_of, with_flags
+from pauc_hub.cli.settings import list_settings, show_settings, told_kept_out, typed_settings
 from pauc_hub.errors import UsageError
 from pauc_hub.terminal import escaped
 
@@ -24,32 +26,16 @@ if TYPE_CHECKING:  # they take seconds to import
     from pauc_hub.sources.by_index import ImageSource
     from pauc_hub.training.auto import Choice
     from pauc_hub.training.config import Config
+    from pauc_hub.training.monitoring.finding import Finding
     from pauc_hub.training.monitoring.labelled import Labelled
-    from pauc_hub.training.rehearsal import Estimate
 
 BY_RECIPE = "the recipe's"
-
-
-def list_settings(wanted: bool) -> None:
-    """To stdout: every setting of a run."""
-    if not wanted:
-        return
-    from pauc_hub.training.settings import all_settings
-
-    print(
-        "# NAME = DEFAULT  [KIND, UNIT]; recipes have defaults of their own. Give one with "
-        "--set NAME=VALUE."
-    )
-    for setting in all_settings():
-        kind = f"{setting.kind}, {setting.unit}" if setting.unit else setting.kind
-        print(f"{setting.name} = {setting.default}  [{kind}]\n    {setting.meaning}")
-    raise typer.Exit
 
 
 @said_once_a_machine
 def train(
     images: Annotated[
-        str, typer.Argument(help=("Folder, tar or Parquet file, list or pattern of these, or URL."))
+        str, typer.Argument(help="Folder, tar or Parquet file, list or pattern of these, or URL.")
     ],
     output: Annotated[
         Path | None,
@@ -58,7 +44,7 @@ def train(
     recipe: Annotated[
         str | None,
         typer.Option(
-            show_default="own_images", help=("Named settings; docs/settings.md lists the recipes.")
+            show_default="own_images", help="Named settings; docs/settings.md lists the recipes."
         ),
     ] = None,
     config: Annotated[
@@ -78,7 +64,7 @@ def train(
         typer.Option(
             "--from",
             metavar="MODEL",
-            help=("Start from the weights of this model, as embed -m takes it."),
+            help="Start from the weights of this model, as embed -m takes it.",
         ),
     ] = None,
     freeze: Annotated[
@@ -107,7 +93,7 @@ def train(
     clusters: Annotated[
         str | None,
         typer.Option(
-            show_default=BY_RECIPE, help=("Prototypes of each clustering, e.g. 250,500,1000.")
+            show_default=BY_RECIPE, help="Prototypes of each clustering, e.g. 250,500,1000."
         ),
     ] = None,
     precision: Annotated[
@@ -135,7 +121,7 @@ def train(
         typer.Option(
             "--set",
             metavar="NAME=VALUE",
-            help=("Any setting, e.g. --set temperature=0.1; may be repeated."),
+            help="Any setting, e.g. --set temperature=0.1; may be repeated.",
         ),
     ] = None,
     _list_settings: Annotated[
@@ -144,27 +130,27 @@ def train(
             "--list-settings",
             is_eager=True,
             callback=list_settings,
-            help=("List all settings, and exit."),
+            help="List all settings, and exit.",
         ),
     ] = False,
     dry_run: Annotated[
         bool,
         typer.Option(
             "--dry-run",
-            help=("Train for about a minute and estimate time and memory; write nothing."),
+            help="Train for about a minute and estimate time and memory; write nothing.",
         ),
     ] = False,
     resume: Annotated[
         bool,
         typer.Option(
-            "--resume", help=("Continue from the last checkpoint; with --epochs, for longer.")
+            "--resume", help="Continue from the last checkpoint; with --epochs, for longer."
         ),
     ] = False,
     export: Annotated[
         bool,
         typer.Option(
             "--export",
-            help=("Write the model of an unfinished run from its last checkpoint; do not train."),
+            help="Write the model of an unfinished run from its last checkpoint; do not train.",
         ),
     ] = False,
     overwrite: options.Overwrite = False,
@@ -190,7 +176,7 @@ def train(
         "seed": seed,
         "labelled": labelled,
     }
-    given = _given(typed, chosen or [])
+    given = typed_settings(typed, chosen or [])
     longer = {} if epochs is None else {"epochs": epochs}
     reading = options.reading(value_range, bands)
     others = bool(config or overwrite or dry_run or recipe or value_range or bands)
@@ -257,25 +243,6 @@ def train(
     show_result(model, run, ranks, as_json=as_json, quiet=quiet)
 
 
-def _given(typed: dict[str, object], chosen: list[str]) -> dict[str, object]:
-    """What was typed, by options and by --set.
-
-    Raises:
-        UsageError: a setting is given twice, or --set is not followed by NAME=VALUE.
-    """
-    given = {name: value for name, value in typed.items() if value is not None}
-    for text in chosen:
-        from pauc_hub.training.settings import read_value
-
-        name, _, value = (part.strip() for part in text.partition("="))
-        if not name or not value:
-            raise UsageError(f"--set '{text}' is not NAME=VALUE, such as --set temperature=0.1.")
-        if name in given:
-            raise UsageError(f"{name} is given twice. Give it once, by --set or as an option.")
-        given[name] = read_value(name, value)
-    return given
-
-
 class Plan(NamedTuple):
     """What a new run will do.
 
@@ -322,71 +289,11 @@ def _announce(
         if source.passed_over:
             print(escaped(f"warning: {told_passed_over(source.passed_over)}"), file=sys.stderr)
         show_settings(plan.settings, plan.choices, len(source))
-        print(end=_kept_out(settled, len(source)), file=sys.stderr)
-        print(
-            end="".join((f"warning: {with_flags(line, flags_of(train))}\n") for line in plan.idle),
-            file=sys.stderr,
-        )
+        print(end=told_kept_out(settled, len(source)), file=sys.stderr)
+        for line in plan.idle:
+            print(f"warning: {with_flags(line, flags_of(train))}", file=sys.stderr)
     if watched is not None:
         print("\n".join(map(escaped, watched.described())), file=sys.stderr)
-
-
-def _kept_out(config: "Config", images: int) -> str:
-    from pauc_hub.training.derived import FEWEST_KEPT_OUT, images_kept_out
-
-    if not config.kept_out:
-        return ""
-    if count := images_kept_out(images, config.kept_out):
-        return f"{count} images are kept out of training, to calibrate the model's prototypes on\n"
-    return (
-        f"the model's prototypes will be uncalibrated: {config.kept_out:.3g} of {images} images "
-        "is less than the "
-        f"{FEWEST_KEPT_OUT} that calibration needs (--set kept_out=SHARE)\n"
-    )
-
-
-def show_settings(config: "Config", choices: "list[Choice]", images: int) -> None:
-    """To stderr: what nobody wrote down, each with its reason; and what becomes of a learning rate
-    that was given.
-    """
-    from pauc_hub.training.auto import scaling
-
-    head = f"{images} images; chosen for them and this machine, where nothing else was asked for:"
-    lines = [f"{choice.name} {choice.value}  ({choice.reason})" for choice in choices]
-    print("\n  ".join([head, *lines]), file=sys.stderr)
-    if all(choice.name != "lr" for choice in choices):
-        print(f"lr {config.lr:g}  ({scaling(config)})", file=sys.stderr)
-
-
-def show_estimate(
-    estimate: "Estimate", config: "Config", choices: "list[Choice]", *, as_json: bool
-) -> None:
-    """To stdout: what a run would take."""
-    if as_json:
-        reasons = {choice.name: choice.reason for choice in choices}
-        print(
-            json.dumps(
-                {"settings": config.to_json(), "reasons": reasons, "estimate": asdict(estimate)}
-            )
-        )
-        return
-    epoch = [
-        (f"{span(estimate.learning_seconds)} of learning"),
-        (f"{span(estimate.saving_seconds)} of saving"),
-    ]
-    if config.objective != "infonce":
-        epoch.insert(1, f"{span(estimate.estep_seconds)} of E-step")
-    print(
-        f"time: about {span(estimate.seconds)} for {config.epochs} epochs, each {', '.join(epoch)}"
-    )
-    if estimate.gpu_memory_gib is None:
-        print(
-            f"memory: about {estimate.memory_gib:.1f} of this machine's "
-            f"{estimate.available_gib:.1f} GiB"
-        )
-    else:
-        gpu = f"{estimate.gpu_memory_gib:.1f} of the GPU's {estimate.available_gib:.1f} GiB"
-        print(f"memory: about {gpu}, and {estimate.memory_gib:.1f} GiB of the machine's")
 
 
 def show_result(model: Path, run: Path, ranks: "Ranks", *, as_json: bool, quiet: bool) -> None:
@@ -396,55 +303,53 @@ def show_result(model: Path, run: Path, ranks: "Ranks", *, as_json: bool, quiet:
     if ranks.rank > 0:
         return
     from pauc_hub.models.folder import open_folder
-    from pauc_hub.training.monitoring.before_after import made_worse, told
+    from pauc_hub.training.monitoring.before_after import made_worse
     from pauc_hub.training.monitoring.doctor import judge
     from pauc_hub.training.monitoring.history import read_history
-    from pauc_hub.training.run.run_folder import UNREADABLE
 
     facts = open_folder(model).facts
-    seen, unfinished = facts["data"], facts.get("unfinished")
-    verdict, findings = judge(read_history(run))
-    if seen["unreadable"] and not quiet:
-        unreadable = f"{seen['unreadable']} of {seen['images']} images could not be read"
-        print(escaped(f"warning: {unreadable}; listed in {run / UNREADABLE}"), file=sys.stderr)
-    if not quiet:
-        for finding in findings:
-            print(
-                (f"warning: {finding.name}: {with_flags(finding.change, flags_of(train))}"),
-                file=sys.stderr,
-            )
+    seen = facts["data"]
+    unfinished = facts.get("unfinished")
     compared = facts.get("before_after", {})
+    verdict, findings = judge(read_history(run))
     if not quiet:
-        for line in told(compared):
-            print(line, file=sys.stderr)
+        _warn(run, facts, findings)
     if as_json:
-        counts = {"images": seen["images"], "unreadable": seen["unreadable"]}
-        shown = (
-            {"model": str(model), "run": str(run)}
-            | counts
-            | {"finished": not unfinished, "verdict": verdict}
-        )
-        print(json.dumps(shown | ({"before_after": compared} if compared else {})))
+        shown = {
+            "model": str(model),
+            "run": str(run),
+            "images": seen["images"],
+            "unreadable": seen["unreadable"],
+            "finished": not unfinished,
+            "verdict": verdict,
+        }
+        if compared:
+            shown["before_after"] = compared
+        print(json.dumps(shown))
     elif not quiet:
         again = shlex.join(["pauc", "embed", "IMAGES", "-m", str(model)])
-        done = (
-            (f"made after {facts['epochs']} of {unfinished['epochs']} epochs")
-            if unfinished
-            else "trained"
-        )
+        done = "trained"
+        if unfinished:
+            done = f"made after {facts['epochs']} of {unfinished['epochs']} epochs"
         if made_worse(compared):
             done += f", and by its labels it made {compared['from']} worse"
         print(escaped(f"{model}: {done}; verdict: {verdict}. Embed with it: {again}"))
     raise typer.Exit(SOME_UNREADABLE if seen["unreadable"] and not ranks.several else 0)
 
 
-def span(seconds: float) -> str:
-    """`0.25 s`, `3 min 20 s`, `2 h 5 min`, `3 days 4 h`: two units at most."""
-    if seconds < 10:
-        return f"{seconds:.2g} s"
-    days, rest = divmod(round(seconds), 86400)
-    numbers = (days, rest // 3600, rest // 60 % 60, rest % 60)
-    units = ("day" if days == 1 else "days", "h", "min", "s")
-    first = next(place for place, number in enumerate(numbers) if number)
-    told = list(zip(numbers, units, strict=True))[first : first + 2]
-    return " ".join(f"{number} {unit}" for number, unit in told if number)
+def _warn(run: Path, facts: dict[str, Any], findings: "Sequence[Finding]") -> None:
+    """To stderr: images that could not be read, what is wrong with the run, and how the model
+    compares with the one that it started from.
+    """
+    from pauc_hub.training.monitoring.before_after import told
+    from pauc_hub.training.run.run_folder import UNREADABLE
+
+    seen = facts["data"]
+    if seen["unreadable"]:
+        unreadable = f"{seen['unreadable']} of {seen['images']} images could not be read"
+        print(escaped(f"warning: {unreadable}; listed in {run / UNREADABLE}"), file=sys.stderr)
+    for finding in findings:
+        change = with_flags(finding.change, flags_of(train))
+        print(f"warning: {finding.name}: {change}", file=sys.stderr)
+    for line in told(facts.get("before_after", {})):
+        print(line, file=sys.stderr)

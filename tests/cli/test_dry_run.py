@@ -11,7 +11,8 @@ import pytest
 from PIL import Image
 
 from pauc_hub.cli import run
-from pauc_hub.cli.train import show_estimate, show_settings, span
+from pauc_hub.cli.estimate import show_estimate, span
+from pauc_hub.cli.settings import show_settings
 from pauc_hub.training import rehearsal
 from pauc_hub.training.auto import Choice
 from pauc_hub.training.config import Config
