@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from pauc_hub.models.card import render
-from pauc_hub.models.folder import CURVES, ModelFolder, open_folder, write_folder
+from pauc_hub.models.folder import CURVES, ModelFolder, open_folder
+from pauc_hub.models.write_folder import write_folder
 
 ROOT = Path(__file__).resolve().parent.parent
 # Of pretrained_cfg.

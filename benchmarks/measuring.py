@@ -24,7 +24,7 @@ import torch
 
 from pauc_hub.device import has_native_bf16
 from pauc_hub.images.preprocessing import Preprocessing
-from pauc_hub.models.folder import write_folder
+from pauc_hub.models.write_folder import write_folder
 from pauc_hub.training.run import receipts
 
 RESULTS = Path(__file__).resolve().parent / "results"

@@ -33,7 +33,8 @@ from pauc_hub.device import keep_freed_memory
 from pauc_hub.errors import PaucError
 from pauc_hub.hub.verify import ScoreCheck
 from pauc_hub.models.catalog import available_models
-from pauc_hub.models.folder import NETWORK_KEYS, PREPROCESSING_KEYS, ModelFolder, write_folder
+from pauc_hub.models.folder import ModelFolder
+from pauc_hub.models.write_folder import NETWORK_KEYS, PREPROCESSING_KEYS, write_folder
 
 DATA = {"Tiny ImageNet": ("tiny", "train", "val"), "CIFAR-10": ("cifar", "train", "test")}
 EVALUATIONS = frozenset({"linear", "knn"})

@@ -59,8 +59,8 @@ def write(path: Path, architecture: str, side: int, **options: int) -> Path:
     import torch
 
     from pauc_hub.images.preprocessing import Preprocessing
-    from pauc_hub.models.folder import write_folder
     from pauc_hub.models.registration import import_timm
+    from pauc_hub.models.write_folder import write_folder
 
     torch.manual_seed(0)
     network = import_timm().create_model(architecture, num_classes=0, **options)

@@ -27,8 +27,8 @@ from PIL import Image
 from pauc_hub import progress
 from pauc_hub.clustering.prototypes import Prototypes
 from pauc_hub.images.preprocessing import Preprocessing
-from pauc_hub.models.folder import write_folder
 from pauc_hub.models.projector import Projector
+from pauc_hub.models.write_folder import write_folder
 from pauc_hub.training.monitoring import curves
 
 # shells ignore it for what they start in the background

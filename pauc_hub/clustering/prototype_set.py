@@ -130,22 +130,48 @@ def unnamed(levels: Sequence[Prototypes]) -> tuple[tuple[None, ...], ...]:
     return tuple((None,) * len(level.centroids) for level in levels)
 
 
+def tensors_of(levels: Sequence[Prototypes]) -> dict[str, Tensor]:
+    """Levels as a file holds them: `prototypes.m`, `concentrations.m`, `sizes.m`, `radius.m` and,
+    where they have some, `parents.m` of the m-th, coarse to fine.
+    """
+    tensors: dict[str, Tensor] = {}
+    for m, level in enumerate(levels):
+        tensors[f"prototypes.{m}"] = level.centroids
+        tensors[f"concentrations.{m}"] = level.concentrations
+        tensors[f"sizes.{m}"] = level.sizes
+        tensors[f"radius.{m}"] = level.radius
+        if level.parents is not None:
+            tensors[f"parents.{m}"] = level.parents
+    return tensors
+
+
+def levels_of(tensors: Mapping[str, Tensor]) -> tuple[Prototypes, ...]:
+    """The levels that tensors_of() made these tensors of.
+
+    Raises:
+        KeyError: one is missing; without any, the first.
+        ValueError: they do not fit together.
+    """
+    count = max(1, sum(name.startswith("prototypes.") for name in tensors))
+    return tuple(
+        Prototypes(
+            centroids=tensors[f"prototypes.{m}"],
+            concentrations=tensors[f"concentrations.{m}"],
+            sizes=tensors[f"sizes.{m}"],
+            radius=tensors[f"radius.{m}"],
+            parents=tensors.get(f"parents.{m}"),
+        )
+        for m in range(count)
+    )
+
+
 def write_prototypes(path: Path, prototypes: PrototypeSet) -> None:
     """Write a prototypes file, whole or not at all.
 
     Raises:
         PaucError: it cannot be written.
     """
-    tensors: dict[str, Tensor] = {}
-    for m, level in enumerate(prototypes.levels):
-        tensors |= {
-            f"prototypes.{m}": level.centroids,
-            f"concentrations.{m}": level.concentrations,
-            f"sizes.{m}": level.sizes,
-            f"radius.{m}": level.radius,
-        }
-        if level.parents is not None:
-            tensors[f"parents.{m}"] = level.parents
+    tensors = tensors_of(prototypes.levels)
     about = {"nested": prototypes.nested, "names": prototypes.names, "facts": prototypes.facts}
     if calibration := prototypes.calibration:
         tensors[SCORES] = calibration.scores
@@ -164,10 +190,9 @@ def read_prototypes(path: Path) -> PrototypeSet:
     tensors = {name: torch.from_numpy(values) for name, values in found.tensors.items()}
     about = found.about
     try:
-        count = max(1, sum(name.startswith("prototypes.") for name in tensors))
         calibration = about.get("calibration")
         return PrototypeSet(
-            levels=tuple(_level(tensors, m) for m in range(count)),
+            levels=levels_of(tensors),
             origin=found.origin,
             nested=bool(about["nested"]),
             names=tuple(tuple(names) for names in about["names"]),
@@ -180,13 +205,3 @@ def read_prototypes(path: Path) -> PrototypeSet:
         raise ArtefactError(
             f"'{path}' holds no usable prototypes ({error}). Make it anew."
         ) from error
-
-
-def _level(tensors: Mapping[str, Tensor], m: int) -> Prototypes:
-    return Prototypes(
-        centroids=tensors[f"prototypes.{m}"],
-        concentrations=tensors[f"concentrations.{m}"],
-        sizes=tensors[f"sizes.{m}"],
-        radius=tensors[f"radius.{m}"],
-        parents=tensors.get(f"parents.{m}"),
-    )

@@ -14,7 +14,8 @@ from torch.nn import functional as F
 from pauc_hub.clustering.prototype_set import Calibration
 from pauc_hub.images.preprocessing import Preprocessing
 from pauc_hub.models.card import render
-from pauc_hub.models.folder import CURVES, fits_half, write_folder
+from pauc_hub.models.folder import CURVES
+from pauc_hub.models.write_folder import fits_half, write_folder
 from pauc_hub.sources.by_index import ImageSource
 from pauc_hub.training.config import Config
 from pauc_hub.training.estep import Expectation

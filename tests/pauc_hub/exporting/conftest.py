@@ -19,8 +19,8 @@ from pauc_hub.evaluation.design import Standardisation
 from pauc_hub.evaluation.logistic import Linear
 from pauc_hub.images.preprocessing import Preprocessing
 from pauc_hub.inference.model import load
-from pauc_hub.models.folder import write_folder
 from pauc_hub.models.projector import Projector
+from pauc_hub.models.write_folder import write_folder
 from pauc_hub.origin import Origin
 
 DIM = 16

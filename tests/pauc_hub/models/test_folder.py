@@ -18,7 +18,8 @@ from torch.nn import functional as F
 from pauc_hub.clustering.prototypes import Prototypes
 from pauc_hub.errors import ModelFolderError, OutputExists
 from pauc_hub.files import atomic as durable
-from pauc_hub.models.folder import ModelFolder, fits_half, open_folder, write_folder
+from pauc_hub.models.folder import ModelFolder, open_folder
+from pauc_hub.models.write_folder import fits_half, write_folder
 
 PREPROCESSING = {
     "input_size": [3, 32, 32],

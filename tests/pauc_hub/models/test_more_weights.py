@@ -25,9 +25,10 @@ from pauc_hub.files.checksums import file_sum
 from pauc_hub.images.preprocessing import Preprocessing
 from pauc_hub.models import backbones, hub_weights, registration
 from pauc_hub.models.catalog import DEFAULT_MODEL, Located, available_models, locate
-from pauc_hub.models.folder import open_folder, write_folder
+from pauc_hub.models.folder import open_folder
 from pauc_hub.models.hub_weights import HUB_WEIGHTS, HubWeights
 from pauc_hub.models.opening import open_model
+from pauc_hub.models.write_folder import write_folder
 
 OURS = registration.ARCHITECTURES
 NAME, REPOSITORY = "pauc_resnet50.made", "me/resnet50-made"
