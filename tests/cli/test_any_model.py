@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 import timm
 import torch
-from hub_server import TOKEN, HubServer
+from hub_repositories import TOKEN
+from hub_server import HubServer
 from PIL import Image
 
 from pauc_hub.cli import run

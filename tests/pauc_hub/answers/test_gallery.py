@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hub_server import TOKEN, HubServer
+from hub_repositories import TOKEN
+from hub_server import HubServer
 from huggingface_hub import constants
 from PIL import Image
 

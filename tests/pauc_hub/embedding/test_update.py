@@ -1,4 +1,4 @@
-"""Taking over what did not change: by itself here; on folders and tables in test_embed_files.py."""
+"""Taking over what did not change: by itself, then on folders and their tables."""
 
 import hashlib
 from pathlib import Path

@@ -17,6 +17,7 @@ from pauc_hub.clustering.prototype_set import Calibration, PrototypeSet, unnamed
 from pauc_hub.clustering.prototypes import Prototypes
 from pauc_hub.evaluation.design import Standardisation
 from pauc_hub.evaluation.logistic import Linear
+from pauc_hub.exporting.export import Exported, export
 from pauc_hub.images.preprocessing import Preprocessing
 from pauc_hub.inference.model import load
 from pauc_hub.models.projector import Projector
@@ -156,4 +157,18 @@ def fixed_vit(tmp_path_factory: pytest.TempPathFactory) -> Path:
         img_size=SIDE,
         depth=1,
         dynamic_img_size=False,
+    )
+
+
+@pytest.fixture(scope="session")
+def whole(resnet: Harsh, tmp_path_factory: pytest.TempPathFactory) -> Exported:
+    """A ResNet from bytes of any size to embedding, prototypes and class."""
+    return export(
+        resnet.folder,
+        onnx=tmp_path_factory.mktemp("whole") / "whole.onnx",
+        images=resnet.photos,
+        uint8=True,
+        prototypes=resnet.prototypes,
+        probe=resnet.probe,
+        dynamic_size=True,
     )

@@ -1,11 +1,7 @@
-"""Exported files against the model: what they give, what they say of themselves, and when none is
-kept. N images.
-"""
+"""Exported files against the model: what they give and what they say of themselves. N images."""
 
-import copy
 import json
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +14,8 @@ from onnx import numpy_helper
 from PIL import Image
 
 import pauc_hub
-from pauc_hub.errors import ArtefactError, OriginMismatch, OutputExists, PaucError, UsageError
-from pauc_hub.exporting import making
+from pauc_hub.errors import ArtefactError, UsageError
 from pauc_hub.exporting.export import Exported, export
-from pauc_hub.exporting.onnx_file import OnnxFile
-from pauc_hub.exporting.takes import Takes
 
 Squares = np.ndarray[Any, np.dtype[np.uint8]]
 BATCHES = (1, 2, 7)
@@ -40,20 +33,6 @@ def squares(resnet: Any) -> Squares:
     model = pauc_hub.load(resnet.folder, device="cpu", precision="fp32")
     return np.stack(
         [model.preprocessing.square(Image.open(path)) for path in sorted(resnet.photos.iterdir())]
-    )
-
-
-@pytest.fixture(scope="module")
-def whole(resnet: Any, tmp_path_factory: pytest.TempPathFactory) -> Exported:
-    """A ResNet from bytes of any size to embedding, prototypes and class."""
-    return export(
-        resnet.folder,
-        onnx=tmp_path_factory.mktemp("whole") / "whole.onnx",
-        images=resnet.photos,
-        uint8=True,
-        prototypes=resnet.prototypes,
-        probe=resnet.probe,
-        dynamic_size=True,
     )
 
 
@@ -260,189 +239,3 @@ def test_a_vit_takes_pixels_and_gives_the_projection(
         numpy_helper.to_array(each).dtype for each in onnx.load(found.output).graph.initializer
     }
     assert np.dtype(np.float16) in stored
-
-
-# --- what parity must see. The graph is the good one, and one number in it is wrong. -------------
-
-
-def freeze_batch(model: Any) -> None:
-    """pytorch#157621: a batch of another size than the example's does not run."""
-    model.graph.input[0].type.tensor_type.shape.dim[0].Clear()
-    model.graph.input[0].type.tensor_type.shape.dim[0].dim_value = 1
-
-
-def biases(model: Any) -> list[Any]:
-    named = [
-        node.input[2] for node in model.graph.node if node.op_type == "Conv" and len(node.input) > 2
-    ]
-    return [each for each in model.graph.initializer if each.name in named]
-
-
-def share_a_bias(model: Any) -> None:
-    """pytorch#166797: one convolution got the bias of another that reads the same tensor."""
-    readers: dict[str, list[Any]] = {}
-    for node in model.graph.node:
-        if node.op_type == "Conv":
-            readers.setdefault(node.input[0], []).append(node)
-    shapes = {each.name: list(each.dims) for each in model.graph.initializer}
-    one, other = next((nodes[0], nodes[1]) for nodes in readers.values() if len(nodes) == 2)
-    size = shapes[other.input[2]][0]
-    donor = next(each for each in biases(model) if each.name == one.input[2])
-    values = np.resize(numpy_helper.to_array(donor), size).astype(np.float32)
-    target = next(each for each in biases(model) if each.name == other.input[2])
-    target.CopyFrom(numpy_helper.from_array(values, target.name))
-
-
-def forget_biases(model: Any) -> None:
-    """pytorch#169178: runs, has the right shapes, and gets nothing right."""
-    for each in biases(model):
-        each.CopyFrom(
-            numpy_helper.from_array(np.zeros_like(numpy_helper.to_array(each)), each.name)
-        )
-
-
-def double(model: Any) -> None:
-    """What cosines do not see."""
-    for node in model.graph.node:
-        for place, name in enumerate(node.output):
-            if name == "embedding":
-                node.output[place] = "half"
-    model.graph.node.append(onnx.helper.make_node("Add", ["half", "half"], ["embedding"]))
-
-
-def spoil_one_class(model: Any) -> None:
-    """A head with a wrong number, behind a good embedding."""
-    intercept = np.array([0.2, -0.1, 0.3], np.float32)
-    for each in model.graph.initializer:
-        if list(each.dims) == [3] and np.allclose(numpy_helper.to_array(each), intercept):
-            each.CopyFrom(
-                numpy_helper.from_array(intercept + np.array([0, 9, 0], np.float32), each.name)
-            )
-
-
-@pytest.mark.parametrize(
-    ("fault", "says"),
-    [
-        (freeze_batch, r"^the exported file does not run at batch 2 \("),
-        (
-            share_a_bias,
-            r"in fp32 it differs from the model: least cosine 0\.\d+ at batch 1, limit 0\.99999",
-        ),
-        (
-            forget_biases,
-            r"in fp32 it differs from the model: least cosine 0\.\d+ at batch 1, limit 0\.99999",
-        ),
-        (double, r"embeddings differ by 100\.00% of their length, limit 0\.1%"),
-        (
-            spoil_one_class,
-            (r"class agrees for [\d.]+% of the images, limit 99%; probability differs by"),
-        ),
-    ],
-)
-def test_a_broken_graph_is_refused_and_no_file_is_left(
-    fault: Callable[[Any], None],
-    says: str,
-    whole: Exported,
-    resnet: Any,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    def broken(_program: object, takes: Takes, _outputs: object) -> OnnxFile:
-        model = copy.deepcopy(onnx.load(whole.output))
-        fault(model)
-        return OnnxFile(model, takes)
-
-    monkeypatch.setattr(making, "trace", lambda *_, **__: None)
-    monkeypatch.setattr(making, "convert", broken)
-    with pytest.raises(PaucError, match=says):
-        export(
-            resnet.folder,
-            onnx=tmp_path / "broken.onnx",
-            images=resnet.photos,
-            uint8=True,
-            prototypes=resnet.prototypes,
-            probe=resnet.probe,
-        )
-    assert list(tmp_path.iterdir()) == []
-
-
-# --- bad input -----------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("options", "says"),
-    [
-        ({}, "give one file to write: onnx=FILE.onnx or torch_export=FILE.pt2."),
-        (
-            {"onnx": "a.onnx", "torch_export": "a.pt2"},
-            ("give one file to write: onnx=FILE.onnx or torch_export"),
-        ),
-        ({"onnx": "a.pt2"}, "the output 'a.pt2' must end in .onnx."),
-        ({"onnx": "nowhere/a.onnx"}, "'nowhere/a.onnx' cannot be written: there is no such folder"),
-        ({"onnx": "a.onnx", "precision": "fp8"}, "precision=fp8 is not one of fp32, fp16, int8."),
-        ({"onnx": "a.onnx", "space": "pixel"}, "space=pixel is not one of backbone, projection."),
-        ({"onnx": "a.onnx", "precision": "int8"}, "precision=int8 is calibrated on images"),
-        (
-            {"torch_export": "a.pt2", "precision": "int8", "images": "."},
-            ("precision=int8 is for ONNX alone"),
-        ),
-        ({"onnx": "a.onnx", "images": "nowhere/"}, "nowhere"),
-    ],
-)
-def test_bad_options_are_refused_before_the_model_is_read(
-    options: dict[str, Any], says: str
-) -> None:
-    with pytest.raises(UsageError) as caught:
-        export("no such model", **options)
-    assert says in str(caught.value)
-
-
-def test_nothing_is_overwritten_unasked(whole: Exported, resnet: Any) -> None:
-    with pytest.raises(OutputExists):
-        export(resnet.folder, onnx=whole.output)
-
-
-def test_what_another_model_made_is_refused(resnet: Any, vit: Path, tmp_path: Path) -> None:
-    with pytest.raises(
-        OriginMismatch, match=(r"p\.probe\.safetensors' was made with harsh \(weights")
-    ):
-        export(vit, onnx=tmp_path / "a.onnx", probe=resnet.probe)
-
-
-@pytest.mark.parametrize(
-    ("options", "says"),
-    [
-        ({"prototypes": "model"}, "model 'tiny' has no prototypes. Make some with `pauc cluster`"),
-        ({"space": "projection"}, "model 'tiny' has no projection head. Use the backbone space."),
-    ],
-)
-def test_what_a_bare_backbone_lacks_is_said(
-    options: dict[str, Any], says: str, headless_folder: Path, tmp_path: Path
-) -> None:
-    with pytest.raises(UsageError) as caught:
-        export(headless_folder, onnx=tmp_path / "a.onnx", **options)
-    assert says in str(caught.value)
-
-
-def test_another_size_than_the_probes_is_refused(resnet: Any, tmp_path: Path) -> None:
-    with pytest.raises(
-        OriginMismatch, match=(r"was made at 64 pixels, and this exports 96\. Give image_size=64\.")
-    ):
-        export(resnet.folder, onnx=tmp_path / "a.onnx", probe=resnet.probe, image_size=96)
-
-
-def test_a_network_of_one_size_has_no_free_one(fixed_vit: Path, tmp_path: Path) -> None:
-    with pytest.raises(
-        UsageError, match=(r"^dynamic_size=True does not suit this network \(.*image_size=N\.$")
-    ):
-        export(fixed_vit, onnx=tmp_path / "a.onnx", dynamic_size=True, quiet=True)
-
-
-def test_a_missing_extra_is_one_line(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(
-        "importlib.util.find_spec", lambda name: None if name == "onnxscript" else name
-    )
-    with pytest.raises(
-        UsageError, match=(r"^ONNX needs onnxscript: `pip install 'pauc-hub\[export\]'`\.$")
-    ):
-        export("pauc_resnet18", onnx=tmp_path / "a.onnx")

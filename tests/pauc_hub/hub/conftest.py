@@ -1,7 +1,8 @@
 """Shared by the tests of the Hub: somebody who may write."""
 
 import pytest
-from hub_server import TOKEN, HubServer
+from hub_repositories import TOKEN
+from hub_server import HubServer
 from huggingface_hub import constants
 
 

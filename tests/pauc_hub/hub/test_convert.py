@@ -11,10 +11,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import checkpoint_layouts as layouts
 import pytest
 import timm
 import torch
 import torchvision
+from checkpoint_layouts import D, K, State, W
 from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -26,9 +28,6 @@ from pauc_hub.hub.convert import convert as module
 from pauc_hub.hub.convert import published
 from pauc_hub.hub.convert.convert import convert
 from pauc_hub.hub.convert.networks import recognise_network
-
-W, D, K = 512, 16, 7
-State = dict[str, Tensor]
 
 
 @pytest.fixture(scope="module")
@@ -57,135 +56,18 @@ def features(resnet: Any, images: Tensor) -> Tensor:
         return body(images).flatten(1)  # type: ignore[no-any-return]
 
 
-def under(prefix: str, state: State, *, fc: bool = False) -> State:
-    return {
-        prefix + key: value.clone()
-        for key, value in state.items()
-        if fc or not key.startswith("fc.")
-    }
-
-
-def two_layers(first: str, second: str) -> State:
-    generator = torch.Generator().manual_seed(2)
-    draw = partial(torch.randn, generator=generator)
-    return {
-        f"{first}.weight": draw(W, W),
-        f"{first}.bias": draw(W),
-        f"{second}.weight": draw(D, W),
-        f"{second}.bias": draw(D),
-    }
-
-
-def batch_norm(prefix: str) -> State:
-    generator = torch.Generator().manual_seed(3)
-    return {
-        f"{prefix}.weight": torch.rand(W, generator=generator) + 0.5,
-        f"{prefix}.bias": torch.randn(W, generator=generator),
-        f"{prefix}.running_mean": torch.randn(W, generator=generator),
-        f"{prefix}.running_var": torch.rand(W, generator=generator) + 0.5,
-        f"{prefix}.num_batches_tracked": torch.tensor(9),
-    }
-
-
-def moco_v2(state: State) -> Any:
-    """PCL v2, HCSC and MoCo v2: both encoders, and the queue."""
-    query = under("module.encoder_q.", state) | two_layers(
-        "module.encoder_q.fc.0", "module.encoder_q.fc.2"
-    )
-    twin = {key.replace("encoder_q", "encoder_k"): value + 1 for key, value in query.items()}
-    queue = {
-        "module.queue": torch.zeros(D, 8),
-        "module.queue_ptr": torch.zeros(1, dtype=torch.int64),
-    }
-    return {
-        "epoch": 200,
-        "arch": "resnet18",
-        "state_dict": query | twin | queue,
-        "optimizer": {"state": {}},
-    }
-
-
-def pcl_v1(state: State) -> Any:
-    """A head of one layer, and the query encoder alone."""
-    head = {
-        "module.encoder_q.fc.weight": torch.zeros(D, W),
-        "module.encoder_q.fc.bias": torch.zeros(D),
-    }
-    return {"state_dict": under("module.encoder_q.", state) | head}
-
-
-def moco_v3(state: State) -> Any:
-    base = under("module.base_encoder.", state) | {
-        ("module.base_encoder.fc.0.weight"): torch.zeros(9, W)
-    }
-    return {
-        "state_dict": base
-        | under("module.momentum_encoder.", state)
-        | {"module.predictor.0.weight": torch.zeros(2)}
-    }
-
-
-def swav(state: State) -> Any:
-    head = two_layers("module.projection_head.0", "module.projection_head.3") | batch_norm(
-        "module.projection_head.1"
-    )
-    return under("module.", state) | head | {"module.prototypes.weight": torch.randn(K, D)}
-
-
-def dino(state: State) -> Any:
-    teacher = under("backbone.", state) | {
-        "head.last_layer.weight_g": torch.zeros(3),
-        "head.mlp.0.bias": torch.zeros(2),
-    }
-    student = {f"module.{key}": value + 1 for key, value in teacher.items()}
-    return {"student": student, "teacher": teacher, "epoch": 3}
-
-
-def solo_learn(state: State) -> Any:
-    extra = {"classifier.weight": torch.zeros(2, W), "queue": torch.zeros(2, 3)}
-    projector = two_layers("projector.0", "projector.3") | batch_norm("projector.1")
-    return {
-        "state_dict": under("backbone.", state)
-        | projector
-        | under("momentum_backbone.", state)
-        | extra
-    }
-
-
-def solo_learn_encoder(state: State) -> Any:
-    return {"state_dict": under("encoder.", state) | {"classifier.weight": torch.zeros(2, W)}}
-
-
-def lightly(state: State) -> Any:
-    numbers = {"conv1": "0", "bn1": "1", "layer1": "4", "layer2": "5", "layer3": "6", "layer4": "7"}
-    body = {}
-    for key, value in under("", state).items():
-        first, _, rest = key.partition(".")
-        body[f"backbone.{numbers[first]}.{rest}"] = value
-    head = two_layers("projection_head.layers.0", "projection_head.layers.2")
-    return body | head | {f"backbone_momentum.{key}": value for key, value in body.items()}
-
-
-def plain_torchvision(state: State) -> Any:
-    return under("", state, fc=True)
-
-
-def plain_timm(state: State) -> Any:
-    return {"model": under("", state)}
-
-
 CASES: dict[str, tuple[Callable[[State], Any], str, bool, int]] = {
     # layout, format that is recognised, whether the head becomes the projector, prototypes
-    "moco_v2": (moco_v2, "moco", True, 0),
-    "pcl_v1": (pcl_v1, "moco", False, 0),
-    "moco_v3": (moco_v3, "moco-v3", False, 0),
-    "swav": (swav, "swav", True, K),
-    "dino": (dino, "dino", False, 0),
-    "solo_learn": (solo_learn, "solo-learn", True, 0),
-    "solo_learn_encoder": (solo_learn_encoder, "solo-learn-encoder", False, 0),
-    "lightly": (lightly, "lightly", True, 0),
-    "torchvision": (plain_torchvision, "torchvision", False, 0),
-    "timm": (plain_timm, "timm", False, 0),
+    "moco_v2": (layouts.moco_v2, "moco", True, 0),
+    "pcl_v1": (layouts.pcl_v1, "moco", False, 0),
+    "moco_v3": (layouts.moco_v3, "moco-v3", False, 0),
+    "swav": (layouts.swav, "swav", True, K),
+    "dino": (layouts.dino, "dino", False, 0),
+    "solo_learn": (layouts.solo_learn, "solo-learn", True, 0),
+    "solo_learn_encoder": (layouts.solo_learn_encoder, "solo-learn-encoder", False, 0),
+    "lightly": (layouts.lightly, "lightly", True, 0),
+    "torchvision": (layouts.plain_torchvision, "torchvision", False, 0),
+    "timm": (layouts.plain_timm, "timm", False, 0),
 }
 
 
@@ -217,7 +99,7 @@ def test_every_format_gives_torchvisions_features(
 def test_a_head_with_batch_norm_becomes_the_projector(
     resnet: Any, features: Tensor, tmp_path: Path
 ) -> None:
-    state = swav(resnet.state_dict())
+    state = layouts.swav(resnet.state_dict())
     torch.save(state, tmp_path / "swav.pth")
     convert(tmp_path / "swav.pth", tmp_path / "model", image_size=64)
     projector = pauc_hub.load(tmp_path / "model", device="cpu").projector
@@ -234,7 +116,7 @@ def test_a_head_with_batch_norm_becomes_the_projector(
 
 
 def test_the_folder_keeps_where_the_weights_are_from(resnet: Any, tmp_path: Path) -> None:
-    torch.save(moco_v2(resnet.state_dict()), tmp_path / "pcl.pth.tar")
+    torch.save(layouts.moco_v2(resnet.state_dict()), tmp_path / "pcl.pth.tar")
     converted = convert(
         tmp_path / "pcl.pth.tar", tmp_path / "model", licence="MIT", command="pauc convert …"
     )
@@ -250,7 +132,7 @@ def test_the_folder_keeps_where_the_weights_are_from(resnet: Any, tmp_path: Path
 def test_unknown_keys_are_listed(
     resnet: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    state = moco_v2(resnet.state_dict())
+    state = layouts.moco_v2(resnet.state_dict())
     state["state_dict"]["module.temperature"] = torch.zeros(1)
     torch.save(state, tmp_path / "a.pth")
     assert (
@@ -261,7 +143,7 @@ def test_unknown_keys_are_listed(
 
 
 def test_another_format_than_the_checkpoint_has(resnet: Any, tmp_path: Path) -> None:
-    torch.save(moco_v2(resnet.state_dict()), tmp_path / "a.pth")
+    torch.save(layouts.moco_v2(resnet.state_dict()), tmp_path / "a.pth")
     with pytest.raises(ModelFolderError) as refusal:
         convert(tmp_path / "a.pth", tmp_path / "model", format="swav", licence="MIT")
     assert str(refusal.value) == (
@@ -288,7 +170,7 @@ def server(tmp_path: Path) -> Iterator[str]:
 def test_a_published_checkpoint_is_fetched_by_name(
     server: str, resnet: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    torch.save(pcl_v1(resnet.state_dict()), tmp_path / "published" / "PCL_v1.pth.tar")
+    torch.save(layouts.pcl_v1(resnet.state_dict()), tmp_path / "published" / "PCL_v1.pth.tar")
     known = {"pcl-v1": replace_url(published.PUBLISHED["pcl-v1"], f"{server}PCL_v1.pth.tar")}
     monkeypatch.setattr(module, "PUBLISHED", known)
     converted = convert("pcl-v1", tmp_path / "model", quiet=True)
@@ -326,7 +208,7 @@ def test_python_objects_are_never_loaded(resnet: Any, tmp_path: Path) -> None:
 
 
 def test_a_licence_is_asked_for_where_none_is_known(resnet: Any, tmp_path: Path) -> None:
-    torch.save(plain_timm(resnet.state_dict()), tmp_path / "a.pth")
+    torch.save(layouts.plain_timm(resnet.state_dict()), tmp_path / "a.pth")
     with pytest.raises(UsageError, match=r"^a timm checkpoint does not say under which licence"):
         convert(tmp_path / "a.pth", tmp_path / "model")
 
@@ -344,7 +226,7 @@ def test_weights_that_do_not_fit_are_named(
 ) -> None:
     state = {
         key: value
-        for key, value in (under("", resnet.state_dict()) | change).items()
+        for key, value in (layouts.under("", resnet.state_dict()) | change).items()
         if value is not None
     }
     save_file(state, tmp_path / "a.safetensors")
@@ -374,12 +256,12 @@ def test_weights_that_do_not_fit_are_named(
         (
             ["bad.pth", "--format", "mocov2"],
             2,
-            ("--format mocov2 is unknown. Use auto, moco-v3, moco, "),
+            "--format mocov2 is unknown. Use auto, moco-v3, moco, ",
         ),
         (
             ["bad.pth", "--mean", "0.5"],
             2,
-            ("--mean '0.5' is not three numbers, such as 0.485,0.456,0.406."),
+            "--mean '0.5' is not three numbers, such as 0.485,0.456,0.406.",
         ),
     ],
 )

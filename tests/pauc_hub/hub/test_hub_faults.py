@@ -6,7 +6,8 @@ import time
 from pathlib import Path
 
 import pytest
-from hub_server import TOKEN, WEAK_TOKEN, Fault, HubServer
+from hub_repositories import TOKEN, WEAK_TOKEN, Fault
+from hub_server import HubServer
 from huggingface_hub import close_session, constants, get_session
 
 from pauc_hub.errors import HubError, Note

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 import timm
 import torch
-from hub_server import WEAK_TOKEN, Fault, HubServer
+from hub_repositories import WEAK_TOKEN, Fault
+from hub_server import HubServer
 from huggingface_hub import constants
 
 from pauc_hub.cli import run

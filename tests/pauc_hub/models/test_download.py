@@ -12,7 +12,8 @@ import pytest
 import safetensors.torch
 import timm
 import torch
-from hub_server import TOKEN, Fault, HubServer
+from hub_repositories import TOKEN, Fault
+from hub_server import HubServer
 from huggingface_hub import constants
 
 from pauc_hub import progress

@@ -14,7 +14,8 @@ import pytest
 import safetensors.torch
 import timm
 import torch
-from hub_server import Fault, HubServer
+from hub_repositories import Fault
+from hub_server import HubServer
 from huggingface_hub import constants
 from timm.models import _registry, generate_default_cfgs, register_model
 

@@ -14,9 +14,9 @@ import pytest
 from safetensors import safe_open
 from safetensors.numpy import load_file
 
-from pauc_hub.errors import OutputExists, PaucError, TableError, UsageError
+from pauc_hub.errors import PaucError, TableError
 from pauc_hub.tables import outputs
-from pauc_hub.tables.outputs import Dtype, check_output, files_of, open_output, pca_path
+from pauc_hub.tables.outputs import Dtype, files_of, open_output, pca_path
 from pauc_hub.tables.pca import Pca
 from pauc_hub.tables.stored import read_batches, read_pca, read_provenance, read_table
 from pauc_hub.tables.table import Provenance
@@ -342,73 +342,3 @@ def test_rows_of_another_shape_are_a_mistake_of_the_caller(
         open_output(tmp_path / "t.npy", 3, 5, PROVENANCE) as table,
     ):
         table.write(names, np.ones((count, width), np.float32), sizes)
-
-
-REFUSED_OUTPUTS = [
-    (
-        "there.parquet",
-        OutputExists,
-        (r"^'.*/there\.parquet' exists\. Name another place, or give overwrite=True\.$"),
-    ),
-    (
-        "stale.parquet",
-        OutputExists,
-        r"^'.*/stale\.errors\.parquet' exists\. Name another place, or give overwrite=True\.$",
-    ),
-    ("stale.npy", OutputExists, r"^'.*/stale\.errors\.parquet' exists"),
-    ("indexed.npy", OutputExists, r"^'.*/indexed\.index\.parquet' exists"),
-    ("indexed.safetensors", OutputExists, r"^'.*/indexed\.index\.parquet' exists"),
-    ("projected.parquet", OutputExists, r"^'.*/projected\.pca\.safetensors' exists"),
-    ("folder.parquet", OutputExists, r"^'.*/folder\.parquet' is a folder\. Name another place\.$"),
-    (
-        "t.csv",
-        UsageError,
-        (r"^the output '.*/t\.csv' must end in \.parquet, \.npy or \.safetensors\.$"),
-    ),
-    (
-        "no/t.parquet",
-        UsageError,
-        (r"^'.*/no/t\.parquet' cannot be written \(No such file or directory\)\. Name another"),
-    ),
-    ("there.parquet/t.parquet", UsageError, r"\(Not a directory\)"),
-    # with a hidden t.pca.safetensors, that is
-    ("n" * 230 + ".npy", UsageError, r"\(File name too long\)"),
-]
-
-
-@pytest.mark.parametrize(
-    ("name", "error", "message"), REFUSED_OUTPUTS, ids=[row[0][:20] for row in REFUSED_OUTPUTS]
-)
-def test_outputs_that_cannot_be_are_refused_beforehand(
-    tmp_path: Path, name: str, error: type[PaucError], message: str
-) -> None:
-    for there in (
-        "there.parquet",
-        "stale.errors.parquet",
-        "indexed.index.parquet",
-        "projected.pca.safetensors",
-    ):
-        (tmp_path / there).touch()
-    (tmp_path / "folder.parquet").mkdir()
-    before = left(tmp_path)
-    with pytest.raises(error, match=message):
-        check_output(tmp_path / name, overwrite=False)
-    assert left(tmp_path) == before
-
-
-@pytest.mark.parametrize("name", ["indexed.parquet", "projected.npz.npy", "new.npy", "there.npy"])
-def test_what_belongs_to_others_is_not_in_the_way(tmp_path: Path, name: str) -> None:
-    for there in ("there.parquet", "indexed.index.parquet", "projected.pca.safetensors"):
-        (tmp_path / there).touch()
-    check_output(tmp_path / name, overwrite=False)
-
-
-@pytest.mark.parametrize("name", ["there.parquet", "stale.parquet", "new.parquet"])
-def test_overwriting_allows_what_is_there_and_touches_nothing_yet(
-    tmp_path: Path, name: str
-) -> None:
-    (tmp_path / "there.parquet").write_bytes(b"old")
-    (tmp_path / "stale.errors.parquet").write_bytes(b"old")
-    check_output(tmp_path / name, overwrite=True)
-    assert left(tmp_path) == ["stale.errors.parquet", "there.parquet"]
-    assert (tmp_path / "there.parquet").read_bytes() == b"old"

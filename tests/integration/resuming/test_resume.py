@@ -4,105 +4,20 @@ tolerance 0.
 
 import dataclasses
 import importlib
-import json
-import os
 import shutil
-import signal
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
-import torch
 from PIL import Image
+from resumed_runs import CONFIG, STEPS, after_call, crash_in_step, losses, same, weights
 
 from pauc_hub.errors import Interrupted, TrainingFailed, UsageError
-from pauc_hub.models.folder import open_folder
 from pauc_hub.training import estep, loop, state
-from pauc_hub.training.config import Config
 from pauc_hub.training.run import checkpoint_files, run_folder
-from pauc_hub.training.schedule import laid_anew, learning_rate
 
-CONFIG = Config(
-    architecture="test_resnet",
-    size=32,
-    epochs=3,
-    batch_size=10,
-    queue=25,
-    clusters=(2, 4),
-    weight_proto=0.1,
-    negatives=2,  # so that prototypes are drawn
-    symmetric=True,
-    kmeans="torch",
-    precision="fp32",
-)
-STEPS = 4  # an epoch
 # the package has the function by that name
 lloyd = importlib.import_module("pauc_hub.clustering.kmeans.lloyd")
-CLOCKS = (
-    "images_per_second",
-    "data_wait",
-    "mstep_seconds",
-    "estep_seconds",
-    "estep_share",
-    "memory_gib",
-)
-
-
-@pytest.fixture(autouse=True)
-def tiny_networks(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(loop, "STEPS_BETWEEN_LINES", 1)
-
-
-@pytest.fixture(scope="module")
-def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder, draws = tmp_path_factory.mktemp("images"), np.random.default_rng(0)
-    for i in range(43):  # three more than whole batches
-        coarse = draws.integers(0, 256, (4, 4, 3), dtype=np.uint8)
-        Image.fromarray(coarse).resize((40, 36)).save(folder / f"{i:02}.png")
-    return folder
-
-
-def losses(run: Path) -> list[dict[str, Any]]:
-    lines = (run / run_folder.METRICS).read_text().splitlines()
-    return [
-        {name: value for name, value in json.loads(line).items() if name not in CLOCKS}
-        for line in lines
-    ]
-
-
-def weights(run: Path) -> dict[str, torch.Tensor]:
-    folder = open_folder(run / run_folder.MODEL)
-    prototypes = {f"p{m}": each.centroids for m, each in enumerate(folder.read_prototypes())}
-    return folder.read_backbone() | (folder.read_projector() or {}) | prototypes
-
-
-def same(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
-    return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
-
-
-@pytest.fixture(scope="module")
-def undisturbed(images: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    run = tmp_path_factory.mktemp("runs") / "undisturbed"
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(loop, "STEPS_BETWEEN_LINES", 1)
-        loop.train(images, run, CONFIG, quiet=True)
-    return run
-
-
-def after_call(count: int, function: Callable[..., Any]) -> Callable[..., Any]:
-    """`function`, and SIGTERM to this process in its count-th call."""
-    calls = 0
-
-    def counted(*arguments: Any, **named: Any) -> Any:
-        nonlocal calls
-        calls += 1
-        if calls == count:
-            os.kill(os.getpid(), signal.SIGTERM)
-        return function(*arguments, **named)
-
-    return counted
 
 
 def test_a_run_of_another_seed_does_not_match(
@@ -172,22 +87,6 @@ def test_with_other_settings_a_run_resumes_exactly_too(
     loop.train(images, run, resume=True, quiet=True)
     assert losses(run) == losses(undisturbed)
     assert same(weights(run), weights(undisturbed))
-
-
-def crash_in_step(count: int, monkeypatch: pytest.MonkeyPatch, images: Path, run: Path) -> None:
-    calls = 0
-
-    def crash(*arguments: Any) -> Any:
-        nonlocal calls
-        calls += 1
-        if calls == count:
-            raise MemoryError
-        return state.take_step(*arguments)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(loop, "take_step", crash)
-        with pytest.raises(MemoryError):
-            loop.train(images, run, CONFIG, quiet=True)
 
 
 def test_k_means_is_not_finished_before_a_stop(
@@ -320,109 +219,3 @@ def test_resuming_with_other_images_is_refused(
         (tmp_path / path.name).write_bytes(path.read_bytes())
     with pytest.raises(UsageError, match=r"the images are not those that .* was started with"):
         loop.train(tmp_path, undisturbed, resume=True, quiet=True)
-
-
-# --- for longer, and from where it stopped
-
-
-def facts(run: Path) -> dict[str, Any]:
-    return open_folder(run / run_folder.MODEL).facts
-
-
-def test_a_finished_run_goes_on_for_longer_under_a_schedule_laid_anew(
-    images: Path, undisturbed: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    longer, stopped = (
-        shutil.copytree(undisturbed, tmp_path / name) for name in ("longer", "stopped")
-    )
-    loop.train(images, longer, resume=True, epochs=5, command="pauc train x --resume --epochs 5")
-    said = capsys.readouterr().err.splitlines()[0]
-    laid = run_folder.saved_config(longer)
-    rate = learning_rate(laid, 3 * STEPS, 5 * STEPS)
-    assert said == (
-        "going on in epoch 4 under a schedule laid anew, of 5 epochs (3 before): "
-        f"the learning rate follows a cosine over them, and is now {rate:.3g}"
-    )
-    assert laid == laid_anew(run_folder.saved_config(undisturbed), 5)
-    before = losses(undisturbed)
-    assert losses(longer)[: len(before)] == before
-    first = next(line for line in losses(longer) if (line["epoch"], line["step"]) == (3, 1))
-    assert first["lr"] == pytest.approx(rate)
-    assert rate > before[-1]["lr"]
-    found = facts(longer)
-    assert (found["epochs"], found["config"]["epochs"]) == (5, 5)
-    assert found["schedules"] == [
-        {
-            "epoch": 3,
-            "step": 0,
-            "before": 3,
-            "epochs": 5,
-            "command": ("pauc train x --resume --epochs 5"),
-        }
-    ]
-    assert "unfinished" not in found
-    # stopped on the way, it is still the same run
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(loop, "take_step", after_call(2, state.take_step))
-        with pytest.raises(Interrupted, match="stopped in epoch 4 of 5"):
-            loop.train(images, stopped, resume=True, epochs=5, command="longer", quiet=True)
-    loop.train(images, stopped, resume=True, command="again", quiet=True)
-    assert losses(stopped) == losses(longer)
-    assert same(weights(stopped), weights(longer))
-    assert [laid["command"] for laid in facts(stopped)["schedules"]] == ["longer"]
-
-
-def test_fewer_epochs_than_are_done_are_refused_and_change_nothing(
-    images: Path, undisturbed: Path, tmp_path: Path
-) -> None:
-    run = shutil.copytree(undisturbed, tmp_path / "run")
-    before = (run / run_folder.CONFIG).read_bytes()
-    for epochs in (2, 0, -1):
-        with pytest.raises(
-            UsageError,
-            match=(rf"^epochs={epochs} is too few: '.*' is in epoch 3\. Give that or more\.$"),
-        ):
-            loop.train(images, run, resume=True, epochs=epochs, quiet=True)
-    assert (run / run_folder.CONFIG).read_bytes() == before
-
-
-def test_a_schedule_is_noted_though_the_run_was_killed_when_it_had_been_laid(
-    images: Path, undisturbed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    run = shutil.copytree(undisturbed, tmp_path / "run")
-    run_folder.lay_schedule_anew(run, run_folder.saved_config(run), 4, None)
-    loop.train(images, run, resume=True, command="pauc train --resume", quiet=True)
-    assert [(laid["before"], laid["epochs"]) for laid in facts(run)["schedules"]] == [(3, 4)]
-
-
-def test_an_unfinished_run_is_exported_as_it_is_and_goes_on_unchanged(
-    images: Path, undisturbed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    run = tmp_path / "run"
-    crash_in_step(STEPS + 3, monkeypatch, images, run)
-    kept = {path.name: path.read_bytes() for path in checkpoint_files.standing(run)}
-    saved = checkpoint_files.tensors_in(checkpoint_files.standing(run)[0], torch.device("cpu"))
-    model = loop.train(images, run, export=True, quiet=True)
-    assert {path.name: path.read_bytes() for path in checkpoint_files.standing(run)} == kept
-    found = facts(run)
-    assert (found["epochs"], found["unfinished"]) == (1, {"epoch": 1, "step": 0, "epochs": 3})
-    assert ("**Unfinished**: made of a checkpoint after epoch 1 of 3 epochs") in (
-        model / "README.md"
-    ).read_text()
-    for name, weight in open_folder(model).read_backbone().items():
-        assert torch.allclose(
-            weight.float(), saved[f"pair.query.backbone.{name}"].float(), atol=1e-3
-        )
-    assert [int(each.sizes.sum()) for each in open_folder(model).read_prototypes()] == [43, 43]
-    loop.train(images, run, resume=True, quiet=True)
-    assert losses(run) == losses(undisturbed)
-    assert same(weights(run), weights(undisturbed))
-    assert "unfinished" not in facts(run)
-
-
-def test_there_is_nothing_to_export_without_a_checkpoint(images: Path, tmp_path: Path) -> None:
-    with pytest.raises(
-        UsageError, match=(r"^nothing to export: '.*run' holds no checkpoint of a run\.$")
-    ):
-        loop.train(images, tmp_path / "run", export=True, quiet=True)
-    assert not (tmp_path / "run").exists()

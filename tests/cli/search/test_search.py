@@ -4,66 +4,19 @@ import json
 import os
 import subprocess
 import sys
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from PIL import Image
+from searched_photos import FILES, rewrite
 
 from pauc_hub.cli import run
 from pauc_hub.inference import model
 from pauc_hub.models.folder import ModelFolder
 from pauc_hub.retrieval import faiss_index, neighbors
-from pauc_hub.tables.outputs import open_output
 from pauc_hub.tables.pca import Pca
 from pauc_hub.tables.stored import read_table
-from pauc_hub.tables.table import Provenance, Table
-
-NAMES = ["a.png", "b.JPG", "d.gif", "sub/c.webp", "sub/e.png"]
-
-
-@pytest.fixture(scope="module")
-def embedded(tmp_path_factory: pytest.TempPathFactory, model_folder: Path) -> Table:
-    """The five images, embedded once for all tests."""
-    root = tmp_path_factory.mktemp("embedded") / "photos"
-    save_pictures(root)
-    options = ["-m", str(model_folder), "--device", "cpu", "--precision", "fp32", "--quiet"]
-    assert run(["embed", str(root), *options]) == 0
-    return read_table(root.with_suffix(".parquet"))
-
-
-@pytest.fixture
-def here(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, model_folder: Path, embedded: Table
-) -> None:
-    """`photos/` with five images and its table, `model`, and `query.png`, which is `sub/c.webp` in
-    other pixels.
-    """
-    monkeypatch.chdir(tmp_path)
-    save_pictures(Path("photos"))
-    _picture(3).resize((90, 90)).save("query.png")
-    Path("model").symlink_to(model_folder)
-    rewrite("photos.parquet", embedded, root=str(Path("photos").absolute()))
-
-
-def save_pictures(root: Path) -> None:
-    (root / "sub").mkdir(parents=True)
-    for i, name in enumerate(NAMES):
-        _picture(i).save(root / name, quality=95)
-
-
-def rewrite(path: str, table: Table, pca: Pca | None = None, **changes: Any) -> None:
-    """The same table, except for what is said about it."""
-    about, vectors = replace(table.provenance, **changes), table.embeddings.astype(np.float32)
-    with open_output(Path(path), vectors.shape[1], len(vectors), about, pca=pca) as output:
-        output.write(table.paths, vectors, table.sizes)
-
-
-def _picture(seed: int) -> Image.Image:
-    coarse = np.random.default_rng(seed).integers(0, 256, (4, 4, 3), dtype=np.uint8)
-    return Image.fromarray(coarse).resize((80, 80), Image.Resampling.BICUBIC)
 
 
 def cosines(query: str, table: str = "photos.parquet") -> list[tuple[float, str]]:
@@ -77,9 +30,6 @@ def cosines(query: str, table: str = "photos.parquet") -> list[tuple[float, str]
         if path != query
     ]
     return sorted(pairs, reverse=True)
-
-
-FILES = ("-m", "model", "--device", "cpu")
 
 
 @pytest.mark.usefixtures("here")
@@ -100,10 +50,8 @@ def test_a_stored_image_needs_no_model_and_is_not_its_own_neighbour(
 
 @pytest.mark.usefixtures("here")
 def test_a_file_is_embedded_as_the_table_was(capsys: pytest.CaptureFixture[str]) -> None:
-    assert (
-        run(["search", "query.png", "a.png", "--in", "photos.parquet", "-k", "2", "--json", *FILES])
-        == 0
-    )
+    command = ["search", "query.png", "a.png", "--in", "photos.parquet", "-k", "2", "--json"]
+    assert run([*command, *FILES]) == 0
     answer = json.loads(capsys.readouterr().out)
     first, second = answer.pop("queries")
     assert answer == {
@@ -184,18 +132,8 @@ def test_a_table_that_was_projected_is_searched_with_projected_queries(
 @pytest.mark.usefixtures("here")
 def test_the_page_shows_query_and_found(capsys: pytest.CaptureFixture[str]) -> None:
     Path("photos/a.png").unlink()
-    command = [
-        "search",
-        "query.png",
-        "a.png",
-        "--in",
-        "photos.parquet",
-        "-k",
-        "4",
-        "--html",
-        "x.html",
-        *FILES,
-    ]
+    words = ["search", "query.png", "a.png", "--in", "photos.parquet", "-k", "4"]
+    command = [*words, "--html", "x.html", *FILES]
     assert run([*command, "--quiet"]) == 0
     assert capsys.readouterr() == ("", "")
     text = Path("x.html").read_text()
@@ -205,7 +143,7 @@ def test_the_page_shows_query_and_found(capsys: pytest.CaptureFixture[str]) -> N
     assert run(command) == 1
     assert capsys.readouterr() == (
         "",
-        ("error: 'x.html' exists. Name another place, or give --overwrite.\n"),
+        "error: 'x.html' exists. Name another place, or give --overwrite.\n",
     )
     assert run([*command, "--overwrite", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["html"] == "x.html"
@@ -216,43 +154,19 @@ def test_names_that_are_not_utf8_are_found_and_shown(capsys: pytest.CaptureFixtu
     name = Path("photos") / os.fsdecode(b"caf\xe9.png")
     Path("photos/a.png").rename(name)
     assert run(["embed", "photos", *FILES, "--overwrite", "--quiet"]) == 0
-    command = [
-        "search",
-        str(name),
-        "--in",
-        "photos.parquet",
-        "-k",
-        "1",
-        "--html",
-        "x.html",
-        "--json",
-    ]
-    assert run(command) == 0
+    options = ["--in", "photos.parquet", "-k", "1", "--html", "x.html", "--json"]
+    assert run(["search", str(name), *options]) == 0
     assert json.loads(capsys.readouterr().out)["queries"][0]["in_table"]
     assert Path("x.html").read_text().count("<img") == 2
-    assert run(["search", "caf\\xe9.png", *command[2:], "--overwrite"]) == 0
+    assert run(["search", "caf\\xe9.png", *options, "--overwrite"]) == 0
     assert Path("x.html").read_text().count("<img") == 2
 
 
 @pytest.mark.usefixtures("here")
 def test_a_table_of_one_image_knows_the_image(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["embed", "photos/a.png", *FILES, "--quiet"]) == 0
-    assert (
-        run(
-            [
-                "search",
-                "query.png",
-                "--in",
-                "photos/a.parquet",
-                "-k",
-                "1",
-                "--html",
-                "x.html",
-                *FILES,
-            ]
-        )
-        == 0
-    )
+    command = ["search", "query.png", "--in", "photos/a.parquet", "-k", "1", "--html", "x.html"]
+    assert run([*command, *FILES]) == 0
     assert Path("x.html").read_text().count("<img") == 2
     capsys.readouterr()
     assert run(["search", "photos/a.png", "--in", "photos/a.parquet", "-k", "1"]) == 2
@@ -289,138 +203,6 @@ def test_a_large_table_keeps_its_index(
         path for _, path in cosines("a.png")
     ]
     assert Path("photos.faiss").exists()
-
-
-HELP = "`pauc search --help` shows what there is."
-IN = ("--in", "photos.parquet")
-NAMELESS = (
-    "'photos.parquet' was made by a model named 'tiny', which is none of those here by name. "
-    "Give its folder with -m."
-)
-CASES: list[tuple[tuple[str, ...], int, str]] = [
-    (
-        ("a.png", "--in", "none.parquet"),
-        2,
-        (f"Invalid value for '--in': path 'none.parquet' does not exist. {HELP}"),
-    ),
-    (("a.png",), 2, f"Missing option '--in'. {HELP}"),
-    (IN, 2, f"Missing argument 'images'. {HELP}"),
-    (
-        ("a.png", *IN, "-k", "0"),
-        2,
-        (f"Invalid value for '-k': Input should be greater than or equal to 1. {HELP}"),
-    ),
-    (
-        ("a.png", *IN, "-k", "6"),
-        2,
-        ("-k 6 is not between 1 and 5, the images to search among in 'photos.parquet'."),
-    ),
-    (
-        ("query.png", *IN, "-k", "6"),
-        2,
-        ("-k 6 is not between 1 and 5, the images to search among in 'photos.parquet'."),
-    ),
-    (
-        ("a.png", *IN, "-k", "5"),
-        2,
-        ("-k 5 is not between 1 and 4, the images to search among in 'photos.parquet'."),
-    ),
-    (("a.png", "--in", "empty.parquet"), 2, "'empty.parquet' holds no images to search among."),
-    (
-        ("z.png", *IN, "-k", "1"),
-        2,
-        ("'z.png' is neither a file nor a path in 'photos.parquet', such as 'a.png'."),
-    ),
-    (
-        ("note.png", *IN, "-k", "1"),
-        1,
-        (
-            "'note.png' cannot be searched with: not an image of a known format "
-            "(JPEG, PNG, WEBP, TIFF, BMP, GIF, AVIF, JPEG2000, PPM, TGA)."
-        ),
-    ),
-    (
-        ("photos", *IN, "-k", "1"),
-        1,
-        ("'photos' cannot be searched with: a folder, pipe, socket or device, not a file."),
-    ),
-    (
-        ("a.png", *IN, "--html", "note.png"),
-        1,
-        ("'note.png' exists. Name another place, or give --overwrite."),
-    ),
-    (("a.png", *IN, "--html", "photos"), 1, "'photos' is a folder. Name another place."),
-    (
-        ("a.png", *IN, "--html", "no/x.html"),
-        2,
-        "'no/x.html' cannot be written: there is no such folder. Name another place.",
-    ),
-    (
-        ("query.png", *IN, "-k", "1"),
-        1,
-        NAMELESS,
-    ),
-    (
-        ("query.png", *IN, "-k", "1", "-m", "pauc_resnet5"),
-        1,
-        "unknown model 'pauc_resnet5'. Did you mean 'pauc_resnet50'? `pauc models` lists all.",
-    ),
-]
-
-
-@pytest.fixture
-def obstacles(here: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What stands in the way; and no model may be loaded to notice it."""
-    monkeypatch.setattr("pauc_hub.inference.model.load", lambda *_, **__: pytest.fail("loaded"))
-    Path("note.png").write_text("text")
-    about = Provenance("tiny", "0" * 64, "backbone", {}, "fp32", "photos", "0")
-    with open_output(Path("empty.parquet"), 96, 0, about):
-        pass
-
-
-@pytest.mark.usefixtures("obstacles")
-@pytest.mark.parametrize(
-    ("arguments", "code", "message"), CASES, ids=[" ".join(case[0]) for case in CASES]
-)
-def test_one_line_says_what_is_wrong(
-    arguments: tuple[str, ...], code: int, message: str, capsys: pytest.CaptureFixture[str]
-) -> None:
-    before = sorted(Path().rglob("*"))
-    assert run(["search", *arguments]) == code
-    assert capsys.readouterr() == ("", f"error: {message}\n")
-    assert sorted(Path().rglob("*")) == before
-
-
-@pytest.mark.usefixtures("obstacles")
-def test_a_table_of_other_weights_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
-    made_by = read_table(Path("photos.parquet")).provenance.weights_sha256[:12]
-    assert run(["search", "query.png", *IN, "-k", "1", "-m", "pauc_resnet18"]) == 1
-    line = capsys.readouterr().err
-    assert line.startswith(
-        f"error: 'photos.parquet' was made by 'tiny' with weights of sha256 {made_by}…, and "
-        "those in '"
-    )
-    assert line.endswith("…. Give the model that made it with -m.\n")
-    assert line.count("\n") == 1
-
-
-@pytest.mark.usefixtures("here")
-def test_a_table_of_other_preprocessing_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
-    table = read_table(Path("photos.parquet"))
-    rewrite("t.parquet", table, preprocessing=table.provenance.preprocessing | {"crop_pct": 1.0})
-    assert run(["search", "query.png", "--in", "t.parquet", "-k", "1", *FILES]) == 1
-    assert capsys.readouterr().err == (
-        "error: the model in 'model' prepares images otherwise than it did for 't.parquet'. "
-        "Embed them again.\n"
-    )
-
-
-@pytest.mark.usefixtures("here")
-def test_what_is_no_table_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
-    assert run(["search", "a.png", "--in", "query.png"]) == 1
-    line = capsys.readouterr().err
-    assert line.startswith("error: 'query.png' cannot be read as Parquet (")
-    assert line.count("\n") == 1
 
 
 @pytest.mark.usefixtures("here")
