@@ -3,7 +3,7 @@ names of files.
 """
 
 import ast
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from itertools import pairwise
 from pathlib import Path
 
@@ -14,7 +14,7 @@ ROOT = Path(__file__).resolve().parent.parent
 ROOMS = {"pauc_hub": "pauc_hub", "training": "pauc_hub.training", "cli": "pauc_hub.cli"}
 FLOORS = (
     {"errors"},
-    {"progress", "device", "processes", "origin", "memory", "terminal"},
+    {"progress", "device", "processes", "origin", "memory", "suggestion", "terminal"},
     {"threads"},
     {"files"},
     {"images"},
@@ -73,6 +73,12 @@ def imported_names(path: Path) -> Iterator[str]:
                     yield name
 
 
+def modules_imported(path: Path, modules: Collection[str]) -> set[str]:
+    """Those of `modules` that a file imports, whole or names of them."""
+    names = (name if name in modules else name.rpartition(".")[0] for name in imported_names(path))
+    return {name for name in names if name in modules}
+
+
 def library_rooms(path: Path) -> set[str]:
     """The modules of pauc_hub proper that a file imports, by their short names."""
     ours = {name.split(".")[1] for name in imported_names(path) if name.startswith("pauc_hub.")}
@@ -127,6 +133,29 @@ def test_the_library_imports_neither_training_nor_cli(path: Path) -> None:
 @pytest.mark.parametrize("path", python_files("training"), ids=lambda path: path.stem)
 def test_training_never_imports_cli(path: Path) -> None:
     assert not imports_room(path, "pauc_hub.cli")
+
+
+def in_circles(arrows: dict[str, set[str]]) -> set[str]:
+    """Modules that import themselves by way of others, and those that import such ones.
+
+    What imports nothing that is left goes out, again and again, until nothing more can go.
+    """
+    while free := {module for module, targets in arrows.items() if not targets & arrows.keys()}:
+        arrows = {module: targets for module, targets in arrows.items() if module not in free}
+    return set(arrows)
+
+
+def test_no_module_imports_itself_by_way_of_others() -> None:
+    """Imports within functions count too; that of the package itself, for its version, does not."""
+    files = {module_name(path): path for path in python_files(*ROOMS)}
+    del files["pauc_hub"]
+    arrows = {module: modules_imported(path, files.keys()) for module, path in files.items()}
+    assert in_circles(arrows) == set()
+
+
+def test_circles_are_found() -> None:
+    arrows = {"a": {"b", "other"}, "b": {"c"}, "c": set(), "d": {"e"}, "e": {"f"}, "f": {"d"}}
+    assert in_circles(arrows) == {"d", "e", "f"}
 
 
 @pytest.mark.parametrize("path", python_files("training", "cli"), ids=lambda path: path.stem)

@@ -5,9 +5,9 @@ from typing import Any
 
 from pauc_hub.errors import UsageError
 from pauc_hub.images.preprocessing import Preprocessing
+from pauc_hub.models.bundled import bundled_folder
 from pauc_hub.models.folder import ModelFolder
 from pauc_hub.models.opening import open_model
-from pauc_hub.models.registration import bundled_folder
 from pauc_hub.training.auto import Choice
 from pauc_hub.training.config import Config
 from pauc_hub.training.networks.backbone import fitting_side

@@ -4,7 +4,6 @@ who have a say.
 
 import tomllib
 from collections.abc import Mapping
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +12,7 @@ import torch
 from pauc_hub.device import PRECISIONS, choose_precision
 from pauc_hub.errors import UsageError
 from pauc_hub.sources.by_index import ImageSource
+from pauc_hub.suggestion import did_you_mean
 from pauc_hub.training.auto import Choice, Facts, choose, choose_optimiser, consequences, usual_side
 from pauc_hub.training.config import Config
 from pauc_hub.training.from_weights import choose_from_weights
@@ -37,9 +37,8 @@ def read_recipe(name: str) -> dict[str, Any]:
         UsageError: there is none of that name.
     """
     if name not in recipe_names():
-        near = get_close_matches(name, recipe_names(), 1)
-        hint = f"Did you mean '{near[0]}'? " if near else ""
-        raise UsageError(f"unknown recipe '{name}'. {hint}There are {', '.join(recipe_names())}.")
+        hint = did_you_mean(name, recipe_names())
+        raise UsageError(f"unknown recipe '{name}'.{hint} There are {', '.join(recipe_names())}.")
     return tomllib.loads((FOLDER / f"{name}.toml").read_text(encoding="utf-8"))
 
 

@@ -11,11 +11,11 @@ from pauc_hub.answers.scores_file import ScoresFile
 from pauc_hub.errors import ModelFolderError, UsageError
 from pauc_hub.files.atomic import replace_files
 from pauc_hub.files.checksums import SUMS, format_sums, read_bytes
+from pauc_hub.models.bundled import bundled_folders
 from pauc_hub.models.card import score_section
 from pauc_hub.models.catalog import locate
 from pauc_hub.models.folder import CARD, FACTS, ModelFolder, open_folder
 from pauc_hub.models.front_matter import with_scores
-from pauc_hub.models.registration import bundled_folders
 
 Score = dict[str, Any]
 

@@ -10,9 +10,10 @@ from typing import Any
 from pauc_hub.errors import ArtefactError, PaucError, UsageError
 from pauc_hub.files.artefact import read_facts
 from pauc_hub.hub.exported import EXPORTED, read_exported
-from pauc_hub.models.catalog import HUB, RUN_CONFIG, RUN_METRICS, RUN_MODEL, locate
+from pauc_hub.models.bundled import bundled_folder
+from pauc_hub.models.catalog import RUN_CONFIG, RUN_METRICS, RUN_MODEL, locate
+from pauc_hub.models.entry import HUB
 from pauc_hub.models.folder import CONFIG, FACTS, ModelFolder, open_folder
-from pauc_hub.models.registration import bundled_folder
 from pauc_hub.origin import Origin
 from pauc_hub.tables.stored import Stored, open_table
 

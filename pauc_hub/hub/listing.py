@@ -3,8 +3,9 @@
 from huggingface_hub import HfApi, constants, get_session
 
 from pauc_hub.errors import HubError
-from pauc_hub.models.catalog import HUB, Entry, Repository
+from pauc_hub.models.catalog import Repository
 from pauc_hub.models.download import explaining
+from pauc_hub.models.entry import HUB, Entry
 
 TAG = "pauc-hub"
 MOST = 100

@@ -18,7 +18,7 @@ from timm.models.resnet import BasicBlock, Bottleneck, ResNet
 from torch import nn
 
 from pauc_hub.errors import MissingWeights, ModelFolderError
-from pauc_hub.models import hub_weights, registration
+from pauc_hub.models import bundled, hub_weights
 from pauc_hub.models.architectures import CIFAR, CIFAR_POOL, NETWORKS, STOCK, Stem
 from pauc_hub.models.catalog import Located
 from pauc_hub.models.folder import WEIGHTS, ModelFolder, open_folder
@@ -57,18 +57,18 @@ def _default_cfgs() -> dict[str, dict[str, Any] | PretrainedCfg]:
     """For timm: one entry a bundled folder, one for weights on the Hub, and one for each
     architecture without any.
     """
-    bundled = {folder.name: _bundled_cfg(folder) for folder in registration.bundled_folders()}
+    folders = {folder.name: _bundled_cfg(folder) for folder in bundled.bundled_folders()}
     listed = {
         entry.name: _listed_cfg(entry)
         for entry in hub_weights.HUB_WEIGHTS
-        if entry.name not in bundled
+        if entry.name not in folders
     }
-    bare = set(registration.ARCHITECTURES) - {
-        registration.architecture_of(name) for name in (*bundled, *listed)
+    bare = set(bundled.ARCHITECTURES) - {
+        bundled.architecture_of(name) for name in (*folders, *listed)
     }
     # The order tells timm which of several is the default.
     return {
-        **bundled,
+        **folders,
         **listed,
         **{name: WITHOUT_WEIGHTS | _usual_input(name) for name in sorted(bare)},
     }
@@ -91,7 +91,7 @@ def _stem(name: str) -> Stem:
 
 
 def _bundled_cfg(folder: Path) -> dict[str, Any]:
-    architecture = registration.architecture_of(folder.name)
+    architecture = bundled.architecture_of(folder.name)
     try:
         return _folder_cfg(open_folder(folder), architecture)
     except ModelFolderError:  # timm must still import; whoever wants these weights is told
@@ -100,7 +100,7 @@ def _bundled_cfg(folder: Path) -> dict[str, Any]:
 
 def _listed_cfg(entry: HubWeights) -> dict[str, Any]:
     """The usual input until the folder was fetched, which tells better."""
-    usual = _usual_input(registration.architecture_of(entry.name))
+    usual = _usual_input(bundled.architecture_of(entry.name))
     return WITHOUT_WEIGHTS | usual | {"license": entry.licence, "hf_hub_id": entry.hf_hub_id}
 
 
@@ -212,9 +212,9 @@ def _check_weights(name: str, cfg: PretrainedCfg) -> None:
         raise MissingWeights(
             f"there are no weights for {name} yet. Use pretrained=False for random ones, or a "
             "model that has some: "
-            f"{', '.join(registration.weights_names())}."
+            f"{', '.join(bundled.weights_names())}."
         )
-    if cfg.file and Path(cfg.file).parent.parent == registration.WEIGHTS:
+    if cfg.file and Path(cfg.file).parent.parent == bundled.BUNDLED:
         open_folder(Path(cfg.file).parent).verify(WEIGHTS)
 
 

@@ -4,17 +4,14 @@ timm's names.
 
 import json
 import re
-from collections.abc import Iterable
 from dataclasses import dataclass
-from difflib import get_close_matches
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from pauc_hub.errors import MissingWeights, UnknownModel, UsageError
 from pauc_hub.models import hub_weights
-from pauc_hub.models.hub_weights import HubWeights, find_hub_weights
-from pauc_hub.models.registration import (
+from pauc_hub.models.bundled import (
     ARCHITECTURES,
     architecture_of,
     bundled_folder,
@@ -22,8 +19,10 @@ from pauc_hub.models.registration import (
     model_names,
     weights_names,
 )
+from pauc_hub.models.entry import HUB, LOCAL, TIMM, Entry
+from pauc_hub.models.hub_weights import HubWeights, find_hub_weights
+from pauc_hub.suggestion import did_you_mean
 
-HUB, LOCAL, TIMM = "hf-hub:", "local-dir:", "timm/"
 TIMM_NAME = re.compile(r"[a-z0-9_]+(\.[a-z0-9_]+)?")
 REPOSITORY = re.compile(r"(?P<id>[\w.-]+/[\w.-]+)(@(?P<revision>[^@\s]+))?")
 
@@ -34,14 +33,6 @@ RUN_METRICS, RUN_CONFIG, RUN_MODEL = "metrics.jsonl", "config.json", "model"
 # score. A test compares the scores in the facts.json of all bundled models, and tells when another
 # is due.
 DEFAULT_MODEL = "pauc_resnet18"
-
-
-@dataclass(frozen=True)
-class Entry:
-    name: str
-    """What -m, load() and timm.create_model() take."""
-    has_weights: bool
-    description: str
 
 
 class TimmName(NamedTuple):
@@ -138,12 +129,6 @@ def parse_repository(name: str) -> Repository:
     return Repository(match["id"], match["revision"])
 
 
-def nearest(name: str, names: Iterable[str]) -> str:
-    """A question to put after a refusal; empty where nothing is near."""
-    close = get_close_matches(name, names, n=1)
-    return f" Did you mean '{close[0]}'?" if close else ""
-
-
 def _model_of(path: Path) -> Path:
     """The folder, or the model in it if it is that of a run."""
     path = path.expanduser()
@@ -206,10 +191,8 @@ def _unknown(name: str) -> str:
         return f"unknown model '{name}': there is no such folder.{on_hub}"
     from pauc_hub.models.timm_registry import names  # imports timm, which takes seconds
 
-    return (
-        f"unknown model '{name}'.{nearest(name.removeprefix(TIMM), [*model_names(), *names()])} "
-        f"{ALL}"
-    )
+    hint = did_you_mean(name.removeprefix(TIMM), [*model_names(), *names()])
+    return f"unknown model '{name}'.{hint} {ALL}"
 
 
 ALL = "`pauc models` lists all."

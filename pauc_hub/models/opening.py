@@ -7,7 +7,8 @@ from pathlib import Path
 
 from pauc_hub.errors import HubError, Note
 from pauc_hub.files.checksums import SUMS, read_sums
-from pauc_hub.models.catalog import HUB, Located, Repository, TimmName, locate
+from pauc_hub.models.catalog import Located, Repository, TimmName, locate
+from pauc_hub.models.entry import HUB
 from pauc_hub.models.folder import CONFIG, WEIGHT_FILES, ModelFolder, check_foreign, open_folder
 from pauc_hub.models.hub_weights import HubWeights
 

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from pauc_hub.errors import ModelFolderError, UsageError
 from pauc_hub.models.folder import ModelFolder
-from pauc_hub.models.registration import import_timm
+from pauc_hub.models.timm_import import import_timm
 
 
 class PooledFeatures(nn.Module):

@@ -6,9 +6,11 @@ from typing import Any, NamedTuple
 import torch
 
 from pauc_hub.errors import MissingWeights, UnknownModel
-from pauc_hub.models.catalog import TIMM, Entry, nearest
-from pauc_hub.models.registration import import_timm, model_names
+from pauc_hub.models.bundled import model_names
+from pauc_hub.models.entry import TIMM, Entry
+from pauc_hub.models.timm_import import import_timm
 from pauc_hub.progress import progress_bar
+from pauc_hub.suggestion import did_you_mean
 
 
 class Pretrained(NamedTuple):
@@ -69,9 +71,8 @@ def list_pretrained(pattern: str, *, quiet: bool = False) -> list[Entry]:
         if name not in model_names()
     ]
     if not found:
-        raise UnknownModel(
-            f"timm has no pretrained model named '{pattern}'.{nearest(pattern.strip('*'), names())}"
-        )
+        hint = did_you_mean(pattern.strip("*"), names())
+        raise UnknownModel(f"timm has no pretrained model named '{pattern}'.{hint}")
     architectures = dict.fromkeys(name.partition(".")[0] for name in found)
     widths: dict[str, int] = {}
     with progress_bar(len(architectures), "looking at networks", "networks", quiet=quiet) as bar:

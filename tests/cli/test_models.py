@@ -8,7 +8,7 @@ import pytest
 
 import pauc_hub
 from pauc_hub.cli import run
-from pauc_hub.models.registration import ARCHITECTURES, architecture_of, bundled_folders
+from pauc_hub.models.bundled import ARCHITECTURES, architecture_of, bundled_folders
 
 HEAVY = (
     "torch",

@@ -16,7 +16,7 @@ from timm.data.transforms_factory import create_transform
 
 from pauc_hub.cli import run
 from pauc_hub.inference.model import load
-from pauc_hub.models.registration import bundled_folder
+from pauc_hub.models.bundled import bundled_folder
 from pauc_hub.tables.stored import read_table
 
 SIZES = [

@@ -18,9 +18,9 @@ from pathlib import Path
 
 import pytest
 
+from pauc_hub.models.bundled import bundled_folder
 from pauc_hub.models.catalog import DEFAULT_MODEL
 from pauc_hub.models.folder import open_folder
-from pauc_hub.models.registration import bundled_folder
 
 # Of a file, where wheels are published; what is too large goes to models/hub_weights.py.
 LIMIT = 100_000_000

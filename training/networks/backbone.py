@@ -13,7 +13,7 @@ from torch.nn.modules.dropout import _DropoutNd
 
 from pauc_hub.errors import PaucError, UsageError
 from pauc_hub.models.architectures import NETWORKS
-from pauc_hub.models.registration import import_timm
+from pauc_hub.models.timm_import import import_timm
 from pauc_hub.models.timm_network import patch_problem, patch_side
 
 # Images that the network is tried on without computing anything: their share of what is kept for

@@ -21,7 +21,7 @@ from pauc_hub.hub.convert.heads import read_projector
 from pauc_hub.hub.convert.networks import recognise_network
 from pauc_hub.hub.convert.published import PUBLISHED
 from pauc_hub.hub.convert.reading import read_checkpoint
-from pauc_hub.models.registration import import_timm
+from pauc_hub.models.timm_import import import_timm
 from pauc_hub.models.write_folder import write_folder
 
 SWAV_TEMPERATURE = 0.1  # of its softmax over prototypes; they have no concentrations of their own

@@ -22,9 +22,9 @@ from pauc_hub.cli import run
 from pauc_hub.errors import ModelFolderError, UsageError
 from pauc_hub.files.checksums import SUMS, format_sums
 from pauc_hub.hub.verify import verify_folder
+from pauc_hub.models.bundled import bundled_folders
 from pauc_hub.models.card import render, score_row
 from pauc_hub.models.folder import CARD, FACTS, open_folder
-from pauc_hub.models.registration import bundled_folders
 
 COLOURS = {"red": (200, 40, 40), "blue": (40, 40, 200)}
 FACTS_OF_A_RUN: dict[str, Any] = {

@@ -19,8 +19,8 @@ from pauc_hub.errors import HubError, ModelFolderError, OutputExists, PaucError,
 from pauc_hub.hub.pull import pull
 from pauc_hub.hub.push import push
 from pauc_hub.inference.model import load
+from pauc_hub.models.bundled import bundled_folders
 from pauc_hub.models.opening import open_model
-from pauc_hub.models.registration import bundled_folders
 
 ME = "me/tiny"
 pytestmark = [

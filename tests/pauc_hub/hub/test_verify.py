@@ -18,7 +18,7 @@ from pauc_hub.files.artefact import write_artefact
 from pauc_hub.files.checksums import SUMS, format_sums
 from pauc_hub.hub.info import info
 from pauc_hub.hub.verify import verify_folder
-from pauc_hub.models.registration import bundled_folders
+from pauc_hub.models.bundled import bundled_folders
 from pauc_hub.origin import Origin
 
 BUNDLED = bundled_folders()[0]

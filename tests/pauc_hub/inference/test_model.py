@@ -17,7 +17,7 @@ import pauc_hub
 from pauc_hub.errors import ModelFolderError, Note, UnknownModel, UsageError
 from pauc_hub.inference.folded_resnet import FoldedResNet
 from pauc_hub.inference.model import Model, load
-from pauc_hub.models.registration import bundled_folder
+from pauc_hub.models.bundled import bundled_folder
 
 
 def copy_with(folder: Path, path: Path, **changes: Any) -> Path:

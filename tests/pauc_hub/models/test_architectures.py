@@ -16,7 +16,7 @@ from pauc_hub import load
 from pauc_hub.images.preprocessing import Preprocessing
 from pauc_hub.inference.folded_resnet import FoldedResNet
 from pauc_hub.models.architectures import CIFAR, NETWORKS, STOCK
-from pauc_hub.models.registration import ARCHITECTURES
+from pauc_hub.models.bundled import ARCHITECTURES
 from pauc_hub.models.write_folder import write_folder
 
 STEMS = [

@@ -18,11 +18,11 @@ from timm.models import save_for_hf
 from torch import Tensor, nn
 
 from pauc_hub.errors import MissingWeights, ModelFolderError
-from pauc_hub.models import backbones, registration
+from pauc_hub.models import backbones, bundled
 from pauc_hub.models.folder import open_folder
 
 TINY = "pauc_resnet18.tiny_imagenet"
-BUNDLED = registration.WEIGHTS / TINY
+BUNDLED = bundled.BUNDLED / TINY
 STEM = "conv1.weight"
 BARE = "pauc_resnet50_cifar"  # an architecture without weights
 
@@ -56,10 +56,10 @@ def assert_holds(model: nn.Module, weights: dict[str, Tensor], *except_for: str)
 
 
 def test_timm_lists_the_architectures_and_their_weights() -> None:
-    assert timm.list_models("pauc*") == sorted(registration.ARCHITECTURES)
-    assert timm.list_models("pauc*", pretrained=True) == registration.weights_names()
-    assert TINY in registration.weights_names()
-    assert timm.list_models(module="backbones") == sorted(registration.ARCHITECTURES)
+    assert timm.list_models("pauc*") == sorted(bundled.ARCHITECTURES)
+    assert timm.list_models("pauc*", pretrained=True) == bundled.weights_names()
+    assert TINY in bundled.weights_names()
+    assert timm.list_models(module="backbones") == sorted(bundled.ARCHITECTURES)
     assert timm.is_model(BARE)
     assert timm.models.is_model_pretrained("pauc_resnet18")
     assert not timm.models.is_model_pretrained(BARE)
@@ -187,7 +187,7 @@ def test_an_architecture_without_weights_says_so(options: dict[str, Any]) -> Non
     assert str(error.value) == (
         f"there are no weights for {BARE} yet. Use pretrained=False for random ones, or a model "
         "that has some: "
-        f"{', '.join(registration.weights_names())}."
+        f"{', '.join(bundled.weights_names())}."
     )
 
 
@@ -201,7 +201,7 @@ def test_an_unknown_tag_is_timms_own_error() -> None:
 @pytest.fixture
 def copied(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A copy of the bundled weights that may be damaged; the package takes it for its own."""
-    monkeypatch.setattr(registration, "WEIGHTS", tmp_path)
+    monkeypatch.setattr(bundled, "BUNDLED", tmp_path)
     shutil.copytree(BUNDLED, tmp_path / TINY)
     return tmp_path / TINY
 
@@ -303,7 +303,7 @@ def test_save_for_hf_writes_a_folder_that_plain_timm_loads(tmp_path: Path, image
     torch.testing.assert_close(again(images), model(images))
 
 
-@pytest.mark.parametrize("name", registration.ARCHITECTURES)
+@pytest.mark.parametrize("name", bundled.ARCHITECTURES)
 def test_every_cfg_has_licence_papers_and_the_size_of_the_last_map(name: str) -> None:
     model = create(name)
     cfg = model.pretrained_cfg

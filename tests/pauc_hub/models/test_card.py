@@ -10,9 +10,9 @@ import pytest
 from bundle import page
 from huggingface_hub import ModelCard, ModelCardData
 
+from pauc_hub.models.bundled import bundled_folders
 from pauc_hub.models.card import OWN_READING, PATENT, render
 from pauc_hub.models.folder import open_folder
-from pauc_hub.models.registration import bundled_folders
 
 ROOT = Path(__file__).resolve().parents[3]
 COMMAND = "pauc train tiny-imagenet-200/train -o run --size 64 --epochs 10"

@@ -6,18 +6,17 @@ from pathlib import Path
 import pytest
 
 from pauc_hub.errors import MissingWeights, PaucError, UnknownModel
-from pauc_hub.models import registration
 from pauc_hub.models.catalog import (
     RUN_CONFIG,
     RUN_METRICS,
     RUN_MODEL,
-    Entry,
     Located,
     Repository,
     TimmName,
     available_models,
     locate,
 )
+from pauc_hub.models.entry import Entry
 from pauc_hub.training.run import run_folder
 
 
@@ -38,7 +37,7 @@ def bundled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (folder / "facts.json").write_text(
         json.dumps({"epochs": 7, "data": {"name": "pets", "images": 3680}})
     )
-    monkeypatch.setattr(registration, "WEIGHTS", folder.parent)
+    monkeypatch.setattr("pauc_hub.models.bundled.BUNDLED", folder.parent)
     (tmp_path / "here").mkdir()
     monkeypatch.chdir(tmp_path / "here")
     return folder

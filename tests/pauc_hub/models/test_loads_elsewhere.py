@@ -17,8 +17,8 @@ from PIL import Image
 
 import pauc_hub
 from pauc_hub.cli import run
+from pauc_hub.models.bundled import bundled_folders
 from pauc_hub.models.folder import open_folder
-from pauc_hub.models.registration import bundled_folders
 
 # What the main suite has; interop/ runs the others.
 HERE = [(folder, code) for folder in bundled_folders() for code in snippets(folder / "README.md")]

@@ -24,14 +24,14 @@ from pauc_hub.cli import run
 from pauc_hub.errors import HubError
 from pauc_hub.files.checksums import file_sum
 from pauc_hub.images.preprocessing import Preprocessing
-from pauc_hub.models import backbones, hub_weights, registration
+from pauc_hub.models import backbones, bundled, hub_weights
 from pauc_hub.models.catalog import DEFAULT_MODEL, Located, available_models, locate
 from pauc_hub.models.folder import open_folder
 from pauc_hub.models.hub_weights import HUB_WEIGHTS, HubWeights
 from pauc_hub.models.opening import open_model
 from pauc_hub.models.write_folder import write_folder
 
-OURS = registration.ARCHITECTURES
+OURS = bundled.ARCHITECTURES
 NAME, REPOSITORY = "pauc_resnet50.made", "me/resnet50-made"
 REGISTRIES = [
     name
@@ -88,10 +88,10 @@ def second_folder(
     """The package with one more bundled folder than it has."""
     weights = tmp_path / "weights"
     weights.mkdir()
-    for folder in (*registration.bundled_folders(), made):
-        if registration.architecture_of(folder.name) != "pauc_resnet50" or folder == made:
+    for folder in (*bundled.bundled_folders(), made):
+        if bundled.architecture_of(folder.name) != "pauc_resnet50" or folder == made:
             (weights / folder.name).symlink_to(folder)
-    monkeypatch.setattr(registration, "WEIGHTS", weights)
+    monkeypatch.setattr(bundled, "BUNDLED", weights)
     register_anew()
     return weights / NAME
 
@@ -110,7 +110,7 @@ def listed(
     hub.add(REPOSITORY, {"README.md": b"a later commit"})
     entry = HubWeights(NAME, REPOSITORY, commit, file_sum(made / "model.safetensors"), "cc-by-4.0")
     (tmp_path / "weights").mkdir()
-    monkeypatch.setattr(registration, "WEIGHTS", tmp_path / "weights")
+    monkeypatch.setattr(bundled, "BUNDLED", tmp_path / "weights")
     monkeypatch.setattr(hub_weights, "HUB_WEIGHTS", (entry,))
     register_anew()
     return entry
@@ -278,7 +278,7 @@ def test_a_missing_download_is_one_line(
 def test_every_entry_is_complete() -> None:
     assert len({entry.name for entry in HUB_WEIGHTS}) == len(HUB_WEIGHTS)
     for entry in HUB_WEIGHTS:
-        assert registration.architecture_of(entry.name) in OURS
+        assert bundled.architecture_of(entry.name) in OURS
         assert (len(entry.commit), len(entry.sha256)) == (40, 64)
         assert entry.licence
 
@@ -302,8 +302,8 @@ def knn(folder: Path) -> float:
 
 
 def test_the_default_is_the_strongest_bundled_model() -> None:
-    scores = {folder.name: knn(folder) for folder in registration.bundled_folders()}
-    default = registration.bundled_folder(DEFAULT_MODEL)
+    scores = {folder.name: knn(folder) for folder in bundled.bundled_folders()}
+    default = bundled.bundled_folder(DEFAULT_MODEL)
     assert default is not None
     strongest = max(scores, key=lambda name: scores[name])
     assert default.name == strongest, (

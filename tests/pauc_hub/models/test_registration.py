@@ -11,8 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from pauc_hub.models import registration
-from pauc_hub.models.registration import TimmWatcher, bundled_folder, bundled_folders, model_names
+from pauc_hub.models import bundled, registration
+from pauc_hub.models.bundled import bundled_folder, bundled_folders, model_names
+from pauc_hub.models.registration import TimmWatcher
 
 TINY = "pauc_resnet18.tiny_imagenet"
 NO_NETWORK = """
@@ -63,7 +64,7 @@ print([finder for finder in sys.meta_path if "pauc" in type(finder).__module__])
 def test_importing_the_package_is_light() -> None:
     code = """
 import sys, pauc_hub
-from pauc_hub.models.registration import bundled_folder, model_names
+from pauc_hub.models.bundled import bundled_folder, model_names
 assert bundled_folder("pauc_resnet18") and model_names()
 heavy = {"torch", "timm", "torchvision", "numpy", "PIL", "pyarrow", "safetensors"}
 heavy |= {"importlib.metadata"}
@@ -133,7 +134,7 @@ def test_other_modules_are_not_the_watchers_business() -> None:
 
 BROKEN = """
 from pauc_hub.errors import PaucError
-from pauc_hub.models.registration import import_timm
+from pauc_hub.models.timm_import import import_timm
 try: import_timm()
 except PaucError as error: print(error)
 """
@@ -176,7 +177,7 @@ def weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     ):
         (root / name).mkdir(parents=True)
     (root / "pauc_resnet50.file").touch()
-    monkeypatch.setattr(registration, "WEIGHTS", root)
+    monkeypatch.setattr(bundled, "BUNDLED", root)
     return root
 
 
@@ -185,9 +186,7 @@ def test_only_folders_of_our_architectures_count_as_bundled(weights: Path) -> No
 
 
 def test_names_are_the_architectures_and_their_weights(weights: Path) -> None:
-    assert model_names() == sorted(
-        [*registration.ARCHITECTURES, "pauc_resnet18.a", "pauc_resnet18.b"]
-    )
+    assert model_names() == sorted([*bundled.ARCHITECTURES, "pauc_resnet18.a", "pauc_resnet18.b"])
 
 
 @pytest.mark.parametrize(
@@ -212,7 +211,7 @@ def test_a_name_leads_to_its_folder_or_nowhere(weights: Path, name: str, found: 
 def test_without_any_weights_the_architectures_remain(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(registration, "WEIGHTS", tmp_path / "absent")
+    monkeypatch.setattr(bundled, "BUNDLED", tmp_path / "absent")
     assert bundled_folders() == []
     assert model_names() == [
         "pauc_resnet18",
@@ -224,6 +223,4 @@ def test_without_any_weights_the_architectures_remain(
 
 
 def test_the_bundled_folder_is_in_the_package() -> None:
-    assert (
-        bundled_folder("pauc_resnet18") == Path(registration.__file__).parents[1] / "weights" / TINY
-    )
+    assert bundled_folder("pauc_resnet18") == Path(bundled.__file__).parents[1] / "weights" / TINY
