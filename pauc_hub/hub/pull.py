@@ -11,6 +11,7 @@ from pauc_hub.files.failures import writing
 from pauc_hub.models.catalog import Repository, parse_repository
 from pauc_hub.models.download import check_blob, check_sum, fetch_file
 from pauc_hub.models.entry import HUB
+from pauc_hub.models.folder import open_folder
 from pauc_hub.models.write_folder import refuse_to_replace
 
 
