@@ -212,7 +212,8 @@ def _docstrings() -> dict[str, str]:
             case ast.AnnAssign(target=ast.Name(id=name)), ast.Expr(
                 value=ast.Constant(value=str(meaning))
             ):
-                found[name] = meaning
+                # wrapped in the file, one line where it is shown
+                found[name] = " ".join(meaning.split())
     return found
 
 
