@@ -176,7 +176,7 @@ def carry_out(arguments: argparse.Namespace, given: Mapping[str, Any]) -> None:
         found |= {"scoring minutes": (time.monotonic() - began) / 60, "machine": machine(device)}
         results.add(run.key, found)
         print(
-            (f"{run.key}: kNN {found['knn']:.1f}, linear {found['linear']:.1f}; in {path}"),
+            f"{run.key}: kNN {found['knn']:.1f}, linear {found['linear']:.1f}; in {path}",
             file=sys.stderr,
         )
 
@@ -187,14 +187,14 @@ def parsed() -> tuple[argparse.Namespace, dict[str, Any]]:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument(
-        "train", type=Path, help=("Parquet file with columns image and label, such as CIFAR-10's")
+        "train", type=Path, help="Parquet file with columns image and label, such as CIFAR-10's"
     )
     parser.add_argument("test", type=Path, help="the same of the test split")
     parser.add_argument("-o", "--output", type=Path, required=True, help="folder for the runs")
     parser.add_argument(
         "--result",
         type=Path,
-        help=("the result's file (default: benchmarks/results/ablation-….json)"),
+        help="the result's file (default: benchmarks/results/ablation-….json)",
     )
     parser.add_argument("--epochs", type=int, help="50 by default")
     parser.add_argument("--seeds", type=int, default=HEADLINE_SEEDS, help="of the headline rows")

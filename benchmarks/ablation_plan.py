@@ -59,7 +59,7 @@ ROWS = (
     ),
     Row(
         "pauc_batch_and_queue",
-        ("reading A, means over batch and queue"),
+        "reading A, means over batch and queue",
         PAUC | {"prototypes_from": "batch_and_queue"},
     ),
     Row("pauc_bank", "reading B, image and bank prototype", PAUC | {"prototypes_from": "bank"}),
@@ -74,7 +74,7 @@ ROWS = (
     Row("control_shuffled", "control: assignments shuffled", PAUC | {"shuffle_assignments": True}),
     Row(
         "control_few_clusters",
-        (f"control: {FEW_CLUSTERS} clusters"),
+        f"control: {FEW_CLUSTERS} clusters",
         PAUC | {"clusters": FEW_CLUSTERS},
     ),
 )

@@ -211,7 +211,7 @@ def main() -> None:
     parser.add_argument(
         "--count",
         type=int,
-        help=(f"images; {', '.join(str(n) for _, n in SIZES.values())} unless given"),
+        help=f"images; {', '.join(str(n) for _, n in SIZES.values())} unless given",
     )
     parser.add_argument("--repetitions", type=int, default=3)
     parser.add_argument("-o", "--output", type=Path, help="benchmarks/results/… unless given")

@@ -85,11 +85,11 @@ def main() -> None:
     )
     parser.add_argument("--data", required=True, help="the data set's name")
     parser.add_argument(
-        "--dataset", action="append", default=[], help=("the data set's id on the Hugging Face Hub")
+        "--dataset", action="append", default=[], help="the data set's id on the Hugging Face Hub"
     )
     parser.add_argument("--terms", required=True, help="under which terms the data may be used")
     parser.add_argument(
-        "--command", help=("what trains it anew, where the run's own receipts tell something else")
+        "--command", help="what trains it anew, where the run's own receipts tell something else"
     )
     parser.add_argument("--note", action="append", default=[], help="a sentence for the card")
     arguments = parser.parse_args()

@@ -193,7 +193,7 @@ def main() -> None:
     parser.add_argument("-k", type=int, default=1000)
     parser.add_argument("--repetitions", type=int, default=3)
     parser.add_argument(
-        "-o", "--output", type=Path, help=("benchmarks/results/cluster-<machine>.json unless given")
+        "-o", "--output", type=Path, help="benchmarks/results/cluster-<machine>.json unless given"
     )
     given = parser.parse_args()
     output = given.output or result_path("cluster", CPU)

@@ -122,7 +122,7 @@ def compare(
     runs = [
         {
             name: journal.once(
-                (f"{i}: {count:,} rows by {name}"),
+                f"{i}: {count:,} rows by {name}",
                 partial(measured, name, count, width, files[name]),
             )
             for name in FINDERS
@@ -163,7 +163,7 @@ def main() -> None:
     parser.add_argument("--repetitions", type=int, default=1)
     parser.add_argument("--one", choices=list(FINDERS), help=argparse.SUPPRESS)
     parser.add_argument(
-        "-o", "--output", type=Path, help=("benchmarks/results/dedupe-<machine>.json unless given")
+        "-o", "--output", type=Path, help="benchmarks/results/dedupe-<machine>.json unless given"
     )
     given = parser.parse_args()
     if given.one:

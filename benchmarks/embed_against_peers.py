@@ -117,7 +117,7 @@ def peer_tools(venv: Path, checkpoint: Path) -> list[Tool]:
             "timm inference bf16",
             script("timm_inference.py", "--bf16"),
             ".npy",
-            (f"bf16 weights, channels_last, {timm}"),
+            f"bf16 weights, channels_last, {timm}",
         ),
     )
     return [
@@ -285,13 +285,13 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument(
-        "photos", type=Path, help=("Parquet file with a column `image`, or folder of JPEGs")
+        "photos", type=Path, help="Parquet file with a column `image`, or folder of JPEGs"
     )
     parser.add_argument(
-        "--peers-venv", type=Path, required=True, help=("made where it is missing; about 6 GB")
+        "--peers-venv", type=Path, required=True, help="made where it is missing; about 6 GB"
     )
     parser.add_argument(
-        "--count", type=int, default=960, help=("files to embed, the photographs in turn")
+        "--count", type=int, default=960, help="files to embed, the photographs in turn"
     )
     parser.add_argument("--repetitions", type=int, default=3)
     parser.add_argument(

@@ -195,7 +195,7 @@ def command(arguments: argparse.Namespace) -> str:
     """How to do this again; where the photographs lie is nobody's business."""
     options = ("count", "architecture", "size", "precision", "device", "repetitions")
     words = ["photos/"] * bool(arguments.folder) + [
-        (f"--{name} {getattr(arguments, name)}") for name in options
+        f"--{name} {getattr(arguments, name)}" for name in options
     ]
     return f"python benchmarks/embed_photos.py {' '.join(words)}"
 
@@ -208,7 +208,7 @@ def main() -> None:
         "folder",
         type=Path,
         nargs="?",
-        help=("JPEGs of any nesting; taken in turn until there are enough"),
+        help="JPEGs of any nesting; taken in turn until there are enough",
     )
     parser.add_argument("--count", type=int, default=960, help="photographs to embed")
     parser.add_argument("--architecture", default="resnet50")

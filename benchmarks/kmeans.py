@@ -201,7 +201,7 @@ def main() -> None:
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument("--repetitions", type=int, default=5)
     parser.add_argument(
-        "-o", "--output", type=Path, help=("benchmarks/results/kmeans-<machine>.json unless given")
+        "-o", "--output", type=Path, help="benchmarks/results/kmeans-<machine>.json unless given"
     )
     arguments = parser.parse_args()
     device, repetitions = torch.device(arguments.device), arguments.repetitions

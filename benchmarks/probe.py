@@ -152,7 +152,7 @@ def main() -> None:
     parser.add_argument("--sizes", nargs="+", choices=list(SIZES), default=list(USUAL))
     parser.add_argument("--repetitions", type=int, default=3)
     parser.add_argument(
-        "-o", "--output", type=Path, help=("benchmarks/results/probe-<machine>.json unless given")
+        "-o", "--output", type=Path, help="benchmarks/results/probe-<machine>.json unless given"
     )
     arguments = parser.parse_args()
     output = arguments.output or result_path("probe", CPU)

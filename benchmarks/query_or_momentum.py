@@ -164,21 +164,21 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument(
-        "rows", type=Path, help=("Parquet file with columns image and label, such as CIFAR-10's")
+        "rows", type=Path, help="Parquet file with columns image and label, such as CIFAR-10's"
     )
     parser.add_argument(
         "-o",
         "--output",
         type=Path,
         required=True,
-        help=("folder of the run and of the divided images"),
+        help="folder of the run and of the divided images",
     )
     parser.add_argument("--images", type=int, help="rows to use, the first ones; all unless given")
     parser.add_argument("--epochs", type=int, default=10)
     parser.add_argument(
         "--as-it-stands",
         action="store_true",
-        help=("measure the newest checkpoint, and train no more"),
+        help="measure the newest checkpoint, and train no more",
     )
     arguments = parser.parse_args()
     keep_freed_memory()

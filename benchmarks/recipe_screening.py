@@ -67,7 +67,7 @@ ROWS = {
         "AdamW, a third of the learning rate", ADAMW | {"lr": 0.0003, "lr_warmup": 0.1}
     ),
     "adamw_threefold": Row(
-        ("AdamW, three times the learning rate"), ADAMW | {"lr": 0.003, "lr_warmup": 0.1}
+        "AdamW, three times the learning rate", ADAMW | {"lr": 0.003, "lr_warmup": 0.1}
     ),
     "adamw_momentum": Row(
         "AdamW, momentum encoder at 0.9", ADAMW | {"lr_warmup": 0.1, "momentum": 0.9}
@@ -123,10 +123,10 @@ def main() -> None:
         "--output",
         type=Path,
         required=True,
-        help=("folder of the divided images and the runs"),
+        help="folder of the divided images and the runs",
     )
     parser.add_argument(
-        "--images", type=int, help=("images to use, the first ones; all unless given")
+        "--images", type=int, help="images to use, the first ones; all unless given"
     )
     parser.add_argument("--epochs", type=int, default=2)
     parser.add_argument("--seeds", type=int, default=2)

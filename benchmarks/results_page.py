@@ -182,7 +182,7 @@ def _protocols(result: Found) -> str:
     about, rows = result["about"], of_rows(result)
     runs = [run for found in rows.values() for run in found]
     hardware = sorted(
-        {(f"{run['hardware']['name']}, {run['hardware']['cores']} cores") for run in runs}
+        {f"{run['hardware']['name']}, {run['hardware']['cores']} cores" for run in runs}
     )
     commits = sorted({str(run["commit"]) for run in runs})
     protocols = "\n".join(f"- {name}: {told}." for name, told in about["protocols"].items())

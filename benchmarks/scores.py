@@ -141,11 +141,11 @@ def main() -> None:
     parser.add_argument(
         "--cifar",
         type=Path,
-        help=("CIFAR-10: the training split's Parquet file, the other one beside it"),
+        help="CIFAR-10: the training split's Parquet file, the other one beside it",
     )
     parser.add_argument("--measure", metavar="MODEL", help="score this model, and look at no card")
     parser.add_argument(
-        "-o", "--output", type=Path, help=("where --measure writes its JSON (default: stdout)")
+        "-o", "--output", type=Path, help="where --measure writes its JSON (default: stdout)"
     )
     parser.add_argument("--device", default="auto")
     arguments = parser.parse_args()

@@ -156,9 +156,7 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
 def command(arguments: argparse.Namespace) -> str:
     """How to do this again; where the table lies is nobody's business."""
     what = (
-        "--table TABLE"
-        if arguments.table
-        else (f"--rows {arguments.rows} --width {arguments.width}")
+        "--table TABLE" if arguments.table else f"--rows {arguments.rows} --width {arguments.width}"
     )
     return f"python benchmarks/search.py {what} --repetitions {arguments.repetitions}"
 
@@ -186,12 +184,12 @@ def main() -> None:
         "-o",
         "--output",
         type=Path,
-        help=("benchmarks/results/search-<what>-<machine>.json unless given"),
+        help="benchmarks/results/search-<what>-<machine>.json unless given",
     )
     arguments = parser.parse_args()
     result = rounded(measure(arguments))
     machine = re.sub(
-        r"[^a-z0-9]+", "-", (f"{result['hardware']['name']} {result['hardware']['cores']}").lower()
+        r"[^a-z0-9]+", "-", f"{result['hardware']['name']} {result['hardware']['cores']}".lower()
     )
     what = f"{result['settings']['embeddings'].replace(' ', '-')}-{result['settings']['rows']}"
     output = arguments.output or RESULTS / f"search-{what}-{machine}.json"

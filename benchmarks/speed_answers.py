@@ -22,7 +22,7 @@ def probe(found: dict[str, Any]) -> str:
         "rows",
         "tool and tolerance",
         "processor time, s",
-        ("objective above the best, nats"),
+        "objective above the best, nats",
         "accuracy, %",
     )
     return f"""

@@ -72,7 +72,7 @@ def scaling(found: dict[str, Any]) -> str:
         (
             name,
             f"{figures['seconds']:.1f}",
-            (f"{figures['images_per_second']:,.0f}"),
+            f"{figures['images_per_second']:,.0f}",
             found["limits"][name],
         )
         for name, figures in medians["parts"].items()

@@ -53,8 +53,8 @@ def augmentation(found: dict[str, Any]) -> str:
         (
             f"{size} pixels",
             name,
-            (f"{figures['images_per_second']:,.0f}"),
-            (f"{ratio(found, size, name):.1f}"),
+            f"{figures['images_per_second']:,.0f}",
+            f"{ratio(found, size, name):.1f}",
         )
         for size, tools in found["medians"]["sizes"].items()
         for name, figures in tools.items()
@@ -96,7 +96,7 @@ def on_cpu(found: dict[str, Any]) -> str:
                 name,
                 library,
                 f"{seconds[library]:.3f}",
-                (f"{seconds[library] / seconds['torch']:.2f}"),
+                f"{seconds[library] / seconds['torch']:.2f}",
                 f"{objective:.4f}",
             )
             for library, objective in objectives.items()

@@ -184,7 +184,7 @@ def tools(folder: Path, room: Path, given: argparse.Namespace) -> list[Tool]:
         for name, more in ON_A_GPU.items():
             measure = partial(pauc_train, folder, room, given, kinds[-1], **more)
             found.append(
-                Tool((f"pauc train {kinds[-1]}, {name}"), measure, json.dumps(SETTINGS | more))
+                Tool(f"pauc train {kinds[-1]}, {name}", measure, json.dumps(SETTINGS | more))
             )
     return found
 
@@ -258,18 +258,18 @@ def main() -> None:
     parser.add_argument(
         "images",
         type=Path,
-        help=("CIFAR-10: Parquet file with a column `image`, or folder of JPEGs"),
+        help="CIFAR-10: Parquet file with a column `image`, or folder of JPEGs",
     )
     parser.add_argument(
-        "--peers-venv", type=Path, required=True, help=("made where it is missing; about 6 GB")
+        "--peers-venv", type=Path, required=True, help="made where it is missing; about 6 GB"
     )
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument(
-        "--architecture", default="pauc_resnet18_cifar", help=("ours; with lightly's own stem")
+        "--architecture", default="pauc_resnet18_cifar", help="ours; with lightly's own stem"
     )
     parser.add_argument("--batch-size", type=int, default=512)
     parser.add_argument(
-        "--steps", type=int, default=4, help=("an epoch; so many batches of images are taken")
+        "--steps", type=int, default=4, help="an epoch; so many batches of images are taken"
     )
     parser.add_argument("--epochs", type=int, default=2, help="the first does not count")
     parser.add_argument("--repetitions", type=int, default=3)

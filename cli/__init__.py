@@ -76,7 +76,7 @@ def pauc(
     context: typer.Context,
     version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
     _debug: Annotated[
-        bool, typer.Option("--debug", help=("Show tracebacks; accepted anywhere on the line."))
+        bool, typer.Option("--debug", help="Show tracebacks; accepted anywhere on the line.")
     ] = False,
 ) -> None:
     if version:

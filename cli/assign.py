@@ -24,19 +24,19 @@ def assign(
     output: Annotated[
         Path | None,
         typer.Option(
-            "-o", "--output", help=(".parquet or .csv (default: NAME.assignments.parquet).")
+            "-o", "--output", help=".parquet or .csv (default: NAME.assignments.parquet)."
         ),
     ] = None,
     names: options.Names = None,
     exemplars: Annotated[
         int,
         typer.Option(
-            min=0, help=("Central and borderline images to list for each prototype, as CSV.")
+            min=0, help="Central and borderline images to list for each prototype, as CSV."
         ),
     ] = 0,
     alpha: Annotated[
         float,
-        typer.Option(help=("Share of images from the prototypes' own source to flag as outliers.")),
+        typer.Option(help="Share of images from the prototypes' own source to flag as outliers."),
     ] = 0.05,
     table: options.InputTable = None,
     device: options.Device = "auto",
@@ -65,7 +65,7 @@ def assign(
     )
     if found.outliers is None and not quiet:
         print(
-            ("note: these prototypes are uncalibrated: no confidences, no outliers"),
+            "note: these prototypes are uncalibrated: no confidences, no outliers",
             file=sys.stderr,
         )
     if as_json:
@@ -85,7 +85,7 @@ def as_text(found: "Assignments") -> str:
     lines = [told]
     for level in _levels(found):
         shown = ", ".join(
-            (f"{each['name'] or each['prototype']} ({each['images']})") for each in level["largest"]
+            f"{each['name'] or each['prototype']} ({each['images']})" for each in level["largest"]
         )
         lines.append(f"  {level['used']} of {level['prototypes']} prototypes; largest: {shown}")
     lines += [f"  examples: {found.exemplars}"] if found.exemplars else []

@@ -23,20 +23,20 @@ def cluster(
     k: Annotated[
         str,
         typer.Option(
-            "-k", metavar="NUMBERS|auto", help=("Numbers of prototypes, such as 50,200,1000.")
+            "-k", metavar="NUMBERS|auto", help="Numbers of prototypes, such as 50,200,1000."
         ),
     ] = "auto",
     output: Annotated[
         Path | None,
         typer.Option(
-            "-o", "--output", help=("NAME.prototypes.safetensors (default: beside the table).")
+            "-o", "--output", help="NAME.prototypes.safetensors (default: beside the table)."
         ),
     ] = None,
     names: options.Names = None,
     exemplars: Annotated[
         int,
         typer.Option(
-            min=1, help=("Central images, and as many borderline ones, to show for each prototype.")
+            min=1, help="Central images, and as many borderline ones, to show for each prototype."
         ),
     ] = 9,
     model: options.InputModel = None,
@@ -148,8 +148,8 @@ def as_text(found: "Clustered") -> str:
         )
     lines += [
         f"  look at   {found.sheet}",
-        (f"  each image in {found.assignments}"),
-        (f"  examples  {found.exemplars}"),
+        f"  each image in {found.assignments}",
+        f"  examples  {found.exemplars}",
     ]
     return "\n".join(map(escaped, lines))
 

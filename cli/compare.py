@@ -19,20 +19,18 @@ PLAIN = frozenset({"nmi", "ari"})
 
 def compare(
     first: Annotated[
-        str, typer.Argument(metavar="A", help=("Scores file written by `pauc eval`, or a model."))
+        str, typer.Argument(metavar="A", help="Scores file written by `pauc eval`, or a model.")
     ],
     second: Annotated[
-        str, typer.Argument(metavar="B", help=("Scores file of the other model, or that model."))
+        str, typer.Argument(metavar="B", help="Scores file of the other model, or that model.")
     ],
     data: Annotated[
         str | None,
-        typer.Argument(
-            metavar="[DATA]", help=("Labelled images on which two models are measured.")
-        ),
+        typer.Argument(metavar="[DATA]", help="Labelled images on which two models are measured."),
     ] = None,
     test: Annotated[
         str | None,
-        typer.Option(help=("Test images (default: five-fold cross-validation on DATA).")),
+        typer.Option(help="Test images (default: five-fold cross-validation on DATA)."),
     ] = None,
     labels: options.LabelsFile = None,
     label_column: options.LabelColumn = None,
@@ -40,7 +38,7 @@ def compare(
     space: options.Space = None,
     margin: Annotated[
         float,
-        typer.Option(min=0.01, max=99.0, help=("Difference that matters, in points (hundredths).")),
+        typer.Option(min=0.01, max=99.0, help="Difference that matters, in points (hundredths)."),
     ] = 1.0,
     seed: Annotated[int, typer.Option(help="Random seed of folds, draws and resamples.")] = 0,
     device: options.Device = "auto",

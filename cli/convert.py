@@ -18,7 +18,7 @@ if TYPE_CHECKING:  # takes seconds to import
 
 def convert(
     checkpoint: Annotated[
-        str, typer.Argument(help=("A file, or a name such as pcl-v2, which is downloaded."))
+        str, typer.Argument(help="A file, or a name such as pcl-v2, which is downloaded.")
     ],
     output: Annotated[Path, typer.Option("-o", "--output", help="Model folder to write.")],
     format: Annotated[  # noqa: A002 -- the flag's name
@@ -32,19 +32,17 @@ def convert(
     ] = "auto",
     architecture: Annotated[
         str | None,
-        typer.Option(
-            help=("timm's name of the network (default: detected, for ResNets and ViTs).")
-        ),
+        typer.Option(help="timm's name of the network (default: detected, for ResNets and ViTs)."),
     ] = None,
     licence: Annotated[
-        str | None, typer.Option(help=("Licence of the weights, such as MIT."))
+        str | None, typer.Option(help="Licence of the weights, such as MIT.")
     ] = None,
     image_size: Annotated[
-        int, typer.Option(min=16, help=("Side of the images it was trained on, in pixels."))
+        int, typer.Option(min=16, help="Side of the images it was trained on, in pixels.")
     ] = 224,
     mean: Annotated[str, typer.Option(help="Mean of each channel.")] = "0.485,0.456,0.406",
     std: Annotated[
-        str, typer.Option(help=("Standard deviation of each channel."))
+        str, typer.Option(help="Standard deviation of each channel.")
     ] = "0.229,0.224,0.225",
     overwrite: options.Overwrite = False,
     as_json: options.Json = False,
@@ -70,7 +68,7 @@ def convert(
         some = ", ".join(converted.strangers[:5])
         more = ", …" if len(converted.strangers) > 5 else ""
         print(
-            (f"warning: {len(converted.strangers)} unknown keys were left out: {some}{more}"),
+            f"warning: {len(converted.strangers)} unknown keys were left out: {some}{more}",
             file=sys.stderr,
         )
     if as_json:

@@ -24,7 +24,7 @@ def dedupe(
     other: Annotated[
         str | None,
         typer.Argument(
-            metavar="[OTHER]", help=("Second table or images: find those with a copy in the first.")
+            metavar="[OTHER]", help="Second table or images: find those with a copy in the first."
         ),
     ] = None,
     output: Annotated[
@@ -42,10 +42,10 @@ def dedupe(
     ] = None,
     model: options.InputModel = None,
     move: Annotated[
-        Path | None, typer.Option("--move", help=("Move the copies into this folder."))
+        Path | None, typer.Option("--move", help="Move the copies into this folder.")
     ] = None,
     link: Annotated[
-        Path | None, typer.Option("--link", help=("Link to the copies from this folder."))
+        Path | None, typer.Option("--link", help="Link to the copies from this folder.")
     ] = None,
     table: options.InputTable = None,
     device: options.Device = "auto",
@@ -87,12 +87,10 @@ def as_text(found: "Duplicates") -> str:
     kinds = ", ".join(f"{count} {kind}" for kind, count in found.kinds.items() if count)
     count = len(found.duplicates)
     what = (
-        f"have a copy in {found.table}"
-        if found.other
-        else (f"are copies, in {found.groups} groups")
+        f"have a copy in {found.table}" if found.other else f"are copies, in {found.groups} groups"
     )
     lines = [
-        (f"{found.output}: {count} of {found.images} images {what}{f' ({kinds})' if kinds else ''}")
+        f"{found.output}: {count} of {found.images} images {what}{f' ({kinds})' if kinds else ''}"
     ]
     lines += [f"  threshold {found.threshold.value:.4f}: {_how(found)}"]
     for each in found.duplicates[:LARGEST_SHOWN]:
@@ -111,7 +109,7 @@ def _how(found: "Duplicates") -> str:
         return (
             "as given"
             if chosen.given
-            else ("not calibrated: too few images, or their model, can be reached")
+            else "not calibrated: too few images, or their model, can be reached"
         )
     return (
         f"{100 * chosen.recall:.0f} % of {chosen.copies} re-encoded, resized and cropped copies "

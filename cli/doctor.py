@@ -19,7 +19,7 @@ if TYPE_CHECKING:  # it takes seconds to import
 
 def doctor(
     run: Annotated[
-        Path, typer.Argument(help=("Folder of a run; it may be training, stopped or finished."))
+        Path, typer.Argument(help="Folder of a run; it may be training, stopped or finished.")
     ],
     as_json: options.Json = False,
     quiet: options.Quiet = False,
@@ -55,7 +55,7 @@ def _told(run: Path, found: "Diagnosis") -> list[str]:
         lines += [f"{finding.name}: {finding.said}"]
         lines += [
             f"  seen:   {finding.evidence}{shown}",
-            (f"  change: {with_flags(finding.change, flags)}"),
+            f"  change: {with_flags(finding.change, flags)}",
         ]
     lines += [f"not judged: {each}" for each in found.unjudged]
     return [*lines, f"curves: {found.curves}"] if found.curves else lines

@@ -24,7 +24,7 @@ def embed(
     images: Annotated[
         str,
         typer.Argument(
-            help=("Folder, image, tar or Parquet file, list or pattern of these, or URL.")
+            help="Folder, image, tar or Parquet file, list or pattern of these, or URL."
         ),
     ],
     model: options.EmbeddingModel = None,
@@ -33,7 +33,7 @@ def embed(
         typer.Option(
             "-o",
             "--output",
-            help=("File to write: .parquet, .npy or .safetensors (default: IMAGES.parquet)."),
+            help="File to write: .parquet, .npy or .safetensors (default: IMAGES.parquet).",
         ),
     ] = None,
     batch_size: options.BatchSize = None,
@@ -47,14 +47,12 @@ def embed(
     bands: options.Bands = None,
     like: Annotated[
         Path | None,
-        typer.Option(
-            exists=True, help=("Take model, space, value range and bands from this table.")
-        ),
+        typer.Option(exists=True, help="Take model, space, value range and bands from this table."),
     ] = None,
     image_column: options.ImageColumn = None,
     dtype: options.Dtype = "float32",
     pca: Annotated[
-        int | None, typer.Option(min=1, help=("Keep this many principal components."))
+        int | None, typer.Option(min=1, help="Keep this many principal components.")
     ] = None,
     update: options.Update = False,
     overwrite: options.Overwrite = False,
@@ -140,7 +138,7 @@ def sentence(summary: "Summary", *, updated: bool) -> str:
         more = (
             "nothing is new or changed"
             if updated
-            else ("--update embeds what changed since, --overwrite everything")
+            else "--update embeds what changed since, --overwrite everything"
         )
         return f"{summary.output}: complete already, {made}; {more}"
     rate = (summary.images + summary.unreadable - summary.resumed) / summary.seconds

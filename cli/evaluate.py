@@ -43,12 +43,12 @@ def evaluate(
         list[str],
         typer.Argument(
             metavar="[MODEL]… DATA",
-            help=("Models, then labelled images; or one table of embeddings."),
+            help="Models, then labelled images; or one table of embeddings.",
         ),
     ],
     test: Annotated[
         str | None,
-        typer.Option(help=("Test images (default: five-fold cross-validation on DATA).")),
+        typer.Option(help="Test images (default: five-fold cross-validation on DATA)."),
     ] = None,
     output: Annotated[
         Path | None,
@@ -62,15 +62,13 @@ def evaluate(
     ] = None,
     plot: Annotated[
         Path | None,
-        typer.Option(
-            "--plot", help=("Plot of confusion, reliability and low shots, .png or .svg.")
-        ),
+        typer.Option("--plot", help="Plot of confusion, reliability and low shots, .png or .svg."),
     ] = None,
     into_card: Annotated[
         bool,
         typer.Option(
             "--into-card",
-            help=("Write the scores into the model folder: facts.json and README.md."),
+            help="Write the scores into the model folder: facts.json and README.md.",
         ),
     ] = False,
     labels: options.LabelsFile = None,
@@ -78,7 +76,7 @@ def evaluate(
     group: options.Group = None,
     space: options.Space = None,
     seed: Annotated[
-        int, typer.Option(help=("Random seed of folds, draws, clusterings and resamples."))
+        int, typer.Option(help="Random seed of folds, draws, clusterings and resamples.")
     ] = 0,
     device: options.Device = "auto",
     overwrite: options.Overwrite = False,
@@ -151,7 +149,7 @@ def as_lines(found: list["Evaluation"]) -> list[str]:
         lines.append(f"  Left out: {NAMES.get(name, name)}: {reason}.")
     lines += [f"{each.output}: written" for each in found]
     lines += [
-        (f"{each.card}: scores are in its facts.json and README.md") for each in found if each.card
+        f"{each.card}: scores are in its facts.json and README.md" for each in found if each.card
     ]
     if len(found) == 2:
         lines.append(

@@ -23,7 +23,7 @@ def export(
     ] = None,
     torch_export: Annotated[
         Path | None,
-        typer.Option(metavar="FILE.pt2", help=("File to write for torch.export.load() instead.")),
+        typer.Option(metavar="FILE.pt2", help="File to write for torch.export.load() instead."),
     ] = None,
     images: Annotated[
         str | None,
@@ -35,19 +35,17 @@ def export(
     ] = None,
     precision: Annotated[
         Literal["fp32", "fp16", "int8"],
-        typer.Option(help=("Of the network; input and outputs keep their types.")),
+        typer.Option(help="Of the network; input and outputs keep their types."),
     ] = "fp32",
     space: Annotated[
         Literal["backbone", "projection"],
         typer.Option(
-            help=("Space of the embedding: backbone features, or the projection (unit vectors).")
+            help="Space of the embedding: backbone features, or the projection (unit vectors)."
         ),
     ] = "backbone",
     uint8: Annotated[
         bool,
-        typer.Option(
-            "--uint8", help=("Take RGB bytes (N, S, S, 3), and normalise inside the file.")
-        ),
+        typer.Option("--uint8", help="Take RGB bytes (N, S, S, 3), and normalise inside the file."),
     ] = False,
     prototypes: Annotated[
         str | None,
@@ -62,14 +60,14 @@ def export(
     probe: Annotated[
         Path | None,
         typer.Option(
-            metavar="FILE", help=("Also give each image's class, by a probe from `pauc probe`.")
+            metavar="FILE", help="Also give each image's class, by a probe from `pauc probe`."
         ),
     ] = None,
     image_size: options.ImageSize = None,
     dynamic_size: Annotated[
         bool,
         typer.Option(
-            "--dynamic-size", help=("Leave height and width free, where the network allows it.")
+            "--dynamic-size", help="Leave height and width free, where the network allows it."
         ),
     ] = False,
     overwrite: options.Overwrite = False,

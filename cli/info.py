@@ -15,7 +15,7 @@ def info(
         str,
         typer.Argument(
             metavar="FILE",
-            help=("Model folder, run, table, prototypes file, probe or exported model."),
+            help="Model folder, run, table, prototypes file, probe or exported model.",
         ),
     ],
     as_json: options.Json = False,

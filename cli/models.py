@@ -14,13 +14,13 @@ from pauc_hub.errors import UsageError
 def models(
     query: Annotated[
         str | None,
-        typer.Argument(metavar="[QUERY]", help=("With --hub: word to search for in the names.")),
+        typer.Argument(metavar="[QUERY]", help="With --hub: word to search for in the names."),
     ] = None,
     timm: Annotated[
         str | None,
         typer.Option(
             metavar="PATTERN",
-            help=("List timm's pretrained models whose names match, such as 'vit*dinov2*'."),
+            help="List timm's pretrained models whose names match, such as 'vit*dinov2*'.",
         ),
     ] = None,
     hub: Annotated[
@@ -59,6 +59,6 @@ def models(
         print(f"{entry.name:{widest}}  {entry.description}")
     if timm is None and not hub and not quiet:
         print(
-            ("note: -m takes timm's as well: `pauc models --timm 'vit*dinov2*'` lists those"),
+            "note: -m takes timm's as well: `pauc models --timm 'vit*dinov2*'` lists those",
             file=sys.stderr,
         )

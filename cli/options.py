@@ -18,20 +18,20 @@ MODEL = (
 Model = Annotated[str, typer.Option("-m", "--model", help=MODEL)]
 EmbeddingModel = Annotated[
     str | None,
-    typer.Option("-m", "--model", show_default=(f"{DEFAULT_MODEL}, or that of --like"), help=MODEL),
+    typer.Option("-m", "--model", show_default=f"{DEFAULT_MODEL}, or that of --like", help=MODEL),
 ]
 BatchSize = Annotated[
-    int | None, typer.Option(min=1, help=("Batch size (default: 32 on a CPU, 256 on a GPU)."))
+    int | None, typer.Option(min=1, help="Batch size (default: 32 on a CPU, 256 on a GPU).")
 ]
 Device = Annotated[
-    str, typer.Option(help=("Device: auto (the first GPU, else the CPU), cpu, cuda, cuda:1, mps."))
+    str, typer.Option(help="Device: auto (the first GPU, else the CPU), cpu, cuda, cuda:1, mps.")
 ]
 TrainingDevice = Annotated[
-    str, typer.Option(help=("Device: auto (the first GPU, else the CPU), cpu, cuda, cuda:1."))
+    str, typer.Option(help="Device: auto (the first GPU, else the CPU), cpu, cuda, cuda:1.")
 ]
 Workers = Annotated[
     int | None,
-    typer.Option(min=1, help=("Threads that decode images (default: one for each core).")),
+    typer.Option(min=1, help="Threads that decode images (default: one for each core)."),
 ]
 Precision = Annotated[
     Literal["auto", "fp32", "bf16"],
@@ -40,14 +40,14 @@ Precision = Annotated[
 ImageSize = Annotated[
     int | None,
     typer.Option(
-        min=1, show_default="the model's", help=("Side of the network's square input, in pixels.")
+        min=1, show_default="the model's", help="Side of the network's square input, in pixels."
     ),
 ]
 Decoding = Annotated[
     Literal["exact", "scaled"] | None,
     typer.Option(
         show_default="exact",
-        help=("scaled decodes large JPEGs at reduced size: faster, less exact."),
+        help="scaled decodes large JPEGs at reduced size: faster, less exact.",
     ),
 ]
 ValueRange = Annotated[
@@ -65,15 +65,15 @@ ValueRange = Annotated[
 Bands = Annotated[
     str | None,
     typer.Option(
-        metavar="R,G,B", help=("Bands of TIFF files to use as red, green and blue, counted from 1.")
+        metavar="R,G,B", help="Bands of TIFF files to use as red, green and blue, counted from 1."
     ),
 ]
 ImageColumn = Annotated[
     str | None,
-    typer.Option(help=("Image column of Parquet files (default: found by type and name).")),
+    typer.Option(help="Image column of Parquet files (default: found by type and name)."),
 ]
 Dtype = Annotated[
-    Literal["float32", "float16"], typer.Option(help=("Data type of the embeddings in the file."))
+    Literal["float32", "float16"], typer.Option(help="Data type of the embeddings in the file.")
 ]
 Space = Annotated[
     Literal["backbone", "projection"] | None,
@@ -87,42 +87,42 @@ Table = Annotated[
     typer.Option(
         "-o",
         "--output",
-        help=("File to write: .parquet, .npy or .safetensors (default: IMAGES.parquet)."),
+        help="File to write: .parquet, .npy or .safetensors (default: IMAGES.parquet).",
     ),
 ]
 Input = Annotated[
     str,
     typer.Argument(
         metavar="IMAGES|TABLE",
-        help=("Table written by `pauc embed`, or images, which are embedded first."),
+        help="Table written by `pauc embed`, or images, which are embedded first.",
     ),
 ]
 InputModel = Annotated[
-    str | None, typer.Option("-m", "--model", help=("Model that embeds the images."))
+    str | None, typer.Option("-m", "--model", help="Model that embeds the images.")
 ]
 InputTable = Annotated[
-    Path | None, typer.Option("--table", help=("Table of the images (default: beside them)."))
+    Path | None, typer.Option("--table", help="Table of the images (default: beside them).")
 ]
 Prototypes = Annotated[
-    Path | None, typer.Option("--prototypes", help=("File written by `pauc cluster`."))
+    Path | None, typer.Option("--prototypes", help="File written by `pauc cluster`.")
 ]
 LabelsFile = Annotated[
     Path | None,
     typer.Option(
         "--labels",
-        help=("CSV or Parquet file with the columns path and label (default: folders are labels)."),
+        help="CSV or Parquet file with the columns path and label (default: folders are labels).",
     ),
 ]
 LabelColumn = Annotated[str | None, typer.Option(help="Column of labels (default: label).")]
 Group = Annotated[
     str | None,
-    typer.Option(help=("Column of groups that are never split, such as videos or patients.")),
+    typer.Option(help="Column of groups that are never split, such as videos or patients."),
 ]
 Names = Annotated[
     Path | None,
     typer.Option(
         "--names",
-        help=("CSV file with the columns prototype, name and, except for the finest, granularity."),
+        help="CSV file with the columns prototype, name and, except for the finest, granularity.",
     ),
 ]
 Update = Annotated[bool, typer.Option("--update", help="Embed only new or changed images.")]

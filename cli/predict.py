@@ -20,12 +20,12 @@ def predict(
     probe: Annotated[Path, typer.Option("--probe", help="Probe written by `pauc probe`.")],
     output: Annotated[
         Path | None,
-        typer.Option("-o", "--output", help=("File to write, .parquet or .csv (default: stdout).")),
+        typer.Option("-o", "--output", help="File to write, .parquet or .csv (default: stdout)."),
     ] = None,
     model: Annotated[
         str | None,
         typer.Option(
-            "-m", "--model", help=("Folder of the probe's model, if it is not found by name.")
+            "-m", "--model", help="Folder of the probe's model, if it is not found by name."
         ),
     ] = None,
     table: options.InputTable = None,
@@ -64,7 +64,7 @@ def sentence(found: "Predictions") -> str:
     trust = (
         ""
         if error is None
-        else (f"; probabilities were off by {error:.1%} on average where they were tested")
+        else f"; probabilities were off by {error:.1%} on average where they were tested"
     )
     place = f"{found.output}: " if found.output else ""
     return f"{place}{found.images} images: {counts}{trust}"

@@ -23,18 +23,18 @@ NAMES = {"top1": "top-1", "top5": "top-5", "mean_per_class": "mean per class", "
 
 def probe(
     train: Annotated[
-        str, typer.Argument(help=("Training images: table, or images, which are embedded first."))
+        str, typer.Argument(help="Training images: table, or images, which are embedded first.")
     ],
     test: Annotated[
         str | None,
-        typer.Argument(help=("Test images (default: five-fold cross-validation on TRAIN).")),
+        typer.Argument(help="Test images (default: five-fold cross-validation on TRAIN)."),
     ] = None,
     output: Annotated[
         Path | None, typer.Option("-o", "--output", help="Probe to write, NAME.probe.safetensors.")
     ] = None,
     plot: Annotated[
         Path | None,
-        typer.Option("--plot", help=("Plot of confusion, reliability and draws, .png or .svg.")),
+        typer.Option("--plot", help="Plot of confusion, reliability and draws, .png or .svg."),
     ] = None,
     protocol: Annotated[
         Literal["linear", "knn", "lowshot", "pcl-voc07", "semi"],
@@ -44,7 +44,7 @@ def probe(
     label_column: options.LabelColumn = None,
     group: options.Group = None,
     difficult: Annotated[
-        str | None, typer.Option(help=("Column that lists difficult classes, for pcl-voc07."))
+        str | None, typer.Option(help="Column that lists difficult classes, for pcl-voc07.")
     ] = None,
     model: options.InputModel = None,
     space: options.Space = None,
@@ -105,7 +105,7 @@ def as_lines(report: "Report") -> list[str]:
     for name, draws in found.draws.items():
         lines += ["", *([f"  {name}"] if name else [])]
         lines += [
-            (f"  {training:<18}{_interval(*_of_draws(point))}").rstrip()
+            f"  {training:<18}{_interval(*_of_draws(point))}".rstrip()
             for training, point in draws.points
         ]
         if draws.full is not None:
@@ -127,7 +127,7 @@ def _heading(report: "Report") -> list[str]:
     alone = (
         "tested on images that were not drawn"
         if report.findings.draws
-        else ("cross-validated in five folds")
+        else "cross-validated in five folds"
     )
     asked = f"tested on {report.test} ({report.test_images} images)" if report.test else alone
     lines = [

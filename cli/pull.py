@@ -16,9 +16,7 @@ def pull(
     ],
     output: Annotated[
         Path | None,
-        typer.Option(
-            "-o", "--output", help=("Folder to write (default: NAME)."), show_default=False
-        ),
+        typer.Option("-o", "--output", help="Folder to write (default: NAME).", show_default=False),
     ] = None,
     overwrite: options.Overwrite = False,
     as_json: options.Json = False,

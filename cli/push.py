@@ -15,30 +15,30 @@ if TYPE_CHECKING:  # takes seconds to import
 def push(
     model: Annotated[
         str,
-        typer.Argument(metavar="RUN|MODEL", help=("A run, a model folder, or a bundled model.")),
+        typer.Argument(metavar="RUN|MODEL", help="A run, a model folder, or a bundled model."),
     ],
     repository: Annotated[
-        str, typer.Argument(metavar="OWNER/NAME", help=("Repository; created if missing."))
+        str, typer.Argument(metavar="OWNER/NAME", help="Repository; created if missing.")
     ],
     private: Annotated[
-        bool, typer.Option("--private", help=("Make a new repository private."))
+        bool, typer.Option("--private", help="Make a new repository private.")
     ] = False,
     revision: Annotated[
-        str | None, typer.Option(help=("Branch; created if missing (default: main)."))
+        str | None, typer.Option(help="Branch; created if missing (default: main).")
     ] = None,
     create_pr: Annotated[
-        bool, typer.Option("--create-pr", help=("Open a pull request instead."))
+        bool, typer.Option("--create-pr", help="Open a pull request instead.")
     ] = False,
     message: Annotated[str | None, typer.Option(help="Commit message.")] = None,
     gallery: Annotated[
         str | None,
         typer.Option(
-            metavar="IMAGES", help=("Images for a gallery on the card; whoever sees it sees them.")
+            metavar="IMAGES", help="Images for a gallery on the card; whoever sees it sees them."
         ),
     ] = None,
     dry_run: Annotated[
         bool,
-        typer.Option("--dry-run", help=("List the files, their sizes and the card; push nothing.")),
+        typer.Option("--dry-run", help="List the files, their sizes and the card; push nothing."),
     ] = False,
     as_json: options.Json = False,
     quiet: options.Quiet = False,

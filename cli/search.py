@@ -17,28 +17,28 @@ if TYPE_CHECKING:  # takes time to import
 def search(
     images: Annotated[list[str], typer.Argument(help="Image files, or paths in the table.")],
     table: Annotated[
-        Path, typer.Option("--in", exists=True, help=("Table written by `pauc embed`."))
+        Path, typer.Option("--in", exists=True, help="Table written by `pauc embed`.")
     ],
     k: Annotated[
         int | None,
         typer.Option(
-            "-k", min=1, help=("Number of neighbours (default: 10, fewer in a smaller table).")
+            "-k", min=1, help="Number of neighbours (default: 10, fewer in a smaller table)."
         ),
     ] = None,
     model: Annotated[
         str | None,
         typer.Option(
-            "-m", "--model", help=("Model that made the table, if it is not found by name.")
+            "-m", "--model", help="Model that made the table, if it is not found by name."
         ),
     ] = None,
     prototypes: Annotated[
         Path | None,
         typer.Option(
-            "--prototypes", help=("File written by `pauc cluster`; adds each image's prototype.")
+            "--prototypes", help="File written by `pauc cluster`; adds each image's prototype."
         ),
     ] = None,
     page: Annotated[
-        Path | None, typer.Option("--html", help=("Write a page of thumbnails here."))
+        Path | None, typer.Option("--html", help="Write a page of thumbnails here.")
     ] = None,
     exact: Annotated[
         bool, typer.Option("--exact", help="Compare every image, even if the table has an index.")
@@ -87,7 +87,7 @@ def as_text(matches: "Matches") -> str:
         for rank, score, path in ranked(neighbors):
             label = matches.labels[i][rank - 1] if matches.labels else None
             shown = (
-                (f"  [{label.prototype}{f' {label.name}' if label.name else ''}]") if label else ""
+                f"  [{label.prototype}{f' {label.name}' if label.name else ''}]" if label else ""
             )
             lines.append(f"{rank:5}  {score:7.4f}  {path}{shown}")
         blocks.append("\n".join(map(escaped, lines)))

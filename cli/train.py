@@ -159,8 +159,7 @@ def train(
 ) -> None:
     """Pretrain a backbone on unlabelled images, and write it as a model folder.
 
-    `pauc train --list-settings` prints every setting with its type, default, unit and meaning;
-    --set gives any of them.
+    `pauc train --list-settings` explains every setting; --set gives any of them.
     """
     typed: dict[str, object] = {
         "objective": objective,

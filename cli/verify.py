@@ -23,11 +23,11 @@ def verify(
     scores: Annotated[
         str | None,
         typer.Option(
-            metavar="DATA", help=("Measure the scores on the card again, on these labelled images.")
+            metavar="DATA", help="Measure the scores on the card again, on these labelled images."
         ),
     ] = None,
     test: Annotated[
-        str | None, typer.Option(help=("Test images, if DATA holds the training images alone."))
+        str | None, typer.Option(help="Test images, if DATA holds the training images alone.")
     ] = None,
     labels: Annotated[
         Path | None,
@@ -38,11 +38,11 @@ def verify(
         ),
     ] = None,
     label_column: Annotated[
-        str | None, typer.Option(help=("Column of labels (default: label)."))
+        str | None, typer.Option(help="Column of labels (default: label).")
     ] = None,
     group: Annotated[
         str | None,
-        typer.Option(help=("Column of groups that are never split, such as videos or patients.")),
+        typer.Option(help="Column of groups that are never split, such as videos or patients."),
     ] = None,
     device: options.Device = "auto",
     as_json: options.Json = False,

@@ -29,7 +29,7 @@ def test_a_folder(folder: Path, pictures: Path, assert_ours: Compare) -> None:
 
 def test_a_repository(repository: str, pictures: Path, assert_ours: Compare) -> None:
     assert_ours(
-        embeddings(repository, pictures, revision="v1"), (f"SentenceTransformer, {repository}")
+        embeddings(repository, pictures, revision="v1"), f"SentenceTransformer, {repository}"
     )
 
 

@@ -67,7 +67,7 @@ def _appearance() -> dict[str, Any]:
         "delay": 0 if terminal else SECONDS_BETWEEN_LINES,
         "bar_format": None
         if terminal
-        else ("{desc}: {n_fmt}/{total_fmt}, {rate_fmt}, {remaining} left{postfix}"),
+        else "{desc}: {n_fmt}/{total_fmt}, {rate_fmt}, {remaining} left{postfix}",
     }
 
 

@@ -65,7 +65,7 @@ def imported_packages() -> set[str]:
 
 def test_pins_are_exact_and_name_no_place() -> None:
     assert [
-        line for line in PINS if not re.fullmatch((r"[A-Za-z0-9._-]+==[A-Za-z0-9.]+"), line)
+        line for line in PINS if not re.fullmatch(r"[A-Za-z0-9._-]+==[A-Za-z0-9.]+", line)
     ] == []
 
 

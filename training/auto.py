@@ -109,10 +109,10 @@ def consequences(config: Config, given: Mapping[str, Any]) -> list[Choice]:
         Choice(
             "clusters",
             list(config.clusters or ()),
-            ("one for 50, 25 and 12.5 images, or for 10 at least"),
+            "one for 50, 25 and 12.5 images, or for 10 at least",
         ),
         Choice(
-            "queue", config.queue, (f"whole batches: half of the images, {LARGEST_QUEUE:,} at most")
+            "queue", config.queue, f"whole batches: half of the images, {LARGEST_QUEUE:,} at most"
         ),
         Choice("lr", config.lr, scaling(config)),
     ]
@@ -154,10 +154,10 @@ def _size(facts: Facts, settled: Mapping[str, Any]) -> Choice:
     limit = (
         f"{largest} is the most"
         if facts.machine.gpu
-        else (f"a CPU takes too long over more than {largest}")
+        else f"a CPU takes too long over more than {largest}"
     )
     return Choice(
-        "size", size, (f"pixels; the images' shorter sides have about {facts.side}, and {limit}")
+        "size", size, f"pixels; the images' shorter sides have about {facts.side}, and {limit}"
     )
 
 
@@ -212,7 +212,7 @@ def _norm_group(facts: Facts, settled: Mapping[str, Any]) -> Choice | None:
     return Choice(
         "norm_group",
         group,
-        (f"images that share batch statistics, at least: a batch of {batch} is {divided}"),
+        f"images that share batch statistics, at least: a batch of {batch} is {divided}",
     )
 
 

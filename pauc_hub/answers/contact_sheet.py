@@ -166,7 +166,7 @@ def _kin(prototypes: PrototypeSet, m: int, prototype: int) -> str:
         assert below is not None, "nested levels have parents"
         children = (below == prototype).nonzero().squeeze(1).tolist()
         text += "; holds " + " ".join(
-            (f'<a href="#g{m + 1}-{child}">{child}</a>') for child in children
+            f'<a href="#g{m + 1}-{child}">{child}</a>' for child in children
         )
     return text
 

@@ -43,7 +43,7 @@ def write_evaluation_plot(files: Sequence[ScoresFile], names: Sequence[str], pat
         _draw_low_shots(grid[0, 2], files, names)
     data = files[0].data
     figure.suptitle(
-        (f"linear probe on {Path(data['test']).name}, {data['images']} images"), fontsize=10
+        f"linear probe on {Path(data['test']).name}, {data['images']} images", fontsize=10
     )
     with whole_file(path) as picture:
         figure.savefig(picture, format=path.suffix.removeprefix("."), dpi=150)

@@ -60,7 +60,7 @@ def write_plot(report: Report, path: Path) -> None:
     ):
         draw(axes, what)
     figure.suptitle(
-        (f"{report.protocol} probe of {Path(report.train).name}, {report.model}"), fontsize=10
+        f"{report.protocol} probe of {Path(report.train).name}, {report.model}", fontsize=10
     )
     with whole_file(path) as file:
         figure.savefig(file, format=path.suffix.removeprefix("."), dpi=150)

@@ -194,7 +194,7 @@ def voc07(question: Question) -> Findings:
     draws = {}
     for name, protocol in (
         ("PCL: difficult are negatives", pcl_voc07),
-        (("VISSL: difficult are left out"), vissl_voc07),
+        ("VISSL: difficult are left out", vissl_voc07),
     ):
         found = protocol(features, signs[0], asked, signs[1])
         draws[name] = Draws(

@@ -103,7 +103,7 @@ def find_complete(output: Path, plan: Plan, form: Form, update: bool) -> tuple[i
     raise OutputExists(
         f"'{output}' exists, with another {changed}. Name another place, or give overwrite=True"
         + (
-            (" to embed all, or update=True to embed what changed.")
+            " to embed all, or update=True to embed what changed."
             if _can_update(receipt, plan, form)
             else "."
         )

@@ -217,7 +217,7 @@ def _clear(folder: Path, kept: set[Path]) -> None:
 
 def _locked(folder: Path, output: Path) -> AbstractContextManager[None]:
     return locked(
-        folder, (f"another process is writing '{output}'. Wait for it, or name another output.")
+        folder, f"another process is writing '{output}'. Wait for it, or name another output."
     )
 
 

@@ -246,13 +246,13 @@ def _at_another_size(run: Run, wanted: Wanted, squares: npt.NDArray[np.uint8]) -
         least = float(cosines(run(larger)["embedding"], expected.numpy()).min())
     except Exception as error:
         return [
-            (f"it does not run at {height} x {width} pixels ({' '.join(str(error).split())[:200]})")
+            f"it does not run at {height} x {width} pixels ({' '.join(str(error).split())[:200]})"
         ]
     limit = LIMITS[wanted.precision].cosine
     return (
         []
         if least >= limit
-        else [(f"least cosine {least:.6f} at {height} x {width} pixels, limit {limit}")]
+        else [f"least cosine {least:.6f} at {height} x {width} pixels, limit {limit}"]
     )
 
 

@@ -17,7 +17,7 @@ SUM_LINE = re.compile(r"([0-9a-f]{64}) [ *]([^/\\]+)")
 def format_sums(files: Mapping[str, bytes]) -> bytes:
     """The list that `sha256sum -c` reads, sorted by name."""
     return "".join(
-        (f"{hashlib.sha256(files[name]).hexdigest()}  {name}\n") for name in sorted(files)
+        f"{hashlib.sha256(files[name]).hexdigest()}  {name}\n" for name in sorted(files)
     ).encode()
 
 
@@ -45,7 +45,7 @@ def read_checked(path: Path, sums: Mapping[str, str]) -> bytes:
     data, expected = read_bytes(path), expected_sum(path, sums)
     if (found := hashlib.sha256(data).hexdigest()) != expected:
         edited = (
-            (f", or if you edited it, put its new sum into {SUMS}") if path.suffix in EDITED else ""
+            f", or if you edited it, put its new sum into {SUMS}" if path.suffix in EDITED else ""
         )
         raise ModelFolderError(
             f"'{path}' is damaged: its sha256 is {found[:12]}…, {SUMS} says {expected[:12]}…. "

@@ -29,5 +29,5 @@ def list_hub(query: str | None = None) -> list[Entry]:
         named = f" whose name holds '{query}'" if query else ""
         raise HubError(f"{constants.ENDPOINT} has no model tagged {TAG}{named}.")
     return [
-        Entry(f"{HUB}{model.id}", True, (f"{model.downloads or 0:,} downloads")) for model in found
+        Entry(f"{HUB}{model.id}", True, f"{model.downloads or 0:,} downloads") for model in found
     ]

@@ -251,14 +251,14 @@ def _unidentified(file: BinaryIO) -> UnreadableImage:
     start = file.read(HEAD)
     if form := begins_as(start[:16]):
         return UnreadableImage(
-            "damaged", (f"it begins as {form}, but is broken, or of a kind that Pillow cannot read")
+            "damaged", f"it begins as {form}, but is broken, or of a kind that Pillow cannot read"
         )
     if is_heif(start) and has_heif():
         return UnreadableImage("damaged", "it begins as HEIC, but is broken")
     if is_heif(start):
         return UnreadableImage(
             "not_an_image",
-            (f"a HEIC image, which needs a package that is not installed: {HEIF_HINT}"),
+            f"a HEIC image, which needs a package that is not installed: {HEIF_HINT}",
         )
     if told := foreign(start):
         return UnreadableImage("not_an_image", told)
@@ -268,7 +268,7 @@ def _unidentified(file: BinaryIO) -> UnreadableImage:
 def _require_size(width: int, height: int) -> None:
     if width * height > MAX_PIXELS:
         raise UnreadableImage(
-            "too_large", (f"{width} x {height} pixels; the limit is {MAX_PIXELS} in all")
+            "too_large", f"{width} x {height} pixels; the limit is {MAX_PIXELS} in all"
         )
     if width * height == 0:
         raise UnreadableImage("damaged", f"{width} x {height} pixels")
@@ -296,7 +296,7 @@ def to_rgb(image: Image.Image, reading: Reading = PLAIN) -> Image.Image:
         return image if image.mode == "RGB" else image.convert("RGB")
     except ValueError as error:
         raise UnreadableImage(
-            "unsupported", (f"colours of mode {image.mode} have no known way to RGB")
+            "unsupported", f"colours of mode {image.mode} have no known way to RGB"
         ) from error
 
 

@@ -48,7 +48,7 @@ class Preprocessing:
 
     def __post_init__(self) -> None:
         problems = [
-            (f"{field} is {getattr(self, field)!r}, not {allowed}")
+            f"{field} is {getattr(self, field)!r}, not {allowed}"
             for field, allowed, fits in self._limits()
             if not fits
         ]
@@ -62,7 +62,7 @@ class Preprocessing:
             ("crop_mode", f"one of {', '.join(CROP_MODES)}", self.crop_mode in CROP_MODES),
             (
                 "interpolation",
-                (f"one of {', '.join(INTERPOLATIONS)}"),
+                f"one of {', '.join(INTERPOLATIONS)}",
                 self.interpolation in INTERPOLATIONS,
             ),
             ("std", "positive", min(self.std) > 0),

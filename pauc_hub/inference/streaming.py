@@ -102,7 +102,7 @@ def embed_images(
         decoded = square(name, open_image(name, source, decoder, reading), encoder.preprocessing)
         if FEW_LEVELS in decoded.remarks:
             warnings.warn(
-                (f"{name} ends in few levels of grey: does its value range fit?"),
+                f"{name} ends in few levels of grey: does its value range fit?",
                 Note,
                 stacklevel=2,
             )

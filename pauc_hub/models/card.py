@@ -258,7 +258,7 @@ def _citations(facts: Facts) -> str:
 def _receipts(facts: Facts) -> str:
     data = facts["data"]
     kept = (
-        (f"; {data['kept_out']} more were kept out to calibrate the prototypes")
+        f"; {data['kept_out']} more were kept out to calibrate the prototypes"
         if data.get("kept_out")
         else ""
     )

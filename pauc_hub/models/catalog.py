@@ -175,7 +175,7 @@ def _repository(name: str) -> Repository:
 
 def _note(name: str, what: str) -> str:
     return (
-        (f"'{name}' is the {what}; the folder of that name is './{name}'.")
+        f"'{name}' is the {what}; the folder of that name is './{name}'."
         if Path(name).is_dir()
         else ""
     )
@@ -184,7 +184,7 @@ def _note(name: str, what: str) -> str:
 def _unknown(name: str) -> str:
     if "/" in name and not name.startswith(TIMM):
         on_hub = (
-            (f" A repository on the Hugging Face Hub is written {HUB}{name}.")
+            f" A repository on the Hugging Face Hub is written {HUB}{name}."
             if REPOSITORY.fullmatch(name)
             else ""
         )

@@ -16,7 +16,7 @@ def sentence_transformers_files() -> dict[str, bytes]:
     `pooler_output`.
     """
     modules = [
-        {"idx": 0, "name": "0", "path": "", "type": ("sentence_transformers.models.Transformer")}
+        {"idx": 0, "name": "0", "path": "", "type": "sentence_transformers.models.Transformer"}
     ]
     transformer = {
         "transformer_task": "feature-extraction",

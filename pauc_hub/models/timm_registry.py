@@ -80,7 +80,7 @@ def list_pretrained(pattern: str, *, quiet: bool = False) -> list[Entry]:
             widths[architecture] = _width(architecture)
             bar.advance(1)
     return [
-        Entry(name, True, (f"{widths[name.partition('.')[0]]} numbers from {_side(name)} px"))
+        Entry(name, True, f"{widths[name.partition('.')[0]]} numbers from {_side(name)} px")
         for name in found
     ]
 

@@ -96,7 +96,7 @@ def _nothing(root: str, others: Counter[str]) -> NoImages:
     count = others.total()
     found = f"{count} file{'s' * (count != 1)}, none of which" if count else "no file there"
     hint = (
-        (f" For {', '.join(sorted(HEIF & set(others)))}: {HEIF_HINT}.")
+        f" For {', '.join(sorted(HEIF & set(others)))}: {HEIF_HINT}."
         if HEIF & set(others) - SUFFIXES
         else ""
     )

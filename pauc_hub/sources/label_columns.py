@@ -23,10 +23,10 @@ CLASS_SUFFIX = ".cls"
 LONGEST_CLASS = 1000
 """Bytes of a `.cls` member that are read."""
 IN_ROWS = re.compile(
-    (rf"(.+{re.escape(SUFFIX_OF_ROWS)})/(\d{{9}})(?:/.*)?"), re.IGNORECASE | re.DOTALL
+    rf"(.+{re.escape(SUFFIX_OF_ROWS)})/(\d{{9}})(?:/.*)?", re.IGNORECASE | re.DOTALL
 )
 IN_TAR = re.compile(
-    (rf"(.+?(?:{'|'.join(map(re.escape, SUFFIXES_OF_TARS))}))/(.+)"), re.IGNORECASE | re.DOTALL
+    rf"(.+?(?:{'|'.join(map(re.escape, SUFFIXES_OF_TARS))}))/(.+)", re.IGNORECASE | re.DOTALL
 )
 WAY_OUT = "Give labels=FILE.csv with the columns path and label."
 
@@ -150,9 +150,9 @@ def _label_column(file: File) -> str:
     if len(marked) == 1 or named:
         return named[0] if named else marked[0]
     among = (
-        (f"several columns of classes ({', '.join(marked)})")
+        f"several columns of classes ({', '.join(marked)})"
         if marked
-        else (f"no column '{LABEL_COLUMNS[0]}'")
+        else f"no column '{LABEL_COLUMNS[0]}'"
     )
     raise UsageError(
         f"'{file.name}' has {among}; its columns are {', '.join(schema.names)}. Say which one "

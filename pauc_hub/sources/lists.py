@@ -51,7 +51,7 @@ def _listed(line: bytes, base: str) -> Listed:
     text = os.fsdecode(line)
     if "\0" in text:
         return Unreadable(
-            readable(text), "missing", ("a path with a zero byte; lists are text in UTF-8")
+            readable(text), "missing", "a path with a zero byte; lists are text in UTF-8"
         )
     if remote.is_url(text):
         return remote.named(text)

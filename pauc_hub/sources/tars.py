@@ -101,7 +101,7 @@ def _images(file: File, passed_over: Counter[str]) -> Iterator[Entry]:
         yield Unreadable(
             file.name,
             kind,
-            (f"the archive cannot be read beyond its first {found} images: {message}"),
+            f"the archive cannot be read beyond its first {found} images: {message}",
         )
 
 
@@ -140,7 +140,7 @@ def _image(file: File, member: tarfile.TarInfo, tar: tarfile.TarFile, in_place: 
         return Unreadable(name, "not_a_file", "a link, a device or a file with holes in an archive")
     if member.size > LARGEST:
         return Unreadable(
-            name, "too_large", (f"{member.size} bytes in an archive; the limit is {LARGEST}")
+            name, "too_large", f"{member.size} bytes in an archive; the limit is {LARGEST}"
         )
     if in_place:
         return Member(name, file, member.offset_data, member.size)

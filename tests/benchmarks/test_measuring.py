@@ -44,7 +44,7 @@ def test_a_process_is_found_by_its_session_whatever_its_name(
 
 def test_a_command_is_watched_to_its_end() -> None:
     took = watch(
-        sys.executable, "-c", ("import time; time.sleep(0.3); sum(range(10**6)); print('done')")
+        sys.executable, "-c", "import time; time.sleep(0.3); sum(range(10**6)); print('done')"
     )
     assert took.stdout == "done\n"
     assert took.seconds >= 0.3

@@ -12,7 +12,7 @@ def test_beside_lightly() -> None:
     tool = {"images_per_second": 10.0, "data_wait": 0.25, "estep_share": 0.0, "peak_mib": 2000.0}
     far = {
         "share_of_network_alone": 0.8,
-        ("network_alone_share_of_products"): 0.3,
+        "network_alone_share_of_products": 0.3,
         "minutes_of_200_epochs": 5.5,
     }
     found: dict[str, Any] = FROM | {
@@ -101,7 +101,7 @@ def test_scaling() -> None:
         | {"peak_mib": line | {"residual": 3.0}},
         "how far from the limit": {
             "step_share_of_network_alone": 0.9,
-            ("features_share_of_forward_alone"): 0.7,
+            "features_share_of_forward_alone": 0.7,
         },
         "settings": {"images": "Small ones", "model": "resnet18", "clusters": [10, 20]},
     }

@@ -91,8 +91,9 @@ def test_what_stands_there_is_noticed_before_anything_is_fetched(
 ) -> None:
     Path("photos.parquet").touch()
     assert run(["embed", "photos", "-m", NAME, *CPU]) == 1
-    assert capsys.readouterr().err == (
-        "error: 'photos.parquet' exists. Name another place, or give --overwrite.\n"
+    assert (
+        capsys.readouterr().err
+        == "error: 'photos.parquet' exists. Name another place, or give --overwrite.\n"
     )
     assert hub.requests == []
 
@@ -153,7 +154,7 @@ def test_a_model_for_large_images_says_what_smaller_ones_save(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     network = timm.create_model(
-        ("vit_small_patch14_reg4_dinov2"), embed_dim=48, depth=1, num_heads=3, img_size=392
+        "vit_small_patch14_reg4_dinov2", embed_dim=48, depth=1, num_heads=3, img_size=392
     )
     timm.models.save_for_hf(network, "vit", safe_serialization=True)
     assert run(["embed", "photos", "-m", "vit", *CPU]) == 0

@@ -116,14 +116,16 @@ def test_without_matplotlib_or_a_place_to_write_the_verdict_stands(
     write_epochs(begun, [8.0, 7.5, 7.0, 6.5])
     monkeypatch.setattr(curves, "draw", read_only)
     assert run(["doctor", "run"]) == 0
-    assert capsys.readouterr().err == (
-        "note: no curves: 'run/curves.png' could not be written (Permission denied)\n"
+    assert (
+        capsys.readouterr().err
+        == "note: no curves: 'run/curves.png' could not be written (Permission denied)\n"
     )
     monkeypatch.setattr(curves, "can_draw", lambda: False)
     assert run(["doctor", "run"]) == 0
     printed = capsys.readouterr()
-    assert printed.err == (
-        "note: no curves: matplotlib is not installed: pip install 'pauc-hub[train]'\n"
+    assert (
+        printed.err
+        == "note: no curves: matplotlib is not installed: pip install 'pauc-hub[train]'\n"
     )
     assert printed.out.startswith("run: healthy")
     assert not (begun / "curves.png").exists()
@@ -146,6 +148,7 @@ def test_the_model_of_a_run_leads_to_the_run(
     for name in ("config.json", "model.safetensors"):
         (model / name).write_text("{}")
     assert run(["doctor", str(model)]) == 2
-    assert capsys.readouterr().err == (
-        f"error: '{model}' is the model of a run, not the run. Give '{model.parent}'.\n"
+    assert (
+        capsys.readouterr().err
+        == f"error: '{model}' is the model of a run, not the run. Give '{model.parent}'.\n"
     )

@@ -40,8 +40,8 @@ def test_settings_and_estimate_are_told_and_nothing_is_left(
     assert run([*DRY, "-o", "run", "--epochs", "7"]) == 0
     printed = capsys.readouterr()
     heading, *chosen, note = printed.err.splitlines()
-    assert heading == (
-        "40 images; chosen for them and this machine, where nothing else was asked for:"
+    assert (
+        heading == "40 images; chosen for them and this machine, where nothing else was asked for:"
     )
     names = ["size", "architecture", "batch_size", "norm_group", "clusters", "queue", "lr"]
     assert [line.split()[0] for line in chosen] == names

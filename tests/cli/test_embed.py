@@ -71,8 +71,8 @@ def test_unreadable_images_are_listed_counted_and_told_by_the_exit_code(
     os.mkfifo(photos / "pipe.jpg")
     assert run(["embed", "photos", *options]) == 3
     printed = capsys.readouterr()
-    assert printed.err == (
-        "warning: 4 of 8 images could not be read; listed in photos.errors.parquet\n"
+    assert (
+        printed.err == "warning: 4 of 8 images could not be read; listed in photos.errors.parquet\n"
     )
     assert printed.out.startswith("photos.parquet: 4 embeddings of 96 numbers")
     errors = pq.read_table("photos.errors.parquet").to_pylist()
@@ -155,8 +155,9 @@ def test_given_again_it_says_that_the_table_is_complete(
     assert run(["embed", "photos", "--quiet", *options]) == 0
     complete = "photos.parquet: complete already, 4 embeddings of 96 numbers by tiny; "
     assert run(["embed", "photos", *options]) == 0
-    assert capsys.readouterr().out == (
-        f"{complete}--update embeds what changed since, --overwrite everything\n"
+    assert (
+        capsys.readouterr().out
+        == f"{complete}--update embeds what changed since, --overwrite everything\n"
     )
     assert run(["embed", "photos", "--update", *options]) == 0
     assert capsys.readouterr().out == f"{complete}nothing is new or changed\n"
@@ -317,8 +318,9 @@ def test_names_with_control_characters_are_shown_escaped_and_stay_exact_in_json(
     shown = "a\\nb\\x1b[31m"
     assert run(["embed", odd, *options]) == 3
     printed = capsys.readouterr()
-    assert printed.err == (
-        f"warning: 1 of 3 images could not be read; listed in {shown}.errors.parquet\n"
+    assert (
+        printed.err
+        == f"warning: 1 of 3 images could not be read; listed in {shown}.errors.parquet\n"
     )
     assert printed.out.startswith(f"{shown}.parquet: 2 embeddings")
     table = f"{odd}.parquet"

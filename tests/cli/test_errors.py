@@ -47,7 +47,7 @@ CASES: list[tuple[tuple[str, ...], int, str]] = [
     (
         ("embde", "photos"),
         2,
-        ("No such command 'embde'. Did you mean 'embed'? `pauc --help` shows what there is."),
+        "No such command 'embde'. Did you mean 'embed'? `pauc --help` shows what there is.",
     ),
     (
         ("embed", "photos", "--sise", "3"),
@@ -69,7 +69,7 @@ CASES: list[tuple[tuple[str, ...], int, str]] = [
     (
         (*EMBED, "--update", "--overwrite"),
         2,
-        ("--update keeps what --overwrite would make anew: give one of the two."),
+        "--update keeps what --overwrite would make anew: give one of the two.",
     ),
     (
         (*EMBED, "-o", "no/t.parquet"),
@@ -98,12 +98,12 @@ CASES: list[tuple[tuple[str, ...], int, str]] = [
     (
         (*EMBED, "-o", "there.parquet"),
         1,
-        ("'there.parquet' exists. Name another place, or give --overwrite."),
+        "'there.parquet' exists. Name another place, or give --overwrite.",
     ),
     (
         (*EMBED, "-o", "folder.parquet", "--overwrite"),
         1,
-        ("'folder.parquet' is a folder. Name another place."),
+        "'folder.parquet' is a folder. Name another place.",
     ),
     # models
     (
@@ -154,8 +154,9 @@ def test_what_stands_there_is_noticed_before_the_model_is_loaded(
     monkeypatch.setattr("pauc_hub.inference.model.load", lambda *_, **__: pytest.fail("loaded"))
     Path("photos.parquet").touch()
     assert run(EMBED) == 1
-    assert capsys.readouterr().err == (
-        "error: 'photos.parquet' exists. Name another place, or give --overwrite.\n"
+    assert (
+        capsys.readouterr().err
+        == "error: 'photos.parquet' exists. Name another place, or give --overwrite.\n"
     )
 
 
@@ -180,7 +181,7 @@ UNEXPECTED: list[tuple[BaseException, int, str]] = [
     (
         KeyboardInterrupt(),
         130,
-        ("interrupted; 0 of 1 images are done, and the same command goes on from there."),
+        "interrupted; 0 of 1 images are done, and the same command goes on from there.",
     ),
 ]
 

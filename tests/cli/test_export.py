@@ -95,8 +95,9 @@ def test_unreadable_images_are_counted(
 ) -> None:
     monkeypatch.setattr(room, "export", lambda *_, **__: replace(EXPORTED, unreadable=1))
     assert run(["export", "tiny", "--onnx", "a.onnx", "--images", "photos"]) == 0
-    assert capsys.readouterr().err == (
-        "warning: 1 of the images in photos could not be read; left out\n"
+    assert (
+        capsys.readouterr().err
+        == "warning: 1 of the images in photos could not be read; left out\n"
     )
 
 

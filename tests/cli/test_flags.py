@@ -15,7 +15,7 @@ from pauc_hub.training.config import Config
         ("lr=100 is too high", "--lr 100 is too high"),
         (
             "start anew with lr=0.02, or a longer warm-up",
-            ("start anew with --lr 0.02, or a longer warm-up"),
+            "start anew with --lr 0.02, or a longer warm-up",
         ),
         ("give batch_size=64.", "give --batch-size 64."),
         ("give clusters=250,500: fewer", "give --clusters 250,500: fewer"),
@@ -35,8 +35,8 @@ def test_parameters_become_options(message: str, typed: str) -> None:
 def test_a_command_without_settings_leaves_them_alone() -> None:
     message = "k=6 is too many; batch_size=0, weight_align=0.1, tau=0.1"
     flags = {"k": "-k", "batch_size": "--batch-size"}
-    assert with_flags(message, flags) == (
-        "-k 6 is too many; --batch-size 0, weight_align=0.1, tau=0.1"
+    assert (
+        with_flags(message, flags) == "-k 6 is too many; --batch-size 0, weight_align=0.1, tau=0.1"
     )
 
 

@@ -36,11 +36,13 @@ def test_what_is_printed(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> N
     assert printed.err == ""
     assert (
         f"linear probe of {train} (60 images, 3 classes), tested on {test} (30 images)"
-    ) in printed.out
+        in printed.out
+    )
     assert "  top-1   " in printed.out
     assert (
         "95 %, 1000 bootstrap resamples of the 30 test images; the training images are fixed"
-    ) in printed.out
+        in printed.out
+    )
     assert "true in rows, predicted in columns" in printed.out
     assert f"{output}: written" in printed.out
 
@@ -125,7 +127,8 @@ def test_refusals_speak_flags(tmp_path: Path, capfd: pytest.CaptureFixture[str])
     assert run(["probe", str(train), "--group", "video"]) == 2
     assert (
         "Give --labels FILE.csv with the columns path, label and this one."
-    ) in capfd.readouterr().err
+        in capfd.readouterr().err
+    )
 
 
 def test_pictures_are_drawn(tmp_path: Path) -> None:

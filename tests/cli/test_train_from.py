@@ -60,8 +60,8 @@ def test_a_run_that_made_the_weights_worse_says_so(
     )
     shown = capsys.readouterr()
     assert (
-        "\n  freeze 3  (of 4 stages or blocks the first 3 keep the weights of given)\n"
-    ) in shown.err
+        "\n  freeze 3  (of 4 stages or blocks the first 3 keep the weights of given)\n" in shown.err
+    )
     assert "before and after, on 20 images: effective rank " in shown.err
     assert "on the other half the weights from before were better: the model has them" in shown.err
     given = here / "given"

@@ -95,7 +95,7 @@ def test_images_are_embedded_like_those_of_a_table(
         (["--range", "5,1"], "--range '5,1' is not LOW,HIGH, such as 0,4095, nor `image`."),
         (
             ["--bands", "1,2"],
-            ("--bands '1,2' is not one or three numbers of bands from 1, such as 3,2,1."),
+            "--bands '1,2' is not one or three numbers of bands from 1, such as 3,2,1.",
         ),
     ],
 )
@@ -111,6 +111,7 @@ def test_what_contradicts_the_table_is_refused(options: list[str], capsys: Captu
     assert run(["embed", "warm", "--quiet", *options]) == 0
     for words in ("--range 0,5", "--bands 1,2,3", "--space projection", "--decoding scaled"):
         assert run(["embed", "scans", "--like", "warm.parquet", *words.split(), *options]) == 2
-        assert capsys.readouterr().err == (
-            f"error: {words} is not what 'warm.parquet' was made with: leave it out.\n"
+        assert (
+            capsys.readouterr().err
+            == f"error: {words} is not what 'warm.parquet' was made with: leave it out.\n"
         )

@@ -18,7 +18,7 @@ from pauc_hub.tables.table import Provenance, Table
 FORMATS = Path(__file__).parents[2] / "docs" / "formats.md"
 SECTION = FORMATS.read_text().partition("### In other tools\n")[2].partition("\n#")[0]
 BLOCKS: dict[str, str] = dict(
-    re.findall((r"\n\n([^\n`]+):\n\n```python\n(.*?)```"), SECTION, re.DOTALL)
+    re.findall(r"\n\n([^\n`]+):\n\n```python\n(.*?)```", SECTION, re.DOTALL)
 )
 QUERY = re.findall(r"```sql\n(.*?)```", SECTION, re.DOTALL)
 PACKAGES = {

@@ -77,7 +77,7 @@ def test_two_processes_make_the_table_of_one(
     (Path("two.errors.parquet") / parts[1]).unlink()
     with pytest.raises(
         TableError,
-        match=(r"^'two\.parquet' holds 1 of its 2 parts: the others are not done yet\.$"),
+        match=r"^'two\.parquet' holds 1 of its 2 parts: the others are not done yet\.$",
     ):
         read_table(Path("two.parquet"))
     untouched = (Path("two.parquet") / parts[0]).stat().st_mtime_ns

@@ -127,8 +127,8 @@ def test_two_processes_train_what_one_does_and_no_death_loses_what_was_saved() -
     # The other one's death ends a step that is not done.
     assert len(read_diary(Path("diary 0"))["learning"]) == (STEPS + 1) + (STEPS + 1) + 2 * STEPS
     assert (
-        "warning: 1 of 131 images could not be read; listed in two/unreadable.txt\n"
-    ) in complained
+        "warning: 1 of 131 images could not be read; listed in two/unreadable.txt\n" in complained
+    )
     assert Path("two/unreadable.txt").read_text() == Path("one/unreadable.txt").read_text()
     # Said by the one that was left, each time; or torchrun's signal reached it before it noticed.
     errors = [line for line in complained.splitlines() if line.startswith("error: ")]

@@ -17,7 +17,7 @@ def system(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(memory, "_physical", lambda: 64 * GIB)
     written(
         tmp_path / "proc" / "meminfo",
-        (f"MemTotal: {64 << 20} kB\nMemAvailable: {40 << 20} kB\nHugePages_Total: 0\n"),
+        f"MemTotal: {64 << 20} kB\nMemAvailable: {40 << 20} kB\nHugePages_Total: 0\n",
     )
     return tmp_path
 
@@ -52,7 +52,7 @@ def test_pages_of_files_count_as_free(system: Path) -> None:
     written(system / "cgroup" / "job" / "memory.current", 7 * GIB)
     written(
         system / "cgroup" / "job" / "memory.stat",
-        (f"anon {2 * GIB}\nfile {5 * GIB}\ninactive_file {4 * GIB}\n"),
+        f"anon {2 * GIB}\nfile {5 * GIB}\ninactive_file {4 * GIB}\n",
     )
     assert memory.free_memory() == 5 * GIB
 
@@ -62,13 +62,13 @@ def test_version_1_in_a_container_that_knows_its_group_by_the_hosts_path_alone(
 ) -> None:
     written(
         system / "proc" / "self" / "cgroup",
-        ("5:cpu,cpuacct:/docker/ab:c\n4:memory:/docker/ab:c\n0::/docker/ab:c"),
+        "5:cpu,cpuacct:/docker/ab:c\n4:memory:/docker/ab:c\n0::/docker/ab:c",
     )
     written(system / "cgroup" / "memory" / "memory.limit_in_bytes", 6 * GIB)
     written(system / "cgroup" / "memory" / "memory.usage_in_bytes", 2 * GIB)
     written(
         system / "cgroup" / "memory" / "memory.stat",
-        (f"inactive_file 7\ntotal_inactive_file {GIB}"),
+        f"inactive_file 7\ntotal_inactive_file {GIB}",
     )
     assert (memory.total_memory(), memory.free_memory()) == (6 * GIB, 5 * GIB)
 

@@ -69,7 +69,7 @@ def pcl_v1(state: State) -> Any:
 
 def moco_v3(state: State) -> Any:
     base = under("module.base_encoder.", state) | {
-        ("module.base_encoder.fc.0.weight"): torch.zeros(9, W)
+        "module.base_encoder.fc.0.weight": torch.zeros(9, W)
     }
     return {
         "state_dict": base

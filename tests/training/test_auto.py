@@ -149,7 +149,7 @@ def test_what_is_said_of_batch_norm_is_what_is_done() -> None:
 def test_what_the_number_of_images_decided_is_told_too() -> None:
     config = Config(batch_size=64, norm_group=32, lr=0.08).resolve(1000)
     clusters = Choice(
-        "clusters", [20, 40, 80], ("one for 50, 25 and 12.5 images, or for 10 at least")
+        "clusters", [20, 40, 80], "one for 50, 25 and 12.5 images, or for 10 at least"
     )
     queue = Choice("queue", 448, "whole batches: half of the images, 16,384 at most")
     rate = Choice("lr", 0.08, "for a batch of 256, and in proportion: 0.02 for 64")

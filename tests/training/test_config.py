@@ -82,7 +82,7 @@ BAD_VALUES = [
     ({"objective": "moco"}, "objective='moco' is none of infonce, protonce, pauc"),
     (
         {"architecture": "resnet19"},
-        ("architecture='resnet19' is no network of timm's (did you mean 'resnet18'?)"),
+        "architecture='resnet19' is no network of timm's (did you mean 'resnet18'?)",
     ),
     (
         {"architecture": "test_vit", "size": 90},
@@ -120,7 +120,7 @@ BAD_VALUES = [
     ),
     (
         {"batch_size": 63, "norm_group": 32},
-        (f"batch_size=63{ONE_GROUP.format(32)}: give batch_size=64 or more"),
+        f"batch_size=63{ONE_GROUP.format(32)}: give batch_size=64 or more",
     ),
     ({"dim": 1}, "dim=1 must be 2 or more"),
     ({"negatives": 0}, "negatives=0 must be 1 or more"),
@@ -140,7 +140,7 @@ BAD_VALUES = [
     ({"crop_min": 0.0}, "crop_min=0 must lie above 0 and at most at 1"),
     (
         {"prototypes_from": "queue"},
-        ("prototypes_from='queue' is none of batch, batch_and_queue, bank"),
+        "prototypes_from='queue' is none of batch, batch_and_queue, bank",
     ),
     (
         {"prototypes_from": "bank", "weight_scatter": 0.1},
@@ -161,19 +161,19 @@ BAD_VALUES = [
     ({"small_views": -1}, "small_views=-1 must be 0 or more"),
     (
         {"small_view_crop": (0.0, 0.5)},
-        ("small_view_crop=0.0,0.5 must be the least and the largest, in (0, 1]"),
+        "small_view_crop=0.0,0.5 must be the least and the largest, in (0, 1]",
     ),
     (
         {"small_view_crop": (0.5, 0.4)},
-        ("small_view_crop=0.5,0.4 must be the least and the largest, in (0, 1]"),
+        "small_view_crop=0.5,0.4 must be the least and the largest, in (0, 1]",
     ),
     (
         {"small_views": 2, "small_view_size": 15},
-        ("small_view_size=15 must be 16 or more and less than size"),
+        "small_view_size=15 must be 16 or more and less than size",
     ),
     (
         {"small_views": 2, "small_view_size": 224},
-        ("small_view_size=224 must be 16 or more and less than size"),
+        "small_view_size=224 must be 16 or more and less than size",
     ),
     (
         {"small_views": 2, "size": 63},
@@ -257,7 +257,7 @@ def test_too_few_images_for_two_groups_may_be_one(
     assert config.problems(images) == []
     problems = dataclasses.replace(config, norm_group=min(batch_size, 32) - 1).problems(images)
     assert problems == [
-        (f"norm_group={min(batch_size, 32) - 1} must be {min(batch_size, 32)} or more")
+        f"norm_group={min(batch_size, 32) - 1} must be {min(batch_size, 32)} or more"
     ]
 
 

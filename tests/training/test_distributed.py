@@ -207,13 +207,13 @@ def test_stretches_follow_each_other_and_leave_nothing_out(total: int) -> None:
             256,
             64,
             8,
-            ("a batch_size that is a multiple of 512 (512), norm_group 32, or fewer processes"),
+            "a batch_size that is a multiple of 512 (512), norm_group 32, or fewer processes",
         ),
         (
             96,
             32,
             2,
-            ("a batch_size that is a multiple of 64 (128), norm_group 48, or fewer processes"),
+            "a batch_size that is a multiple of 64 (128), norm_group 48, or fewer processes",
         ),
         (100, 32, 3, "a batch_size that is a multiple of 96 (96), or fewer processes"),
     ],
@@ -240,6 +240,6 @@ def test_faiss_is_refused_beside_others() -> None:
     config = Config(kmeans="faiss")
     assert sharing_problems(config, 1) == []
     (problem,) = sharing_problems(config, 2)
-    assert problem == (
-        "kmeans 'faiss' runs in one process, not in 2: choose torch, or leave it at auto"
+    assert (
+        problem == "kmeans 'faiss' runs in one process, not in 2: choose torch, or leave it at auto"
     )

@@ -78,7 +78,7 @@ def test_a_number_that_is_not_finite_never_enters_a_checkpoint(
     last[(-1,) * last.ndim] = value
     with pytest.raises(
         TrainingFailed,
-        match=(r"no longer finite at step 2 of epoch 1: training diverged.*lower lr"),
+        match=r"no longer finite at step 2 of epoch 1: training diverged.*lower lr",
     ):
         saved.save()
     assert checkpoint_files.standing(saved.run) == before

@@ -123,22 +123,22 @@ def test_the_same_epoch_clusters_alike_and_another_epoch_draws_anew() -> None:
         (
             lambda z, r: (torch.full_like(z, float("nan")), r),
             TrainingFailed,
-            ("no longer finite: training diverged"),
+            "no longer finite: training diverged",
         ),
         (
             lambda z, r: (z[:1].repeat(90, 1), r),
             TooFewDistinct,
-            ("90 points hold 1 distinct ones: too few for 3"),
+            "90 points hold 1 distinct ones: too few for 3",
         ),
         (
             lambda z, r: (z[:4].repeat(25, 1)[:90], r),
             TooFewDistinct,
-            ("90 points hold 4 distinct ones: too few for 9"),
+            "90 points hold 4 distinct ones: too few for 9",
         ),
         (
             lambda z, r: (z, torch.arange(90) < 8),
             ClusteringFailed,
-            ("only 8 of 90 images .* fewer than clusters=9"),
+            "only 8 of 90 images .* fewer than clusters=9",
         ),
     ],
 )
@@ -159,14 +159,14 @@ def test_what_cannot_be_clustered_is_said_in_one_line(
         (
             4,
             4,
-            ("only 4 of 12 images are distinct, too few for clusters=5"),
-            ("give clusters of at most 3, or train with"),
+            "only 4 of 12 images are distinct, too few for clusters=5",
+            "give clusters of at most 3, or train with",
         ),
         (
             2,
             2,
             "only 2 of 12 images are distinct",
-            ("Remove the copies, or train with objective='infonce'"),
+            "Remove the copies, or train with objective='infonce'",
         ),
     ],
 )

@@ -87,11 +87,11 @@ def test_settings_stand_before_the_file_and_the_file_before_the_recipe(
 
 def test_wrong_names_and_a_recipe_beside_a_whole_config_are_refused(tmp_path: Path) -> None:
     with pytest.raises(
-        UsageError, match=(r"^the settings: unknown setting 'epoch' \(did you mean epochs")
+        UsageError, match=r"^the settings: unknown setting 'epoch' \(did you mean epochs"
     ):
         pauc_hub.train(Pictures(), tmp_path / "run", epoch=3)
     with pytest.raises(
-        UsageError, match=(r"^recipe='imagenet1k' has no say beside a whole TrainConfig")
+        UsageError, match=r"^recipe='imagenet1k' has no say beside a whole TrainConfig"
     ):
         pauc_hub.train(Pictures(), tmp_path / "run", pauc_hub.TrainConfig(), recipe="imagenet1k")
     with pytest.raises(UsageError, match=r"^a run goes on with its own settings"):

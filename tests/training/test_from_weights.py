@@ -94,11 +94,11 @@ def test_the_model_decides_network_and_input_and_every_choice_has_its_reason(
     assert reasons["freeze"] == "of 4 stages or blocks the first 3 keep the weights of given"
     assert reasons["backbone_rate"] == "the rate of the blocks that learn is 0.1 to 0.1 of lr"
     with pytest.raises(
-        UsageError, match=(r"^architecture='resnet18' is not that of weights_from='given'")
+        UsageError, match=r"^architecture='resnet18' is not that of weights_from='given'"
     ):
         settle(source, CPU, {"weights_from": str(model), "architecture": "resnet18"})
     with pytest.raises(
-        UsageError, match=(r"freeze=4 must be 0 to 3: test_resnet has 4 stages or blocks")
+        UsageError, match=r"freeze=4 must be 0 to 3: test_resnet has 4 stages or blocks"
     ):
         settle(source, CPU, {"weights_from": str(model), "freeze": 4})
 

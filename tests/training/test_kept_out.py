@@ -153,9 +153,10 @@ def test_the_model_is_calibrated_on_them(
     assert (len(found.scores), found.reclusterings) == (KEPT // 2, 10)
     assert found.scores.dtype == torch.float32
     assert len(found.temperatures) == len(found.errors) == 2
-    assert ("44 more were kept out to calibrate the prototypes") in (
-        trained[0] / "README.md"
-    ).read_text()
+    assert (
+        "44 more were kept out to calibrate the prototypes"
+        in (trained[0] / "README.md").read_text()
+    )
     answer = assign(
         images,
         model=trained[0],

@@ -105,7 +105,7 @@ def test_the_recipe_for_imagenet_is_that_of_pcl() -> None:
 
 @pytest.mark.parametrize(
     ("name", "hint"),
-    [("cifar10_pauk", ("Did you mean 'cifar10_pauc'? ")), ("../own_images", ""), ("", "")],
+    [("cifar10_pauk", "Did you mean 'cifar10_pauc'? "), ("../own_images", ""), ("", "")],
 )
 def test_an_unknown_recipe_is_one_line(name: str, hint: str, source: ImageSource) -> None:
     hint = "Did you mean 'own_images'? " if "own" in name else hint

@@ -56,8 +56,9 @@ def test_a_mapping_gives_the_fields_their_types() -> None:
 def test_wrong_types_and_unknown_names_are_refused(given: dict[str, Any], problem: str) -> None:
     with pytest.raises(UsageError) as refused:
         from_mapping(given, "run.toml")
-    assert str(refused.value) == (
-        f"run.toml: {problem}. `pauc train --list-settings` shows all settings."
+    assert (
+        str(refused.value)
+        == f"run.toml: {problem}. `pauc train --list-settings` shows all settings."
     )
 
 
@@ -95,7 +96,7 @@ def test_a_config_file_that_cannot_be_read_is_named_in_one_line(
     with pytest.raises(UsageError) as refused:
         read_config(path)
     assert str(refused.value).startswith(
-        ((f"config='{path}' cannot be read: "), (f"config='{path}' is not TOML ("))
+        (f"config='{path}' cannot be read: ", f"config='{path}' is not TOML (")
     )
     assert "\n" not in str(refused.value)
 
@@ -217,7 +218,7 @@ def test_every_setting_is_listed_with_kind_default_unit_and_meaning() -> None:
         ),
         (
             {"objective": "infonce", "warmup": 0.2},
-            [("warmup=0.2 has no effect with objective=infonce")],
+            ["warmup=0.2 has no effect with objective=infonce"],
         ),
         (
             {"objective": "infonce", "shuffle_assignments": True},
@@ -243,7 +244,7 @@ def test_every_setting_is_listed_with_kind_default_unit_and_meaning() -> None:
         ),
         (
             {"progressive_share": 0.3},
-            [("progressive_share=0.3 has no effect without progressive_sizes")],
+            ["progressive_share=0.3 has no effect without progressive_sizes"],
         ),
         ({"small_view_size": 40}, ["small_view_size=40 has no effect with small_views=0"]),
         ({"small_view_size": 40, "small_views": 2}, []),

@@ -23,7 +23,7 @@ def failed(run: History) -> Finding | None:
     return Finding(
         "failed",
         "training ended with an error",
-        (f"epoch {run.epochs_done + 1}: {run.failure}"),
+        f"epoch {run.epochs_done + 1}: {run.failure}",
         LOSS,
         "as it says",
     )

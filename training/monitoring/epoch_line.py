@@ -18,7 +18,7 @@ def report_epoch(state: Training, line: dict[str, float]) -> None:
         return
     terms = ", ".join(f"{name} {line[name]:.3f}" for name in TOLD if name in line)
     spread = (
-        (f", intra_share {line['intra_share']:.3f}, rank {line['effective_rank']:.1f}")
+        f", intra_share {line['intra_share']:.3f}, rank {line['effective_rank']:.1f}"
         if "intra_share" in line
         else ""
     )

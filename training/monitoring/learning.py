@@ -45,9 +45,9 @@ def diverged(run: History) -> Finding | None:
     broken = [line for line in (*run.steps, *run.epochs) if "loss" in line and line["loss"] is None]
     if broken or "no longer finite" in run.failure:
         at = (
-            (f"step {broken[0]['step']} of epoch {broken[0]['epoch'] + 1}")
+            f"step {broken[0]['step']} of epoch {broken[0]['epoch'] + 1}"
             if broken
-            else (f"epoch {run.epochs_done + 1}")
+            else f"epoch {run.epochs_done + 1}"
         )
         return _diverged(run, f"not finite any more in {at}")
     epochs, losses = run.series("infonce")
@@ -106,7 +106,7 @@ def collapsed(run: History) -> Finding | None:
     if _blind(run) and gap and max(gap) < ONE_PLACE:
         return _collapsed(
             run,
-            (f"{_no_gain(run)}, and a query lies on its key (alignment {fmean(gap):.4f})"),
+            f"{_no_gain(run)}, and a query lies on its key (alignment {fmean(gap):.4f})",
             LOSS,
         )
     return None
@@ -197,17 +197,17 @@ def _remedies(config: Config, otherwise: str) -> str:
     off = [
         (
             config.momentum < 0.9,
-            (f"momentum={usual.momentum:g} (now {config.momentum:g}: keys change too fast)"),
+            f"momentum={usual.momentum:g} (now {config.momentum:g}: keys change too fast)",
         ),
         (
             config.momentum > 0.9999,
-            (f"momentum={usual.momentum:g} (now {config.momentum:g}: keys change too slowly)"),
+            f"momentum={usual.momentum:g} (now {config.momentum:g}: keys change too slowly)",
         ),
         (config.lr > FAR * lr, f"lr={lr:g} (now {config.lr:g}: steps too long)"),
         (config.lr < lr / FAR, f"lr={lr:g} (now {config.lr:g}: steps too short)"),
         (
             config.temperature > 0.5,
-            (f"temperature={usual.temperature:g} (now {config.temperature:g}: too even)"),
+            f"temperature={usual.temperature:g} (now {config.temperature:g}: too even)",
         ),
     ]
     found = [remedy for is_off, remedy in off if is_off]

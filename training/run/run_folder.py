@@ -64,7 +64,7 @@ def open_run(
     if not goes_on:
         _make(run)
     with locked(
-        run, (f"another process is training into '{run}'. Wait for it, or give another folder.")
+        run, f"another process is training into '{run}'. Wait for it, or give another folder."
     ):
         if not goes_on:
             begin(run, config, overwrite)

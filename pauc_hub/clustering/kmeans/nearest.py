@@ -62,8 +62,7 @@ def count_distinct(points: Tensor) -> int:
     repeated = torch.zeros(len(points), dtype=torch.bool, device=points.device)
     for part in _parts(len(points), CHUNK_ENTRIES, points.device, len(points)):
         near = (
-            torch.cdist(points[part], points, compute_mode=("donot_use_mm_for_euclid_dist"))
-            <= ALIKE
+            torch.cdist(points[part], points, compute_mode="donot_use_mm_for_euclid_dist") <= ALIKE
         )
         repeated[part] = near.tril(diagonal=part.start - 1).any(dim=1)
     return int((~repeated).sum())

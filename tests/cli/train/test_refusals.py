@@ -198,11 +198,13 @@ def test_an_output_that_is_a_file_is_refused(
 ) -> None:
     (here / "run").write_text("mine")
     assert run([*TRAIN, "--quiet"]) == 2
-    assert capsys.readouterr().err == (
-        "error: 'run' could not be written (File exists). Give another folder.\n"
+    assert (
+        capsys.readouterr().err
+        == "error: 'run' could not be written (File exists). Give another folder.\n"
     )
     assert run(["train", "photos", "-o", "run", "--resume"]) == 2
-    assert capsys.readouterr().err == (
-        "error: nothing to resume: 'run' holds no run. Start without --resume.\n"
+    assert (
+        capsys.readouterr().err
+        == "error: nothing to resume: 'run' holds no run. Start without --resume.\n"
     )
     assert (here / "run").read_text() == "mine"

@@ -141,8 +141,9 @@ def test_prose_goes_to_the_right_streams_and_overwrite_starts_anew(
         "run/model: trained; verdict: too short to tell",
     )
     assert passed_over == "warning: 1 file passed over: 1 .mov"
-    assert chosen[0] == (
-        "60 images; chosen for them and this machine, where nothing else was asked for:"
+    assert (
+        chosen[0]
+        == "60 images; chosen for them and this machine, where nothing else was asked for:"
     )
     told = [line.split()[0] for line in chosen[1:-3]]
     assert chosen[-3].startswith(

@@ -47,7 +47,7 @@ def test_a_finished_run_goes_on_for_longer_under_a_schedule_laid_anew(
             "step": 0,
             "before": 3,
             "epochs": 5,
-            "command": ("pauc train x --resume --epochs 5"),
+            "command": "pauc train x --resume --epochs 5",
         }
     ]
     assert "unfinished" not in found
@@ -70,7 +70,7 @@ def test_fewer_epochs_than_are_done_are_refused_and_change_nothing(
     for epochs in (2, 0, -1):
         with pytest.raises(
             UsageError,
-            match=(rf"^epochs={epochs} is too few: '.*' is in epoch 3\. Give that or more\.$"),
+            match=rf"^epochs={epochs} is too few: '.*' is in epoch 3\. Give that or more\.$",
         ):
             loop.train(images, run, resume=True, epochs=epochs, quiet=True)
     assert (run / run_folder.CONFIG).read_bytes() == before
@@ -96,9 +96,10 @@ def test_an_unfinished_run_is_exported_as_it_is_and_goes_on_unchanged(
     assert {path.name: path.read_bytes() for path in checkpoint_files.standing(run)} == kept
     found = facts(run)
     assert (found["epochs"], found["unfinished"]) == (1, {"epoch": 1, "step": 0, "epochs": 3})
-    assert ("**Unfinished**: made of a checkpoint after epoch 1 of 3 epochs") in (
-        model / "README.md"
-    ).read_text()
+    assert (
+        "**Unfinished**: made of a checkpoint after epoch 1 of 3 epochs"
+        in (model / "README.md").read_text()
+    )
     for name, weight in open_folder(model).read_backbone().items():
         assert torch.allclose(
             weight.float(), saved[f"pair.query.backbone.{name}"].float(), atol=1e-3
@@ -112,7 +113,7 @@ def test_an_unfinished_run_is_exported_as_it_is_and_goes_on_unchanged(
 
 def test_there_is_nothing_to_export_without_a_checkpoint(images: Path, tmp_path: Path) -> None:
     with pytest.raises(
-        UsageError, match=(r"^nothing to export: '.*run' holds no checkpoint of a run\.$")
+        UsageError, match=r"^nothing to export: '.*run' holds no checkpoint of a run\.$"
     ):
         loop.train(images, tmp_path / "run", export=True, quiet=True)
     assert not (tmp_path / "run").exists()

@@ -185,7 +185,7 @@ def test_a_disk_without_room_for_a_checkpoint_is_told_of_at_once(
 ) -> None:
     with (
         files_of_at_most(100_000),
-        pytest.raises(TrainingFailed, match=(r"checkpoint could not be written.*too large")),
+        pytest.raises(TrainingFailed, match=r"checkpoint could not be written.*too large"),
     ):
         loop.train(images, tmp_path / "run", CONFIG, quiet=True)
     assert sorted(path.name for path in (tmp_path / "run").iterdir()) == [

@@ -144,7 +144,7 @@ def test_what_does_not_fit_is_refused(
     backbone = write_table(tmp_path / "backbone.parquet", blobs(10, 2), weights_sha256=sha)
     with pytest.raises(
         TableError,
-        match=("holds the backbone space, and a model's prototypes live in the projection"),
+        match="holds the backbone space, and a model's prototypes live in the projection",
     ):
         assign(backbone, model=model_folder, quiet=True)
     with pytest.raises(UsageError, match="has no prototypes"):
@@ -160,6 +160,6 @@ def test_what_does_not_fit_is_refused(
 def test_a_model_is_not_taken_for_a_prototypes_file(tmp_path: Path, model_folder: Path) -> None:
     for given in (model_folder, model_folder / "prototypes.safetensors"):
         with pytest.raises(
-            UsageError, match=(r"belongs to a model: give model='.*' in place of prototypes")
+            UsageError, match=r"belongs to a model: give model='.*' in place of prototypes"
         ):
             assign(tmp_path, prototypes=given, quiet=True)

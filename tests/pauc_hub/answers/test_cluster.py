@@ -189,7 +189,7 @@ def test_empty_clusters_are_left_out(tmp_path: Path, write_table: WriteTable) ->
         table, quiet=True, output=tmp_path / "auto.prototypes.safetensors"
     ).prototypes.granularities == (2,)
     with pytest.raises(
-        UsageError, match=(r"k=5 is more than the 4 different rows of .* Give 4 or less")
+        UsageError, match=r"k=5 is more than the 4 different rows of .* Give 4 or less"
     ):
         cluster(table, 5, quiet=True)
     found = cluster(table, 4, quiet=True)

@@ -62,7 +62,7 @@ def test_a_table_is_measured_and_its_scores_file_says_what_of(
         for score in scores[evaluation].values():
             assert score["low"] <= score["value"] <= score["high"]
     assert found.file.left_out == {
-        "alignment": ("needs the images, and 0 of 60 are still in '/nowhere/photos'")
+        "alignment": "needs the images, and 0 of 60 are still in '/nowhere/photos'"
     }
 
     read = read_scores(found.output)
@@ -117,7 +117,7 @@ def test_a_picture_of_confusion_calibration_and_low_shots(
 def test_a_table_takes_no_models(write_table: WriteTable, tmp_path: Path) -> None:
     table = write(write_table, tmp_path / "t.parquet", 0.5)
     with pytest.raises(
-        UsageError, match=(r"is a table, which a model made already. Leave 'pauc_resnet18' out")
+        UsageError, match=r"is a table, which a model made already. Leave 'pauc_resnet18' out"
     ):
         pauc_hub.evaluate("pauc_resnet18", table, quiet=True)
 
@@ -281,12 +281,12 @@ def test_refusals(tmp_path: Path) -> None:
     first = answered(tmp_path / "a.json", right)
     other = answered(tmp_path / "b.json", right, data={"test_sha256": "2"})
     with pytest.raises(
-        UsageError, match=(r"different test images or labels \(30 images of 'photos' and")
+        UsageError, match=r"different test images or labels \(30 images of 'photos' and"
     ):
         pauc_hub.compare(first, other)
     other = answered(tmp_path / "b.json", right, protocol={"seed": 1})
     with pytest.raises(
-        UsageError, match=(r"different protocols: seed is 0 and 1. Evaluate both models alike")
+        UsageError, match=r"different protocols: seed is 0 and 1. Evaluate both models alike"
     ):
         pauc_hub.compare(first, other)
     with pytest.raises(UsageError, match="margin=1 must lie between 0 and 1"):

@@ -133,7 +133,7 @@ def test_what_people_wrote_into_the_card_stays(evaluated: Any, own: Callable[[],
     verify_folder(folder)
     put(folder, CARD, card.replace("| seed |", "| start |"))
     with pytest.raises(
-        ModelFolderError, match=("was edited in its section of scores, which would be lost")
+        ModelFolderError, match="was edited in its section of scores, which would be lost"
     ):
         write_into_card(folder, found.file, "pauc eval")
 
@@ -173,7 +173,7 @@ def test_scores_of_other_weights_are_refused(evaluated: Any, own: Callable[[], P
     _, found = evaluated
     other = replace(found.file, origin=replace(found.file.origin, weights_sha256="0" * 64))
     with pytest.raises(
-        ModelFolderError, match=("has other weights now than those that were measured")
+        ModelFolderError, match="has other weights now than those that were measured"
     ):
         write_into_card(own(), other, "pauc eval")
 
@@ -227,15 +227,15 @@ def test_two_models_are_compared_in_one_command(
     [
         (
             ["pauc_resnet18", "old"],
-            ("'pauc_resnet18' is no scores file. To compare two models, give labelled images"),
+            "'pauc_resnet18' is no scores file. To compare two models, give labelled images",
         ),
         (
             ["a.scores.json", "old", "photos"],
-            ("'a.scores.json' is a scores file, which needs no images: leave 'photos'"),
+            "'a.scores.json' is a scores file, which needs no images: leave 'photos'",
         ),
         (
             ["a.scores.json", "b.scores.json", "--test", "c"],
-            ("--test c is for two models and their images"),
+            "--test c is for two models and their images",
         ),
         (["pauc_resnet18", "pauc_resnet1", "photos"], "unknown model 'pauc_resnet1'."),
     ],

@@ -103,7 +103,7 @@ def test_the_table_of_another_space_is_left_alone(photos: Path, model_folder: Pa
 
 def test_what_has_no_place_beside_it_needs_one(photos: Path) -> None:
     with pytest.raises(
-        UsageError, match=(r"needs a place: `pauc embed .* -o NAME\.parquet`, and give that")
+        UsageError, match=r"needs a place: `pauc embed .* -o NAME\.parquet`, and give that"
     ):
         open_input(photos / "*.png", quiet=True)
     with pytest.raises(UsageError, match="no such file or folder"):
@@ -115,7 +115,7 @@ def test_a_model_that_is_not_here_by_name_must_be_named(photos: Path, model_fold
     origin = open_input(photos, model=model_folder, device="cpu", quiet=True).origin
     with pytest.raises(
         UnknownModel,
-        match=("'tiny', which the images are to be embedded by, is no model here by name"),
+        match="'tiny', which the images are to be embedded by, is no model here by name",
     ):
         open_input(photos, like=origin, device="cpu", quiet=True)
     assert open_input(photos, model=model_folder, like=origin, device="cpu", quiet=True).rows == 3

@@ -24,7 +24,7 @@ def test_a_file_gets_names_and_keeps_the_rest(tmp_path: Path, prototypes: Path) 
     before = read_prototypes(prototypes)
     names = tmp_path / "names.csv"
     names.write_text(
-        ("\ufeffname,prototype,granularity,note\ncats,3,,x\n,1,,y\nhalf,0,2,z\n"), encoding="utf-8"
+        "\ufeffname,prototype,granularity,note\ncats,3,,x\n,1,,y\nhalf,0,2,z\n", encoding="utf-8"
     )
     assert name_file(prototypes, names) == 2
     names.write_text("prototype,name\n1,dogs\n")
@@ -44,7 +44,7 @@ def test_a_file_gets_names_and_keeps_the_rest(tmp_path: Path, prototypes: Path) 
         ("prototype,name\n4,a\n", "names prototype 4 of 4: they are 0 to 3"),
         (
             "prototype,name,granularity\n1,a,3\n",
-            ("names a prototype of granularity 3; there are 2, 4"),
+            "names a prototype of granularity 3; there are 2, 4",
         ),
         ("prototype,name\n0,a\nx,b\n", "line 3 of .* has no number"),
     ],

@@ -225,7 +225,7 @@ def test_voc07_in_both_conventions(tmp_path: Path) -> None:
     [
         (
             ["a/1.jpg", *(f"b/{i}.jpg" for i in range(5))],
-            ("class 'a' has one image in '{0}'; it needs two."),
+            "class 'a' has one image in '{0}'; it needs two.",
         ),
         ([f"b/{i}.jpg" for i in range(6)], "all 6 labelled images of '{0}' have the label 'b'"),
         ([f"{i}.jpg" for i in range(6)], "no labels: '0.jpg' and 5 others lie in no folder"),
@@ -256,7 +256,7 @@ def test_a_group_that_holds_a_whole_class_is_refused(train: Path, tmp_path: Path
     labels.write_text("path,label,video\n" + "\n".join(rows))
     with pytest.raises(
         UsageError,
-        match=(r"all 30 images of class 'a' in '.*' are in one group \(3 classes are like"),
+        match=r"all 30 images of class 'a' in '.*' are in one group \(3 classes are like",
     ):
         pauc_hub.probe(train, labels=labels, group="video", quiet=True)
     labels.write_text("path,label,video\n" + "\n".join(rows[:-1]) + "\n" + rows[-1][:-1])
@@ -285,7 +285,7 @@ def test_tables_that_do_not_go_together_are_refused(train: Path, tmp_path: Path)
     )
     with pytest.raises(
         UsageError,
-        match=(r"has 2 images of class 'dog', which '.*' lacks. Its classes are ant, bee, cat"),
+        match=r"has 2 images of class 'dog', which '.*' lacks. Its classes are ant, bee, cat",
     ):
         pauc_hub.probe(train, strange, quiet=True)
 

@@ -72,8 +72,9 @@ def test_what_is_about_other_images_is_not_measured(splits: tuple[Path, Path]) -
     ]
     checks = list(check_scores(told, None, Asked(*splits, quiet=True)))
     assert [check.holds for check in checks] == [None] * 4
-    assert checks[0].reason == (
-        "it is about Some train, 300 and Some val, 41; given are 300 training and 40 test images"
+    assert (
+        checks[0].reason
+        == "it is about Some train, 300 and Some val, 41; given are 300 training and 40 test images"
     )
     assert checks[1].reason.endswith(
         "given are 300 training and 40 test images, of other paths or labels"
@@ -150,7 +151,7 @@ def test_a_card_without_scores_has_none_to_measure(
     model_folder: Path, splits: tuple[Path, Path]
 ) -> None:
     with pytest.raises(
-        UsageError, match=(r"has no scores on its card\. `pauc eval MODEL IMAGES --into-card`")
+        UsageError, match=r"has no scores on its card\. `pauc eval MODEL IMAGES --into-card`"
     ):
         pauc_hub.verify(model_folder, scores=splits[0], quiet=True)
 

@@ -83,7 +83,7 @@ def test_clusters_of_copies_alone_are_an_error_that_counts_what_differs() -> Non
     """Three different rows, two clusters of the first of them."""
     points = torch.eye(4)[[0, 0, 1, 1, 2, 0, 0]]
     with pytest.raises(
-        TooFewDistinct, match=(r"^7 points hold 3 distinct ones: too few for 5 clusters\.$")
+        TooFewDistinct, match=r"^7 points hold 3 distinct ones: too few for 5 clusters\.$"
     ) as refused:
         describe_clusters(points, clustering(points, [0, 0, 1, 1, 2, 4, 4]), temperature=0.2)
     assert (refused.value.distinct, refused.value.clusters) == (3, 5)

@@ -176,6 +176,6 @@ def test_a_batch_too_large_for_the_gpu_says_what_to_do(photos: Path, encoder: An
         torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20 GiB.\nGPU 0 has …"),
     )
     with pytest.raises(
-        PaucError, match=(r"^batch_size=4 does not fit the GPU\. Give a smaller one\.$")
+        PaucError, match=r"^batch_size=4 does not fit the GPU\. Give a smaller one\.$"
     ):
         embed(photos, encoder, batch_size=5)

@@ -60,8 +60,9 @@ def test_ctrl_c_says_how_many_are_done_and_that_the_same_command_goes_on(
     stop_after(encoder, 2, KeyboardInterrupt)
     with pytest.raises(Interrupted) as stop:
         embed(photos, encoder, batch_size=2)
-    assert str(stop.value) == (
-        "interrupted; 4 of 9 images are done, and the same command goes on from there."
+    assert (
+        str(stop.value)
+        == "interrupted; 4 of 9 images are done, and the same command goes on from there."
     )
 
 
@@ -110,13 +111,13 @@ def test_other_images_spaces_and_folders_do_not_go_on(
         embed(photos, mean_colour())
     (photos / "1.png").unlink()
     with pytest.raises(
-        UnfinishedRun, match=(r" had another number of images \(9, now 8\), list of images\. ")
+        UnfinishedRun, match=r" had another number of images \(9, now 8\), list of images\. "
     ):
         embed(photos, mean_colour())
     (photos / "0.png").write_bytes(b"")
     moved = photos.rename(tmp_path / "moved")
     with pytest.raises(
-        UnfinishedRun, match=(r" had another folder of images \(.*/photos, now .*/moved\)\. ")
+        UnfinishedRun, match=r" had another folder of images \(.*/photos, now .*/moved\)\. "
     ):
         embed_files(mean_colour(), open_source(moved), tmp_path / "photos.parquet", quiet=True)
     moved.rename(photos)
@@ -137,7 +138,7 @@ def test_a_damaged_description_is_refused_and_a_damaged_shard_is_made_again(
     (working / "run.json").write_text("{")
     with pytest.raises(
         UnfinishedRun,
-        match=(r"run\.json' is damaged\. Give restart=True to drop it and start anew\.$"),
+        match=r"run\.json' is damaged\. Give restart=True to drop it and start anew\.$",
     ):
         embed(photos, mean_colour(), overwrite=True)
     assert embed(photos, mean_colour(), overwrite=True, restart=True).resumed == 0
@@ -168,7 +169,7 @@ def test_two_runs_for_one_output_do_not_meet(photos: Path, encoder: Any, mean_co
     embed(photos, encoder)
     output = photos.with_name("photos.parquet")
     assert refusals == [
-        (f"another process is writing '{output}'. Wait for it, or name another output.")
+        f"another process is writing '{output}'. Wait for it, or name another output."
     ]
 
 
@@ -180,7 +181,7 @@ def test_numbers_too_large_for_float16_are_told_of_at_once_and_lose_nothing(
     plain = encoder.encode
     encoder.encode = other.encode = lambda batch, space: 2e3 * plain(batch, space)
     with pytest.raises(
-        PaucError, match=(r"^the embedding of '4\.png' holds 80000, and float16 ends at 65504")
+        PaucError, match=r"^the embedding of '4\.png' holds 80000, and float16 ends at 65504"
     ):
         embed(photos, encoder, form=Form("float16"), batch_size=2)
     assert embed(photos, other).resumed == 4  # of nine: two batches

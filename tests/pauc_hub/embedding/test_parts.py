@@ -19,17 +19,17 @@ def test_a_part_is_named_by_rank_and_count_in_a_folder_that_is_made(tmp_path: Pa
 def test_a_place_that_is_taken_otherwise_is_refused(tmp_path: Path) -> None:
     (tmp_path / "one.parquet").touch()
     with pytest.raises(
-        OutputExists, match=(r"one\.parquet' is the table of one process\. Name another place\.$")
+        OutputExists, match=r"one\.parquet' is the table of one process\. Name another place\.$"
     ):
         part_of(tmp_path / "one.parquet", Ranks(0, 2))
     part_of(tmp_path / "three.parquet", Ranks(0, 3)).touch()
     with pytest.raises(
         OutputExists,
-        match=(r"parts of another number of processes \(part-00000-of-00003\.parquet\)"),
+        match=r"parts of another number of processes \(part-00000-of-00003\.parquet\)",
     ):
         part_of(tmp_path / "three.parquet", Ranks(0, 2))
     with pytest.raises(
-        UsageError, match=(r"cannot be made \(No such file or directory\)\. Name another place\.$")
+        UsageError, match=r"cannot be made \(No such file or directory\)\. Name another place\.$"
     ):
         part_of(tmp_path / "no" / "b.parquet", Ranks(0, 2))
 
@@ -37,6 +37,6 @@ def test_a_place_that_is_taken_otherwise_is_refused(tmp_path: Path) -> None:
 def test_parts_are_parquet() -> None:
     with pytest.raises(
         UsageError,
-        match=(r"^4 processes write parts in \.parquet alone; the output is 'a\.npy'\.$"),
+        match=r"^4 processes write parts in \.parquet alone; the output is 'a\.npy'\.$",
     ):
         part_of(Path("a.npy"), Ranks(0, 4))

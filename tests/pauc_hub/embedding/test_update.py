@@ -250,7 +250,7 @@ def test_another_form_is_not_an_update(photos: Path, mean_colour: Any) -> None:
     embed(photos, mean_colour())
     with pytest.raises(
         OutputExists,
-        match=(r"it has another dtype \(float32, now float16\)\. overwrite=True embeds"),
+        match=r"it has another dtype \(float32, now float16\)\. overwrite=True embeds",
     ):
         embed(photos, mean_colour(), update=True, form=Form("float16"))
 
@@ -287,8 +287,9 @@ def test_a_table_of_other_images_or_another_model_is_not_touched(
     with pytest.raises(OutputExists) as refusal:
         embed(photos, encoder)
     start = f"'{photos.with_name('photos.parquet')}' exists, with another "
-    assert str(refusal.value) == (
-        f"{start}model (mean, now median). Name another place, or give overwrite=True."
+    assert (
+        str(refusal.value)
+        == f"{start}model (mean, now median). Name another place, or give overwrite=True."
     )
     paint(photos / "7.png", 1)
     with pytest.raises(OutputExists) as refusal:

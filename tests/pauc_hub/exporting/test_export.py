@@ -112,7 +112,7 @@ def test_info_tells_what_made_it(whole: Exported, resnet: Any, tmp_path: Path) -
     del model.metadata_props[:]
     onnx.save(model, tmp_path / "foreign.onnx")
     with pytest.raises(
-        UsageError, match=(r"foreign\.onnx' was not written by pauc-hub: it has no entry pauc\.$")
+        UsageError, match=r"foreign\.onnx' was not written by pauc-hub: it has no entry pauc\.$"
     ):
         pauc_hub.info(tmp_path / "foreign.onnx")
     for name in ("a.onnx", "a.pt2"):

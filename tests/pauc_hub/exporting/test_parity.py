@@ -92,7 +92,7 @@ def test_zeros_in_both_are_equal() -> None:
 def test_another_shape_is_refused() -> None:
     outputs = {"embedding": embedding(ANGLES)}
     with pytest.raises(
-        PaucError, match=(r"gives embedding of shape \(14, 1\) at batch 1, and the model \(14, 2\)")
+        PaucError, match=r"gives embedding of shape \(14, 1\) at batch 1, and the model \(14, 2\)"
     ):
         compare(answering({"embedding": outputs["embedding"][:, :1]}), outputs, SQUARES)
 

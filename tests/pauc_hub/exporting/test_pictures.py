@@ -49,7 +49,7 @@ def test_unreadable_images_are_counted(folder: Path) -> None:
     for path in folder.iterdir():
         path.write_bytes(b"no image")
     with pytest.raises(
-        NoImages, match=(r"^none of the images in '.*' can be read\. Name others, images=FOLDER\.$")
+        NoImages, match=r"^none of the images in '.*' can be read\. Name others, images=FOLDER\.$"
     ):
         read_pictures(open_source(folder), folder, MODEL, PLAIN)
 

@@ -44,7 +44,7 @@ def test_nothing_is_overwritten_unasked(whole: Exported, resnet: Any) -> None:
 
 def test_what_another_model_made_is_refused(resnet: Any, vit: Path, tmp_path: Path) -> None:
     with pytest.raises(
-        OriginMismatch, match=(r"p\.probe\.safetensors' was made with harsh \(weights")
+        OriginMismatch, match=r"p\.probe\.safetensors' was made with harsh \(weights"
     ):
         export(vit, onnx=tmp_path / "a.onnx", probe=resnet.probe)
 
@@ -66,14 +66,14 @@ def test_what_a_bare_backbone_lacks_is_said(
 
 def test_another_size_than_the_probes_is_refused(resnet: Any, tmp_path: Path) -> None:
     with pytest.raises(
-        OriginMismatch, match=(r"was made at 64 pixels, and this exports 96\. Give image_size=64\.")
+        OriginMismatch, match=r"was made at 64 pixels, and this exports 96\. Give image_size=64\."
     ):
         export(resnet.folder, onnx=tmp_path / "a.onnx", probe=resnet.probe, image_size=96)
 
 
 def test_a_network_of_one_size_has_no_free_one(fixed_vit: Path, tmp_path: Path) -> None:
     with pytest.raises(
-        UsageError, match=(r"^dynamic_size=True does not suit this network \(.*image_size=N\.$")
+        UsageError, match=r"^dynamic_size=True does not suit this network \(.*image_size=N\.$"
     ):
         export(fixed_vit, onnx=tmp_path / "a.onnx", dynamic_size=True, quiet=True)
 
@@ -83,6 +83,6 @@ def test_a_missing_extra_is_one_line(monkeypatch: pytest.MonkeyPatch, tmp_path: 
         "importlib.util.find_spec", lambda name: None if name == "onnxscript" else name
     )
     with pytest.raises(
-        UsageError, match=(r"^ONNX needs onnxscript: `pip install 'pauc-hub\[export\]'`\.$")
+        UsageError, match=r"^ONNX needs onnxscript: `pip install 'pauc-hub\[export\]'`\.$"
     ):
         export("pauc_resnet18", onnx=tmp_path / "a.onnx")

@@ -53,7 +53,7 @@ def test_a_link_at_the_working_folder_is_refused(
     before = content(precious)
     working_folder(tmp_path / "t.parquet").symlink_to(precious)
     with pytest.raises(
-        UsageError, match=(r"^'.*/\.t\.parquet\.unfinished' is a symbolic link to '.*/precious'")
+        UsageError, match=r"^'.*/\.t\.parquet\.unfinished' is a symbolic link to '.*/precious'"
     ):
         embed(tmp_path, mean_colour(), **options)
     assert content(precious) == before

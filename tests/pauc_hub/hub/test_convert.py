@@ -90,7 +90,7 @@ def test_every_format_gives_torchvisions_features(
     assert (converted.projector, converted.prototypes) == (projects, prototypes)
     assert converted.strangers == ()
     backbone: Any = timm.create_model(
-        (f"local-dir:{tmp_path / 'model'}"), pretrained=True, num_classes=0
+        f"local-dir:{tmp_path / 'model'}", pretrained=True, num_classes=0
     ).eval()
     with torch.no_grad():
         torch.testing.assert_close(backbone(images), features, rtol=1e-5, atol=1e-5)
@@ -146,8 +146,9 @@ def test_another_format_than_the_checkpoint_has(resnet: Any, tmp_path: Path) -> 
     torch.save(layouts.moco_v2(resnet.state_dict()), tmp_path / "a.pth")
     with pytest.raises(ModelFolderError) as refusal:
         convert(tmp_path / "a.pth", tmp_path / "model", format="swav", licence="MIT")
-    assert str(refusal.value) == (
-        "the checkpoint is not of format swav: its keys are those of moco. Leave format out."
+    assert (
+        str(refusal.value)
+        == "the checkpoint is not of format swav: its keys are those of moco. Leave format out."
     )
 
 
@@ -186,7 +187,7 @@ def test_an_address_that_cannot_be_reached_is_one_line(
     known = {"pcl-v1": replace_url(published.PUBLISHED["pcl-v1"], f"{server}none.pth")}
     monkeypatch.setattr(module, "PUBLISHED", known)
     with pytest.raises(
-        UsageError, match=(r"none\.pth' cannot be fetched \(HTTP Error 404.*give the file\.$")
+        UsageError, match=r"none\.pth' cannot be fetched \(HTTP Error 404.*give the file\.$"
     ):
         convert("pcl-v1", tmp_path / "model", quiet=True)
     assert not (tmp_path / "model").exists()
@@ -202,7 +203,7 @@ def test_python_objects_are_never_loaded(resnet: Any, tmp_path: Path) -> None:
     )
     with pytest.raises(
         ModelFolderError,
-        match=(r"Python objects beside its tensors \(argparse\.Namespace\).*Strip it"),
+        match=r"Python objects beside its tensors \(argparse\.Namespace\).*Strip it",
     ):
         convert(tmp_path / "a.pth", tmp_path / "model", licence="MIT")
 
@@ -295,7 +296,7 @@ def test_a_stem_of_three_by_three_is_not_guessed() -> None:
         network: Any = timm.create_model("pauc_resnet18_cifar")
     with pytest.raises(
         ModelFolderError,
-        match=(r"3 × 3 stem, whose padding and activation the weights do not tell"),
+        match=r"3 × 3 stem, whose padding and activation the weights do not tell",
     ):
         recognise_network(network.state_dict())
 
@@ -306,7 +307,7 @@ def test_a_vit_keeps_its_own_way_of_pooling(tmp_path: Path) -> None:
     torch.save(vit.state_dict(), tmp_path / "dino_vit.pth")
     convert(tmp_path / "dino_vit.pth", tmp_path / "model", licence="Apache-2.0", image_size=64)
     again: Any = timm.create_model(
-        (f"local-dir:{tmp_path / 'model'}"), pretrained=True, num_classes=0
+        f"local-dir:{tmp_path / 'model'}", pretrained=True, num_classes=0
     ).eval()
     images = torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(1))
     with torch.no_grad():

@@ -51,7 +51,7 @@ def test_each_score_of_a_benchmark_is_a_file() -> None:
 def test_half_a_benchmark_is_refused() -> None:
     with pytest.raises(
         ModelFolderError,
-        match=(r"a score whose benchmark lacks id or task_id: {'id': 'some/pets'}\.$"),
+        match=r"a score whose benchmark lacks id or task_id: {'id': 'some/pets'}\.$",
     ):
         eval_results({"scores": [SCORE | {"benchmark": {"id": "some/pets"}}]})
 

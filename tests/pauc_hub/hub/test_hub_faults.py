@@ -23,7 +23,7 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore::pauc_hub.errors.Note"),
 ]
 EXPIRED = Fault(
-    status=401, headers={"X-Error-Message": ("Invalid credentials in Authorization header")}
+    status=401, headers={"X-Error-Message": "Invalid credentials in Authorization header"}
 )
 
 

@@ -99,7 +99,8 @@ def test_the_command_line_tells_what_it_did(
     commit = hub.repositories[ME].commits[-1].sha[:12]
     assert (
         f"/{ME}: nothing to do, all 9 files are there (commit {commit})\n"
-    ) in capsys.readouterr().out
+        in capsys.readouterr().out
+    )
     assert run(["pull", ME, "-o", str(tmp_path / "back")]) == 0
     assert f"of commit {commit}, every sha256 compared\n" in capsys.readouterr().out
     assert run(["push", str(model_folder), ME, "--private"]) == 1
@@ -186,7 +187,7 @@ def test_a_branch_that_moves_is_not_overwritten(hub: HubServer, model_folder: Pa
     hub.add(ME, {"config.json": b"{}"})
     hub.before_commit = lambda: hub.add(ME, {"theirs": b"1"})
     with pytest.raises(
-        HubError, match=(f"^'{ME}' changed while this was being pushed, so nothing was overwritten")
+        HubError, match=f"^'{ME}' changed while this was being pushed, so nothing was overwritten"
     ):
         push(model_folder, ME, quiet=True)
     assert hub.repositories[ME].commits[-1].files == {"theirs": b"1"}
@@ -230,8 +231,9 @@ def test_a_repository_that_may_not_be_seen(
     hub.add(ME, {"a": b"1"}, private=True)
     hub.faults["create"] = Fault(status=409)
     monkeypatch.setenv("HF_TOKEN", WEAK_TOKEN)
-    assert refused(hub, model_folder) == (
-        f"'{ME}' exists, but this token may not see it. Use its owner's, or another name."
+    assert (
+        refused(hub, model_folder)
+        == f"'{ME}' exists, but this token may not see it. Use its owner's, or another name."
     )
 
 
@@ -249,7 +251,7 @@ def test_without_a_network_nothing_is_waited_for(
     waits: list[float] = []
     monkeypatch.setattr(time, "sleep", waits.append)
     with pytest.raises(
-        HubError, match=(rf"cannot be reached, and '{ME}' is as it was\. Check the network\.$")
+        HubError, match=rf"cannot be reached, and '{ME}' is as it was\. Check the network\.$"
     ):
         push(model_folder, ME, quiet=True)
     assert sum(waits) < 10

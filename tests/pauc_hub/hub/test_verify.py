@@ -129,8 +129,9 @@ def test_info_of_a_model_and_of_a_run(tmp_path: Path, capsys: pytest.CaptureFixt
     folder.mkdir()
     for name in ("metrics.jsonl", "config.json"):
         (folder / name).write_text("{}\n")
-    assert info(folder).again == (
-        f"it is not finished: `pauc train IMAGES -o {folder} --resume` goes on"
+    assert (
+        info(folder).again
+        == f"it is not finished: `pauc train IMAGES -o {folder} --resume` goes on"
     )
     shutil.copytree(BUNDLED, folder / "model")
     assert info(folder).facts == {"finished": True} | made.facts
@@ -210,18 +211,18 @@ def test_info_of_something_else(model_folder: Path, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="give the folder"):
         info(model_folder / "README.md")
     with pytest.raises(
-        UsageError, match=("is no model folder, no run, and no folder of a table's parts")
+        UsageError, match="is no model folder, no run, and no folder of a table's parts"
     ):
         info(tmp_path)
     with pytest.raises(UsageError, match="there is no file or folder"):
         info(tmp_path / "gone.parquet")
     with pytest.raises(
-        UsageError, match=("is not here, and nothing is fetched: `pauc pull me/it` first")
+        UsageError, match="is not here, and nothing is fetched: `pauc pull me/it` first"
     ):
         info("hf-hub:me/it")
     (tmp_path / "some.pth").touch()
     with pytest.raises(
-        UsageError, match=("is a checkpoint; `pauc convert` makes a model folder of it")
+        UsageError, match="is a checkpoint; `pauc convert` makes a model folder of it"
     ):
         info(tmp_path / "some.pth")
 
@@ -238,8 +239,9 @@ def test_models_on_the_hub(hub: HubServer, capsys: pytest.CaptureFixture[str]) -
     assert run(["models", "--hub", "resnet"]) == 0
     assert capsys.readouterr() == ("hf-hub:me/resnet  3 downloads\n", "")
     assert run(["models", "--hub", "vit"]) == 1
-    assert capsys.readouterr().err == (
-        f"error: {hub.url} has no model tagged pauc-hub whose name holds 'vit'.\n"
+    assert (
+        capsys.readouterr().err
+        == f"error: {hub.url} has no model tagged pauc-hub whose name holds 'vit'.\n"
     )
     assert run(["models", "resnet"]) == 2
     assert "`pauc models --hub resnet`" in capsys.readouterr().err

@@ -70,7 +70,7 @@ def palette_png(*chunks: tuple[bytes, bytes]) -> bytes:
 @pytest.mark.parametrize("chunks", [[], [(b"tRNS", b"\0")]])
 def test_a_palette_that_is_missing_is_told_of(chunks: list[tuple[bytes, bytes]]) -> None:
     with pytest.raises(
-        UnreadableImage, match=(r"^its pixels are numbers of a palette, and it has none$")
+        UnreadableImage, match=r"^its pixels are numbers of a palette, and it has none$"
     ) as refusal:
         read_image(io.BytesIO(palette_png(*chunks)))
     assert refusal.value.kind == "damaged"
@@ -102,7 +102,7 @@ def test_nothing_of_pillows_own_log_reaches_stderr() -> None:
         (b"x" * 257 + b"ustar", "a tar archive; name it .tar"),
         (
             b"version https://git-lfs.github.com/spec/v1",
-            ("a pointer of Git LFS; fetch the file with `git lfs pull`"),
+            "a pointer of Git LFS; fetch the file with `git lfs pull`",
         ),
     ],
 )
@@ -115,7 +115,7 @@ def test_other_files_are_called_what_they_are(start: bytes, told: str) -> None:
 def test_heic_without_its_package_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(decoding, "has_heif", lambda: False)
     with pytest.raises(
-        UnreadableImage, match=(r"HEIC image.*pip install 'pauc-hub\[heif\]'")
+        UnreadableImage, match=r"HEIC image.*pip install 'pauc-hub\[heif\]'"
     ) as refusal:
         read_image(io.BytesIO(HEIC + bytes(600)))
     assert refusal.value.kind == "not_an_image"
@@ -163,7 +163,7 @@ def test_heic_is_read_with_its_package() -> None:
 
 def test_heic_of_the_package_itself(tmp_path: Path) -> None:
     pillow_heif: Any = pytest.importorskip(
-        "pillow_heif", reason=("the extra `heif` is not installed")
+        "pillow_heif", reason="the extra `heif` is not installed"
     )
     pillow_heif.register_heif_opener()
     Image.fromarray(PIXELS).save(tmp_path / "x.heic", quality=90)

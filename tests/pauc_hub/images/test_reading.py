@@ -48,7 +48,7 @@ def test_numbers_of_an_unknown_range_are_refused_and_not_guessed(
     storage: str, numbers: np.ndarray[Any, Any]
 ) -> None:
     with pytest.raises(
-        UnknownRange, match=(rf"^{storage} numbers from .* give the value range, such as ")
+        UnknownRange, match=rf"^{storage} numbers from .* give the value range, such as "
     ):
         Reading().range_of(storage, None, numbers)
 

@@ -170,7 +170,7 @@ def test_a_turned_one_is_seen_upright(tmp_path: Path, write_tiff: WriteTiff) -> 
 
 def test_colours_that_nobody_knows_are_no_damage(tmp_path: Path, write_tiff: WriteTiff) -> None:
     with pytest.raises(
-        UnreadableImage, match=(r"^a TIFF of 1 band of 16 bits, photometric kind 32803")
+        UnreadableImage, match=r"^a TIFF of 1 band of 16 bits, photometric kind 32803"
     ) as refusal:
         read_image(write_tiff(tmp_path / "x.tif", numbers("<u2", 1), photometric=32803))
     assert refusal.value.kind == "unsupported"

@@ -156,7 +156,7 @@ def test_the_pixel_limit_is_our_own_and_pillows_state_stays(
     (tmp_path / "x.png").write_bytes(png_header(20_000, 20_000))
     assert failure(tmp_path / "x.png") == (
         "too_large",
-        (f"20000 x 20000 pixels; the limit is {MAX_PIXELS} in all"),
+        f"20000 x 20000 pixels; the limit is {MAX_PIXELS} in all",
     )
     assert Image.MAX_IMAGE_PIXELS is None
 

@@ -45,7 +45,7 @@ FAMILIES = {
     "mobilenetv3": Family("mobilenetv3_small_050", {}, 64, 1024),
     "vit": Family("test_vit", {}, 160, 64),
     "dinov2 with registers": Family(
-        ("vit_small_patch14_reg4_dinov2"), TINY | {"img_size": 56}, 56, 48
+        "vit_small_patch14_reg4_dinov2", TINY | {"img_size": 56}, 56, 48
     ),
     "swin": Family(
         "swin_tiny_patch4_window7_224",
@@ -210,7 +210,7 @@ def test_cut_off_weights_are_refused_in_one_line(saved: Path, kept: int) -> None
     weights = saved / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:kept])
     with pytest.raises(
-        ModelFolderError, match=(r"^the weights in '.*saved' do not fit its test_vit \(.*\)\.$")
+        ModelFolderError, match=r"^the weights in '.*saved' do not fit its test_vit \(.*\)\.$"
     ):
         load(saved, device="cpu")
 
@@ -234,7 +234,7 @@ def test_another_size_of_images_is_timms_own(saved: Path, photos: list[Path]) ->
         (7, "image_size=7 is no multiple of the network's patches of 16 pixels: use 16."),
         (
             100,
-            ("image_size=100 is no multiple of the network's patches of 16 pixels: use 96 or 112."),
+            "image_size=100 is no multiple of the network's patches of 16 pixels: use 96 or 112.",
         ),
     ],
 )
@@ -251,12 +251,12 @@ FOREIGN: list[tuple[dict[str, Any], str]] = [
     ({"architecture": "test_vit", "pretrained_cfg": 3}, "names no architecture of timm's."),
     (
         {"architecture": "nothing", "pretrained_cfg": {}},
-        ("is of an architecture unknown to timm: 'nothing'."),
+        "is of an architecture unknown to timm: 'nothing'.",
     ),
     ({"architecture": "test_vit", "pretrained_cfg": {"nonsense": 1}}, "do not fit its test_vit ("),
     (
         {"architecture": "test_resnet", "pretrained_cfg": {"num_classes": 0}},
-        ("do not fit its test_resnet ("),
+        "do not fit its test_resnet (",
     ),
 ]
 

@@ -147,7 +147,7 @@ def test_a_stack_of_arrays_is_many_images(model: Model) -> None:
 def test_images_that_lose_their_levels_of_grey_are_noted(model: Model) -> None:
     twelve_bits = np.linspace(0, 4095, 80 * 80).reshape(80, 80).astype(np.uint16)
     with pytest.warns(
-        Note, match=(r"^image 0 ends in few levels of grey: does its value range fit\?$")
+        Note, match=r"^image 0 ends in few levels of grey: does its value range fit\?$"
     ):
         model.embed([twelve_bits])
     model.embed([twelve_bits], value_range=(0.0, 4095.0))
@@ -167,7 +167,7 @@ def test_spaces_that_are_not_there_are_refused(model: Model, headless_folder: Pa
 
 def test_a_folder_of_images_is_sent_to_the_command_line(model: Model, tmp_path: Path) -> None:
     with pytest.raises(
-        UsageError, match=(r"is a folder, not an image\. For folders there is `pauc embed ")
+        UsageError, match=r"is a folder, not an image\. For folders there is `pauc embed "
     ):
         model.embed(tmp_path)
 
@@ -180,7 +180,7 @@ def test_architectures_unknown_to_timm_are_refused_and_never_fetched(
 ) -> None:
     folder = copy_with(model_folder, tmp_path / "m", architecture=architecture)
     with pytest.raises(
-        ModelFolderError, match=(f"is of an architecture unknown to timm: '{architecture}'")
+        ModelFolderError, match=f"is of an architecture unknown to timm: '{architecture}'"
     ):
         load(folder)
 

@@ -120,7 +120,7 @@ REFUSED: list[tuple[object, type[Exception], str]] = [
     (
         ".",
         UsageError,
-        ("image 1 ('.') is a folder, not an image. For folders there is `pauc embed .`."),
+        "image 1 ('.') is a folder, not an image. For folders there is `pauc embed .`.",
     ),
     (7, TypeError, "image 1 is a int, not a path, encoded bytes, a PIL image or an array"),
     (np.zeros((3, 8, 8), np.uint8), PaucError, f"{CANNOT} shape (3, 8, 8) and type uint8; {GIVE}"),

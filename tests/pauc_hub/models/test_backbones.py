@@ -193,7 +193,7 @@ def test_an_architecture_without_weights_says_so(options: dict[str, Any]) -> Non
 
 def test_an_unknown_tag_is_timms_own_error() -> None:
     with pytest.raises(
-        RuntimeError, match=(r"Invalid pretrained tag \(imagenet\) for pauc_resnet18")
+        RuntimeError, match=r"Invalid pretrained tag \(imagenet\) for pauc_resnet18"
     ):
         create("pauc_resnet18.imagenet", pretrained=True)
 
@@ -236,7 +236,7 @@ def test_damaged_weights_are_refused_however_they_are_asked_for(
 ) -> None:
     flip_a_byte(copied / "model.safetensors")
     with pytest.raises(
-        ModelFolderError, match=(rf"^'{copied}/model\.safetensors' is damaged: its sha256 is ")
+        ModelFolderError, match=rf"^'{copied}/model\.safetensors' is damaged: its sha256 is "
     ):
         create_from(copied, **options)
 
@@ -298,7 +298,7 @@ def test_save_for_hf_writes_a_folder_that_plain_timm_loads(tmp_path: Path, image
     assert config["architecture"] == "resnet18"
     assert config["pretrained_cfg"]["pool_size"] == [2, 2]
     again = timm.create_model(
-        (f"local-dir:{tmp_path / 'saved'}"), pretrained=True, num_classes=0
+        f"local-dir:{tmp_path / 'saved'}", pretrained=True, num_classes=0
     ).eval()
     torch.testing.assert_close(again(images), model(images))
 

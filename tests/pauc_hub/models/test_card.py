@@ -130,7 +130,7 @@ def test_it_tells_data_duration_and_hardware() -> None:
         (
             61.0,
             {"device": "cpu", "name": "C", "cores": 8},
-            ("in 61 seconds on 8 cores of a CPU (C)."),
+            "in 61 seconds on 8 cores of a CPU (C).",
         ),
         (9000.0, {"device": "cuda", "name": "G", "cores": 8}, "in 2.5 hours on one GPU (G)."),
     ],
@@ -212,7 +212,7 @@ def test_schedules_that_were_laid_anew_stand_in_the_receipts() -> None:
         "step": 0,
         "before": 10,
         "epochs": 30,
-        "command": ("pauc train x -o run --resume --epochs 30"),
+        "command": "pauc train x -o run --resume --epochs 30",
     }
     line = "30 epochs in place of 10, the learning rate along a cosine over them"
     assert (
@@ -249,7 +249,8 @@ def test_receipts_name_command_code_data_and_every_setting() -> None:
     text = card()
     assert (
         f"\n## Receipts\n\n    {COMMAND}\n\n- Code: commit abc1234; python 3.11.7, torch 2.14.1.\n"
-    ) in text
+        in text
+    )
     assert "- Data: sha256 of the list of images 0f0f; 3 files could not be read.\n" in text
     settings = "objective pauc, size 64, epochs 10, clusters 2000 / 4000 / 8000, symmetric False"
     assert f"- Settings: {settings}.\n" in text
@@ -260,7 +261,8 @@ def test_a_folder_of_an_architecture_of_ours_is_not_promised_to_plain_timm() -> 
     text = card(architecture="pauc_resnet18_cifar")
     assert (
         "timm reads this folder once pauc-hub is imported:\n\n```python\nimport pauc_hub, timm\n"
-    ) in text
+        in text
+    )
     assert "without pauc-hub" not in text
     assert "Plain timm reads this folder without pauc-hub:\n\n```python\nimport timm\n" in card()
 
@@ -306,6 +308,7 @@ def test_bundled_models_beat_a_random_network_by_far(folder: Path) -> None:
 
 @pytest.mark.parametrize("folder", bundled_folders(), ids=lambda folder: folder.name)
 def test_bundled_models_tell_the_terms_of_their_data(folder: Path) -> None:
-    assert (f"Terms of the data: {open_folder(folder).facts['data']['terms']}\n") in (
-        folder / "README.md"
-    ).read_text()
+    assert (
+        f"Terms of the data: {open_folder(folder).facts['data']['terms']}\n"
+        in (folder / "README.md").read_text()
+    )

@@ -48,7 +48,7 @@ def test_lists_bundled_models_and_architectures_without_weights(bundled: Path) -
         Entry(
             "pauc_resnet18.pets",
             True,
-            ("resnet18, 512 numbers from 96 px; pauc, 7 epochs on 3680 images"),
+            "resnet18, 512 numbers from 96 px; pauc, 7 epochs on 3680 images",
         ),
         Entry("pauc_resnet18_cifar", False, "resnet18 with a CIFAR stem; no weights yet"),
         Entry(
@@ -74,7 +74,7 @@ def test_a_name_is_a_bundled_folder_even_beside_a_folder_of_that_name(
     assert locate(name) == Located(bundled)
     Path(name).mkdir()
     assert locate(name) == Located(
-        bundled, (f"'{name}' is the bundled model; the folder of that name is './{name}'.")
+        bundled, f"'{name}' is the bundled model; the folder of that name is './{name}'."
     )
     assert (
         locate(f"./{name}")
@@ -88,7 +88,7 @@ REFUSED = [
     (
         "pauc_resnet50",
         MissingWeights,
-        ("there are no weights for pauc_resnet50 yet, only for: pauc_resnet18.pets."),
+        "there are no weights for pauc_resnet50 yet, only for: pauc_resnet18.pets.",
     ),
     (
         "pauc_resnet5",
@@ -174,7 +174,7 @@ def test_what_is_no_name_of_timm_is_a_folder_and_timm_is_not_asked(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(
-        ("pauc_hub.models.timm_registry.find_pretrained"), lambda _: pytest.fail("imported timm")
+        "pauc_hub.models.timm_registry.find_pretrained", lambda _: pytest.fail("imported timm")
     )
     for name in ("mine", "Mine", "a-b"):
         Path(name).mkdir()

@@ -60,7 +60,7 @@ def test_reading_a_file_that_went_missing_names_it(folder: Path, name: str) -> N
     (folder / name).unlink()
     with pytest.raises(
         ModelFolderError,
-        match=(rf"^'{folder / name}' cannot be read \(No such file or directory\)\.$"),
+        match=rf"^'{folder / name}' cannot be read \(No such file or directory\)\.$",
     ):
         READERS[name](opened)
 
@@ -139,7 +139,7 @@ def test_what_is_no_model_folder_is_refused_in_one_line(
 
 def test_a_path_without_a_folder_is_refused(tmp_path: Path) -> None:
     with pytest.raises(
-        ModelFolderError, match=(r"absent' is no folder\. A model folder holds config\.json and ")
+        ModelFolderError, match=r"absent' is no folder\. A model folder holds config\.json and "
     ):
         open_folder(tmp_path / "absent")
 
@@ -157,6 +157,6 @@ def test_prototypes_of_another_layout_are_refused(folder: Path) -> None:
     other = write(folder.parent / "other", projector={"prototypes.0": torch.eye(2)})
     reseal(folder, "prototypes.safetensors", (other / "projector.safetensors").read_bytes())
     with pytest.raises(
-        ModelFolderError, match=(r"holds no usable prototypes \('concentrations\.0'\)")
+        ModelFolderError, match=r"holds no usable prototypes \('concentrations\.0'\)"
     ):
         open_folder(folder).read_prototypes()

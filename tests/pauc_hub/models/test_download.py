@@ -132,7 +132,7 @@ def test_a_revision_is_what_it_was(hub: HubServer, saved: Path) -> None:
         assert folder.name == f"hf-hub:me/mine@{revision}"
     with pytest.raises(
         ModelFolderError,
-        match=(r"^'hf-hub:me/mine/config\.json' names no architecture of timm's\."),
+        match=r"^'hf-hub:me/mine/config\.json' names no architecture of timm's\.",
     ):
         open_model("hf-hub:me/mine", quiet=True)
     asked = len(hub.requests)
@@ -175,7 +175,7 @@ def test_a_model_of_something_else_is_refused_before_its_weights_are_fetched(
     hub.add("them/bert", {"config.json": b'{"architectures": ["BertModel"]}', WEIGHTS: b"large"})
     with pytest.raises(
         ModelFolderError,
-        match=(r"^'hf-hub:them/bert/config\.json' names no architecture of timm's\."),
+        match=r"^'hf-hub:them/bert/config\.json' names no architecture of timm's\.",
     ):
         open_model("hf-hub:them/bert", quiet=True)
     assert hub.fetched() == {"config.json": 1}
@@ -210,7 +210,7 @@ ANSWERS = [
     ("hf-hub:me/mine@v9", "'me/mine' has no revision 'v9'. Leave it out for the main branch."),
     (
         "hf-hub:me/empty",
-        ("'me/empty' has no config.json. Is it a model that timm or pauc-hub saved?"),
+        "'me/empty' has no config.json. Is it a model that timm or pauc-hub saved?",
     ),
     (
         "hf-hub:me/weightless",
@@ -247,8 +247,8 @@ def test_a_wrong_token_is_told(timms: HubServer, monkeypatch: pytest.MonkeyPatch
 
 def test_a_hub_that_is_out_of_order_is_told(timms: HubServer) -> None:
     timms.faults[WEIGHTS] = Fault(status=500)
-    assert refused(NAME) == (
-        f"{timms.url} answered 500 when asked for 'timm/{NAME}'. Try again later."
+    assert (
+        refused(NAME) == f"{timms.url} answered 500 when asked for 'timm/{NAME}'. Try again later."
     )
 
 
@@ -286,7 +286,7 @@ def test_offline_and_not_in_the_cache(
 def test_a_download_that_breaks_off_goes_on(timms: HubServer, saved: Path) -> None:
     timms.faults[WEIGHTS] = Fault(cut=1000, times=2)
     with pytest.warns(
-        Note, match=(rf"^the connection to {timms.url} broke off; going on with the download\.$")
+        Note, match=rf"^the connection to {timms.url} broke off; going on with the download\.$"
     ):
         assert open_model(NAME, quiet=True).weights_sha256 == file_sum(saved / WEIGHTS)
     assert [asked for method, _, asked in timms.requests if method == "GET"] == [
@@ -362,12 +362,12 @@ def test_the_few_with_a_url_go_into_torchs_cache(
     assert download.fetch_url(source.as_uri(), quiet=True) == fetched
     fetched.unlink()
     with pytest.raises(
-        HubError, match=(r"net\.safetensors' cannot be fetched \(.*\)\. Check the network")
+        HubError, match=r"net\.safetensors' cannot be fetched \(.*\)\. Check the network"
     ):
         download.fetch_url(source.as_uri(), quiet=True)
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     with pytest.raises(
-        HubError, match=(r"^'net\.safetensors' is not in '.*', and HF_HUB_OFFLINE forbids")
+        HubError, match=r"^'net\.safetensors' is not in '.*', and HF_HUB_OFFLINE forbids"
     ):
         download.fetch_url(source.as_uri(), quiet=True)
 

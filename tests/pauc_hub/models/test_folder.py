@@ -109,7 +109,7 @@ def test_half_rounds_floats_to_16_bits_and_leaves_integers(tmp_path: Path) -> No
 
 def test_half_refuses_numbers_that_16_bits_do_not_hold(tmp_path: Path) -> None:
     with pytest.raises(
-        ModelFolderError, match=(r"^bn1.running_var reaches 1e\+05, too large for 16 bits\.")
+        ModelFolderError, match=r"^bn1.running_var reaches 1e\+05, too large for 16 bits\."
     ):
         write(tmp_path / "model", backbone={"bn1.running_var": torch.tensor([1.0, 1e5])}, half=True)
     assert list(tmp_path.iterdir()) == []
@@ -145,7 +145,7 @@ def test_prototypes_refuse_columns_of_another_length(name: str) -> None:
 
 def test_nothing_is_overwritten_unless_asked(folder: Path) -> None:
     with pytest.raises(
-        OutputExists, match=(rf"^'{folder}' exists\. Name another place, or give overwrite=True\.$")
+        OutputExists, match=rf"^'{folder}' exists\. Name another place, or give overwrite=True\.$"
     ):
         write(folder, num_features=9)
     assert open_folder(folder).num_features == 4
@@ -159,7 +159,7 @@ def test_only_a_model_folder_is_ever_replaced(tmp_path: Path) -> None:
     (tmp_path / "photos").mkdir()
     (tmp_path / "photos" / "cat.jpg").touch()
     with pytest.raises(
-        OutputExists, match=(r"photos' is no model folder, so it is not overwritten\.")
+        OutputExists, match=r"photos' is no model folder, so it is not overwritten\."
     ):
         write(tmp_path / "photos", overwrite=True)
     assert (tmp_path / "photos" / "cat.jpg").exists()

@@ -41,7 +41,7 @@ def ours(folder: Path) -> np.ndarray[Any, Any]:
 
 
 @pytest.mark.parametrize(
-    ("folder", "code"), HERE, ids=[(f"{folder.name}, {code.split()[1]}") for folder, code in HERE]
+    ("folder", "code"), HERE, ids=[f"{folder.name}, {code.split()[1]}" for folder, code in HERE]
 )
 def test_snippets_of_the_card(folder: Path, code: str) -> None:
     defined = run_snippet(code, folder)

@@ -172,8 +172,8 @@ def test_weights_on_the_hub_are_loaded_and_listed(
     model = pauc_hub.load("pauc_resnet50", device="cpu", precision="fp32", quiet=True)
     assert (model.name, model.width, model.weights_sha256) == (NAME, 2048, listed.sha256)
     shown = listing(capsys)
-    assert shown[NAME] == (
-        f"resnet50; fetched from hf-hub:{REPOSITORY} at first use; licence cc-by-4.0"
+    assert (
+        shown[NAME] == f"resnet50; fetched from hf-hub:{REPOSITORY} at first use; licence cc-by-4.0"
     )
     assert "pauc_resnet50" not in shown
     # A commit never changes: the second time needs no network.
@@ -235,9 +235,9 @@ def test_other_bytes_are_never_loaded_even_if_the_hub_vouches_for_them(
             "a 'model.safetensors' "
             "whose sha256 is "
         )
-        assert (
-            f", but this version of pauc-hub says {listed.sha256[:12]}…. It was removed"
-        ) in str(refusal.value)
+        assert f", but this version of pauc-hub says {listed.sha256[:12]}…. It was removed" in str(
+            refusal.value
+        )
         assert list((tmp_path / "cache").rglob("model.safetensors")) == []
         assert not any(
             path.stat().st_size > 1e6 for path in (tmp_path / "cache").rglob("*") if path.is_file()

@@ -142,7 +142,7 @@ except PaucError as error: print(error)
 
 def test_torch_and_torchvision_that_do_not_match_are_told_in_one_line(tmp_path: Path) -> None:
     fake_timm(
-        tmp_path, ("raise RuntimeError('operator torchvision::nms does not exist\\nsecond line')")
+        tmp_path, "raise RuntimeError('operator torchvision::nms does not exist\\nsecond line')"
     )
     assert python(BROKEN, path=tmp_path) == (
         f"torch {version('torch')} and torchvision {version('torchvision')} do not fit together "

@@ -89,7 +89,7 @@ def test_rows_that_are_not_finite_are_refused_by_name(value: float) -> None:
     rows[7, 2] = value
     with pytest.raises(
         TableError,
-        match=(r"^row 7 of the table, '7\.jpg', holds numbers that are not finite\. Its"),
+        match=r"^row 7 of the table, '7\.jpg', holds numbers that are not finite\. Its",
     ):
         nearest(blocks(rows, 4), rows[:2], 2)
 

@@ -222,7 +222,7 @@ def test_more_neighbours_than_there_are_rows_are_refused(
 ) -> None:
     rows = N if own is None else N - 1
     with pytest.raises(
-        UsageError, match=(f"^k={k} is not between 1 and {rows}, the images to search among in ")
+        UsageError, match=f"^k={k} is not between 1 and {rows}, the images to search among in "
     ):
         find_neighbors(table, drawn(1, rows=1), k, left_out=[own])
 
@@ -235,7 +235,7 @@ def test_an_empty_table_is_refused(tmp_path: Path) -> None:
 
 def test_queries_of_another_width_are_refused(table: Path) -> None:
     with pytest.raises(
-        TableError, match=(r"has embeddings of 12 numbers, and the queries have 5\.$")
+        TableError, match=r"has embeddings of 12 numbers, and the queries have 5\.$"
     ):
         find_neighbors(table, drawn(1)[:, :5], 1)
 

@@ -82,7 +82,7 @@ def test_nothing_is_fetched_and_nothing_runs(tmp_path: Path, photo: Path) -> Non
 
 
 @pytest.mark.parametrize(
-    "name", [('<script>alert("1")</script>.jpg'), "a&b'.jpg", '" onload="x', "</small><h1>x"]
+    "name", ['<script>alert("1")</script>.jpg', "a&b'.jpg", '" onload="x', "</small><h1>x"]
 )
 def test_names_are_escaped(tmp_path: Path, photo: Path, name: str) -> None:
     write_page(
@@ -137,7 +137,7 @@ def test_names_that_no_text_can_hold_are_written_all_the_same(tmp_path: Path, ph
 def test_a_page_replaces_nothing_unless_told(tmp_path: Path) -> None:
     (tmp_path / "x.html").touch()
     with pytest.raises(
-        OutputExists, match=(r"x\.html' exists\. Name another place, or give overwrite=True\.$")
+        OutputExists, match=r"x\.html' exists\. Name another place, or give overwrite=True\.$"
     ):
         check_page(tmp_path / "x.html", overwrite=False)
     check_page(tmp_path / "x.html", overwrite=True)
@@ -145,6 +145,6 @@ def test_a_page_replaces_nothing_unless_told(tmp_path: Path) -> None:
     with pytest.raises(OutputExists, match=r"' is a folder\. Name another place\.$"):
         check_page(tmp_path, overwrite=True)
     with pytest.raises(
-        UsageError, match=(r"cannot be written: there is no such folder\. Name another place\.$")
+        UsageError, match=r"cannot be written: there is no such folder\. Name another place\.$"
     ):
         check_page(tmp_path / "no" / "x.html", overwrite=False)

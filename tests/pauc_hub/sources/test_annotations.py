@@ -70,7 +70,7 @@ def test_the_first_folder_is_the_label_and_splits_are_known(
 def test_a_file_of_labels_goes_before_folders(tmp_path: Path) -> None:
     file = tmp_path / "labels.csv"
     file.write_text(
-        ("\ufeffpath,label,video\n./b/2.jpg,dog,v2\n/photos/a/1.jpg, cat ,v1\n"), encoding="utf-8"
+        "\ufeffpath,label,video\n./b/2.jpg,dog,v2\n/photos/a/1.jpg, cat ,v1\n", encoding="utf-8"
     )
     found = from_file(["a/1.jpg", "b/2.jpg", "c/3.jpg"], file, Wanted(group="video"))
     assert found.labels == ["cat", "dog", None]
@@ -95,7 +95,7 @@ def test_paths_that_match_nothing_are_told_with_the_nearest(tmp_path: Path) -> N
         "'cats/10.jpg'."
     )
     with pytest.raises(
-        UsageError, match=(r"is that of an image: 'a/1.jpg' is not there; the nearest is 'a/1.png'")
+        UsageError, match=r"is that of an image: 'a/1.jpg' is not there; the nearest is 'a/1.png'"
     ):
         from_file(["a/1.png", "b/2.png"], file)
 
@@ -137,7 +137,7 @@ def test_lists_in_a_parquet_file_are_several_labels(tmp_path: Path) -> None:
     assert found.labels == [("a", "b"), ()]
     assert found.difficult == [("b",), ()]
     with pytest.raises(
-        UsageError, match=("column 'score' holds double, and neither text nor whole numbers")
+        UsageError, match="column 'score' holds double, and neither text nor whole numbers"
     ):
         from_file(["1.jpg"], file, Wanted(label="score"))
 
@@ -171,7 +171,7 @@ def test_several_files_below_a_folder_and_columns_that_are_not_there(tmp_path: P
     names = rows_of("a.parquet", 1) + rows_of("b.parquet", 0)
     assert annotate(names, str(tmp_path), None, NOTHING).labels == ["y", "z"]
     with pytest.raises(
-        UsageError, match=(r"'a.parquet' has no column 'video'; its columns are image, label.")
+        UsageError, match=r"'a.parquet' has no column 'video'; its columns are image, label."
     ):
         annotate(names, str(tmp_path), None, Wanted(group="video"))
     with pytest.raises(UsageError, match=r"'c.parquet' is no longer in"):
@@ -181,7 +181,7 @@ def test_several_files_below_a_folder_and_columns_that_are_not_there(tmp_path: P
 def test_a_column_of_labels_must_be_known(tmp_path: Path) -> None:
     write_images(tmp_path / "a.parquet", kind=["x", "y", "x", "y"])
     with pytest.raises(
-        UsageError, match=(r"'a.parquet' has no column 'label'; its columns are image, kind")
+        UsageError, match=r"'a.parquet' has no column 'label'; its columns are image, kind"
     ):
         annotate(rows_of("a.parquet", 1), str(tmp_path), None, NOTHING)
     assert annotate(rows_of("a.parquet", 1), str(tmp_path), None, Wanted(label="kind")).labels == [

@@ -56,12 +56,12 @@ def test_a_folder_without_images_says_what_was_found_and_what_was_looked_for(
 ) -> None:
     with pytest.raises(
         NoImages,
-        match=(r"^no images in '.*': no file there ends in \.avif, .*\.tar, .*\.parquet\.$"),
+        match=r"^no images in '.*': no file there ends in \.avif, .*\.tar, .*\.parquet\.$",
     ):
         open_source(tmp_path)
     for name in ("a.zip", "b.xyz", ".hidden.png"):
         (tmp_path / name).touch()
     with pytest.raises(
-        NoImages, match=(r"^no images in '.*': 2 files, none of which ends in \.avif, \.bmp, .*\.$")
+        NoImages, match=r"^no images in '.*': 2 files, none of which ends in \.avif, \.bmp, .*\.$"
     ):
         open_source(tmp_path)

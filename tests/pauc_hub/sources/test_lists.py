@@ -182,6 +182,6 @@ def test_a_pattern_without_a_match_is_refused(tmp_path: Path) -> None:
 def test_shards_that_a_pattern_names_must_be_there(tmp_path: Path, write_tar: Write) -> None:
     write_tar(tmp_path / "0.tar", ["1.png"])
     with pytest.raises(
-        UsageError, match=(r"^'.*/1\.tar' cannot be read \(No such file or directory\)\.$")
+        UsageError, match=r"^'.*/1\.tar' cannot be read \(No such file or directory\)\.$"
     ):
         open_source(tmp_path / "{0..1}.tar")

@@ -92,7 +92,7 @@ def test_archives_count_pictures_and_no_captions(
 def test_where_there_is_nothing_else_the_extra_is_named(tmp_path: Path) -> None:
     (tmp_path / "1.heic").touch()
     with pytest.raises(
-        NoImages, match=(r"1 file, none of which .*For \.heic: pip install 'pauc-hub\[heif\]'\.$")
+        NoImages, match=r"1 file, none of which .*For \.heic: pip install 'pauc-hub\[heif\]'\.$"
     ):
         open_source(tmp_path)
 

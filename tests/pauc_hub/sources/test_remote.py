@@ -169,7 +169,7 @@ def test_a_folder_that_cannot_be_listed_is_an_entry(
         next(open_source("memory://p").entries(1)).open()
     assert (refusal.value.kind, refusal.value.message) == (
         "permission",
-        ("no access to https://host/locked"),
+        "no access to https://host/locked",
     )
 
 
@@ -179,18 +179,18 @@ REFUSED: list[tuple[str, type[PaucError], str]] = [
     (
         "memory://nowhere/list.txt",
         UsageError,
-        (r"^no such file or folder: 'memory://nowhere/list\.txt'$"),
+        r"^no such file or folder: 'memory://nowhere/list\.txt'$",
     ),
     ("memory://nowhere/*.tar", UsageError, r"^no file matches 'memory://nowhere/\*\.tar'\.$"),
     (
         "memory://nowhere/{0..1}.tar",
         UsageError,
-        (r"^no such file or folder: 'memory:///nowhere/0\.tar'$"),
+        r"^no such file or folder: 'memory:///nowhere/0\.tar'$",
     ),
     (
         "nothing://user:secret@x",
         UsageError,
-        (r"^'nothing://x' cannot be opened: Protocol not known: nothing\.$"),
+        r"^'nothing://x' cannot be opened: Protocol not known: nothing\.$",
     ),
 ]
 
@@ -216,7 +216,7 @@ def test_a_server_that_fails_is_told_in_one_line_without_passwords(
 def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "gcsfs", None)
     with pytest.raises(
-        PaucError, match=(r"^'gs://x' needs a package that is not installed: .*gcsfs.*\.$")
+        PaucError, match=r"^'gs://x' needs a package that is not installed: .*gcsfs.*\.$"
     ):
         open_source("gs://x")
 

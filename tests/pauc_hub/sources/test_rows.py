@@ -318,7 +318,7 @@ def test_the_column_can_be_named(tmp_path: Path, write_rows: WriteRows) -> None:
     assert source.listing() != open_source(tmp_path / "x.parquet", image_column="left").listing()
     with pytest.raises(
         UsageError,
-        match=(r"^image_column=up is no column of image files in 'x\.parquet'; .* left, right"),
+        match=r"^image_column=up is no column of image files in 'x\.parquet'; .* left, right",
     ):
         open_source(tmp_path / "x.parquet", image_column="up")
 
@@ -327,6 +327,6 @@ def test_tables_of_embeddings_are_refused(tmp_path: Path) -> None:
     schema = pa.schema([("image", pa.binary())], metadata={b"pauc": b"{}"})
     pq.write_table(pa.table({"image": [b""]}, schema=schema), tmp_path / "photos.parquet")
     with pytest.raises(
-        UsageError, match=(r"^'photos\.parquet' is a table of embeddings\. Give the images")
+        UsageError, match=r"^'photos\.parquet' is a table of embeddings\. Give the images"
     ):
         open_source(tmp_path)

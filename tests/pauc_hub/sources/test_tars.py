@@ -261,12 +261,12 @@ def test_a_tar_that_is_not_there_is_refused_before_any_work(
     write_tar(tmp_path / "a.tar", ["1.png"])
     (tmp_path / "b.tar").symlink_to(tmp_path / "gone.tar")
     with pytest.raises(
-        UsageError, match=(r"^'.*/b\.tar' cannot be read \(No such file or directory\)\.$")
+        UsageError, match=r"^'.*/b\.tar' cannot be read \(No such file or directory\)\.$"
     ):
         open_source(tmp_path)
     (tmp_path / "b.tar").unlink()
     os.mkfifo(tmp_path / "b.tar")
     with pytest.raises(
-        UsageError, match=(r"^'.*/b\.tar' is a folder, pipe or device, not a file\.$")
+        UsageError, match=r"^'.*/b\.tar' is a folder, pipe or device, not a file\.$"
     ):
         open_source(tmp_path)

@@ -116,6 +116,6 @@ def test_a_folder_without_images_says_what_was_looked_for(tmp_path: Path) -> Non
     save(tmp_path / ".hidden" / "a.png")
     with pytest.raises(
         NoImages,
-        match=(r"^no images in '.*': no file there ends in \.avif, \.bmp, \.gif, .*\.webp\.$"),
+        match=r"^no images in '.*': no file there ends in \.avif, \.bmp, \.gif, .*\.webp\.$",
     ):
         find_images(tmp_path)

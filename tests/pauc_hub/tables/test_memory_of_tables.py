@@ -37,7 +37,7 @@ for rows in ({FEW}, {MANY}):
 
 @pytest.mark.skipif(
     not Path("/proc/self/status").exists(),
-    reason=("needs /proc to read a process's peak of memory"),
+    reason="needs /proc to read a process's peak of memory",
 )
 @pytest.mark.parametrize(
     ("name", "dtype", "projection"),

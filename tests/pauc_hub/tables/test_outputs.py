@@ -206,7 +206,7 @@ def test_a_number_too_large_for_float16_is_one_line_and_leaves_nothing(
     with (
         pytest.raises(
             PaucError,
-            match=(rf"^the embedding of 'f/003 ä\.jpg' holds {'-' * (sign < 0)}65520, and float16"),
+            match=rf"^the embedding of 'f/003 ä\.jpg' holds {'-' * (sign < 0)}65520, and float16",
         ),
         open_output(tmp_path / form, 3, 5, PROVENANCE, "float16") as writer,
     ):
@@ -255,7 +255,7 @@ def test_another_projection_beside_a_table_is_refused(tmp_path: Path) -> None:
     path = write(tmp_path / "t.parquet", pca=Pca.fit(draws, 2))
     Pca.fit(draws + 1, 2).save(pca_path(path))
     with pytest.raises(
-        TableError, match=(r"t\.pca\.safetensors' is not the PCA that '.*t\.parquet' was made with")
+        TableError, match=r"t\.pca\.safetensors' is not the PCA that '.*t\.parquet' was made with"
     ):
         read_pca(path)
     pca_path(path).unlink()

@@ -118,7 +118,7 @@ REFUSED = [
     (
         sample(width=12),
         13,
-        (r"^pca=13 is more than the 12 numbers of an embedding\. Give 12 or less\.$"),
+        r"^pca=13 is more than the 12 numbers of an embedding\. Give 12 or less\.$",
     ),
     (np.array([[1, np.nan], [0, 1]], np.float32), 1, r"^pca=1 needs finite numbers"),
     (np.array([[1, np.inf], [0, 1]], np.float32), 1, r"^pca=1 needs finite numbers"),
@@ -157,7 +157,7 @@ def test_other_files_are_no_pca(tmp_path: Path) -> None:
     ):
         write()
         with pytest.raises(
-            TableError, match=(r"^'.*t\.pca\.safetensors' cannot be read as a PCA of pauc-hub")
+            TableError, match=r"^'.*t\.pca\.safetensors' cannot be read as a PCA of pauc-hub"
         ) as caught:
             Pca.read(path)
         assert len(str(caught.value).splitlines()) == 1

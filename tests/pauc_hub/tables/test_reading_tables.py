@@ -228,7 +228,7 @@ def test_arrays_that_are_no_embeddings_are_refused(
 
 
 @pytest.mark.parametrize(
-    "text", ["{", "04", ("{'descr': '<f4', 'fortran_order': True, 'shape': (3, 3), }")]
+    "text", ["{", "04", "{'descr': '<f4', 'fortran_order': True, 'shape': (3, 3), }"]
 )
 def test_an_npy_whose_header_is_another_is_refused(tmp_path: Path, text: str) -> None:
     path = write(tmp_path / "t.npy", "abc")
@@ -247,14 +247,14 @@ def test_files_of_different_tables_do_not_mix(tmp_path: Path) -> None:
     numbers = write(tmp_path / "t.npy", "abc").read_bytes()
     path = write(tmp_path / "t.npy", "ab")
     path.write_bytes(numbers)
-    assert refusal(path) == (
-        f"'{path}' and '{tmp_path / 't.index.parquet'}' are of different tables."
+    assert (
+        refusal(path) == f"'{path}' and '{tmp_path / 't.index.parquet'}' are of different tables."
     )
     tensors = write(tmp_path / "t.safetensors", "abc", model="other").read_bytes()
     path = write(tmp_path / "t.safetensors", "abc")
     path.write_bytes(tensors)
-    assert refusal(path) == (
-        f"'{path}' and '{tmp_path / 't.index.parquet'}' are of different tables."
+    assert (
+        refusal(path) == f"'{path}' and '{tmp_path / 't.index.parquet'}' are of different tables."
     )
 
 
@@ -262,6 +262,7 @@ def test_files_of_different_tables_do_not_mix(tmp_path: Path) -> None:
 def test_embeddings_without_their_index_are_refused(tmp_path: Path, name: str) -> None:
     path = write(tmp_path / name, "abc")
     (tmp_path / "t.index.parquet").unlink()
-    assert refusal(path) == (
-        f"'{tmp_path / 't.index.parquet'}' cannot be read (No such file or directory)."
+    assert (
+        refusal(path)
+        == f"'{tmp_path / 't.index.parquet'}' cannot be read (No such file or directory)."
     )

@@ -82,6 +82,6 @@ def test_a_table_never_takes_the_place_of_its_source(tmp_path: Path, named: bool
     output = tmp_path / "sub" / ".." / "photos.parquet" if named else None
     (tmp_path / "photos.parquet").touch()
     with pytest.raises(
-        UsageError, match=(r"photos\.parquet' would take its place: name another with -o\.$")
+        UsageError, match=r"photos\.parquet' would take its place: name another with -o\.$"
     ):
         table_of(str(tmp_path / "photos.parquet"), output)

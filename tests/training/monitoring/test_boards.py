@@ -65,8 +65,9 @@ def test_without_the_package_a_line_says_so_once(
 ) -> None:
     monkeypatch.setattr(boards, "find_spec", lambda name: None)
     assert open_boards(tmp_path, STEPS, [], Config(), None, quiet=False) == []
-    assert capsys.readouterr().err == (
-        "note: nothing is written for TensorBoard; pip install 'pauc-hub[train]' for that\n"
+    assert (
+        capsys.readouterr().err
+        == "note: nothing is written for TensorBoard; pip install 'pauc-hub[train]' for that\n"
     )
     assert open_boards(tmp_path, STEPS, [], Config(), None, quiet=True) == []
     assert capsys.readouterr().err == ""
@@ -78,8 +79,9 @@ def test_wandb_that_is_asked_for_and_absent_is_refused(monkeypatch: pytest.Monke
     refuse_absent_wandb(None)
     with pytest.raises(UsageError) as refused:
         refuse_absent_wandb("mine")
-    assert str(refused.value) == (
-        "wandb='mine' needs a package that is not installed: pip install 'pauc-hub[wandb]'."
+    assert (
+        str(refused.value)
+        == "wandb='mine' needs a package that is not installed: pip install 'pauc-hub[wandb]'."
     )
 
 
@@ -148,6 +150,6 @@ def test_wandb_is_imported_when_asked_for_alone(tmp_path: Path) -> None:
     assert "wandb" not in sys.modules
     with pytest.raises(
         TrainingFailed,
-        match=(r"^wandb did not begin: no key\. Leave out wandb to train without it\.$"),
+        match=r"^wandb did not begin: no key\. Leave out wandb to train without it\.$",
     ):
         open_boards(tmp_path, STEPS, [], Config(), "refused", quiet=True)

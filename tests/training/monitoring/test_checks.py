@@ -88,14 +88,15 @@ def test_a_loss_that_is_no_number_has_diverged(made: Made) -> None:
     assert only(broken).evidence == "not finite any more in step 20 of epoch 3"
     assert only(broken).change == "start anew with lr=0.02 (now 0.06); a longer lr_warmup helps too"
     assert (
-        only(dataclasses.replace(run, failure=("the features are no longer finite: …"))).name
+        only(dataclasses.replace(run, failure="the features are no longer finite: …")).name
         == "diverged"
     )
 
 
 def test_a_loss_that_climbs_has_diverged_and_one_that_wavers_has_not(made: Made) -> None:
-    assert only(made(infonce=[5.0, 8.0, *line(8, 6, 9), *line(6, 7.2, 9)])).evidence == (
-        "infonce rose from 6.05 around epoch 12 to 7.05 in the last 3 epochs"
+    assert (
+        only(made(infonce=[5.0, 8.0, *line(8, 6, 9), *line(6, 7.2, 9)])).evidence
+        == "infonce rose from 6.05 around epoch 12 to 7.05 in the last 3 epochs"
     )
     # a fifth of what was gained
     assert names(made(infonce=[5.0, 8.0, *line(8, 6, 9), *line(6, 6.5, 9)])) == []
@@ -163,7 +164,7 @@ def test_a_loss_at_chance_is_stuck(made: Made) -> None:
         ({"lr": 6.0}, "start anew with lr=0.06 (now 6: steps too long)"),
         (
             {"lr": 0.00001, "optimiser": "adamw"},
-            ("start anew with lr=0.001 (now 1e-05: steps too short)"),
+            "start anew with lr=0.001 (now 1e-05: steps too short)",
         ),
         ({"momentum": 1.0}, "start anew with momentum=0.99 (now 1: keys change too slowly)"),
         ({"temperature": 1.0}, "start anew with temperature=0.2 (now 1: too even)"),
@@ -256,11 +257,13 @@ def test_intra_share_and_rank_that_fall_until_few_dimensions_are_left_show_coagu
         found.evidence
         == "from epoch 5 to 20 intra_share fell from 0.50 to 0.10, effective_rank from 36.0 to 6.0"
     )
-    assert found.change == (
-        "start anew with objective=pauc (now protonce), or with fewer and larger clusters"
+    assert (
+        found.change
+        == "start anew with objective=pauc (now protonce), or with fewer and larger clusters"
     )
-    assert only(made({"weight_proto": 1.0}, **sick)).change == (
-        "start anew with weight_proto=0.1 or 0 (now 1)"
+    assert (
+        only(made({"weight_proto": 1.0}, **sick)).change
+        == "start anew with weight_proto=0.1 or 0 (now 1)"
     )
     assert only(made(**sick)).change == "start anew with weight_unif=0.3 (now 0.15)"
     assert names(made(**sick | {"intra_share": line(0.5, 0.48, 16)})) == []
@@ -286,8 +289,8 @@ def test_so_does_a_loss_that_rises_while_they_fall_to_the_end(made: Made) -> Non
 def test_clusters_may_be_too_many(made: Made) -> None:
     empty = only(made(**HEALTHY | {"empty": [20.0] * 16}))
     assert (empty.name, empty.panel) == ("overclustered", "clusters")
-    assert empty.evidence == (
-        "in the last 3 E-steps 20% of 100 clusters were empty, 2% held one image"
+    assert (
+        empty.evidence == "in the last 3 E-steps 20% of 100 clusters were empty, 2% held one image"
     )
     assert empty.change == "start anew with clusters=25,50 (now 50,100)"
     assert names(made(**HEALTHY | {"singletons": [40.0] * 16})) == ["overclustered"]
@@ -295,8 +298,9 @@ def test_clusters_may_be_too_many(made: Made) -> None:
 
 
 def test_clusters_may_be_lopsided(made: Made) -> None:
-    assert only(made(**HEALTHY | {"size_entropy": [0.4] * 16})).evidence == (
-        "size_entropy 0.40 over the last 3 E-steps (healthy: above 0.9)"
+    assert (
+        only(made(**HEALTHY | {"size_entropy": [0.4] * 16})).evidence
+        == "size_entropy 0.40 over the last 3 E-steps (healthy: above 0.9)"
     )
     assert names(made(**HEALTHY | {"size_entropy": [0.8] * 16})) == []
 

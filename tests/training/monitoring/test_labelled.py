@@ -78,7 +78,7 @@ def test_the_line_says_classes_voters_queries_and_chance(tmp_path: Path) -> None
     line = f"kNN on '{tmp_path}': 2 classes, 7 vote on 8 (Train on Validation); chance is 50.0 %"
     # 6 of 8
     assert open_labelled(tmp_path).described() == [
-        (f"{line}, always naming the most frequent class 75.0 %")
+        f"{line}, always naming the most frequent class 75.0 %"
     ]
 
 
@@ -141,8 +141,9 @@ def test_what_cannot_be_measured_on_is_refused_in_a_line(tmp_path: Path) -> None
     )
     write(tmp_path / "cat", 4)
     write(tmp_path / "dog", 4)
-    assert refusal(tmp_path) == (
-        f"labelled images: '{tmp_path}' needs 5 images of a class, one of which is asked about."
+    assert (
+        refusal(tmp_path)
+        == f"labelled images: '{tmp_path}' needs 5 images of a class, one of which is asked about."
     )
 
 
@@ -162,8 +163,9 @@ def test_images_none_of_which_can_be_read_are_refused(tmp_path: Path) -> None:
         write(tmp_path / place, 5)
         for path in (tmp_path / place).iterdir():
             path.write_bytes(b"")
-    assert refusal(tmp_path) == (
-        f"labelled images: '{tmp_path}': none of 8 images can be read (the file has no bytes)."
+    assert (
+        refusal(tmp_path)
+        == f"labelled images: '{tmp_path}': none of 8 images can be read (the file has no bytes)."
     )
 
 

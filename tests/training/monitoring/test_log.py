@@ -99,9 +99,10 @@ def test_a_watched_run_tells_all_it_should_and_asks_nobody(
     [score] = facts["scores"]
     assert score["value"] == round(100 * epochs[-1]["knn"], 2)
     assert score["bank"] == "images: four of five images, 32"
-    assert (f"| {score['protocol']} | top-1 % | {score['value']} | – | backbone | 32 |") in (
-        model / "README.md"
-    ).read_text()
+    assert (
+        f"| {score['protocol']} | top-1 % | {score['value']} | – | backbone | 32 |"
+        in (model / "README.md").read_text()
+    )
     assert findings(read_history(run)) == []
 
 

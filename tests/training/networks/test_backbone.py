@@ -123,7 +123,7 @@ REFUSED: list[tuple[str, int, str]] = [
     (
         "test_vitt",
         64,
-        ("architecture='test_vitt' is no network of timm's (did you mean 'test_vit'?)"),
+        "architecture='test_vitt' is no network of timm's (did you mean 'test_vit'?)",
     ),
     (
         "resnet50.a1_in1k",

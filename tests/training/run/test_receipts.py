@@ -17,7 +17,7 @@ def git(folder: Path, *words: str) -> str:
         "-c",
         "user.name=tester",
         "-c",
-        ("user.email=tester@example.org"),
+        "user.email=tester@example.org",
         "-c",
         "commit.gpgsign=false",
     ]

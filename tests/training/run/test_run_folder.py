@@ -109,8 +109,9 @@ def test_a_folder_that_cannot_be_made_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(UsageError) as refused:
         run_folder.begin(tmp_path / "file", CONFIG, overwrite=False)
-    assert str(refused.value) == (
-        f"'{tmp_path / 'file'}' could not be written (File exists). Give another folder."
+    assert (
+        str(refused.value)
+        == f"'{tmp_path / 'file'}' could not be written (File exists). Give another folder."
     )
 
 
@@ -120,8 +121,9 @@ def test_a_disk_full_at_the_start_leaves_no_run(
 ) -> None:
     with files_of_at_most(size), pytest.raises(UsageError) as refused:
         run_folder.begin(tmp_path, CONFIG, overwrite=False)
-    assert str(refused.value) == (
-        f"'{tmp_path}' could not be written (File too large). Give another folder."
+    assert (
+        str(refused.value)
+        == f"'{tmp_path}' could not be written (File too large). Give another folder."
     )
     assert list(tmp_path.iterdir()) == []
 
@@ -195,8 +197,9 @@ def test_one_process_alone_trains_into_a_folder(tmp_path: Path) -> None:
                 opened(run, resume=resume, overwrite=not resume),
             ):
                 pass
-            assert str(refused.value) == (
-                f"another process is training into '{run}'. Wait for it, or give another folder."
+            assert (
+                str(refused.value)
+                == f"another process is training into '{run}'. Wait for it, or give another folder."
             )
             assert len(checkpoint_files.standing(run)) == 1
         with opened(run, resume=resume, overwrite=not resume):
@@ -225,8 +228,9 @@ def test_what_killed_processes_left_half_done_is_removed(tmp_path: Path, resume:
 def test_there_is_nothing_to_resume_where_nothing_began(tmp_path: Path) -> None:
     with pytest.raises(UsageError) as refused:
         run_folder.saved_config(tmp_path)
-    assert str(refused.value) == (
-        f"nothing to resume: '{tmp_path}' holds no run. Start without resume=True."
+    assert (
+        str(refused.value)
+        == f"nothing to resume: '{tmp_path}' holds no run. Start without resume=True."
     )
 
 
@@ -245,9 +249,9 @@ def test_overwriting_takes_what_shows_a_run_and_nothing_else(tmp_path: Path) -> 
 def test_unreadable_images_are_listed_with_their_reasons(tmp_path: Path) -> None:
     names = ["a.png", "b.png", "c\n.png", "d.png"]
     run_folder.list_unreadable(tmp_path, {2: "damaged", 0: "the file has no bytes \udcff"}, names)
-    assert (tmp_path / "unreadable.txt").read_text() == (
-        "a.png\tthe file has no bytes \\udcff\nc\\n.png\tdamaged\n"
-    )
+    assert (
+        tmp_path / "unreadable.txt"
+    ).read_text() == "a.png\tthe file has no bytes \\udcff\nc\\n.png\tdamaged\n"
 
 
 def test_there_is_no_list_where_all_images_can_be_read(tmp_path: Path) -> None:

@@ -103,7 +103,7 @@ def test_rows_of_parquet_and_images_behind_urls(
     table = open_by_index(tmp_path / "t.parquet")
     assert table.names == [
         "t.parquet/000000000/e.png",
-        ("t.parquet/000000001/gone.png"),
+        "t.parquet/000000001/gone.png",
         "t.parquet/000000002",
     ]
     assert table.read(1) is None
@@ -112,7 +112,7 @@ def test_rows_of_parquet_and_images_behind_urls(
     system.pipe_file("/train/a.png", png(1))
     write_files(
         tmp_path,
-        {"b.png": png(2), "list.txt": (b"memory://train/a.png\nb.png\nmemory://train/c.png\n")},
+        {"b.png": png(2), "list.txt": b"memory://train/a.png\nb.png\nmemory://train/c.png\n"},
     )
     mixed = open_by_index(str(tmp_path / "list.txt"))
     system.rm("/train", recursive=True)  # nothing is fetched twice
@@ -142,13 +142,13 @@ def test_a_cut_tar_gives_what_lies_before_the_break(
             "photos.zip",
             b"PK",
             UsageError,
-            ("'{}' is one file, and no tar, Parquet file or list. Training needs many"),
+            "'{}' is one file, and no tar, Parquet file or list. Training needs many",
         ),
         (
             "x.tar",
             b"no tar",
             NoImages,
-            ("no images in '{}' that can be read; x.tar: the archive cannot be read"),
+            "no images in '{}' that can be read; x.tar: the archive cannot be read",
         ),
         ("list.txt", b"\n", NoImages, "no images in '{}': the list is empty"),
     ],
@@ -232,7 +232,7 @@ def test_too_little_room_is_one_line_before_anything_is_read(
     assert len(open_by_index(path)) == 4
     usage.free -= 1  # type: ignore[attr-defined]
     with pytest.raises(
-        PaucError, match=(r"^these images can only be read from front to back, .* Set TMPDIR to a ")
+        PaucError, match=r"^these images can only be read from front to back, .* Set TMPDIR to a "
     ):
         open_by_index(path)
 
