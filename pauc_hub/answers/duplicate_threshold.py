@@ -140,7 +140,12 @@ def first_within(false_pairs: Sequence[float], most: float | None) -> int:
 
 
 def calibrate_for_leakage(
-    given: Given, vectors: npt.NDArray[np.float32], paths: list[str], asked: int, device: str
+    given: Given,
+    vectors: npt.NDArray[np.float32],
+    paths: list[str],
+    asked: int,
+    model: str | Path | None,
+    device: str,
 ) -> Threshold:
     """From which similarity on a test image is a copy of a training image: measured, and raised
     while others reach it.
@@ -149,6 +154,7 @@ def calibrate_for_leakage(
         given: the table of the training images. vectors: (N, D) some of its rows. paths: (N,) their
             names.
         asked: number of test images.
+        model: as for calibrate().
 
     Returns:
         The least threshold that 95 % of made copies reach and at most FALSE_LEAKS of the test
@@ -157,7 +163,7 @@ def calibrate_for_leakage(
     """
     # a test image's pairs with training images are as many as another training image's
     most = max(1.0, FALSE_LEAKS * asked) / asked * len(paths) / 2
-    found = calibrate(given, vectors, paths, None, device, LEAKAGE_SAMPLE, most)
+    found = calibrate(given, vectors, paths, model, device, LEAKAGE_SAMPLE, most)
     return Threshold(SAME_PICTURE) if found.recall is None else found
 
 

@@ -47,7 +47,7 @@ class Asked:
 
 
 def measure(model: str | None, asked: Asked) -> tuple[ScoresFile, list[str]]:
-    """All measures of one model, and what a user should know of how labels were found.
+    """All measures of one model, and what a user should know of how labels and copies were found.
 
     Args:
         model: None where the data are a table.
@@ -57,7 +57,7 @@ def measure(model: str | None, asked: Asked) -> tuple[ScoresFile, list[str]]:
         PaucError: as embed() does.
     """
     learned, tested = open_asked(model, asked)
-    return measure_opened(learned, tested, model, asked), notes_of(learned, tested)
+    return measure_opened(learned, tested, model, asked)
 
 
 def open_asked(model: str | None, asked: Asked) -> tuple[LabelledTable, LabelledTable | None]:
@@ -78,12 +78,22 @@ def open_asked(model: str | None, asked: Asked) -> tuple[LabelledTable, Labelled
 
 def measure_opened(
     learned: LabelledTable, tested: LabelledTable | None, model: str | None, asked: Asked
-) -> ScoresFile:
-    """All measures of what open_asked() gave."""
-    scores = _measured(learned, tested, asked)
+) -> tuple[ScoresFile, list[str]]:
+    """As measure(), of what open_asked() gave."""
+    classes = class_names(learned.labels)
+    question, copies = pose_question(
+        learned,
+        tested,
+        classes,
+        model=model,
+        device=asked.device,
+        seed=asked.seed,
+        quiet=asked.quiet,
+    )
+    scores = _measured(learned, tested, question, len(copies), asked)
     if "geometry" in asked.only:
         _add_alignment(scores, tested or learned, model, asked)
-    return scores
+    return scores, notes_of(learned, tested, question.copied)
 
 
 def _add_alignment(
@@ -98,17 +108,21 @@ def _add_alignment(
     scores.scores["geometry"] = {"alignment": asdict(found), **scores.scores["geometry"]}
 
 
-def _measured(learned: LabelledTable, test: LabelledTable | None, asked: Asked) -> ScoresFile:
+def _measured(
+    learned: LabelledTable,
+    test: LabelledTable | None,
+    question: Question,
+    copies: int,
+    asked: Asked,
+) -> ScoresFile:
     """All but alignment, which needs the images."""
-    classes = class_names(learned.labels)
-    question, copies = pose_question(learned, test, classes, asked.device, asked.seed, asked.quiet)
     tested = test or learned
     unreadable = learned.given.unreadable
     if test and test.given is not learned.given:
         unreadable += test.given.unreadable
     file = ScoresFile(
         origin=learned.given.origin,
-        data=describe_data(learned, test) | {"copies": len(copies)},
+        data=describe_data(learned, test) | {"copies": copies},
         protocol=_protocol(learned, test, asked.seed),
         settings={},
         scores={},

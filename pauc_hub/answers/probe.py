@@ -96,7 +96,9 @@ def probe(
         quiet=quiet,
     )
     classes = class_names(learned.labels)
-    question, copies = pose_question(learned, asked, classes, device, seed, quiet)
+    question, copies = pose_question(
+        learned, asked, classes, model=model, device=device, seed=seed, quiet=quiet
+    )
     with progress_bar(protocols.fits(protocol, asked is not None), "fitting", "fits", quiet) as bar:
         resources = replace(question.resources, advance=bar.advance)
         findings, found = _answer(protocol, replace(question, resources=resources))

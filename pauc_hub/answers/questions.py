@@ -77,11 +77,17 @@ def pose_question(
     learned: LabelledTable,
     asked: LabelledTable | None,
     classes: list[str],
+    *,
+    model: str | Path | None,
     device: str,
     seed: int,
     quiet: bool,
 ) -> tuple[Question, list[tuple[str, str]]]:
-    """The labelled features, and the test images of which a copy is among the training images."""
+    """The labelled features, and the test images of which a copy is among the training images.
+
+    Args:
+        model: what embedded the images, where its name in the tables does not lead to it.
+    """
     place = choose_device(device)
     features = load_features(learned)
     groups = None if learned.groups is None else group_numbers(learned.groups)
@@ -91,7 +97,9 @@ def pose_question(
         return Question(data, classes, None, resources, seed), []
     others = load_features(asked)
     names = (learned.paths(), asked.paths())
-    threshold = calibrate_for_leakage(learned.given, features, names[0], len(names[1]), device)
+    threshold = calibrate_for_leakage(
+        learned.given, features, names[0], len(names[1]), model, device
+    )
     with progress_bar(len(learned), "looking for copies", quiet=quiet) as bar:
         copied = copied_rows(features, others, threshold.value, device=place, advance=bar.advance)
     copies = [(names[1][row], names[0][copied[row]]) for row in np.flatnonzero(copied >= 0)]

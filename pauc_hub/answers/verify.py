@@ -115,7 +115,7 @@ def _check_run(
     found: dict[tuple[str, str], float] = {}
     if wanted:
         only = frozenset(name for score in wanted if (name := evaluation_of(score["protocol"])))
-        file = measure_opened(learned, tested, model, replace(asked, only=only))
+        file, _ = measure_opened(learned, tested, model, replace(asked, only=only))
         found = {(row["protocol"], row["metric"]): row["value"] for row in card_scores(file, "")}
     for score in told:
         if id(score) not in known:

@@ -57,7 +57,7 @@ def test_a_measured_threshold_rises_above_images_that_are_merely_alike(
     assert plain.value < 0.97
     assert plain.false_pairs == pytest.approx(100)
     # at most one of 5 test images may be no copy, which of 200 rows is 20 pairs
-    raised = calibrate_for_leakage(*given, 5, "cpu")
+    raised = calibrate_for_leakage(*given, 5, None, "cpu")
     assert 0.98 < raised.value < 0.985
     assert raised.false_pairs == 0
     assert raised.recall is not None
@@ -68,4 +68,4 @@ def test_a_measured_threshold_rises_above_images_that_are_merely_alike(
 def test_where_no_copy_can_be_made_only_the_same_picture_counts(
     given: tuple[Given, npt.NDArray[np.float32], list[str]],
 ) -> None:
-    assert calibrate_for_leakage(*given, 5, "cpu").value == SAME_PICTURE
+    assert calibrate_for_leakage(*given, 5, None, "cpu").value == SAME_PICTURE

@@ -3,6 +3,7 @@ one command.
 """
 
 import json
+import re
 import shutil
 import zlib
 from collections.abc import Callable
@@ -18,6 +19,7 @@ import pauc_hub
 from pauc_hub.answers.alignment import AREA, view
 from pauc_hub.answers.card_scores import write_into_card
 from pauc_hub.answers.evaluate import Evaluation
+from pauc_hub.answers.measures import Asked, measure
 from pauc_hub.cli import run
 from pauc_hub.errors import ModelFolderError, UsageError
 from pauc_hub.files.checksums import SUMS, format_sums
@@ -220,6 +222,20 @@ def test_two_models_are_compared_in_one_command(
     assert {score["verdict"] for score in found["scores"]} <= {"equivalent", "not_told_apart"}
     assert all(score["first"] == score["second"] for score in found["scores"])
     assert found["flips"]["linear"]["first_only"] == 0
+
+
+def test_it_is_told_from_which_similarity_on_test_images_count_as_copies(
+    headless_folder: Path, photos: Path
+) -> None:
+    asked = Asked(data=photos, test=photos, device="cpu", quiet=True, only=frozenset({"knn"}))
+    file, notes = measure(str(headless_folder), asked)
+    assert file.data["copies"] == 24
+    (told,) = [note for note in notes if "count as copies" in note]
+    assert re.fullmatch(
+        r"test images count as copies from a similarity of \d\.\d{4} on; \d+% of \d+ re-encoded, "
+        "resized and cropped copies reach it",
+        told,
+    )
 
 
 @pytest.mark.parametrize(
