@@ -44,7 +44,7 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """By kind."""
-    from pauc_hub.models.registration import bundled_folders
+    from pauc_hub.models.bundled import bundled_folders
 
     place = tmp_path_factory.mktemp("folders")
     return {
@@ -59,7 +59,7 @@ def write(path: Path, architecture: str, side: int, **options: int) -> Path:
     import torch
 
     from pauc_hub.images.preprocessing import Preprocessing
-    from pauc_hub.models.registration import import_timm
+    from pauc_hub.models.timm_import import import_timm
     from pauc_hub.models.write_folder import write_folder
 
     torch.manual_seed(0)
