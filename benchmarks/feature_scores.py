@@ -10,7 +10,7 @@ from labelled_splits import Split
 import pauc_hub
 from pauc_hub.clustering.kmeans import kmeans
 from pauc_hub.evaluation.knn import knn_predict
-from pauc_hub.evaluation.linear_probe import Labelled, Resources, fit_probe
+from pauc_hub.evaluation.linear_probe import LabelledRows, Resources, fit_probe
 from pauc_hub.evaluation.low_shot import low_shot_accuracy
 from pauc_hub.evaluation.metrics import effective_rank, nmi
 from pauc_hub.progress import progress_bar
@@ -51,7 +51,7 @@ def linear_accuracy(bank: Features, labels: Numbers, queries: Features, truth: N
     """Share in [0, 1] that the linear probe gets right; L2 is chosen on held-out rows of the
     bank.
     """
-    data = Labelled(bank, labels, int(labels.max()) + 1)
+    data = LabelledRows(bank, labels, int(labels.max()) + 1)
     model = fit_probe(data, np.arange(len(labels)), Resources(), SEED).model
     predicted = model.logits(queries, np.arange(len(truth))).argmax(dim=1).numpy()
     return float((predicted == truth).mean())

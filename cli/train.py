@@ -27,7 +27,7 @@ if TYPE_CHECKING:  # they take seconds to import
     from pauc_hub.training.auto import Choice
     from pauc_hub.training.config import Config
     from pauc_hub.training.monitoring.finding import Finding
-    from pauc_hub.training.monitoring.labelled import Labelled
+    from pauc_hub.training.monitoring.labelled import LabelledImages
 
 BY_RECIPE = "the recipe's"
 
@@ -242,7 +242,7 @@ def train(
     show_result(model, run, ranks, as_json=as_json, quiet=quiet)
 
 
-class Plan(NamedTuple):
+class RunPlan(NamedTuple):
     """What a new run will do.
 
     Attributes:
@@ -261,7 +261,7 @@ def _plan(
     given: dict[str, object],
     config: Path | None,
     recipe: str | None,
-) -> Plan:
+) -> RunPlan:
     from pauc_hub.training.recipes import OWN_IMAGES, settle
     from pauc_hub.training.settings import read_config, without_effect
 
@@ -269,15 +269,15 @@ def _plan(
     settings, choices = settle(
         source, where, given, recipe or OWN_IMAGES, str(config or "the settings")
     )
-    return Plan(settings, choices, without_effect(settings, given))
+    return RunPlan(settings, choices, without_effect(settings, given))
 
 
 def _announce(
-    plan: Plan | None,
+    plan: RunPlan | None,
     source: "ImageSource",
     silent: bool,
     settled: "Config",
-    watched: "Labelled | None",
+    watched: "LabelledImages | None",
 ) -> None:
     """To stderr: what is about to be done, once all has been checked; a resumed run has no plan of
     its own.

@@ -7,13 +7,13 @@ from typing import TypeVar
 
 from pauc_hub.processes import default_workers
 
-Item = TypeVar("Item")
-Result = TypeVar("Result")
+_Item = TypeVar("_Item")
+_Result = TypeVar("_Result")
 
 
 def decode_ahead(
-    read: Callable[[Item], Result], items: Iterable[Item], workers: int | None, ahead: int
-) -> Generator[Result]:
+    read: Callable[[_Item], _Result], items: Iterable[_Item], workers: int | None, ahead: int
+) -> Generator[_Result]:
     """Results of `read` in order, worked out by threads that are never more than `ahead` items
     further.
 
@@ -23,7 +23,7 @@ def decode_ahead(
         workers: how many threads; one for each core unless given.
     """
     pool = ThreadPoolExecutor(workers or default_workers(), thread_name_prefix="decode")
-    waiting: deque[Future[Result]] = deque()
+    waiting: deque[Future[_Result]] = deque()
     try:
         for item in items:
             waiting.append(pool.submit(read, item))

@@ -14,13 +14,13 @@ from pauc_hub.training.networks.encoder import Encoder
 from pauc_hub.training.run import run_folder
 from pauc_hub.training.state import Training
 
-Features = tuple[Tensor, Tensor]
+AllFeatures = tuple[Tensor, Tensor]
 """As all_features() gives them."""
 
 
 def expectation_step(
     state: Training, encoder: Encoder, side: int
-) -> tuple[dict[str, float], Features]:
+) -> tuple[dict[str, float], AllFeatures]:
     """Prototypes from all images, as `encoder` sees them at that side.
 
     Returns:
@@ -41,7 +41,7 @@ def expectation_step(
     return watched | {"estep_seconds": time.monotonic() - began}, (features, readable)
 
 
-def encode_images(state: Training, encoder: Encoder, loader: Loader, told: str) -> Features:
+def encode_images(state: Training, encoder: Encoder, loader: Loader, told: str) -> AllFeatures:
     """Features of all images of a loader, under a bar that says `told`; a stop is heeded."""
     with progress_bar(len(loader.source), told, quiet=state.quiet) as bar:
 

@@ -17,7 +17,7 @@ from pauc_hub.training.calibration import RECLUSTERINGS, calibrate_clusterings
 from pauc_hub.training.data.views import epoch_batches
 from pauc_hub.training.derived import FEWEST_KEPT_OUT
 from pauc_hub.training.estep import Expectation, reason_and_remedy
-from pauc_hub.training.expectation_step import Features, encode_images, expectation_step
+from pauc_hub.training.expectation_step import AllFeatures, encode_images, expectation_step
 from pauc_hub.training.monitoring import before_after
 from pauc_hub.training.monitoring.curves import drawn
 from pauc_hub.training.monitoring.history import read_history
@@ -61,7 +61,7 @@ def finish(state: Training, log: Log) -> Path:
     return state.run / run_folder.MODEL
 
 
-def _calibrated(state: Training, features: Features) -> Calibration | None:
+def _calibrated(state: Training, features: AllFeatures) -> Calibration | None:
     """How far to trust the prototypes, by the images that were kept out of training; None without
     such.
     """

@@ -28,7 +28,7 @@ from pauc_hub.training.interruption import StopRequest
 from pauc_hub.training.machine import device_to_train_on, limits_explained
 from pauc_hub.training.monitoring import before_after
 from pauc_hub.training.monitoring.epoch_line import report_epoch
-from pauc_hub.training.monitoring.labelled import Labelled
+from pauc_hub.training.monitoring.labelled import LabelledImages
 from pauc_hub.training.monitoring.log import Log, open_watched, watching
 from pauc_hub.training.networks.pretrained import load_weights
 from pauc_hub.training.optimiser import let_learn
@@ -72,7 +72,7 @@ def train(
     quiet: bool = False,
     command: str = "",
     wandb: str | None = None,
-    announce: Callable[[Config, Labelled | None], None] = lambda *_: None,
+    announce: Callable[[Config, LabelledImages | None], None] = lambda *_: None,
     **settings: Any,
 ) -> Path: ...
 
@@ -95,7 +95,7 @@ def train(
     quiet: bool = False,
     command: str = "",
     wandb: str | None = None,
-    announce: Callable[[Config, Labelled | None], None] = lambda *_: None,
+    announce: Callable[[Config, LabelledImages | None], None] = lambda *_: None,
     **settings: Any,
 ) -> Path | DryRun:
     """Pretrain on images, and export a model folder; what `pauc train` does, with the same
@@ -168,7 +168,7 @@ def train(
     if export:
         run_folder.refuse_unsaved(run)
     with StopRequest() as stop, join(ranks, where) as world, ExitStack() as held:
-        watched: Labelled | None = None  # by the first process alone
+        watched: LabelledImages | None = None  # by the first process alone
 
         def opened() -> tuple[Config, Place | None, Reading]:
             nonlocal watched
@@ -239,7 +239,7 @@ def _refuse_contradictions(
         )
 
 
-def _begin(state: Training, place: Place | None, watched: Labelled | None) -> None:
+def _begin(state: Training, place: Place | None, watched: LabelledImages | None) -> None:
     """Stand where the run's checkpoint does, or at the start with the weights that were asked
     for.
     """

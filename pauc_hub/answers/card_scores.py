@@ -17,7 +17,7 @@ from pauc_hub.models.catalog import locate
 from pauc_hub.models.folder import CARD, FACTS, ModelFolder, open_folder
 from pauc_hub.models.front_matter import with_scores
 
-Score = dict[str, Any]
+_Score = dict[str, Any]
 
 LINEAR = "linear probe: logistic regression, L2 chosen on held-out rows of the bank"
 KNN = "weighted kNN, k = {k}, T = {temperature}, cosine"
@@ -47,7 +47,7 @@ IDENTITY = ("protocol", "metric", "space", "resolution", "bank", "queries", "see
 """A new score takes the place of one that is the same in these."""
 
 
-def card_scores(file: ScoresFile, command: str) -> list[Score]:
+def card_scores(file: ScoresFile, command: str) -> list[_Score]:
     """All that was measured, a row of the card each.
 
     Args:

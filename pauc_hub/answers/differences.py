@@ -30,9 +30,9 @@ from pauc_hub.evaluation.partitions import adjusted_rand_of_counts, nmi_of_count
 FEWER_FLIPS = 1000
 """Of several labels an image, where each takes a sort."""
 
-Answers = npt.NDArray[Any]
+_Answers = npt.NDArray[Any]
 """(N,) or (N, C): what one network says of each image."""
-Score = Callable[[Answers, Weights], float]
+_Score = Callable[[_Answers, Weights], float]
 """From answers, and how often each image was drawn, to a score."""
 
 
@@ -65,7 +65,7 @@ class Pair:
     margin: float
     seed: int
 
-    def column(self, name: str, part: str | None = None) -> tuple[Answers, Answers]:
+    def column(self, name: str, part: str | None = None) -> tuple[_Answers, _Answers]:
         """(N,) or (N, C) of both."""
         found = []
         for file, order in zip((self.first, self.second), self.orders, strict=True):
@@ -79,7 +79,7 @@ def top1_difference(
 ) -> Compared:
     """Accuracy, of answers that are (N,) right or not; exact where no images belong together."""
 
-    def share(right: Answers, times: Weights) -> float:
+    def share(right: _Answers, times: Weights) -> float:
         return float(times @ right / times.sum())
 
     if pair.groups is None:
@@ -94,7 +94,7 @@ def per_class_difference(
     """Mean over the classes of their accuracies, of answers that are (N,) right or not."""
     _, targets = np.unique(pair.column("label")[0], return_inverse=True)
 
-    def mean(right: Answers, times: Weights) -> float:
+    def mean(right: _Answers, times: Weights) -> float:
         count = np.bincount(targets, weights=times)
         hits = np.bincount(targets, weights=times * right)
         return float((hits[count > 0] / count[count > 0]).mean())
@@ -111,7 +111,7 @@ def precision_difference(pair: Pair, name: str) -> Compared:
     # sorted once for all resamples; exchanges of the two are sorted anew
     known = {id(each): AveragePrecisions(each, targets) for each in answers}
 
-    def mean(probabilities: Answers, times: Weights) -> float:
+    def mean(probabilities: _Answers, times: Weights) -> float:
         precisions = known.get(id(probabilities)) or AveragePrecisions(probabilities, targets)
         return float(np.nanmean(precisions(times)))
 
@@ -127,7 +127,7 @@ def clustering_differences(pair: Pair) -> list[Compared]:
     for name, of_counts in agreements.items():
 
         def agreement(
-            clusters: Answers,
+            clusters: _Answers,
             times: Weights,
             of_counts: Callable[[npt.NDArray[np.float64]], float] = of_counts,
         ) -> float:
@@ -159,8 +159,8 @@ def _resampled(
     pair: Pair,
     evaluation: str,
     measure: str,
-    score: Score,
-    answers: tuple[Answers, Answers],
+    score: _Score,
+    answers: tuple[_Answers, _Answers],
     exchangeable: bool = True,
 ) -> Compared:
     """By a BCa bootstrap; with groups by one over groups, and their sign flips."""

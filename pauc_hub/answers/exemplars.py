@@ -28,7 +28,7 @@ COLUMNS = (
     "similarity",
     "margin",
 )
-Rows = npt.NDArray[np.int64]
+_Rows = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,9 +37,9 @@ class Examples:
 
     prototype: int
     size: int
-    central: Rows
+    central: _Rows
     """The most similar first."""
-    borderline: Rows
+    borderline: _Rows
     """Those nearest to another prototype first; none of the central ones."""
 
 

@@ -59,7 +59,7 @@ class Given:
 
 
 @dataclass(frozen=True, eq=False)
-class Rows:
+class TableRows:
     """Some neighbouring rows of a table."""
 
     start: int
@@ -112,7 +112,7 @@ def open_input(
     return given
 
 
-def rows_of(given: Given, together: int = ROWS_TOGETHER) -> Iterator[Rows]:
+def rows_of(given: Given, together: int = ROWS_TOGETHER) -> Iterator[TableRows]:
     """The rows of a table in stretches of at most `together`, of which one is in memory at a time.
 
     Raises:
@@ -128,7 +128,7 @@ def rows_of(given: Given, together: int = ROWS_TOGETHER) -> Iterator[Rows]:
                 f"'{given.path}' holds NaN or infinity in the embedding of '{name}'. Embed it "
                 "again."
             )
-        yield Rows(start, batch.paths, vectors)
+        yield TableRows(start, batch.paths, vectors)
         start += len(batch.paths)
 
 

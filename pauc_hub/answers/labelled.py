@@ -18,7 +18,7 @@ from pauc_hub.evaluation.design import Features
 from pauc_hub.evaluation.folds import Numbers, Targets, units_of_each_class
 from pauc_hub.memory import free_memory
 from pauc_hub.sources import open_source
-from pauc_hub.sources.annotations import Annotations, Label, LabelsFile, Wanted, annotate
+from pauc_hub.sources.annotations import Annotations, Label, LabelsFile, WantedColumns, annotate
 from pauc_hub.sources.walked import Walked
 from pauc_hub.tables.stored import read_names
 
@@ -69,7 +69,7 @@ class LabelledTable:
         )
 
 
-def label_table(given: Given, file: LabelsFile | None, wanted: Wanted) -> LabelledTable:
+def label_table(given: Given, file: LabelsFile | None, wanted: WantedColumns) -> LabelledTable:
     """The images of a table that have a label.
 
     Raises:
@@ -90,7 +90,7 @@ def label_table(given: Given, file: LabelsFile | None, wanted: Wanted) -> Labell
     return _taken(given, found, places, labels, tuple(notes))
 
 
-def check_folder(place: str | Path, file: LabelsFile | None, wanted: Wanted) -> None:
+def check_folder(place: str | Path, file: LabelsFile | None, wanted: WantedColumns) -> None:
     """Refuse a folder of images whose labels will not do, before its images are embedded.
 
     Raises:
@@ -111,7 +111,7 @@ def check_folder(place: str | Path, file: LabelsFile | None, wanted: Wanted) -> 
     require_classes(str(place), labels, groups, class_names(labels))
 
 
-def _require_groups(found: Annotations, wanted: Wanted) -> None:
+def _require_groups(found: Annotations, wanted: WantedColumns) -> None:
     """Refuse labelled images without a group: each might belong to any."""
     if found.groups is None:
         return

@@ -21,7 +21,7 @@ from pauc_hub.answers.separation import measure_clusters, measure_geometry
 from pauc_hub.errors import PaucError
 from pauc_hub.evaluation.linear_probe import FOLDS
 from pauc_hub.progress import progress_bar
-from pauc_hub.sources.annotations import Wanted, read_labels_file
+from pauc_hub.sources.annotations import WantedColumns, read_labels_file
 
 EVALUATIONS = frozenset({"linear", "knn", "lowshot", "clustering", "geometry"})
 DIGITS = 6
@@ -62,7 +62,7 @@ def measure(model: str | None, asked: Asked) -> tuple[ScoresFile, list[str]]:
 
 def open_asked(model: str | None, asked: Asked) -> tuple[LabelledTable, LabelledTable | None]:
     """The training and the test images, embedded where need be; raises what measure() does."""
-    wanted = Wanted(asked.label_column, asked.group)
+    wanted = WantedColumns(asked.label_column, asked.group)
     file = read_labels_file(Path(asked.labels), wanted) if asked.labels else None
     return open_labelled(
         asked.data,

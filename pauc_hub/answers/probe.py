@@ -18,7 +18,7 @@ from pauc_hub.answers.questions import notes_of, open_labelled, pose_question
 from pauc_hub.errors import UsageError
 from pauc_hub.evaluation.linear_probe import Probe
 from pauc_hub.progress import progress_bar
-from pauc_hub.sources.annotations import Wanted, read_labels_file
+from pauc_hub.sources.annotations import WantedColumns, read_labels_file
 
 PROTOCOLS = ("linear", "knn", "lowshot", "pcl-voc07", "semi")
 
@@ -82,7 +82,7 @@ def probe(
     """
     started = time.monotonic()
     _check_options(protocol, output, plot, overwrite)
-    wanted = Wanted(label_column, group, difficult)
+    wanted = WantedColumns(label_column, group, difficult)
     file = read_labels_file(Path(labels), wanted) if labels else None
 
     learned, asked = open_labelled(

@@ -21,7 +21,7 @@ from pauc_hub.evaluation.knn import TEMPERATURE, K, choose_k, knn_votes
 from pauc_hub.evaluation.linear_probe import (
     FOLDS,
     HELD_OUT,
-    Labelled,
+    LabelledRows,
     Probe,
     Resources,
     claims,
@@ -53,7 +53,7 @@ class Tested:
 class Question:
     """What a protocol is given."""
 
-    data: Labelled
+    data: LabelledRows
     names: list[str]
     """Of the C classes."""
     test: Tested | None
@@ -298,7 +298,7 @@ def _choose_neighbours(question: Question, rows: Rows) -> tuple[int, float]:
     return k, temperature
 
 
-def _tensor(data: Labelled, rows: Rows) -> Tensor:
+def _tensor(data: LabelledRows, rows: Rows) -> Tensor:
     return torch.from_numpy(np.asarray(data.features[rows], np.float32))
 
 

@@ -22,12 +22,12 @@ from pauc_hub.answers.labelled import (
 from pauc_hub.answers.protocols import Question, Tested
 from pauc_hub.device import choose_device, choose_precision
 from pauc_hub.errors import TableError
-from pauc_hub.evaluation.linear_probe import Labelled, Resources
+from pauc_hub.evaluation.linear_probe import LabelledRows, Resources
 from pauc_hub.memory import free_memory
 from pauc_hub.origin import require_same_origin
 from pauc_hub.progress import progress_bar
 from pauc_hub.retrieval.leakage import copied_rows
-from pauc_hub.sources.annotations import LabelsFile, Wanted
+from pauc_hub.sources.annotations import LabelsFile, WantedColumns
 from pauc_hub.tables.stored import is_table
 
 MEMORY_SHARE = 3
@@ -38,7 +38,7 @@ def open_labelled(
     train: str | Path,
     test: str | Path | None,
     file: LabelsFile | None,
-    wanted: Wanted,
+    wanted: WantedColumns,
     *,
     model: str | Path | None,
     space: str,
@@ -91,7 +91,7 @@ def pose_question(
     place = choose_device(device)
     features = load_features(learned)
     groups = None if learned.groups is None else group_numbers(learned.groups)
-    data = Labelled(features, to_targets(learned.labels, classes), len(classes), groups)
+    data = LabelledRows(features, to_targets(learned.labels, classes), len(classes), groups)
     resources = Resources(place, free_memory() // MEMORY_SHARE, choose_precision("auto", place))
     if asked is None:
         return Question(data, classes, None, resources, seed), []

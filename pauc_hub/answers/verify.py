@@ -21,7 +21,7 @@ RELATIVE = 0.01
 
 UNKNOWN_PROTOCOL = "its protocol is none of `pauc eval`"
 
-Score = Mapping[str, Any]
+_Score = Mapping[str, Any]
 
 
 def verify(
@@ -78,7 +78,7 @@ def verify(
 
 
 def check_scores(
-    told: Sequence[Score], model: str | None, asked: Asked, verified: Verified | None = None
+    told: Sequence[_Score], model: str | None, asked: Asked, verified: Verified | None = None
 ) -> Iterator[ScoreCheck]:
     """Measure scores again, each by its own protocol, space and seed.
 
@@ -97,7 +97,7 @@ def check_scores(
 
 
 def _check_run(
-    told: Sequence[Score], model: str | None, asked: Asked, verified: Verified | None
+    told: Sequence[_Score], model: str | None, asked: Asked, verified: Verified | None
 ) -> Iterator[ScoreCheck]:
     """Scores of one space and seed; what is about other images is not measured."""
     known = {id(score) for score in told if evaluation_of(score["protocol"])}
@@ -126,11 +126,11 @@ def _check_run(
             yield _check(score, found, data["images"])
 
 
-def _run_of(score: Score) -> tuple[str, int]:
+def _run_of(score: _Score) -> tuple[str, int]:
     return str(score.get("space", "backbone")), int(score.get("seed") or 0)
 
 
-def _check(score: Score, found: Mapping[tuple[str, str], float], images: int) -> ScoreCheck:
+def _check(score: _Score, found: Mapping[tuple[str, str], float], images: int) -> ScoreCheck:
     # Training adds the chance level to a protocol's name.
     value = found.get((str(score["protocol"]).partition(";")[0], score["metric"]))
     if value is None:
@@ -138,14 +138,14 @@ def _check(score: Score, found: Mapping[tuple[str, str], float], images: int) ->
     return replace(_unmeasured(score, ""), found=value, tolerance=_tolerance(score, images))
 
 
-def _unmeasured(score: Score, reason: str) -> ScoreCheck:
+def _unmeasured(score: _Score, reason: str) -> ScoreCheck:
     queries = str(score.get("queries", ""))
     return ScoreCheck(
         score["protocol"], score["metric"], queries, float(score["value"]), None, 0.0, reason
     )
 
 
-def _same_data(score: Score, data: Mapping[str, Any]) -> bool:
+def _same_data(score: _Score, data: Mapping[str, Any]) -> bool:
     """By the digests of paths and labels where the card has them, else by the numbers of images."""
     if "bank_sha256" in score:
         return (score["bank_sha256"], score["queries_sha256"]) == (
@@ -164,13 +164,13 @@ def _count(said: object) -> int | None:
     return int(number) if number.isdecimal() else None
 
 
-def _other_data(score: Score, data: Mapping[str, Any]) -> str:
+def _other_data(score: _Score, data: Mapping[str, Any]) -> str:
     about = f"it is about {score.get('bank')} and {score.get('queries')}"
     given = f"given are {data['train_images']:,} training and {data['images']:,} test images"
     return f"{about}; {given}{', of other paths or labels' if 'bank_sha256' in score else ''}"
 
 
-def _tolerance(score: Score, images: int) -> float:
+def _tolerance(score: _Score, images: int) -> float:
     evaluation = evaluation_of(score["protocol"])
     if evaluation == "clustering" and "low" in score:
         # other arithmetic leads k-means to other clusters, as another seed does

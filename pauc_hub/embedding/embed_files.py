@@ -45,7 +45,7 @@ Read = tuple[Decoded | Unreadable, str | None, float]
 """An image or why there is none, its sha256, and when its file was changed, in seconds since
 1970.
 """
-Group = Sequence[Read]
+_Group = Sequence[Read]
 """A batch as it was read."""
 
 
@@ -263,7 +263,7 @@ def _embed(
 
     encode = batch_encoder(encoder, space)
 
-    def embed(group: Group) -> Tensor:
+    def embed(group: _Group) -> Tensor:
         return encode([result for result, _, _ in group if isinstance(result, Decoded)])
 
     with (
@@ -283,7 +283,7 @@ def _embed(
     return sides
 
 
-def _outcomes(embeddings: npt.NDArray[np.float32], group: Group) -> Outcomes:
+def _outcomes(embeddings: npt.NDArray[np.float32], group: _Group) -> Outcomes:
     """What became of a batch.
 
     Args:

@@ -117,17 +117,17 @@ class _Named(NamedTuple):
     path: str
 
 
-Item = TypeVar("Item", bound=_HasPath)
+_Item = TypeVar("_Item", bound=_HasPath)
 
 
-class _Ahead(Generic[Item]):
+class _Ahead(Generic[_Item]):
     """Items in the order of their paths, looked up in that order too."""
 
-    def __init__(self, items: Iterable[Item]) -> None:
+    def __init__(self, items: Iterable[_Item]) -> None:
         self._items = iter(items)
         self._next = next(self._items, None)
 
-    def find(self, path: str) -> Item | None:
+    def find(self, path: str) -> _Item | None:
         """The item of that path; what lies before it is dropped."""
         while self._next is not None and self._next.path < path:
             self._next = next(self._items, None)

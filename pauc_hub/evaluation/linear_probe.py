@@ -36,7 +36,7 @@ SEARCHING, FINAL = 1e-5, 1e-7
 
 
 @dataclass(frozen=True)
-class Labelled:
+class LabelledRows:
     """Rows with their labels."""
 
     features: Features
@@ -81,7 +81,7 @@ class Probe:
     """Each L2 value that was tried, with its score on the rows held out."""
 
 
-def fit_probe(data: Labelled, rows: Rows, resources: Resources, seed: int = 0) -> Probe:
+def fit_probe(data: LabelledRows, rows: Rows, resources: Resources, seed: int = 0) -> Probe:
     """Choose L2 and temperature on held-out parts of `rows`, then fit all of them.
 
     Args:
@@ -100,7 +100,7 @@ def fit_probe(data: Labelled, rows: Rows, resources: Resources, seed: int = 0) -
 
 
 def predict_out_of_fold(
-    data: Labelled, resources: Resources, seed: int = 0
+    data: LabelledRows, resources: Resources, seed: int = 0
 ) -> tuple[Tensor, Tensor]:
     """What probes say about rows that they have not seen: L2, temperature and weights anew for each
     fold.
@@ -129,14 +129,14 @@ def claims(probabilities: Tensor, several: bool) -> Tensor:
     return probabilities if several else probabilities.amax(dim=1)
 
 
-def _fold_count(data: Labelled, rows: Rows) -> int:
+def _fold_count(data: LabelledRows, rows: Rows) -> int:
     """As many folds as the rarest class can be divided into, at most FOLDS."""
     groups = None if data.groups is None else data.groups[rows]
     units = units_of_each_class(data.targets[rows], data.classes, groups)
     return int(np.clip(units[units > 0].min(initial=FOLDS), 2, FOLDS))
 
 
-def _held_out(data: Labelled, rows: Rows, seed: int) -> list[Rows]:
+def _held_out(data: LabelledRows, rows: Rows, seed: int) -> list[Rows]:
     """The parts that are held out in turn: one tenth, or all folds of a cross-validation."""
     groups = None if data.groups is None else data.groups[rows]
     targets = data.targets[rows]
@@ -151,7 +151,7 @@ def _held_out(data: Labelled, rows: Rows, seed: int) -> list[Rows]:
 
 
 def _choose(
-    data: Labelled, rows: Rows, out: Sequence[Rows], resources: Resources
+    data: LabelledRows, rows: Rows, out: Sequence[Rows], resources: Resources
 ) -> tuple[Fitted, Tensor, list[tuple[float, float]]]:
     """The best point of the path, its logits on the rows held out, and the score of each L2
     value.
@@ -189,7 +189,7 @@ def _held_out_score(logits: Tensor, targets: Tensor) -> tuple[float, float]:
     return mean, -float(F.binary_cross_entropy_with_logits(logits, targets.float()))
 
 
-def _problem(data: Labelled, rows: Rows, resources: Resources, share: int) -> Problem:
+def _problem(data: LabelledRows, rows: Rows, resources: Resources, share: int) -> Problem:
     standardisation = measure(data.features, rows)
     # Half as much again for a copy in bfloat16.
     needed = (

@@ -17,7 +17,7 @@ COST = 0.5
 EPS = 1e-5
 """Added to a row's norm before it is divided by it, as PCL's script does."""
 
-Features = npt.NDArray[np.float32]
+_Features = npt.NDArray[np.float32]
 Signs = npt.NDArray[np.int64]
 """(N, C): 1 for an image of the class, -1 for one that is not, 0 for one that is difficult to
 tell.
@@ -36,9 +36,9 @@ class LowShot:
 
 
 def low_shot_accuracy(
-    features: Features,
+    features: _Features,
     targets: Numbers,
-    test: tuple[Features, Numbers] | None,
+    test: tuple[_Features, Numbers] | None,
     groups: Numbers | None,
     seed: int = 0,
 ) -> list[LowShot]:
@@ -77,10 +77,10 @@ def summary(k: int, draws: list[float]) -> LowShot:
     return LowShot(k, draws, float(np.mean(draws)), over_draws(draws))
 
 
-def unit_rows(features: npt.NDArray[Any]) -> Features:
+def unit_rows(features: npt.NDArray[Any]) -> _Features:
     """Rows of about unit length."""
     exact = np.asarray(features, np.float32)
-    unit: Features = exact / (np.linalg.norm(exact, axis=1, keepdims=True) + np.float32(EPS))
+    unit: _Features = exact / (np.linalg.norm(exact, axis=1, keepdims=True) + np.float32(EPS))
     return unit
 
 
@@ -110,8 +110,8 @@ def linear_svc(weights: dict[int, float] | None = None) -> Any:
 
 
 def _others(
-    unit: Features, targets: Numbers, drawn: Numbers, groups: Numbers | None
-) -> tuple[Features, Numbers]:
+    unit: _Features, targets: Numbers, drawn: Numbers, groups: Numbers | None
+) -> tuple[_Features, Numbers]:
     """The rows that were not drawn, nor share a group with one that was."""
     names = np.arange(len(targets)) if groups is None else groups
     left = ~np.isin(names, names[drawn])
@@ -129,7 +129,7 @@ class Voc07:
     shots: list[LowShot]
 
 
-def pcl_voc07(train: Features, train_signs: Signs, test: Features, test_signs: Signs) -> Voc07:
+def pcl_voc07(train: _Features, train_signs: Signs, test: _Features, test_signs: Signs) -> Voc07:
     """PCL's protocol: difficult objects are negatives, in training and test.
 
     One SVM a class with weights 2 : 1, C = 0.5, on rows of about unit length. For k shots the
@@ -144,14 +144,14 @@ def pcl_voc07(train: Features, train_signs: Signs, test: Features, test_signs: S
     return _voc07(train, np.where(train_signs > 0, 1, -1), test, np.where(test_signs > 0, 1, -1))
 
 
-def vissl_voc07(train: Features, train_signs: Signs, test: Features, test_signs: Signs) -> Voc07:
+def vissl_voc07(train: _Features, train_signs: Signs, test: _Features, test_signs: Signs) -> Voc07:
     """The same SVMs and draws by VISSL's convention: a class is neither trained nor tested on its
     difficult images.
     """
     return _voc07(train, train_signs, test, test_signs)
 
 
-def _voc07(train: Features, train_signs: Signs, test: Features, test_signs: Signs) -> Voc07:
+def _voc07(train: _Features, train_signs: Signs, test: _Features, test_signs: Signs) -> Voc07:
     unit = unit_rows(train)
     asked = unit_rows(test)
     every = np.arange(len(unit))
@@ -182,7 +182,7 @@ def draw_with_repeats(signs: Signs, k: int, shuffle: Callable[[list[int]], None]
 
 
 def _average_precisions(
-    unit: Features, signs: Signs, rows: Numbers, asked: Features, asked_signs: Signs
+    unit: _Features, signs: Signs, rows: Numbers, asked: _Features, asked_signs: Signs
 ) -> list[float]:
     found = []
     for c in range(signs.shape[1]):

@@ -16,7 +16,7 @@ from PIL import Image
 from pauc_hub.answers.assignments import check_place
 from pauc_hub.errors import PaucError, UsageError
 from pauc_hub.exporting.heads import origin_of, read_answers
-from pauc_hub.exporting.making import ONNX, TORCH_EXPORT, Wanted, make
+from pauc_hub.exporting.making import ONNX, TORCH_EXPORT, WantedExport, make
 from pauc_hub.exporting.onnx_file import require_packages
 from pauc_hub.exporting.parity import LIMITS, Array, Parity, Run, compare, cosines, shortfalls
 from pauc_hub.exporting.pictures import make_pictures, read_pictures
@@ -121,7 +121,7 @@ def export(
     _check(precision, space, kind, images)
     source = open_source(images) if images else None
     loaded = load(model, device="cpu", precision="fp32", image_size=image_size, quiet=quiet)
-    wanted = Wanted(
+    wanted = WantedExport(
         model=loaded,
         takes=Takes(loaded.preprocessing, uint8, dynamic_size),
         answers=read_answers(prototypes, probe, loaded),
@@ -209,7 +209,7 @@ def _split(squares: npt.NDArray[np.uint8]) -> tuple[npt.NDArray[np.uint8], npt.N
     return (squares[::2], squares[1::2]) if len(squares) >= ENOUGH_TO_SPLIT else (squares, squares)
 
 
-def _reference(wanted: Wanted, squares: npt.NDArray[np.uint8]) -> dict[str, Array]:
+def _reference(wanted: WantedExport, squares: npt.NDArray[np.uint8]) -> dict[str, Array]:
     """What the model itself says of images, under the names of the outputs."""
     model = wanted.model
 
@@ -221,7 +221,7 @@ def _reference(wanted: Wanted, squares: npt.NDArray[np.uint8]) -> dict[str, Arra
     return {"embedding": embeddings[wanted.space], **wanted.answers.of(embeddings)}
 
 
-def _at_another_size(run: Run, wanted: Wanted, squares: npt.NDArray[np.uint8]) -> list[str]:
+def _at_another_size(run: Run, wanted: WantedExport, squares: npt.NDArray[np.uint8]) -> list[str]:
     """Where height and width are free: what is wrong with the embedding of larger images that are
     not square.
     """
@@ -270,7 +270,7 @@ def _way_out(precision: str) -> str:
 
 
 def _facts(
-    wanted: Wanted, reading: Reading, outputs: dict[str, list[int]], parity: Parity
+    wanted: WantedExport, reading: Reading, outputs: dict[str, list[int]], parity: Parity
 ) -> dict[str, Any]:
     """What the file says of itself."""
     model = wanted.model

@@ -20,7 +20,7 @@ ONNX, TORCH_EXPORT = "onnx", "torch-export"
 
 
 @dataclass(frozen=True, eq=False)
-class Wanted:
+class WantedExport:
     """What is to be made."""
 
     model: Model
@@ -38,7 +38,7 @@ class Wanted:
         return {self.space, *self.answers.spaces}
 
 
-def make(wanted: Wanted, calibration: npt.NDArray[np.uint8] | None) -> OnnxFile | TorchFile:
+def make(wanted: WantedExport, calibration: npt.NDArray[np.uint8] | None) -> OnnxFile | TorchFile:
     """Trace the network and write it in its format.
 
     Args:
@@ -63,7 +63,7 @@ def make(wanted: Wanted, calibration: npt.NDArray[np.uint8] | None) -> OnnxFile 
     return OnnxFile(without_features(quantise(file.model, calibration, takes, cut)), takes)
 
 
-def _graph(wanted: Wanted) -> Graph:
+def _graph(wanted: WantedExport) -> Graph:
     """timm's own network, not the quick one that embeds: that one asks for operators of this
     processor.
     """

@@ -22,14 +22,14 @@ from pauc_hub.files.failures import writing
 from pauc_hub.origin import Origin
 
 METADATA_KEY = "pauc"
-Array = npt.NDArray[Any]
+_Array = npt.NDArray[Any]
 
 
 @dataclass(frozen=True, eq=False)
 class Artefact:
     """What read_artefact() gives."""
 
-    tensors: dict[str, Array]
+    tensors: dict[str, _Array]
     origin: Origin
     about: dict[str, Any]
     """What else its metadata say."""
@@ -39,7 +39,7 @@ def write_artefact(
     path: Path,
     kind: str,
     version: int,
-    tensors: Mapping[str, Array],
+    tensors: Mapping[str, _Array],
     origin: Origin,
     about: Mapping[str, Any],
 ) -> None:

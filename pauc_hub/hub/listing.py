@@ -5,13 +5,13 @@ from huggingface_hub import HfApi, constants, get_session
 from pauc_hub.errors import HubError
 from pauc_hub.models.catalog import Repository
 from pauc_hub.models.download import explaining
-from pauc_hub.models.entry import HUB, Entry
+from pauc_hub.models.entry import HUB, ModelEntry
 
 TAG = "pauc-hub"
 MOST = 100
 
 
-def list_hub(query: str | None = None) -> list[Entry]:
+def list_hub(query: str | None = None) -> list[ModelEntry]:
     """Those tagged `pauc-hub`, the most downloaded first, at most MOST.
 
     Args:
@@ -29,5 +29,5 @@ def list_hub(query: str | None = None) -> list[Entry]:
         named = f" whose name holds '{query}'" if query else ""
         raise HubError(f"{constants.ENDPOINT} has no model tagged {TAG}{named}.")
     return [
-        Entry(f"{HUB}{model.id}", True, f"{model.downloads or 0:,} downloads") for model in found
+        ModelEntry(f"{HUB}{model.id}", True, f"{model.downloads or 0:,} downloads") for model in found
     ]

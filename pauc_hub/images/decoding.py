@@ -51,7 +51,7 @@ SYSTEM_KINDS = {
 HEAD = 512  # bytes that tell what a file is
 REMARKS = "pauc_hub.remarks"  # key of Pillow's `info`
 FEW_LEVELS, MORE_PAGES = "few_levels", "more_pages"
-Pixels = TypeVar("Pixels")
+_Pixels = TypeVar("_Pixels")
 
 # else what it logs of a file would go to stderr
 logging.getLogger("PIL").addHandler(logging.NullHandler())
@@ -91,8 +91,8 @@ def read_image(source: Path | BinaryIO, reading: Reading = PLAIN) -> Image.Image
 
 
 def read_with(
-    decode: Callable[[Image.Image], Pixels], source: Path | BinaryIO, reading: Reading = PLAIN
-) -> Pixels:
+    decode: Callable[[Image.Image], _Pixels], source: Path | BinaryIO, reading: Reading = PLAIN
+) -> _Pixels:
     """What `decode` makes of an image that Pillow has opened, and whose size is no danger.
 
     Args:
@@ -102,7 +102,7 @@ def read_with(
         UnreadableImage: whatever is wrong; nothing else is raised.
     """
 
-    def use(opened: Opened) -> Pixels:
+    def use(opened: Opened) -> _Pixels:
         if opened.deep is None:
             assert opened.image, "what Pillow has not opened is deep"
             pixels, few = decode(opened.image), False
@@ -155,8 +155,8 @@ class Opened(NamedTuple):
 
 
 def _use(
-    source: Path | BinaryIO, use: Callable[[Opened], Pixels], bands: tuple[int, ...]
-) -> Pixels:
+    source: Path | BinaryIO, use: Callable[[Opened], _Pixels], bands: tuple[int, ...]
+) -> _Pixels:
     try:
         if not isinstance(source, Path):
             return _open(source, use, bands)
@@ -178,7 +178,7 @@ def _require_file(path: Path) -> None:
         raise UnreadableImage("empty", "the file has no bytes")
 
 
-def _open(file: BinaryIO, use: Callable[[Opened], Pixels], bands: tuple[int, ...]) -> Pixels:
+def _open(file: BinaryIO, use: Callable[[Opened], _Pixels], bands: tuple[int, ...]) -> _Pixels:
     """Pillow's decoders raise nearly anything on damaged files, so all of it is taken for
     damage.
     """

@@ -17,7 +17,7 @@ from PIL import Image
 from pauc_hub.images import tiff
 from pauc_hub.images.reading import SIXTEEN_BITS, Range, Reading
 
-Array = npt.NDArray[np.generic]
+_Array = npt.NDArray[np.generic]
 FEW_LEVELS = 32  # of 256; 12 bits taken for 16 leave 16
 # scaled at once: as float64, a large image would take several times its own memory
 PIXELS_TOGETHER = 1 << 20
@@ -30,10 +30,10 @@ class Unsupported(Exception):
     """The file is intact, but there is no way from its bands to RGB; says how many there are."""
 
 
-class Numbers(NamedTuple):
+class DeepPixels(NamedTuple):
     """Decoded pixels."""
 
-    values: Array  # (H, W, C)
+    values: _Array  # (H, W, C)
     opacity: npt.NDArray[np.uint8] | None = None  # (H, W)
     premultiplied: bool = False
     """Whether the values are multiplied by the opacity already."""
@@ -52,7 +52,7 @@ class Deep:
     """
     declared: Range | None
     """Black and white, as the file says."""
-    load: Callable[[], Numbers]
+    load: Callable[[], DeepPixels]
 
 
 def look(image: Image.Image, file: BinaryIO | None, bands: Sequence[int] = ()) -> Deep | None:
@@ -153,16 +153,16 @@ TURNS = {
 }
 
 
-def from_numbers(array: Array) -> Deep:
+def from_numbers(array: _Array) -> Deep:
     """An array of (H, W) numbers."""
-    return Deep(array.dtype.name, None, partial(Numbers, array[..., None]))
+    return Deep(array.dtype.name, None, partial(DeepPixels, array[..., None]))
 
 
 def _named(storage: str, colours: int) -> str:
     return storage + (f" x {colours}" if colours > 1 else "")
 
 
-def _scaled(values: Array, low: float, high: float) -> npt.NDArray[np.uint8]:
+def _scaled(values: _Array, low: float, high: float) -> npt.NDArray[np.uint8]:
     """Not a number is black."""
     out = np.empty(values.shape, np.uint8)
     for rows in _some_rows(values):
@@ -171,13 +171,13 @@ def _scaled(values: Array, low: float, high: float) -> npt.NDArray[np.uint8]:
     return out
 
 
-def _some_rows(values: Array) -> Iterator[slice]:
+def _some_rows(values: _Array) -> Iterator[slice]:
     step = max(1, PIXELS_TOGETHER // (values.shape[1] * values.shape[2]))
     for start in range(0, len(values), step):
         yield slice(start, start + step)
 
 
-def _has_lost_levels(scaled: npt.NDArray[np.uint8], values: Array) -> bool:
+def _has_lost_levels(scaled: npt.NDArray[np.uint8], values: _Array) -> bool:
     levels = np.count_nonzero(np.bincount(scaled.ravel(), minlength=256))
     return bool(levels < FEW_LEVELS and levels < len(np.unique(values[np.isfinite(values)])))
 
@@ -193,9 +193,9 @@ def _over_white(
     return white
 
 
-def _load_grey(image: Image.Image) -> Numbers:
+def _load_grey(image: Image.Image) -> DeepPixels:
     values = np.asarray(image)[..., None]
-    return Numbers(values, _keyed(values, image.info.get("transparency")), turn=_turn(image))
+    return DeepPixels(values, _keyed(values, image.info.get("transparency")), turn=_turn(image))
 
 
 def _turn(image: Image.Image) -> int:
@@ -205,7 +205,7 @@ def _turn(image: Image.Image) -> int:
         return 1
 
 
-def _keyed(values: Array, transparent: object) -> npt.NDArray[np.uint8] | None:
+def _keyed(values: _Array, transparent: object) -> npt.NDArray[np.uint8] | None:
     """Opacity where one colour is declared transparent."""
     if not isinstance(transparent, int | tuple):
         return None
@@ -214,7 +214,7 @@ def _keyed(values: Array, transparent: object) -> npt.NDArray[np.uint8] | None:
 
 def _load_tiff(
     file: BinaryIO, tags: tiff.Tags, layout: tiff.Layout, bands: Sequence[int], *, with_alpha: bool
-) -> Numbers:
+) -> DeepPixels:
     alpha = layout.alpha if with_alpha else None
     turn = int(tags.get(tiff.ORIENTATION, 1))
     samples = tiff.read_samples(file, tags, layout, [*bands, layout.colours] if alpha else bands)
@@ -223,7 +223,7 @@ def _load_tiff(
         full = 1.0 if values.dtype.kind == "f" else float(2 ** (8 * values.dtype.itemsize) - 1)
         opacity = _scaled(samples[..., len(bands) :], 0.0, full)[..., 0]
     inverted = layout.photometric == tiff.WHITE_IS_ZERO
-    return Numbers(values, opacity, alpha == tiff.ASSOCIATED, white_is_low=inverted, turn=turn)
+    return DeepPixels(values, opacity, alpha == tiff.ASSOCIATED, white_is_low=inverted, turn=turn)
 
 
 def _raw_mode(image: Image.Image) -> str:
@@ -232,7 +232,7 @@ def _raw_mode(image: Image.Image) -> str:
     return str(tiles[0].args) if tiles else ""
 
 
-def _load_png(image: Image.Image, file: BinaryIO) -> Numbers:
+def _load_png(image: Image.Image, file: BinaryIO) -> DeepPixels:
     """16 bits a band: Pillow reads the more significant bytes alone, and in the other byte order
     the others alone.
     """
@@ -240,14 +240,14 @@ def _load_png(image: Image.Image, file: BinaryIO) -> Numbers:
     if raw == "LA;16B":
         both = _decoded(image, "RGBA").astype(np.uint16)
         grey, alpha = both[..., 0] << 8 | both[..., 1], both[..., 2]
-        return Numbers(grey[..., None], alpha.astype(np.uint8), turn=_turn(image))
+        return DeepPixels(grey[..., None], alpha.astype(np.uint8), turn=_turn(image))
     high = _decoded(image, raw)
     file.seek(0)
     with Image.open(file, formats=("PNG",)) as again:
         low = _decoded(again, raw.replace(";16B", ";16L"))
     values = high[..., :3].astype(np.uint16) << 8 | low[..., :3]
     opacity = high[..., 3] if high.shape[2] == 4 else _keyed(values, transparent)
-    return Numbers(values, opacity, turn=_turn(image))
+    return DeepPixels(values, opacity, turn=_turn(image))
 
 
 def _decoded(image: Image.Image, raw_mode: str) -> npt.NDArray[np.uint8]:

@@ -14,12 +14,12 @@ from pauc_hub.device import autocast, send
 from pauc_hub.images.preprocessing import Preprocessing
 from pauc_hub.threads import decode_ahead
 
-Batch = TypeVar("Batch")
+_Batch = TypeVar("_Batch")
 
 
 def features(
-    encode: Callable[[Batch], Tensor], batches: Iterable[Batch], *, lanes: int = 0
-) -> Generator[tuple[Tensor, Batch]]:
+    encode: Callable[[_Batch], Tensor], batches: Iterable[_Batch], *, lanes: int = 0
+) -> Generator[tuple[Tensor, _Batch]]:
     """The rows of each batch, beside it, in order.
 
     Args:
@@ -33,7 +33,7 @@ def features(
             yield encode(batch), batch
         return
 
-    def launch(batch: Batch) -> tuple[Callable[[], Tensor], Batch]:
+    def launch(batch: _Batch) -> tuple[Callable[[], Tensor], _Batch]:
         return _on_its_way(encode(batch)), batch
 
     with closing(decode_ahead(launch, batches, workers=lanes, ahead=lanes + 1)) as launched:

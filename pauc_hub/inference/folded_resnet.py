@@ -27,7 +27,7 @@ HAS_ONEDNN = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-cal
 MULTIPLIES_BF16: Any = getattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", None)
 
 
-class Convolution(nn.Module):
+class FoldedConvolution(nn.Module):
     """A convolution that had a batch norm behind it, and what follows: the shortcut added, then
     ReLU.
     """
@@ -62,14 +62,14 @@ class Convolution(nn.Module):
         )
 
 
-class Block(nn.Module):
+class FoldedBlock(nn.Module):
     """Convolutions around which the input takes a shortcut; under timm's names."""
 
     def __init__(self, inputs: int, outputs: int, stride: int) -> None:
         super().__init__()
         reshapes = stride != 1 or inputs != outputs
         self.downsample = nn.ModuleList(
-            [Convolution(inputs, outputs, 1, stride)] if reshapes else []
+            [FoldedConvolution(inputs, outputs, 1, stride)] if reshapes else []
         )
 
     def shortcut(self, x: Tensor) -> Tensor:
@@ -78,23 +78,23 @@ class Block(nn.Module):
         return x
 
 
-class ShallowBlock(Block):
+class ShallowBlock(FoldedBlock):
     def __init__(self, inputs: int, width: int, stride: int) -> None:
         super().__init__(inputs, width, stride)
-        self.conv1 = Convolution(inputs, width, 3, stride)
-        self.conv2 = Convolution(width, width, 3)
+        self.conv1 = FoldedConvolution(inputs, width, 3, stride)
+        self.conv2 = FoldedConvolution(width, width, 3)
 
     def forward(self, x: Tensor) -> Tensor:
         y: Tensor = self.conv2(self.conv1(x), shortcut=self.shortcut(x))
         return y
 
 
-class DeepBlock(Block):
+class DeepBlock(FoldedBlock):
     def __init__(self, inputs: int, width: int, stride: int) -> None:
         super().__init__(inputs, EXPANSION * width, stride)
-        self.conv1 = Convolution(inputs, width, 1)
-        self.conv2 = Convolution(width, width, 3, stride)
-        self.conv3 = Convolution(width, EXPANSION * width, 1)
+        self.conv1 = FoldedConvolution(inputs, width, 1)
+        self.conv2 = FoldedConvolution(width, width, 3, stride)
+        self.conv3 = FoldedConvolution(width, EXPANSION * width, 1)
 
     def forward(self, x: Tensor) -> Tensor:
         y: Tensor = self.conv3(self.conv2(self.conv1(x)), shortcut=self.shortcut(x))
@@ -115,7 +115,7 @@ class FoldedResNet(nn.Module):
         super().__init__()
         depths, deep, stem = NETWORKS[architecture]
         block, expansion = (DeepBlock, EXPANSION) if deep else (ShallowBlock, 1)
-        self.conv1 = Convolution(3, WIDTHS[0], stem.kernel, stem.stride)
+        self.conv1 = FoldedConvolution(3, WIDTHS[0], stem.kernel, stem.stride)
         self.pools = stem.pools
         self.width = WIDTHS[-1] * expansion
         inputs = WIDTHS[0]

@@ -7,7 +7,7 @@ from typing import Any
 
 from pauc_hub.models.front_matter import front_matter
 
-Facts = Mapping[str, Any]
+_Facts = Mapping[str, Any]
 
 LEARNT = {
     "infonce": "to tell each image from all others (InfoNCE)",
@@ -62,7 +62,7 @@ COLUMNS = (
 )
 
 
-def render(facts: Facts) -> str:
+def render(facts: _Facts) -> str:
     """README.md of a model folder: Markdown with the Hub's front matter.
 
     Args:
@@ -76,11 +76,11 @@ def render(facts: Facts) -> str:
     return "\n\n".join(part(facts) for part in parts) + "\n"
 
 
-def _front_matter(facts: Facts) -> str:
+def _front_matter(facts: _Facts) -> str:
     return front_matter(facts, ["contrastive-learning", _objective(facts)])
 
 
-def _summary(facts: Facts) -> str:
+def _summary(facts: _Facts) -> str:
     data, machine = facts["data"], _machine(facts["hardware"])
     return f"""# {facts["name"]}
 
@@ -90,11 +90,11 @@ An image backbone ({facts["architecture"]}) that learnt, without labels, {LEARNT
 - **Training**: {_epochs(facts)} in {_duration(facts["seconds"])} on {machine}. {_how_short(facts)}{_curves(facts)}"""  # noqa: E501
 
 
-def _curves(facts: Facts) -> str:
+def _curves(facts: _Facts) -> str:
     return f"\n\n![Curves of the training]({facts['curves']})" if facts.get("curves") else ""
 
 
-def _unfinished(facts: Facts) -> str:
+def _unfinished(facts: _Facts) -> str:
     if not (place := facts.get("unfinished")):
         return ""
     after = f"epoch {place['epoch']}" + (f" and {place['step']} steps" if place["step"] else "")
@@ -104,14 +104,14 @@ fallen to 0. Expect more of the finished run.
 """  # noqa: E501
 
 
-def _epochs(facts: Facts) -> str:
+def _epochs(facts: _Facts) -> str:
     place = facts.get("unfinished")
     return (
         f"{facts['epochs']} of {place['epochs']} epochs" if place else f"{facts['epochs']} epochs"
     )
 
 
-def _how_short(facts: Facts) -> str:
+def _how_short(facts: _Facts) -> str:
     seen = facts["data"]["images"] * facts["epochs"]
     told = f"It saw {seen:,} images, repeats counted"
     if seen >= PCL_IMAGES:
@@ -120,7 +120,7 @@ def _how_short(facts: Facts) -> str:
     return f"{told}: {share}. **Expect accordingly less.**"
 
 
-def score_section(facts: Facts) -> str:
+def score_section(facts: _Facts) -> str:
     """What was measured, and what measures it again."""
     scores = facts.get("scores")
     if not scores:
@@ -161,7 +161,7 @@ def score_row(score: Mapping[str, Any]) -> str:
     return f"| {' | '.join(cells.values())} |"
 
 
-def _usage(facts: Facts) -> str:
+def _usage(facts: _Facts) -> str:
     name = facts["name"]
     by_name = f"""With pauc-hub, which brings the weights along and needs no network:
 
@@ -218,7 +218,7 @@ From the Hugging Face Hub it is `hf-hub:owner/name` for timm and pauc-hub, and `
 The features are pooled from the last stage; compare them by their cosine. {_projection(facts)}"""  # noqa: E501
 
 
-def _projection(facts: Facts) -> str:
+def _projection(facts: _Facts) -> str:
     if facts.get("prototypes") == []:
         return (
             "projector.safetensors leads from them to the\nspace that it was trained in; there "
@@ -230,7 +230,7 @@ def _projection(facts: Facts) -> str:
     )
 
 
-def _limits(facts: Facts) -> str:
+def _limits(facts: _Facts) -> str:
     data = facts["data"]
     points = [
         (
@@ -249,13 +249,13 @@ def _limits(facts: Facts) -> str:
     )
 
 
-def _citations(facts: Facts) -> str:
+def _citations(facts: _Facts) -> str:
     return "\n".join(
         ["## Citation", "", *(f"- {PAPERS[paper]}" for paper in CITED[_objective(facts)])]
     )
 
 
-def _receipts(facts: Facts) -> str:
+def _receipts(facts: _Facts) -> str:
     data = facts["data"]
     kept = (
         f"; {data['kept_out']} more were kept out to calibrate the prototypes"
@@ -276,7 +276,7 @@ def _receipts(facts: Facts) -> str:
 facts.json has all of this for machines; `sha256sum -c SHA256SUMS` checks every file."""  # noqa: E501
 
 
-def _schedules(facts: Facts) -> str:
+def _schedules(facts: _Facts) -> str:
     """Commands that went on for longer, and from where."""
     return "".join(
         f"    {laid['command']}  # from epoch {laid['epoch'] + 1}, step {laid['step']} on: "
@@ -286,7 +286,7 @@ def _schedules(facts: Facts) -> str:
     )
 
 
-def _objective(facts: Facts) -> str:
+def _objective(facts: _Facts) -> str:
     return str(facts["config"]["objective"])
 
 

@@ -19,7 +19,7 @@ from pauc_hub.models.bundled import (
     model_names,
     weights_names,
 )
-from pauc_hub.models.entry import HUB, LOCAL, TIMM, Entry
+from pauc_hub.models.entry import HUB, LOCAL, TIMM, ModelEntry
 from pauc_hub.models.hub_weights import HubWeights, find_hub_weights
 from pauc_hub.suggestion import did_you_mean
 
@@ -59,17 +59,18 @@ class Located:
     """Where the name could have meant something else: what."""
 
 
-def available_models() -> list[Entry]:
+def available_models() -> list[ModelEntry]:
     """The bundled models, those fetched from the Hub, and the architectures without weights, by
     name.
     """
     entries = {
-        folder.name: Entry(folder.name, True, _describe(folder)) for folder in bundled_folders()
+        folder.name: ModelEntry(folder.name, True, _describe(folder))
+        for folder in bundled_folders()
     }
     for listed in hub_weights.HUB_WEIGHTS:
-        entries.setdefault(listed.name, Entry(listed.name, True, _describe_listed(listed)))
+        entries.setdefault(listed.name, ModelEntry(listed.name, True, _describe_listed(listed)))
     for bare in ARCHITECTURES.keys() - {architecture_of(name) for name in entries}:
-        entries[bare] = Entry(bare, False, f"{ARCHITECTURES[bare]}; no weights yet")
+        entries[bare] = ModelEntry(bare, False, f"{ARCHITECTURES[bare]}; no weights yet")
     return [entries[name] for name in sorted(entries)]
 
 

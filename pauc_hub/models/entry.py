@@ -8,7 +8,7 @@ TIMM = "timm/"
 
 
 @dataclass(frozen=True)
-class Entry:
+class ModelEntry:
     name: str
     """What -m, load() and timm.create_model() take."""
     has_weights: bool

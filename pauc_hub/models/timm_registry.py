@@ -7,7 +7,7 @@ import torch
 
 from pauc_hub.errors import MissingWeights, UnknownModel
 from pauc_hub.models.bundled import model_names
-from pauc_hub.models.entry import TIMM, Entry
+from pauc_hub.models.entry import TIMM, ModelEntry
 from pauc_hub.models.timm_import import import_timm
 from pauc_hub.progress import progress_bar
 from pauc_hub.suggestion import did_you_mean
@@ -54,7 +54,7 @@ def find_pretrained(name: str) -> str | None:
     )
 
 
-def list_pretrained(pattern: str, *, quiet: bool = False) -> list[Entry]:
+def list_pretrained(pattern: str, *, quiet: bool = False) -> list[ModelEntry]:
     """The pretrained models whose names fit, with or without tags; nothing is fetched.
 
     Args:
@@ -80,7 +80,7 @@ def list_pretrained(pattern: str, *, quiet: bool = False) -> list[Entry]:
             widths[architecture] = _width(architecture)
             bar.advance(1)
     return [
-        Entry(name, True, f"{widths[name.partition('.')[0]]} numbers from {_side(name)} px")
+        ModelEntry(name, True, f"{widths[name.partition('.')[0]]} numbers from {_side(name)} px")
         for name in found
     ]
 

@@ -22,7 +22,7 @@ Vectors = npt.NDArray[np.floating[Any]]
 
 
 @dataclass(frozen=True, eq=False)
-class Block:
+class RowBlock:
     """B rows that stand together in a table."""
 
     start: int
@@ -57,7 +57,10 @@ def unit_rows(vectors: Vectors) -> npt.NDArray[np.float64]:
 
 
 def nearest(
-    blocks: Iterable[Block], queries: Vectors, k: int, left_out: Sequence[int | None] | None = None
+    blocks: Iterable[RowBlock],
+    queries: Vectors,
+    k: int,
+    left_out: Sequence[int | None] | None = None,
 ) -> list[Neighbors]:
     """Compare each query with every row.
 
@@ -86,7 +89,7 @@ def nearest(
     return found
 
 
-def row_lengths(block: Block) -> npt.NDArray[np.float32]:
+def row_lengths(block: RowBlock) -> npt.NDArray[np.float32]:
     """(B,) Euclidean, not below TINY.
 
     Raises:
@@ -104,7 +107,7 @@ def row_lengths(block: Block) -> npt.NDArray[np.float32]:
     return np.maximum(np.sqrt(squares), TINY)
 
 
-def _rough_scores(units: npt.NDArray[np.float32], block: Block) -> npt.NDArray[np.float32]:
+def _rough_scores(units: npt.NDArray[np.float32], block: RowBlock) -> npt.NDArray[np.float32]:
     """(Q, B) cosines. Their last bits depend on where in a block a row stands, so they choose the
     candidates alone.
     """
@@ -125,7 +128,7 @@ def _candidates(
 
 def _merged(
     before: Neighbors,
-    block: Block,
+    block: RowBlock,
     candidates: npt.NDArray[np.int64],
     unit: npt.NDArray[np.float64],
     k: int,

@@ -4,7 +4,6 @@ width.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -12,10 +11,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from pauc_hub.retrieval.cosine import Vectors
+
 BLOCK = 2048
 """Rows compared at once: 16 MiB of similarities to as many others."""
-
-Vectors = npt.NDArray[np.floating[Any]]
 
 
 @dataclass(frozen=True, eq=False)

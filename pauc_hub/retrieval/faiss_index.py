@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from pauc_hub.retrieval.cosine import Block, row_lengths, unit_rows
+from pauc_hub.retrieval.cosine import RowBlock, row_lengths, unit_rows
 from pauc_hub.tables.stored import open_table
 from pauc_hub.tables.table import companion, whole_file
 
@@ -30,7 +30,7 @@ SAMPLE = 64  # rows for each list that the lists are learned from
 # of the note at the end of the file; faiss reads its own part, and ignores what follows
 NOTE_BYTES = 512
 
-Blocks = Callable[[], Iterable[Block]]
+_RowBlocks = Callable[[], Iterable[RowBlock]]
 
 
 def is_installed() -> bool:
@@ -57,7 +57,7 @@ def open_index(table: Path) -> Any | None:
         return None
 
 
-def build_index(table: Path, blocks: Blocks, rows: int, width: int) -> None:
+def build_index(table: Path, blocks: _RowBlocks, rows: int, width: int) -> None:
     """Read the table twice, to learn the lists from some rows and to fill them with all; takes 2 N
     D bytes of memory.
 
@@ -100,7 +100,7 @@ def list_count(rows: int) -> int:
     return 1 << max(0, round(log2(2 * sqrt(max(1, rows)))))
 
 
-def _units(block: Block) -> npt.NDArray[np.float32]:
+def _units(block: RowBlock) -> npt.NDArray[np.float32]:
     units: npt.NDArray[np.float32] = block.embeddings / row_lengths(block)[:, None]
     return units.astype(np.float32, copy=False)
 

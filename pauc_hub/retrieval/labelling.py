@@ -15,7 +15,7 @@ from pauc_hub.retrieval.lookup import read_vectors
 from pauc_hub.tables.stored import Stored
 
 
-class Label(NamedTuple):
+class PrototypeLabel(NamedTuple):
     """A prototype of the finest granularity."""
 
     prototype: int
@@ -24,7 +24,7 @@ class Label(NamedTuple):
 
 def label_neighbors(
     table: Path, stored: Stored, neighbors: list[Neighbors], prototypes: Path
-) -> list[list[Label]]:
+) -> list[list[PrototypeLabel]]:
     """The prototypes of all neighbours, query by query.
 
     Args:
@@ -40,5 +40,5 @@ def label_neighbors(
     rows = [row for each in neighbors for row in each.rows.tolist()]
     points = F.normalize(torch.from_numpy(read_vectors(stored, rows)), dim=1)
     numbers = assign_points(points, found)[-1].prototype.tolist()
-    labels = iter([Label(number, found.names[-1][number]) for number in numbers])
+    labels = iter([PrototypeLabel(number, found.names[-1][number]) for number in numbers])
     return [list(islice(labels, len(each.rows))) for each in neighbors]

@@ -3,12 +3,13 @@ D width.
 """
 
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch.nn import functional as F
+
+from pauc_hub.retrieval.cosine import Vectors
 
 SAME_PICTURE = 0.999
 """Cosine similarity from which on two rows are one picture: the same file, or re-encoded or
@@ -18,8 +19,6 @@ Of CIFAR-10's 10,000 pairs of nearest neighbours none reaches 0.993, and re-enco
 0.9995.
 """
 ROWS_TOGETHER = 4096
-
-Vectors = npt.NDArray[np.floating[Any]]
 
 
 def copied_rows(

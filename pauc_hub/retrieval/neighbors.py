@@ -17,7 +17,7 @@ import numpy.typing as npt
 from pauc_hub.errors import TableError, UsageError
 from pauc_hub.progress import Bar, progress_bar
 from pauc_hub.retrieval import faiss_index
-from pauc_hub.retrieval.cosine import Block, Neighbors, block_rows, nearest
+from pauc_hub.retrieval.cosine import Neighbors, RowBlock, block_rows, nearest
 from pauc_hub.retrieval.lookup import read_paths
 from pauc_hub.tables.stored import Stored, open_table
 
@@ -135,9 +135,9 @@ def _by_index(
     return [Neighbors(rows, scores, list(islice(paths, k))) for rows, scores in found]
 
 
-def _blocks(table: Stored, rows: int, bar: Bar) -> Iterator[Block]:
+def _blocks(table: Stored, rows: int, bar: Bar) -> Iterator[RowBlock]:
     start = 0
     for batch in table.batches(rows):
-        yield Block(start, batch.paths, batch.embeddings)
+        yield RowBlock(start, batch.paths, batch.embeddings)
         start += len(batch.paths)
         bar.advance(len(batch.paths))

@@ -15,7 +15,7 @@ from pauc_hub.tables.stored import open_table
 from pauc_hub.tables.table import Provenance
 
 if TYPE_CHECKING:
-    from pauc_hub.retrieval.labelling import Label
+    from pauc_hub.retrieval.labelling import PrototypeLabel
 
 DEFAULT_K = 10
 
@@ -33,7 +33,7 @@ class Matches:
     method: Literal["exact", "index"]
     note: str | None
     """What the user might do about the speed, if anything."""
-    labels: "list[list[Label]] | None" = None
+    labels: "list[list[PrototypeLabel]] | None" = None
     """The prototype of each neighbour, where prototypes were given."""
 
 
@@ -108,12 +108,12 @@ def write_page(matches: Matches, page: Path) -> None:
     strip.write_page(page, title, made, strips, about.reading)
 
 
-def _strip(query: Query, neighbors: Neighbors, root: str) -> list[strip.Picture]:
+def _strip(query: Query, neighbors: Neighbors, root: str) -> list[strip.StripPicture]:
     found = [
-        strip.Picture(f"{rank} · {score:.4f}", path, image_file(root, path))
+        strip.StripPicture(f"{rank} · {score:.4f}", path, image_file(root, path))
         for rank, score, path in ranked(neighbors)
     ]
-    return [strip.Picture("query", query.word, query.file), *found]
+    return [strip.StripPicture("query", query.word, query.file), *found]
 
 
 def ranked(neighbors: Neighbors) -> list[tuple[int, float, str]]:

@@ -36,7 +36,7 @@ small { display: block; color: var(--faint) }
 
 
 @dataclass(frozen=True)
-class Picture:
+class StripPicture:
     """One place in a strip."""
 
     label: str
@@ -66,7 +66,7 @@ def write_page(
     path: Path,
     title: str,
     about: str,
-    strips: Iterable[Sequence[Picture]],
+    strips: Iterable[Sequence[StripPicture]],
     reading: Reading = PLAIN,
 ) -> None:
     """Write the strips below each other; in each the query comes first.
@@ -95,7 +95,7 @@ def write_page(
         file.write(b"</main>\n</html>\n")
 
 
-def _figure(picture: Picture, reading: Reading) -> str:
+def _figure(picture: StripPicture, reading: Reading) -> str:
     name = escape(picture.name)
     try:
         small = thumbnail(picture.file, reading, side=SIDE, quality=QUALITY)

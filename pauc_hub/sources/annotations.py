@@ -33,7 +33,7 @@ SPLIT_OF = {name: split for split, names in SPLIT_NAMES.items() for name in name
 
 
 @dataclass(frozen=True)
-class Wanted:
+class WantedColumns:
     """Which columns to read."""
 
     label: str | None = None
@@ -66,7 +66,7 @@ class LabelsFile:
 
 
 def annotate(
-    names: Sequence[str], root: str, file: LabelsFile | None, wanted: Wanted
+    names: Sequence[str], root: str, file: LabelsFile | None, wanted: WantedColumns
 ) -> Annotations:
     """Labels, groups and splits of images.
 
@@ -94,7 +94,7 @@ def annotate(
     return _from_folders(names, root)
 
 
-def read_labels_file(path: Path, wanted: Wanted) -> LabelsFile:
+def read_labels_file(path: Path, wanted: WantedColumns) -> LabelsFile:
     """Read a file of labels, so that what is wrong with it shows before any work.
 
     Raises:
@@ -170,7 +170,9 @@ def _from_folders(names: Sequence[str], root: str) -> Annotations:
     return found
 
 
-def _from_columns(read: Callable[[str], list[Any]], column: str, wanted: Wanted) -> Annotations:
+def _from_columns(
+    read: Callable[[str], list[Any]], column: str, wanted: WantedColumns
+) -> Annotations:
     """Take what `read` gives: texts, tuples of texts, or None for each image."""
     groups = (
         None
@@ -185,7 +187,9 @@ def _from_columns(read: Callable[[str], list[Any]], column: str, wanted: Wanted)
     return Annotations(read(column), groups, difficult)
 
 
-def _from_file(names: Sequence[str], root: str, file: LabelsFile, wanted: Wanted) -> Annotations:
+def _from_file(
+    names: Sequence[str], root: str, file: LabelsFile, wanted: WantedColumns
+) -> Annotations:
     keys = [_relative(str(path), root) for path in file.columns[PATH_COLUMN]]
     if twice := _first_repeated(keys):
         raise UsageError(
@@ -258,7 +262,7 @@ def _read_csv(path: Path) -> dict[str, list[Any]]:
     return dict(zip(header, cells, strict=True))
 
 
-def _read_parquet(path: Path, wanted: Wanted) -> dict[str, list[Any]]:
+def _read_parquet(path: Path, wanted: WantedColumns) -> dict[str, list[Any]]:
     """The columns that are wanted; others stand there without their values."""
     import pyarrow as pa
     import pyarrow.parquet as pq

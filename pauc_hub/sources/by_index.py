@@ -17,7 +17,7 @@ from pauc_hub.progress import progress_bar
 from pauc_hub.sources.contract import Entry, Source
 from pauc_hub.sources.folders import ImageFile
 from pauc_hub.sources.spool import Spool
-from pauc_hub.sources.stored import Unreadable, public, why
+from pauc_hub.sources.stored import Unavailable, public, why
 from pauc_hub.sources.value_ranges import with_measured_range
 from pauc_hub.sources.walked import Walked
 from pauc_hub.threads import decode_ahead
@@ -119,7 +119,7 @@ def open_by_index(place: str | Path, given: Reading = PLAIN, *, quiet: bool = Fa
             f"no images in '{root}': no member of its archives is named like one (docs/sources.md)."
         )
     first = entries[0]
-    if isinstance(first, Unreadable) and all(isinstance(entry, Unreadable) for entry in entries):
+    if isinstance(first, Unavailable) and all(isinstance(entry, Unavailable) for entry in entries):
         raise NoImages(f"no images in '{root}' that can be read; {first.name}: {first.message}.")
     if len(entries) == 1 and isinstance(first, ImageFile) and Path(first.path) == Path(place):
         raise UsageError(
@@ -149,4 +149,4 @@ def _fetched(entry: Entry) -> tuple[Entry, bytes | None]:
     try:
         return entry, entry.read_bytes()
     except (UnreadableImage, OSError) as error:
-        return Unreadable(entry.name, *why(error)), None
+        return Unavailable(entry.name, *why(error)), None

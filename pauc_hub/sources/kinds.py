@@ -13,7 +13,7 @@ from pauc_hub.sources.stored import File
 from pauc_hub.sources.tars import SUFFIXES_OF_TARS, Archives
 from pauc_hub.sources.walked import Walked
 
-Found = TypeVar("Found", bound=Entry)
+_Found = TypeVar("_Found", bound=Entry)
 EVERYTHING = ("",)
 
 
@@ -27,8 +27,8 @@ def is_parquet(name: str) -> bool:
 
 def of_one_file(
     root: str,
-    file: Found,
-    stored: Callable[[Sequence[Found]], list[File]],
+    file: _Found,
+    stored: Callable[[Sequence[_Found]], list[File]],
     column: str | None = None,
 ) -> Source:
     """A tar, a Parquet file, or else an image, whatever its name."""
@@ -37,9 +37,9 @@ def of_one_file(
 
 def of_files(
     root: str,
-    first: Found,
-    walk: Callable[[], Iterator[Found]],
-    stored: Callable[[Sequence[Found]], list[File]],
+    first: _Found,
+    walk: Callable[[], Iterator[_Found]],
+    stored: Callable[[Sequence[_Found]], list[File]],
     column: str | None = None,
 ) -> Source:
     """Files that somebody has named one by one: they are what the first of them is."""
@@ -52,8 +52,8 @@ def of_files(
 
 def recognise(
     root: str,
-    walk: Callable[[Iterable[str], Counter[str] | None], Iterator[Found]],
-    stored: Callable[[Sequence[Found]], list[File]],
+    walk: Callable[[Iterable[str], Counter[str] | None], Iterator[_Found]],
+    stored: Callable[[Sequence[_Found]], list[File]],
     column: str | None = None,
 ) -> Source:
     """Images where there are any; else tars; else Parquet files.
@@ -67,8 +67,8 @@ def recognise(
     Raises:
         NoImages: nothing of all that.
     """
-    tars: list[Found] = []
-    tables: list[Found] = []
+    tars: list[_Found] = []
+    tables: list[_Found] = []
     unlisted, others = 0, Counter[str]()
     for found in walk(EVERYTHING, None):
         if found.name.lower().endswith(tuple(SUFFIXES)):

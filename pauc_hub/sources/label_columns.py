@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from pauc_hub.errors import PaucError, UsageError
 from pauc_hub.images.decoding import readable
-from pauc_hub.sources.rows import SUFFIX_OF_ROWS, Rows
+from pauc_hub.sources.rows import SUFFIX_OF_ROWS, ParquetRows
 from pauc_hub.sources.stored import File, why
 from pauc_hub.sources.tars import SUFFIXES_OF_TARS, Archives
 
@@ -47,7 +47,7 @@ def columns_of_rows(
     """
     places = [match.groups() for name in names if (match := IN_ROWS.fullmatch(name))]
     source = _open(root)
-    if not isinstance(source, Rows) or len(places) < len(names):
+    if not isinstance(source, ParquetRows) or len(places) < len(names):
         raise UsageError(
             f"'{root}' does not hold the Parquet files alone that the images come from. {WAY_OUT}"
         )

@@ -14,11 +14,11 @@ from pauc_hub.sources.contract import Source
 from pauc_hub.sources.folders import ImageFile
 from pauc_hub.sources.kinds import of_files
 from pauc_hub.sources.remote import RemoteFile
-from pauc_hub.sources.stored import File, Unreadable, public
+from pauc_hub.sources.stored import File, Unavailable, public
 
 SUFFIX_OF_LISTS = ".txt"
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
-Listed = ImageFile | RemoteFile | Unreadable
+Listed = ImageFile | RemoteFile | Unavailable
 
 
 def open_list(place: str, lines: Callable[[], BinaryIO], column: str | None = None) -> Source:
@@ -50,7 +50,7 @@ def _lines(file: BinaryIO) -> Iterator[bytes]:
 def _listed(line: bytes, base: str) -> Listed:
     text = os.fsdecode(line)
     if "\0" in text:
-        return Unreadable(
+        return Unavailable(
             readable(text), "missing", "a path with a zero byte; lists are text in UTF-8"
         )
     if remote.is_url(text):

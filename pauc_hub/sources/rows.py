@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from pauc_hub.errors import NoImages, PaucError, UsageError
 from pauc_hub.sources.contract import Entry, Listing, fingerprint
-from pauc_hub.sources.stored import File, Held, Unreadable, portion, total_size, why
+from pauc_hub.sources.stored import File, Held, Unavailable, portion, total_size, why
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -49,7 +49,7 @@ class Groups:
 
 
 @dataclass(frozen=True)
-class Rows:
+class ParquetRows:
     """A source of the images in a column of some Parquet files."""
 
     root: str
@@ -72,7 +72,7 @@ class Rows:
                 yield from _images(part, part.bounds[part.first] + start)
             start = max(0, start - part.rows)
 
-    def share(self, rank: int, ranks: int) -> "Rows":
+    def share(self, rank: int, ranks: int) -> "ParquetRows":
         """Whole row groups, of about the same number of rows."""
         rows = [
             end - start
@@ -90,7 +90,7 @@ class Rows:
         return replace(self, parts=tuple(parts))
 
 
-def open_rows(root: str, files: Sequence[File], column: str | None = None) -> Rows:
+def open_rows(root: str, files: Sequence[File], column: str | None = None) -> ParquetRows:
     """Look at the ends of all files, so that what is wrong with one of them shows before any work.
 
     Args:
@@ -105,7 +105,7 @@ def open_rows(root: str, files: Sequence[File], column: str | None = None) -> Ro
         parts = tuple(pool.map(partial(_groups, column=column), files))
     if not any(part.rows for part in parts):
         raise NoImages(f"no images in '{root}': {len(parts)} Parquet files without a row.")
-    return Rows(root, parts, column)
+    return ParquetRows(root, parts, column)
 
 
 def _groups(file: File, column: str | None) -> Groups:
@@ -242,7 +242,7 @@ def _image(part: Groups, row: int, data: bytes | None, path: bytes | None) -> En
     below = "" if path is None else "/" + path.decode("utf-8", "backslashreplace").lstrip("/")
     name = f"{part.file.name}/{row:09d}{below}"
     if not data:
-        return Unreadable(
+        return Unavailable(
             name, "empty", "the row holds no bytes" + (", only a path" if path else "")
         )
     return Held(name, data)
@@ -252,4 +252,4 @@ def _lost(part: Groups, first: int, end: int, error: Exception) -> Iterator[Entr
     """One entry for each row, so that as many are counted as the file says there are."""
     kind, message = why(error)
     for row in range(first, end):
-        yield Unreadable(f"{part.file.name}/{row:09d}", kind, f"the row cannot be read: {message}")
+        yield Unavailable(f"{part.file.name}/{row:09d}", kind, f"the row cannot be read: {message}")

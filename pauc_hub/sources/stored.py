@@ -56,7 +56,7 @@ class Held:
 
 
 @dataclass(frozen=True, slots=True)
-class Unreadable:
+class Unavailable:
     """What stands in the place of images that cannot be had."""
 
     reopenable: ClassVar[bool] = True

@@ -20,7 +20,7 @@ from pauc_hub.sources.stored import (
     LARGEST,
     File,
     Held,
-    Unreadable,
+    Unavailable,
     filled,
     opened,
     portion,
@@ -98,7 +98,7 @@ def _images(file: File, passed_over: Counter[str]) -> Iterator[Entry]:
                     passed_over[suffix] += 1
     except Exception as error:  # of tarfile, zlib, the system, the network
         kind, message = why(error)
-        yield Unreadable(
+        yield Unavailable(
             file.name,
             kind,
             f"the archive cannot be read beyond its first {found} images: {message}",
@@ -137,9 +137,11 @@ def _is_shown(member: tarfile.TarInfo) -> bool:
 def _image(file: File, member: tarfile.TarInfo, tar: tarfile.TarFile, in_place: bool) -> Entry:
     name = f"{file.name}/{readable(member.name.removeprefix('./'))}"
     if not member.isreg() or member.issparse():
-        return Unreadable(name, "not_a_file", "a link, a device or a file with holes in an archive")
+        return Unavailable(
+            name, "not_a_file", "a link, a device or a file with holes in an archive"
+        )
     if member.size > LARGEST:
-        return Unreadable(
+        return Unavailable(
             name, "too_large", f"{member.size} bytes in an archive; the limit is {LARGEST}"
         )
     if in_place:

@@ -12,25 +12,25 @@ from torch import Tensor
 from pauc_hub.device import send
 
 BATCHES_AHEAD = 4
-Item = TypeVar("Item")
-Job = tuple[Item, tuple[Tensor, ...]]  # what a batch is of, and its tensors
+_Item = TypeVar("_Item")
+Job = tuple[_Item, tuple[Tensor, ...]]  # what a batch is of, and its tensors
 
 
 def fill_ahead(
-    jobs: Iterable[Job[Item]], fill: Callable[[Item, tuple[Tensor, ...], int], None], workers: int
-) -> Generator[Job[Item], None, None]:
+    jobs: Iterable[Job[_Item]], fill: Callable[[_Item, tuple[Tensor, ...], int], None], workers: int
+) -> Generator[Job[_Item], None, None]:
     """Jobs in their order, a few ahead, after threads have called `fill` for each row of their
     tensors.
 
     Closing it ends the threads.
     """
 
-    def part(item: Item, tensors: tuple[Tensor, ...], rows: range) -> None:
+    def part(item: _Item, tensors: tuple[Tensor, ...], rows: range) -> None:
         for row in rows:
             fill(item, tensors, row)
 
     pool = ThreadPoolExecutor(workers, thread_name_prefix="decode")
-    waiting: deque[tuple[Job[Item], list[Future[None]]]] = deque()
+    waiting: deque[tuple[Job[_Item], list[Future[None]]]] = deque()
     try:
         for item, tensors in jobs:
             parts = (range(first, len(tensors[0]), workers) for first in range(workers))
@@ -45,15 +45,15 @@ def fill_ahead(
         pool.shutdown(wait=True, cancel_futures=True)
 
 
-def _finished(job: Job[Item], parts: list["Future[None]"]) -> Job[Item]:
+def _finished(job: Job[_Item], parts: list["Future[None]"]) -> Job[_Item]:
     for part in parts:
         part.result()
     return job
 
 
 def send_ahead(
-    jobs: Generator[Job[Item], None, None], device: torch.device
-) -> Generator[Job[Item], None, None]:
+    jobs: Generator[Job[_Item], None, None], device: torch.device
+) -> Generator[Job[_Item], None, None]:
     """Jobs with their tensors on the device; to a GPU the next one is on its way while one is
     worked on.
     """
@@ -64,7 +64,7 @@ def send_ahead(
             )
             return
         stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
-        waiting: deque[tuple[Job[Item], torch.cuda.Event]] = deque()
+        waiting: deque[tuple[Job[_Item], torch.cuda.Event]] = deque()
         for item, tensors in jobs:
             with torch.cuda.stream(stream):
                 waiting.append(
@@ -79,7 +79,7 @@ def send_ahead(
             yield _arrived(*waiting.popleft(), device)
 
 
-def _arrived(job: Job[Item], sent: "torch.cuda.Event", device: torch.device) -> Job[Item]:
+def _arrived(job: Job[_Item], sent: "torch.cuda.Event", device: torch.device) -> Job[_Item]:
     """The GPU, not the CPU, waits for the transfer; and the allocator is told who uses the
     memory.
     """

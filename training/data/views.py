@@ -19,7 +19,7 @@ from pauc_hub.training.rng import Purpose, torch_draws
 FULL = 2  # views of an image at the full side
 TRIES = 10  # at a crop that fits the image, as torchvision has it
 LOWEST_ASPECT, HIGHEST_ASPECT = 3 / 4, 4 / 3
-Rows = slice | Tensor
+_Rows = slice | Tensor
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ class ViewDraws:
     def __len__(self) -> int:
         return len(self.mirrored)
 
-    def __getitem__(self, rows: Rows) -> "ViewDraws":
+    def __getitem__(self, rows: _Rows) -> "ViewDraws":
         tensors = {
             field.name: getattr(self, field.name)[rows]
             for field in fields(self)
@@ -76,7 +76,7 @@ class Batch:
     def __len__(self) -> int:
         return len(self.index)
 
-    def __getitem__(self, rows: Rows) -> "Batch":
+    def __getitem__(self, rows: _Rows) -> "Batch":
         return Batch(self.index[rows], tuple(draws[rows] for draws in self.draws))
 
 

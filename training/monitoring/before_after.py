@@ -13,7 +13,12 @@ from torch.nn import functional as F
 
 from pauc_hub.evaluation.metrics import effective_rank
 from pauc_hub.files.atomic import replacing
-from pauc_hub.training.monitoring.labelled import Labelled, Split, backbone_features, knn_right
+from pauc_hub.training.monitoring.labelled import (
+    LabelledImages,
+    Split,
+    backbone_features,
+    knn_right,
+)
 from pauc_hub.training.run.run_folder import BEFORE, explained
 from pauc_hub.training.state import Training
 
@@ -22,7 +27,7 @@ NEIGHBOURS = 10  # of each image, that are compared
 FEATURES, RIGHT = "features", "right"
 
 
-def measure_before(state: Training, labelled: Labelled | None) -> None:
+def measure_before(state: Training, labelled: LabelledImages | None) -> None:
     """Look at the encoder as it starts, and keep what was seen in the run's folder; unless a stop
     is asked for.
     """
@@ -33,7 +38,7 @@ def measure_before(state: Training, labelled: Labelled | None) -> None:
             file.write(safetensors.torch.save(seen))
 
 
-def compare(state: Training, labelled: Labelled | None) -> dict[str, Any]:
+def compare(state: Training, labelled: LabelledImages | None) -> dict[str, Any]:
     """Look again, at the encoder as it is now.
 
     Returns:
@@ -121,7 +126,7 @@ def made_worse(found: Mapping[str, Any]) -> bool:
     return knn is not None and (knn["kept"] == "before" or knn["after"] < knn["before"])
 
 
-def _look(state: Training, labelled: Labelled | None) -> dict[str, Tensor] | None:
+def _look(state: Training, labelled: LabelledImages | None) -> dict[str, Tensor] | None:
     count = len(state.source)
     chosen = range(0, count, math.ceil(count / SAMPLE))
     split = Split("", state.source.subset(chosen), torch.zeros(len(chosen)))

@@ -6,16 +6,15 @@ Neither sends anything anywhere unless wandb was asked for.
 
 import secrets
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 from pauc_hub.errors import TrainingFailed, UsageError
 from pauc_hub.training.config import Config
+from pauc_hub.training.monitoring.history import Line
 from pauc_hub.training.run.run_folder import EVENTS, TENSORBOARD, WANDB
-
-Line = Mapping[str, Any]  # of metrics.jsonl
 
 
 class BoardLost(Exception):

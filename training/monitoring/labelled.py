@@ -55,7 +55,7 @@ class Split:
 
 
 @dataclass(frozen=True)
-class Labelled:
+class LabelledImages:
     """Images of `classes`, which labels number: those of `bank` vote on those of `queries`."""
 
     folder: Path
@@ -142,7 +142,7 @@ class Labelled:
         return epoch % every == 0 or epoch == epochs
 
 
-def open_labelled(folder: Path, reading: Reading = PLAIN) -> Labelled:
+def open_labelled(folder: Path, reading: Reading = PLAIN) -> LabelledImages:
     """One subfolder a class; or such folders for training and validation (else test), of which the
     first is the bank.
 
@@ -166,7 +166,7 @@ def open_labelled(folder: Path, reading: Reading = PLAIN) -> Labelled:
             bank, queries = read_classes(train), read_classes(held_out, least=1)
             _refuse_unsorted(queries, train, held_out)
         numbers = {name: number for number, name in enumerate(sorted({*bank, *queries}))}
-        return Labelled(
+        return LabelledImages(
             folder,
             tuple(numbers),
             _split(names[0], folder, bank, numbers, LARGEST_BANK, reading),
@@ -215,7 +215,7 @@ def _split(
     return Split(name, source, torch.tensor([label for _, label in rows]))
 
 
-def knn_accuracy(labelled: Labelled, state: Training) -> float | None:
+def knn_accuracy(labelled: LabelledImages, state: Training) -> float | None:
     """Share of the queries that kNN finds the class of, in [0, 1]; None where knn_right() gives
     none.
     """
@@ -223,7 +223,7 @@ def knn_accuracy(labelled: Labelled, state: Training) -> float | None:
     return None if right is None else right.double().mean().item()
 
 
-def knn_right(labelled: Labelled, state: Training) -> Tensor | None:
+def knn_right(labelled: LabelledImages, state: Training) -> Tensor | None:
     """Of which queries kNN finds the class, by the backbone that would be exported (method.md §7).
 
     Returns:

@@ -19,7 +19,7 @@ from pauc_hub.training.monitoring.boards import BoardLost, open_boards, refuse_a
 from pauc_hub.training.monitoring.checks import findings
 from pauc_hub.training.monitoring.finding import RECENT, Finding
 from pauc_hub.training.monitoring.history import History, Line, read_lines
-from pauc_hub.training.monitoring.labelled import Labelled, knn_accuracy, open_labelled
+from pauc_hub.training.monitoring.labelled import LabelledImages, knn_accuracy, open_labelled
 from pauc_hub.training.run import run_folder
 from pauc_hub.training.state import Training
 
@@ -29,7 +29,7 @@ class Log:
     and looks.
     """
 
-    def __init__(self, state: Training, wandb: str | None, labelled: Labelled | None) -> None:
+    def __init__(self, state: Training, wandb: str | None, labelled: LabelledImages | None) -> None:
         """Go on where `state` stands; later lines, of work that was not saved, are dropped.
 
         Args:
@@ -49,7 +49,7 @@ class Log:
         self._known = set(self._findings())
 
     @property
-    def labelled(self) -> Labelled | None:
+    def labelled(self) -> LabelledImages | None:
         """The images that kNN is measured on, on the first process."""
         return self._labelled
 
@@ -130,7 +130,7 @@ class Log:
 
 
 @contextmanager
-def watching(state: Training, wandb: str | None, labelled: Labelled | None) -> Iterator[Log]:
+def watching(state: Training, wandb: str | None, labelled: LabelledImages | None) -> Iterator[Log]:
     """A log that is closed at the end, and notes the error that the run ends with."""
     log = Log(state, wandb, labelled)
     try:
@@ -142,7 +142,7 @@ def watching(state: Training, wandb: str | None, labelled: Labelled | None) -> I
         log.close()
 
 
-def open_watched(config: Config, wandb: str | None, reading: Reading) -> Labelled | None:
+def open_watched(config: Config, wandb: str | None, reading: Reading) -> LabelledImages | None:
     """The labelled images, where there are any.
 
     Raises:

@@ -25,7 +25,7 @@ KEPT = 2  # the newest, and one that stands in for it should the disk have damag
 WRITING = ".writing"
 SUM = "sha256"
 
-Moment = tuple[int, int]  # an epoch, and its steps that are done
+_Moment = tuple[int, int]  # an epoch, and its steps that are done
 Failures = (OSError, SafetensorError)  # of reading and writing
 
 
@@ -33,7 +33,7 @@ class Damaged(Exception):
     """A checkpoint is not as it was written."""
 
 
-def path_at(run: Path, moment: Moment) -> Path:
+def path_at(run: Path, moment: _Moment) -> Path:
     return run / FOLDER / "{:05}-{:07}.safetensors".format(*moment)
 
 
@@ -48,7 +48,7 @@ def standing(run: Path) -> list[Path]:
     return [found[moment] for moment in sorted(found, reverse=True)]
 
 
-def put(run: Path, moment: Moment, tensors: dict[str, Tensor], metadata: dict[str, str]) -> None:
+def put(run: Path, moment: _Moment, tensors: dict[str, Tensor], metadata: dict[str, str]) -> None:
     """Write beside, sync, rename, and only then let go of older ones: a crash at any time leaves
     the one before.
 
@@ -119,7 +119,7 @@ def tensors_in(path: Path, device: torch.device) -> dict[str, Tensor]:
         return {name: file.get_tensor(name).to(device) for name in file.keys()}  # noqa: SIM118 (not a mapping)
 
 
-def _moment(path: Path) -> Moment | None:
+def _moment(path: Path) -> _Moment | None:
     named = re.fullmatch(r"(\d+)-(\d+)\.safetensors", path.name)
     return (int(named[1]), int(named[2])) if named else None
 

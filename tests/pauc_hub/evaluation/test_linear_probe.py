@@ -7,7 +7,7 @@ import torch
 from pauc_hub.evaluation import linear_probe
 from pauc_hub.evaluation.folds import fold_numbers, strata_of, units_of_each_class
 from pauc_hub.evaluation.linear_probe import (
-    Labelled,
+    LabelledRows,
     Resources,
     fit_probe,
     predict_out_of_fold,
@@ -15,11 +15,11 @@ from pauc_hub.evaluation.linear_probe import (
 )
 
 
-def clusters(rows: int, width: int = 6, classes: int = 3, spread: float = 1.0) -> Labelled:
+def clusters(rows: int, width: int = 6, classes: int = 3, spread: float = 1.0) -> LabelledRows:
     rng = np.random.default_rng(1)
     labels = np.arange(rows) % classes
     centres = 2 * np.eye(classes, width)
-    return Labelled(
+    return LabelledRows(
         (centres[labels] + spread * rng.normal(size=(rows, width))).astype(np.float32),
         labels,
         classes,
@@ -73,7 +73,7 @@ def test_many_rows_are_judged_by_a_tenth(monkeypatch: pytest.MonkeyPatch) -> Non
 
 def test_rows_outside_are_never_looked_at() -> None:
     data = clusters(300)
-    poisoned = Labelled(data.features.copy(), data.targets.copy(), 3)
+    poisoned = LabelledRows(data.features.copy(), data.targets.copy(), 3)
     poisoned.features[200:] = np.nan
     poisoned.targets[200:] = 0
     rows = np.arange(200)
@@ -84,7 +84,7 @@ def test_rows_outside_are_never_looked_at() -> None:
 
 def test_noise_gets_strong_regularisation_and_the_path_ends_early() -> None:
     rng = np.random.default_rng(0)
-    data = Labelled(rng.normal(size=(120, 80)).astype(np.float32), np.arange(120) % 2, 2)
+    data = LabelledRows(rng.normal(size=(120, 80)).astype(np.float32), np.arange(120) % 2, 2)
     data.features[:, 0] += 3 * data.targets
     probe = fit_probe(data, np.arange(120), Resources())
     assert probe.l2 >= 0.1
@@ -100,7 +100,9 @@ def test_copies_do_not_make_a_probe_look_good_where_groups_are_named() -> None:
     groups = np.repeat(np.arange(60), 5)
 
     def accuracy(given: np.ndarray | None) -> float:
-        probabilities, _ = predict_out_of_fold(Labelled(features, targets, 2, given), Resources())
+        probabilities, _ = predict_out_of_fold(
+            LabelledRows(features, targets, 2, given), Resources()
+        )
         return float((probabilities.argmax(dim=1).numpy() == targets).mean())
 
     assert accuracy(None) > 0.9

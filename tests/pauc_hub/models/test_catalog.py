@@ -16,7 +16,7 @@ from pauc_hub.models.catalog import (
     available_models,
     locate,
 )
-from pauc_hub.models.entry import Entry
+from pauc_hub.models.entry import ModelEntry
 from pauc_hub.training.run import run_folder
 
 
@@ -45,19 +45,19 @@ def bundled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_lists_bundled_models_and_architectures_without_weights(bundled: Path) -> None:
     assert available_models() == [
-        Entry(
+        ModelEntry(
             "pauc_resnet18.pets",
             True,
             "resnet18, 512 numbers from 96 px; pauc, 7 epochs on 3680 images",
         ),
-        Entry("pauc_resnet18_cifar", False, "resnet18 with a CIFAR stem; no weights yet"),
-        Entry(
+        ModelEntry("pauc_resnet18_cifar", False, "resnet18 with a CIFAR stem; no weights yet"),
+        ModelEntry(
             "pauc_resnet18_cifar_pool",
             False,
             "resnet18 with a CIFAR stem that keeps the max-pool; no weights yet",
         ),
-        Entry("pauc_resnet50", False, "resnet50; no weights yet"),
-        Entry("pauc_resnet50_cifar", False, "resnet50 with a CIFAR stem; no weights yet"),
+        ModelEntry("pauc_resnet50", False, "resnet50; no weights yet"),
+        ModelEntry("pauc_resnet50_cifar", False, "resnet50 with a CIFAR stem; no weights yet"),
     ]
 
 

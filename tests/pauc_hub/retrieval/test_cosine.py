@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 
 from pauc_hub.errors import TableError
-from pauc_hub.retrieval.cosine import Block, Vectors, block_rows, nearest
+from pauc_hub.retrieval.cosine import RowBlock, Vectors, block_rows, nearest
 
 
-def blocks(rows: Vectors, size: int) -> list[Block]:
+def blocks(rows: Vectors, size: int) -> list[RowBlock]:
     names = [f"{i}.jpg" for i in range(len(rows))]
-    return [Block(i, names[i : i + size], rows[i : i + size]) for i in range(0, len(rows), size)]
+    return [RowBlock(i, names[i : i + size], rows[i : i + size]) for i in range(0, len(rows), size)]
 
 
 def drawn(rows: int, width: int, seed: int) -> Vectors:

@@ -5,7 +5,8 @@ import pytest
 import torch
 
 from pauc_hub.retrieval import duplicates
-from pauc_hub.retrieval.duplicates import Vectors, count_pairs_above, find_copies
+from pauc_hub.retrieval.cosine import Vectors
+from pauc_hub.retrieval.duplicates import count_pairs_above, find_copies
 
 CPU = torch.device("cpu")
 D = 16

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from pauc_hub.errors import OutputExists, UsageError
-from pauc_hub.retrieval.strip import SIDE, Picture, check_page, write_page
+from pauc_hub.retrieval.strip import SIDE, StripPicture, check_page, write_page
 
 
 class Page(HTMLParser):
@@ -57,8 +57,8 @@ def test_queries_come_first_and_thumbnails_are_inside(tmp_path: Path, photo: Pat
     small = tmp_path / "small.png"
     Image.new("RGBA", (20, 40), (0, 0, 0, 0)).save(small)
     strips = [
-        [Picture("query", "a.png", photo), Picture("1 · 0.9", "small.png", small)],
-        [Picture("query", "s", small)],
+        [StripPicture("query", "a.png", photo), StripPicture("1 · 0.9", "small.png", small)],
+        [StripPicture("query", "s", small)],
     ]
     write_page(tmp_path / "x.html", "Title", "about", iter(strips))
     page = Page(tmp_path / "x.html")
@@ -75,7 +75,7 @@ def test_queries_come_first_and_thumbnails_are_inside(tmp_path: Path, photo: Pat
 
 
 def test_nothing_is_fetched_and_nothing_runs(tmp_path: Path, photo: Path) -> None:
-    write_page(tmp_path / "x.html", "t", "a", [[Picture("query", "a", photo)]])
+    write_page(tmp_path / "x.html", "t", "a", [[StripPicture("query", "a", photo)]])
     text = (tmp_path / "x.html").read_text(encoding="utf-8")
     assert re.findall(r"https?:|//[a-z]|@import|url\(|<script", text) == []
     assert "prefers-color-scheme: dark" in text
@@ -89,7 +89,7 @@ def test_names_are_escaped(tmp_path: Path, photo: Path, name: str) -> None:
         tmp_path / "x.html",
         name,
         name,
-        [[Picture(name, name, photo), Picture("1", name, tmp_path / "none")]],
+        [[StripPicture(name, name, photo), StripPicture("1", name, tmp_path / "none")]],
     )
     page = Page(tmp_path / "x.html")
     assert {figure["title"] for figure in page.strips[0]} == {name}
@@ -116,8 +116,8 @@ def test_names_are_escaped(tmp_path: Path, photo: Path, name: str) -> None:
 def test_a_missing_image_has_a_named_place(tmp_path: Path, photo: Path) -> None:
     (tmp_path / "text.jpg").write_text("text")
     pictures = [
-        Picture("query", "gone.jpg", tmp_path / "gone.jpg"),
-        Picture("1 · 0.5", "text.jpg", tmp_path / "text.jpg"),
+        StripPicture("query", "gone.jpg", tmp_path / "gone.jpg"),
+        StripPicture("1 · 0.5", "text.jpg", tmp_path / "text.jpg"),
     ]
     write_page(tmp_path / "x.html", "t", "a", [pictures])
     gone, text = Page(tmp_path / "x.html").strips[0]
@@ -130,7 +130,7 @@ def test_a_missing_image_has_a_named_place(tmp_path: Path, photo: Path) -> None:
 
 
 def test_names_that_no_text_can_hold_are_written_all_the_same(tmp_path: Path, photo: Path) -> None:
-    write_page(tmp_path / "x.html", "t", "a", [[Picture("query", "caf\udce9", photo)]])
+    write_page(tmp_path / "x.html", "t", "a", [[StripPicture("query", "caf\udce9", photo)]])
     assert Page(tmp_path / "x.html").strips[0][0]["small"] == "caf\\udce9"
 
 

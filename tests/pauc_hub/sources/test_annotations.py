@@ -15,16 +15,16 @@ import pytest
 from pauc_hub.errors import PaucError, UsageError
 from pauc_hub.sources.annotations import (
     Annotations,
-    Wanted,
+    WantedColumns,
     annotate,
     first_folders,
     read_labels_file,
 )
 
-NOTHING = Wanted()
+NOTHING = WantedColumns()
 
 
-def from_file(names: Sequence[str], path: Path, wanted: Wanted = NOTHING) -> Annotations:
+def from_file(names: Sequence[str], path: Path, wanted: WantedColumns = NOTHING) -> Annotations:
     return annotate(names, "/photos", read_labels_file(path, wanted), wanted)
 
 
@@ -72,7 +72,7 @@ def test_a_file_of_labels_goes_before_folders(tmp_path: Path) -> None:
     file.write_text(
         "\ufeffpath,label,video\n./b/2.jpg,dog,v2\n/photos/a/1.jpg, cat ,v1\n", encoding="utf-8"
     )
-    found = from_file(["a/1.jpg", "b/2.jpg", "c/3.jpg"], file, Wanted(group="video"))
+    found = from_file(["a/1.jpg", "b/2.jpg", "c/3.jpg"], file, WantedColumns(group="video"))
     assert found.labels == ["cat", "dog", None]
     assert found.groups == ["v1", "v2", ""]
     assert found.note is None
@@ -133,24 +133,26 @@ def test_lists_in_a_parquet_file_are_several_labels(tmp_path: Path) -> None:
         }
     )
     pq.write_table(table, file)
-    found = from_file(["1.jpg", "2.jpg"], file, Wanted(difficult="hard"))
+    found = from_file(["1.jpg", "2.jpg"], file, WantedColumns(difficult="hard"))
     assert found.labels == [("a", "b"), ()]
     assert found.difficult == [("b",), ()]
     with pytest.raises(
         UsageError, match="column 'score' holds double, and neither text nor whole numbers"
     ):
-        from_file(["1.jpg"], file, Wanted(label="score"))
+        from_file(["1.jpg"], file, WantedColumns(label="score"))
 
 
 def test_columns_beside_the_images_with_the_names_of_classes(tmp_path: Path) -> None:
     file = tmp_path / "images.parquet"
     write_images(file, label=[1, 0, -1, 1], scene=[7, 8, 9, 9])
     describe(file, image={"_type": "Image"}, label={"_type": "ClassLabel", "names": ["cat", "dog"]})
-    found = annotate(rows_of("images.parquet", 3, 1, 2), str(file), None, Wanted(group="scene"))
+    found = annotate(
+        rows_of("images.parquet", 3, 1, 2), str(file), None, WantedColumns(group="scene")
+    )
     assert found.labels == ["dog", "cat", None]  # -1 is no class
     assert found.groups == ["9", "8", "9"]
     assert annotate(
-        rows_of("images.parquet", 0), str(file), None, Wanted(label="scene")
+        rows_of("images.parquet", 0), str(file), None, WantedColumns(label="scene")
     ).labels == ["7"]
 
 
@@ -160,7 +162,9 @@ def test_lists_of_class_numbers_beside_the_images(tmp_path: Path) -> None:
     describe(
         file, objects={"_type": "List", "feature": {"_type": "ClassLabel", "names": ["cat", "dog"]}}
     )
-    found = annotate(rows_of("images.parquet", 0, 1, 2), str(file), None, Wanted(difficult="hard"))
+    found = annotate(
+        rows_of("images.parquet", 0, 1, 2), str(file), None, WantedColumns(difficult="hard")
+    )
     assert found.labels == [("cat", "dog"), ("dog",), ()]
     assert found.difficult == [("dog",), (), ("cat",)]
 
@@ -173,7 +177,7 @@ def test_several_files_below_a_folder_and_columns_that_are_not_there(tmp_path: P
     with pytest.raises(
         UsageError, match=r"'a.parquet' has no column 'video'; its columns are image, label."
     ):
-        annotate(names, str(tmp_path), None, Wanted(group="video"))
+        annotate(names, str(tmp_path), None, WantedColumns(group="video"))
     with pytest.raises(UsageError, match=r"'c.parquet' is no longer in"):
         annotate(rows_of("c.parquet", 1), str(tmp_path), None, NOTHING)
 
@@ -184,9 +188,9 @@ def test_a_column_of_labels_must_be_known(tmp_path: Path) -> None:
         UsageError, match=r"'a.parquet' has no column 'label'; its columns are image, kind"
     ):
         annotate(rows_of("a.parquet", 1), str(tmp_path), None, NOTHING)
-    assert annotate(rows_of("a.parquet", 1), str(tmp_path), None, Wanted(label="kind")).labels == [
-        "y"
-    ]
+    assert annotate(
+        rows_of("a.parquet", 1), str(tmp_path), None, WantedColumns(label="kind")
+    ).labels == ["y"]
 
 
 @pytest.mark.parametrize("suffix", ["tar", "tar.gz"])
@@ -215,7 +219,7 @@ def test_images_in_no_folder_have_no_label() -> None:
     with pytest.raises(UsageError, match=r"no labels: '1\.jpg' and 1 others lie in no folder"):
         annotate(["1.jpg", "2.jpg"], "/photos", None, NOTHING)
     with pytest.raises(UsageError, match="the images have no column 'video'"):
-        annotate(["a/1.jpg"], "/photos", None, Wanted(group="video"))
+        annotate(["a/1.jpg"], "/photos", None, WantedColumns(group="video"))
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ from pauc_hub.sources.by_index import from_entries, open_by_index
 from pauc_hub.training.config import Config
 from pauc_hub.training.interruption import StopRequest
 from pauc_hub.training.monitoring import labelled
-from pauc_hub.training.monitoring.labelled import Labelled, Split, knn_accuracy, open_labelled
+from pauc_hub.training.monitoring.labelled import LabelledImages, Split, knn_accuracy, open_labelled
 from pauc_hub.training.state import Training, new_training
 
 
@@ -185,12 +185,12 @@ def test_it_is_asked_so_often_that_it_costs_little(
     assert [
         epoch
         for epoch in range(1, 8)
-        if Labelled(Path("x"), ("a",), *parts).is_due(epoch, 7, images)
+        if LabelledImages(Path("x"), ("a",), *parts).is_due(epoch, 7, images)
     ] == due
 
 
 @pytest.fixture
-def coloured(tmp_path: Path) -> tuple[Labelled, Training]:
+def coloured(tmp_path: Path) -> tuple[LabelledImages, Training]:
     """Two classes told apart by their colours, which any network sees; and a run about to begin."""
     for split, count in (("train", 6), ("val", 3)):
         write(tmp_path / "labelled" / split / "red", count, (200, 30, 30))
@@ -213,7 +213,7 @@ def coloured(tmp_path: Path) -> tuple[Labelled, Training]:
 
 
 def test_the_score_is_the_share_of_queries_that_are_told_right(
-    coloured: tuple[Labelled, Training],
+    coloured: tuple[LabelledImages, Training],
 ) -> None:
     found, state = coloured
     before = {name: value.clone() for name, value in state.pair.state_dict().items()}
@@ -224,7 +224,7 @@ def test_the_score_is_the_share_of_queries_that_are_told_right(
     assert state.pair.exported.backbone.training
 
 
-def test_a_stop_is_not_delayed_by_it(coloured: tuple[Labelled, Training]) -> None:
+def test_a_stop_is_not_delayed_by_it(coloured: tuple[LabelledImages, Training]) -> None:
     found, state = coloured
     state.stop.requested = True
     assert knn_accuracy(found, state) is None
