@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from pauc_hub.models.card import render
+from pauc_hub.models.card import render_card
 from pauc_hub.models.folder import CURVES, ModelFolder, open_folder
 from pauc_hub.models.write_folder import write_folder
 
@@ -60,7 +60,7 @@ def bundle(folder: ModelFolder, name: str, scores: list[Path], changes: dict[str
         projector=folder.read_projector(),
         prototypes=folder.read_prototypes(),
         facts=facts,
-        card=render(facts),
+        card=render_card(facts),
         half=True,
         curves=(folder.path / CURVES).read_bytes() if CURVES in folder.sums else None,
         overwrite=True,
@@ -71,7 +71,9 @@ def bundle(folder: ModelFolder, name: str, scores: list[Path], changes: dict[str
 
 def page(facts: Mapping[str, Any]) -> str:
     """The card as model_cards/ has it, from where the picture in the folder is shown."""
-    return render(facts).replace(f"]({CURVES})", f"](../pauc_hub/weights/{facts['name']}/{CURVES})")
+    return render_card(facts).replace(
+        f"]({CURVES})", f"](../pauc_hub/weights/{facts['name']}/{CURVES})"
+    )
 
 
 def main() -> None:

@@ -30,7 +30,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from pauc_hub.clustering.assignment import assign_points
-from pauc_hub.clustering.kmeans import assign, cluster_means, kmeans, squared_gaps
+from pauc_hub.clustering.kmeans import assign_nearest, cluster_means, kmeans, squared_gaps
 from pauc_hub.clustering.prototype_set import PrototypeSet, unnamed
 from pauc_hub.clustering.prototypes import Prototypes
 from pauc_hub.origin import Origin
@@ -153,7 +153,7 @@ def compare(count: int, width: int, k: int, repetitions: int, journal: Journal) 
 
     def clustering(cluster: Cluster) -> dict[str, float]:
         found, times = timed(partial(cluster, rows, k))
-        nearest, _ = assign(rows, found)
+        nearest, _ = assign_nearest(rows, found)
         means, _ = cluster_means(rows, nearest, k)
         return times | {"objective": squared_gaps(rows, means, nearest).double().mean().item()}
 

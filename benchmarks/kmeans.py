@@ -36,7 +36,7 @@ from measuring import (
 from torch import Tensor
 from torch.nn import functional as F
 
-from pauc_hub.clustering.kmeans import assign, kmeans
+from pauc_hub.clustering.kmeans import assign_nearest, kmeans
 from pauc_hub.clustering.kmeans.nearest import CHUNK_ENTRIES, tiled
 
 WIDTH = 128
@@ -124,7 +124,7 @@ def compare(
         return (often - once) / (long - short)
 
     def objective(train: Train) -> float:
-        return assign(points, train(points, start, long))[1].double().mean().item()
+        return assign_nearest(points, train(points, start, long))[1].double().mean().item()
 
     def seeding() -> float:
         return seconds_of(partial(kmeans, points, k, iterations=0, backend="torch"))

@@ -69,13 +69,13 @@ def assign(
             file=sys.stderr,
         )
     if as_json:
-        print(json.dumps(as_object(found)))
+        print(json.dumps(_as_object(found)))
     elif not quiet:
-        print(as_text(found))
+        print(_as_text(found))
     raise typer.Exit(SOME_UNREADABLE if found.unreadable else 0)
 
 
-def as_text(found: "Assignments") -> str:
+def _as_text(found: "Assignments") -> str:
     """How many images fell where; the largest prototypes of each granularity."""
     told = f"{found.output}: {found.rows} image{'s' * (found.rows != 1)}"
     if found.outliers is not None:
@@ -92,7 +92,7 @@ def as_text(found: "Assignments") -> str:
     return "\n".join(map(escaped, lines))
 
 
-def as_object(found: "Assignments") -> dict[str, Any]:
+def _as_object(found: "Assignments") -> dict[str, Any]:
     return {
         "output": str(found.output),
         "table": str(found.table),

@@ -70,9 +70,9 @@ def cluster(
         quiet=quiet,
     )
     if as_json:
-        print(json.dumps(as_object(found)))
+        print(json.dumps(_as_object(found)))
     elif not quiet:
-        print(as_text(found))
+        print(_as_text(found))
     if found.unpictured and not quiet:
         print(
             (
@@ -113,7 +113,7 @@ def _name(
         print(escaped(f"{output or path}: {named} prototypes have a name"))
 
 
-def as_text(found: "Clustered") -> str:
+def _as_text(found: "Clustered") -> str:
     """What was found: a table of granularities, the largest prototypes, and the files."""
     facts, prototypes = found.prototypes.facts, found.prototypes
     lines = [
@@ -154,7 +154,7 @@ def as_text(found: "Clustered") -> str:
     return "\n".join(map(escaped, lines))
 
 
-def as_object(found: "Clustered") -> dict[str, Any]:
+def _as_object(found: "Clustered") -> dict[str, Any]:
     prototypes, calibration = found.prototypes, found.prototypes.calibration
     return {
         "output": str(found.output),

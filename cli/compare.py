@@ -67,12 +67,12 @@ def compare(
     if as_json:
         print(json.dumps(found.to_dict(), ensure_ascii=False))
     elif not quiet:
-        print("\n".join(map(escaped, as_lines(found))))
+        print("\n".join(map(escaped, _as_lines(found))))
     unreadable = data is not None and (found.first.unreadable or found.second.unreadable)
     raise typer.Exit(SOME_UNREADABLE if unreadable else 0)
 
 
-def as_lines(found: "Comparison") -> list[str]:
+def _as_lines(found: "Comparison") -> list[str]:
     """What is printed."""
     data = found.first.data
     units = f", {found.groups} groups" if found.groups is not None else ""

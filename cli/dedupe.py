@@ -78,12 +78,12 @@ def dedupe(
             file=sys.stderr,
         )
     if as_json:
-        print(json.dumps(as_object(found)))
+        print(json.dumps(_as_object(found)))
     elif not quiet:
-        print(as_text(found))
+        print(_as_text(found))
 
 
-def as_text(found: "Duplicates") -> str:
+def _as_text(found: "Duplicates") -> str:
     kinds = ", ".join(f"{count} {kind}" for kind, count in found.kinds.items() if count)
     count = len(found.duplicates)
     what = (
@@ -118,7 +118,7 @@ def _how(found: "Duplicates") -> str:
     )
 
 
-def as_object(found: "Duplicates") -> dict[str, Any]:
+def _as_object(found: "Duplicates") -> dict[str, Any]:
     return {
         "output": str(found.output),
         "table": str(found.table),

@@ -65,7 +65,7 @@ def embed(
     from pauc_hub.processes import Ranks
 
     ranks = Ranks.from_environment()
-    reading = options.reading(value_range, bands)
+    reading = options.reading_of(value_range, bands)
     summary = embed_source(
         images,
         model,
@@ -88,16 +88,16 @@ def embed(
         restart=restart,
         quiet=quiet,
     )
-    for warning in () if quiet else warnings_of(summary):
+    for warning in () if quiet else _warnings_of(summary):
         print(escaped(f"warning: {warning}"), file=sys.stderr)
     if as_json:
-        print(json.dumps(as_object(summary)))
+        print(json.dumps(_as_object(summary)))
     elif not quiet:
-        print(escaped(sentence(summary, updated=update)))
+        print(escaped(_sentence(summary, updated=update)))
     raise typer.Exit(SOME_UNREADABLE if summary.unreadable and not ranks.several else 0)
 
 
-def warnings_of(summary: "Summary") -> Iterator[str]:
+def _warnings_of(summary: "Summary") -> Iterator[str]:
     """What people should know of the images, a line each."""
     images = summary.images + summary.unreadable
     if summary.errors:
@@ -131,7 +131,7 @@ def told_passed_over(files: Mapping[str, int]) -> str:
     return f"{count} file{'s' * (count != 1)} passed over: {kinds}"
 
 
-def sentence(summary: "Summary", *, updated: bool) -> str:
+def _sentence(summary: "Summary", *, updated: bool) -> str:
     plural = "s" * (summary.images != 1)
     made = f"{summary.images} embedding{plural} of {summary.width} numbers by {summary.model}"
     if summary.done_before:
@@ -149,7 +149,7 @@ def sentence(summary: "Summary", *, updated: bool) -> str:
     )
 
 
-def as_object(summary: "Summary") -> dict[str, object]:
+def _as_object(summary: "Summary") -> dict[str, object]:
     files = {
         "output": str(summary.output),
         "errors": str(summary.errors) if summary.errors else None,

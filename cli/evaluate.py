@@ -108,13 +108,13 @@ def evaluate(
         for note in dict.fromkeys(note for each in found for note in each.notes):
             print(escaped(f"note: {note}"), file=sys.stderr)
     if as_json:
-        print(json.dumps([as_object(each) for each in found], ensure_ascii=False))
+        print(json.dumps([_as_object(each) for each in found], ensure_ascii=False))
     elif not quiet:
-        print("\n".join(map(escaped, as_lines(found))))
+        print("\n".join(map(escaped, _as_lines(found))))
     raise typer.Exit(SOME_UNREADABLE if any(each.file.unreadable for each in found) else 0)
 
 
-def as_object(found: "Evaluation") -> dict[str, Any]:
+def _as_object(found: "Evaluation") -> dict[str, Any]:
     """All but what is said of each image, which the file holds."""
     value = found.file.to_dict()
     del value["predictions"]
@@ -124,7 +124,7 @@ def as_object(found: "Evaluation") -> dict[str, Any]:
     }
 
 
-def as_lines(found: list["Evaluation"]) -> list[str]:
+def _as_lines(found: list["Evaluation"]) -> list[str]:
     """One column a model, one row a measure."""
     data = found[0].file.data
     how = found[0].file.protocol["tested_on"]

@@ -92,7 +92,7 @@ def export(
         overwrite=overwrite,
         quiet=quiet,
     )
-    for warning in () if quiet else warnings_of(exported):
+    for warning in () if quiet else _warnings_of(exported):
         print(escaped(f"warning: {warning}"), file=sys.stderr)
     if as_json:
         print(json.dumps(asdict(exported) | {"output": str(exported.output)}))
@@ -101,7 +101,7 @@ def export(
             print(escaped(line))
 
 
-def warnings_of(exported: "Exported") -> Iterator[str]:
+def _warnings_of(exported: "Exported") -> Iterator[str]:
     """What people should know of the comparison, a line each."""
     if exported.unreadable:
         yield (

@@ -132,7 +132,7 @@ Json = Annotated[bool, typer.Option("--json", help="Print one JSON object instea
 Quiet = Annotated[bool, typer.Option("--quiet", help="Print errors only.")]
 
 
-def reading(value_range: str | None, bands: str | None) -> "Reading":
+def reading_of(value_range: str | None, bands: str | None) -> "Reading":
     """What --range and --bands ask for.
 
     Raises:

@@ -48,16 +48,16 @@ def predict(
         quiet=quiet,
     )
     if as_json:
-        print(json.dumps(as_object(found), ensure_ascii=False))
+        print(json.dumps(_as_object(found), ensure_ascii=False))
     elif not output:
         _print_rows(found)
     if not quiet and not as_json:
         # Results that are piped elsewhere stay free of it.
-        print(sentence(found), file=sys.stdout if output else sys.stderr)
+        print(_sentence(found), file=sys.stdout if output else sys.stderr)
     raise typer.Exit(SOME_UNREADABLE if found.unreadable else 0)
 
 
-def sentence(found: "Predictions") -> str:
+def _sentence(found: "Predictions") -> str:
     commonest = sorted(found.counts.items(), key=lambda each: -each[1])[:5]
     counts = ", ".join(f"{count} {name}" for name, count in commonest if count)
     error = found.calibration_error
@@ -70,7 +70,7 @@ def sentence(found: "Predictions") -> str:
     return f"{place}{found.images} images: {counts}{trust}"
 
 
-def as_object(found: "Predictions") -> dict[str, object]:
+def _as_object(found: "Predictions") -> dict[str, object]:
     return {
         "images": found.images,
         "unreadable": found.unreadable,

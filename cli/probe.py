@@ -80,11 +80,11 @@ def probe(
     if as_json:
         print(json.dumps(report.to_dict(), ensure_ascii=False))
     elif not quiet:
-        print("\n".join(as_lines(report)))
+        print("\n".join(_as_lines(report)))
     raise typer.Exit(SOME_UNREADABLE if report.unreadable else 0)
 
 
-def as_lines(report: "Report") -> list[str]:
+def _as_lines(report: "Report") -> list[str]:
     """What is printed."""
     lines = _heading(report)
     found = report.findings

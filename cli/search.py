@@ -70,14 +70,14 @@ def search(
     if page:
         write_page(matches, page)
     if as_json:
-        print(json.dumps(as_object(matches, page)))
+        print(json.dumps(_as_object(matches, page)))
     elif not quiet:
-        print(as_text(matches))
+        print(_as_text(matches))
         if page:
             print(escaped(f"{page}: written"), file=sys.stderr)
 
 
-def as_text(matches: "Matches") -> str:
+def _as_text(matches: "Matches") -> str:
     """For each query its name, and below it rank, score and path."""
     from pauc_hub.retrieval.search import ranked
 
@@ -94,7 +94,7 @@ def as_text(matches: "Matches") -> str:
     return "\n\n".join(blocks)
 
 
-def as_object(matches: "Matches", page: Path | None) -> dict[str, Any]:
+def _as_object(matches: "Matches", page: Path | None) -> dict[str, Any]:
     from pauc_hub.retrieval.search import ranked
 
     about = matches.provenance

@@ -177,7 +177,7 @@ def train(
     }
     given = typed_settings(typed, chosen or [])
     longer = {} if epochs is None else {"epochs": epochs}
-    reading = options.reading(value_range, bands)
+    reading = options.reading_of(value_range, bands)
     others = bool(config or overwrite or dry_run or recipe or value_range or bands)
     if resume and (given != longer or others or export):
         raise UsageError(

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from pauc_hub.clustering.calibration import calibrate
-from pauc_hub.clustering.kmeans import assign
+from pauc_hub.clustering.kmeans import assign_nearest
 from pauc_hub.clustering.prototype_set import Calibration, PrototypeSet, unnamed
 from pauc_hub.clustering.prototypes import Prototypes
 from pauc_hub.clustering.reclustering import matched_again
@@ -44,7 +44,7 @@ def calibrate_clusterings(
         done: called after each round of reclusterings, equally often on all processes; what it
             raises ends it.
     """
-    references = [assign(points, level.centroids)[0] for level in clusterings]
+    references = [assign_nearest(points, level.centroids)[0] for level in clusterings]
     votes = torch.zeros(
         len(clusterings), RECLUSTERINGS, len(kept), dtype=torch.int64, device=points.device
     )

@@ -41,7 +41,9 @@ def finish(state: Training, log: Log) -> Path:
     """
     if state.config.progressive_sizes:
         _measure_statistics(state)
-    found = state.world.decided_by_first(lambda: before_after.compare(state, log.labelled))
+    found = state.world.decided_by_first(
+        lambda: before_after.compare_with_start(state, log.labelled)
+    )
     if found and found.get("knn", {}).get("kept") == "before":
         load_weights(state.pair.exported.backbone, state.config.weights_from, state.config.size)
     calibration = None

@@ -53,7 +53,7 @@ def machine_of(device: torch.device) -> Machine:
     return Machine(False, memory.total_memory(), wide)
 
 
-def free_memory(device: torch.device) -> int:
+def free_device_memory(device: torch.device) -> int:
     """Bytes that nobody uses, the GPU's own or else the machine's."""
     if device.type == "cuda":
         return torch.cuda.mem_get_info(device)[0]

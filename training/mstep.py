@@ -166,9 +166,9 @@ def prototype_terms(
 def _batch_terms(p: Tensor, p_key: Tensor, there: Tensor, config: Config) -> dict[str, Tensor]:
     """PAUC over prototypes made from the batch (method.md §4)."""
     found = {
-        "align": objectives.alignment(p, p_key, there),
-        "unif": objectives.uniformity(p, there),
-        "corr": objectives.correlation(p, p_key, there, config.correlation_lambda),
+        "align": objectives.alignment_loss(p, p_key, there),
+        "unif": objectives.uniformity_loss(p, there),
+        "corr": objectives.correlation_loss(p, p_key, there, config.correlation_lambda),
     }
     if config.weight_scatter > 0:
         found["scatter"] = objectives.scattering(p, p_key, there)
@@ -179,9 +179,9 @@ def _bank_terms(q: Tensor, centroids: Tensor, own: Tensor, config: Config) -> di
     """PAUC over each image and its prototype of the E-step (method.md §4, reading B)."""
     c, every = centroids[own], torch.ones_like(q[:, 0])
     return {
-        "align": objectives.alignment(q, c, every),
+        "align": objectives.alignment_loss(q, c, every),
         "unif": objectives.uniformity_apart(q, own),
-        "corr": objectives.correlation(q, c, every, config.correlation_lambda),
+        "corr": objectives.correlation_loss(q, c, every, config.correlation_lambda),
     }
 
 

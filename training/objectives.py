@@ -65,7 +65,7 @@ def proto_nce(
     return F.cross_entropy(logits, assignment)
 
 
-def alignment(p: Tensor, p_key: Tensor, there: Tensor) -> Tensor:
+def alignment_loss(p: Tensor, p_key: Tensor, there: Tensor) -> Tensor:
     """Mean squared distance of each prototype's two views, in [0, 4]; blind to how its members
     spread.
 
@@ -79,13 +79,13 @@ def alignment(p: Tensor, p_key: Tensor, there: Tensor) -> Tensor:
     return ((p - p_key.detach()).square().sum(dim=1) * there).sum() / there.sum()
 
 
-def uniformity(p: Tensor, there: Tensor, t: float = 2.0) -> Tensor:
+def uniformity_loss(p: Tensor, there: Tensor, t: float = 2.0) -> Tensor:
     """log of the mean Gaussian potential over distinct pairs of prototypes, at most 0; lower is
     more spread.
 
     Args:
         p: (N, D), unit norm. 0 where |A| < 2.
-        there: (N,) as for alignment().
+        there: (N,) as for alignment_loss().
 
     Source: Wang & Isola 2020, eq. 2; method.md §4, Unif.
     """
@@ -112,7 +112,7 @@ def _log_mean_potential(p: Tensor, pairs: Tensor, t: float) -> Tensor:
     return torch.log((potential.sum() + none) / (pairs.sum() + none))
 
 
-def correlation(
+def correlation_loss(
     p: Tensor, p_key: Tensor, there: Tensor, off_diagonal: float = 1.0, eps: float = 1e-6
 ) -> Tensor:
     """Each dimension agrees across views, and no two say the same. Both parts are means, so neither
@@ -121,7 +121,7 @@ def correlation(
     Args:
         p: (N, D) batch prototypes of the queries. 0 where |A| < 2.
         p_key: (N, D) those of the keys; constant.
-        there: (N,) as for alignment().
+        there: (N,) as for alignment_loss().
         off_diagonal: lambda, the weight of the second part.
         eps: added to each column's variance, so that a constant column gives 0, not NaN.
 
@@ -149,7 +149,7 @@ def scattering(p: Tensor, p_key: Tensor, there: Tensor, temperature: float = 0.5
     Args:
         p: (N, D) batch prototypes of the queries, unit norm. 0 where |A| < 2.
         p_key: (N, D) those of the keys; constant.
-        there: (N,) as for alignment().
+        there: (N,) as for alignment_loss().
         temperature: divides the similarities.
 
     Returns:

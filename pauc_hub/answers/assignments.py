@@ -56,7 +56,7 @@ class Tallies:
     """None where the prototypes are uncalibrated."""
 
 
-def unit_rows(vectors: npt.NDArray[np.float32]) -> Tensor:
+def unit_points(vectors: npt.NDArray[np.float32]) -> Tensor:
     """(n, D) at unit length; a row of zeros stays one."""
     lengths = np.sqrt(np.einsum("ij,ij->i", vectors, vectors, dtype=np.float64))
     return torch.from_numpy(vectors / np.maximum(lengths, 1e-30).astype(np.float32)[:, None])
@@ -98,7 +98,7 @@ def write_assignments(
         progress_bar(given.rows, "assigning", quiet=quiet) as bar,
     ):
         for rows in rows_of(given):
-            assigned = assign_points(unit_rows(rows.vectors), prototypes)
+            assigned = assign_points(unit_points(rows.vectors), prototypes)
             scores = outlier_scores(assigned[-1]).numpy()
             flags = None if threshold is None else scores > threshold
             write(_batch(rows.paths, assigned, prototypes, scores, flags, schema))

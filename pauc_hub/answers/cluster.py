@@ -15,7 +15,7 @@ from torch import Tensor
 from pauc_hub.answers.assignments import (
     ASSIGNMENTS_SUFFIX,
     check_place,
-    unit_rows,
+    unit_points,
     write_assignments,
 )
 from pauc_hub.answers.cluster_state import ClusterState
@@ -217,7 +217,7 @@ def _read(given: Given, k: int, seed: int, quiet: bool) -> tuple[_Points, int]:
     filled = 0
     with progress_bar(total, "reading", quiet=quiet) as bar:
         for rows in rows_of(given):
-            unit = unit_rows(rows.vectors)
+            unit = unit_points(rows.vectors)
             kept_here = torch.from_numpy(is_kept[rows.start : rows.start + len(unit)])
             fitted = unit[~kept_here]
             points.fitted[filled : filled + len(fitted)] = fitted

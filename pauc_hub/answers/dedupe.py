@@ -15,7 +15,7 @@ import pyarrow as pa
 import torch
 
 from pauc_hub.answers.assignments import CSV, check_place
-from pauc_hub.answers.duplicate_threshold import Threshold, calibrate
+from pauc_hub.answers.duplicate_threshold import Threshold, calibrate_threshold
 from pauc_hub.answers.inputs import Given, open_input, rows_of
 from pauc_hub.device import choose_device
 from pauc_hub.errors import UsageError
@@ -25,7 +25,7 @@ from pauc_hub.progress import progress_bar
 from pauc_hub.retrieval.duplicates import Copies, find_copies
 from pauc_hub.retrieval.leakage import copied_rows
 from pauc_hub.retrieval.queries import image_file
-from pauc_hub.tables.sums import read_sums
+from pauc_hub.tables.sums import read_image_sums
 from pauc_hub.tables.table import PARQUET, companion, parquet_writer, whole_file
 
 DUPLICATES_SUFFIX = ".duplicates.parquet"
@@ -127,7 +127,7 @@ def dedupe(
     chosen = (
         Threshold(threshold, given=True)
         if threshold
-        else calibrate(given, vectors, paths, model, device)
+        else calibrate_threshold(given, vectors, paths, model, device)
     )
     where = choose_device(device)
     if second:
@@ -170,7 +170,7 @@ def _within(
         [batch.sizes.astype(np.int64).prod(axis=1) for batch in given.table.batches()]
     )
     weights = np.array([_file_size(root, path) for path in paths], np.int64)
-    sums = list(read_sums(given.path))
+    sums = list(read_image_sums(given.path))
     # of equal ones, `cat.jpg` before `cat copy.jpg`
     lengths = np.array([len(path) for path in paths])
     order = np.lexsort((np.array(paths), lengths, -weights, -areas))
@@ -223,7 +223,7 @@ def _leaked(
     quiet: bool,
 ) -> list[Duplicate]:
     names, asked = _read(second)
-    known, asked_known = list(read_sums(given.path)), list(read_sums(second.path))
+    known, asked_known = list(read_image_sums(given.path)), list(read_image_sums(second.path))
     with progress_bar(given.rows, "comparing", quiet=quiet) as bar:
         rows = copied_rows(vectors, asked, threshold, device=device, advance=bar.advance)
     found = []

@@ -77,7 +77,7 @@ def cropped(image: Image.Image) -> Image.Image:
 COPIES: tuple[Callable[[Image.Image], Image.Image], ...] = (re_encoded, resized, cropped)
 
 
-def calibrate(
+def calibrate_threshold(
     given: Given,
     vectors: npt.NDArray[np.float32],
     paths: list[str],
@@ -163,7 +163,7 @@ def calibrate_for_leakage(
     """
     # a test image's pairs with training images are as many as another training image's
     most = max(1.0, FALSE_LEAKS * asked) / asked * len(paths) / 2
-    found = calibrate(given, vectors, paths, model, device, LEAKAGE_SAMPLE, most)
+    found = calibrate_threshold(given, vectors, paths, model, device, LEAKAGE_SAMPLE, most)
     return Threshold(SAME_PICTURE) if found.recall is None else found
 
 

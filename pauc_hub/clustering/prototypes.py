@@ -13,7 +13,7 @@ from pauc_hub.clustering.kmeans import (
     ALONE,
     Clustering,
     Collective,
-    assign,
+    assign_nearest,
     cluster_means,
     cluster_sums,
     count_distinct,
@@ -121,6 +121,6 @@ def describe_clusters(
         concentrations=concentration(distance_sums, sizes, temperature),
         sizes=sizes,
         radius=distance_sums / sizes,
-        parents=None if coarser is None else assign(unit, coarser.centroids)[0],
+        parents=None if coarser is None else assign_nearest(unit, coarser.centroids)[0],
     )
     return prototypes, assignment

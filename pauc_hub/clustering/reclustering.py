@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from pauc_hub.clustering.hierarchy import ward
-from pauc_hub.clustering.kmeans import assign, cluster_means, kmeans
+from pauc_hub.clustering.kmeans import assign_nearest, cluster_means, kmeans
 
 ITERATIONS = 20
 # of the objective: a k-means whose centroids move less is done
@@ -122,7 +122,7 @@ def _cluster_again(
     used = sizes > 0
     own = (used.cumsum(dim=0) - 1)[found.assignment]
     partner = match_one_to_one(reference[drawn], own).to(points.device)
-    nearest, _ = assign(evaluated, F.normalize(found.centroids[used], dim=1))
+    nearest, _ = assign_nearest(evaluated, F.normalize(found.centroids[used], dim=1))
     return _Again(means[used], sizes[used], nearest, partner[nearest])
 
 

@@ -10,13 +10,13 @@ from typing import Any
 
 from pauc_hub.embedding.plan import Form, Plan, differences
 from pauc_hub.embedding.update import Row
-from pauc_hub.embedding.workspace import check_start, read_begun, settle
+from pauc_hub.embedding.workspace import check_start, finish_moving, read_begun
 from pauc_hub.errors import OutputExists
 from pauc_hub.images.reading import PLAIN, Reading
 from pauc_hub.sources import Source
 from pauc_hub.sources.value_ranges import with_measured_range
 from pauc_hub.tables.stored import read_batches, read_names, read_receipt
-from pauc_hub.tables.sums import has_sums, read_sums
+from pauc_hub.tables.sums import has_sums, read_image_sums
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class Earlier:
         return read_names(self.output)
 
     def rows(self) -> Iterator[Row]:
-        sums = read_sums(self.output)
+        sums = read_image_sums(self.output)
         for batch in read_batches(self.output):
             yield from map(
                 Row, batch.paths, batch.embeddings, batch.sizes, islice(sums, len(batch.paths))
@@ -47,13 +47,13 @@ class Earlier:
         return not has_sums(self.output)
 
 
-def check_place(output: Path, *, overwrite: bool) -> None:
+def check_table_place(output: Path, *, overwrite: bool) -> None:
     """Find out before any work whether a run can put its table there, or may find it complete.
 
     Raises:
         UsageError, OutputExists, PaucError: as check_start() does.
     """
-    settle(output)
+    finish_moving(output)
     finished = output.exists() and read_receipt(output) is not None
     check_start(output, overwrite or finished)
 

@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pauc_hub.embedding.earlier import check_place, choose_reading
+from pauc_hub.embedding.earlier import check_table_place, choose_reading
 from pauc_hub.embedding.hints import about_images, about_input
 from pauc_hub.embedding.like import Manner, manner_of, require_made_by
 from pauc_hub.embedding.parts import part_of, share
@@ -106,7 +106,7 @@ def embed(
     whole = open_source(place, image_column)
     source = share(whole, ranks)
     table = part_of(table_of(place, Path(output) if output else None), ranks)
-    check_place(table, overwrite=overwrite or update)
+    check_table_place(table, overwrite=overwrite or update)
 
     # What follows takes seconds to import.
     from pauc_hub.device import BATCH_SIZES, side_by_side

@@ -17,11 +17,11 @@ from torch import Tensor
 import pauc_hub
 from pauc_hub.embedding.bytes_sum import opened_sum
 from pauc_hub.embedding.earlier import find_complete, open_earlier
-from pauc_hub.embedding.joining import join
+from pauc_hub.embedding.joining import join_parts
 from pauc_hub.embedding.plan import Form, Plan
 from pauc_hub.embedding.shards import Outcomes
 from pauc_hub.embedding.update import Additions
-from pauc_hub.embedding.workspace import Workspace, open_workspace, settle
+from pauc_hub.embedding.workspace import Workspace, finish_moving, open_workspace
 from pauc_hub.errors import Interrupted, UsageError
 from pauc_hub.images.decoding import FEW_LEVELS, MORE_PAGES, UnreadableImage, read_with
 from pauc_hub.images.reading import PLAIN, Reading
@@ -144,7 +144,7 @@ def embed_files(
     whole = Plan(provenance, encoder.width_in(space), *source.listing())
     form.require_fit(whole)
     _require_sense(form, overwrite=overwrite, update=update, part=part)
-    settle(output)
+    finish_moving(output)
     earlier = open_earlier(output, whole, form) if update else None
     todo = Additions(source, earlier.names, earlier.newest) if earlier else source
     plan = Plan(whole.provenance, whole.width, *todo.listing()) if earlier else whole
@@ -170,7 +170,7 @@ def embed_files(
                 quiet,
             )
             done, remarks = work.done, work.remarks
-            counts = join(work, whole, form, part=part, source=source, earlier=earlier)
+            counts = join_parts(work, whole, form, part=part, source=source, earlier=earlier)
     except KeyboardInterrupt as stop:
         raise _interrupted(work.done if work else 0, plan.images) from stop
     summary = _summary(

@@ -24,7 +24,7 @@ ROWS_TOGETHER = 1 << 12  # of a table that is updated
 Parts = Callable[[], Iterator[Outcomes]]
 
 
-def join(
+def join_parts(
     work: Workspace, plan: Plan, form: Form, source: Source, earlier: Earlier | None, *, part: bool
 ) -> tuple[int, int]:
     """Write the finished files, and put them in their places.

@@ -112,7 +112,7 @@ def working_folder(output: Path) -> Path:
     return output.with_name(f".{output.name}.unfinished")
 
 
-def settle(output: Path) -> None:
+def finish_moving(output: Path) -> None:
     """Bring to its end a run that was stopped when all was done but the moving of its files.
 
     Raises:
@@ -145,9 +145,9 @@ def check_start(output: Path, overwrite: bool) -> None:
 
     Raises:
         UsageError, OutputExists: as check_output() does.
-        PaucError: as settle() does.
+        PaucError: as finish_moving() does.
     """
-    settle(output)
+    finish_moving(output)
     check_output(output, overwrite)
 
 

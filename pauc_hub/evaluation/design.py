@@ -44,7 +44,7 @@ class Standardisation:
         return (features.float() - self.mean) / self.scale
 
 
-def measure(features: Features, rows: Rows) -> Standardisation:
+def measure_standardisation(features: Features, rows: Rows) -> Standardisation:
     """Mean and standard deviation of each feature over some rows, in float64."""
     total = np.zeros(features.shape[1])
     for chunk in chunks_of(rows, features.shape[1]):

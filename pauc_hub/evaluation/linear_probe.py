@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from pauc_hub.evaluation.classification import AveragePrecisions
-from pauc_hub.evaluation.design import Design, Features, Rows, measure
+from pauc_hub.evaluation.design import Design, Features, Rows, measure_standardisation
 from pauc_hub.evaluation.folds import Numbers, Targets, fold_numbers, units_of_each_class
 from pauc_hub.evaluation.logistic import Fitted, Linear, Problem
 from pauc_hub.evaluation.temperature import fit_temperature
@@ -190,7 +190,7 @@ def _held_out_score(logits: Tensor, targets: Tensor) -> tuple[float, float]:
 
 
 def _problem(data: LabelledRows, rows: Rows, resources: Resources, share: int) -> Problem:
-    standardisation = measure(data.features, rows)
+    standardisation = measure_standardisation(data.features, rows)
     # Half as much again for a copy in bfloat16.
     needed = (
         share * len(rows) * data.features.shape[1] * (4 if resources.quick is torch.float32 else 6)

@@ -54,7 +54,7 @@ def low_shot_accuracy(
     """
     smallest = int(np.bincount(targets).min()) - (test is None)
     rng = np.random.default_rng(seed)
-    unit = unit_rows(features)
+    unit = nearly_unit_rows(features)
     found = []
     for k in (k for k in SHOTS if k <= smallest):
         scores = []
@@ -66,7 +66,7 @@ def low_shot_accuracy(
             asked, truth = (
                 _others(unit, targets, drawn, groups)
                 if test is None
-                else (unit_rows(test[0]), test[1])
+                else (nearly_unit_rows(test[0]), test[1])
             )
             scores.append(float((model.predict(asked) == truth).mean()))
         found.append(summary(k, scores))
@@ -77,7 +77,7 @@ def summary(k: int, draws: list[float]) -> LowShot:
     return LowShot(k, draws, float(np.mean(draws)), over_draws(draws))
 
 
-def unit_rows(features: npt.NDArray[Any]) -> _Features:
+def nearly_unit_rows(features: npt.NDArray[Any]) -> _Features:
     """Rows of about unit length."""
     exact = np.asarray(features, np.float32)
     unit: _Features = exact / (np.linalg.norm(exact, axis=1, keepdims=True) + np.float32(EPS))
@@ -152,8 +152,8 @@ def vissl_voc07(train: _Features, train_signs: Signs, test: _Features, test_sign
 
 
 def _voc07(train: _Features, train_signs: Signs, test: _Features, test_signs: Signs) -> Voc07:
-    unit = unit_rows(train)
-    asked = unit_rows(test)
+    unit = nearly_unit_rows(train)
+    asked = nearly_unit_rows(test)
     every = np.arange(len(unit))
     classes = _average_precisions(unit, train_signs, every, asked, test_signs)
     shuffle = random.Random(0).shuffle

@@ -18,7 +18,15 @@ from pauc_hub.errors import PaucError, UsageError
 from pauc_hub.exporting.heads import origin_of, read_answers
 from pauc_hub.exporting.making import ONNX, TORCH_EXPORT, WantedExport, make
 from pauc_hub.exporting.onnx_file import require_packages
-from pauc_hub.exporting.parity import LIMITS, Array, Parity, Run, compare, cosines, shortfalls
+from pauc_hub.exporting.parity import (
+    LIMITS,
+    Array,
+    Parity,
+    Run,
+    compare_outputs,
+    cosines,
+    shortfalls,
+)
 from pauc_hub.exporting.pictures import make_pictures, read_pictures
 from pauc_hub.exporting.takes import Takes
 from pauc_hub.files.atomic import replacing
@@ -147,7 +155,7 @@ def export(
         file = make(wanted, calibration)
         bar.advance(1)
         run = file.run()
-        parity = compare(run, reference, compared)
+        parity = compare_outputs(run, reference, compared)
         problems = shortfalls(parity, LIMITS[precision]) or _at_another_size(run, wanted, compared)
         bar.advance(1)
     if problems:

@@ -19,7 +19,7 @@ from pauc_hub.models.projector import Projector
 
 BACKBONE, PROJECTION = "backbone", "projection"
 FEATURES, EMBEDDING = "features", "embedding"
-# What a row of zeros is divided by; pauc_hub.answers.assignments.unit_rows() has the same.
+# What a row of zeros is divided by; pauc_hub.answers.assignments.unit_points() has the same.
 LEAST_LENGTH = 1e-30
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from pauc_hub.answers.assignments import column_keys, unit_rows
+from pauc_hub.answers.assignments import column_keys, unit_points
 from pauc_hub.answers.probe_file import ProbeFile, read_probe
 from pauc_hub.clustering.assignment import assign_points
 from pauc_hub.clustering.prototype_set import PrototypeSet, read_prototypes, unnamed
@@ -47,7 +47,7 @@ class Answers:
         """
         found: dict[str, Array] = {}
         if self.prototypes:
-            points = unit_rows(embeddings[self.prototypes.origin.space])
+            points = unit_points(embeddings[self.prototypes.origin.space])
             for key, level in zip(
                 column_keys(self.prototypes), assign_points(points, self.prototypes), strict=True
             ):

@@ -8,7 +8,7 @@ import torch
 
 from pauc_hub.exporting.graph import EMBEDDING, FEATURES, PROJECTION, Graph, Normalisation
 from pauc_hub.exporting.heads import Answers
-from pauc_hub.exporting.onnx_file import OnnxFile, convert, without_features
+from pauc_hub.exporting.onnx_file import OnnxFile, convert_to_onnx, without_features
 from pauc_hub.exporting.quantise import quantise
 from pauc_hub.exporting.takes import Takes
 from pauc_hub.exporting.torch_file import TorchFile
@@ -56,7 +56,7 @@ def make(wanted: WantedExport, calibration: npt.NDArray[np.uint8] | None) -> Onn
     program = trace(graph, torch.from_numpy(takes.feed(square)), dynamic_size=takes.dynamic_size)
     if wanted.kind == TORCH_EXPORT:
         return TorchFile(program, takes, graph.names)
-    file = convert(program, takes, graph.names)
+    file = convert_to_onnx(program, takes, graph.names)
     if calibration is None:
         return file
     cut = FEATURES if FEATURES in graph.names else EMBEDDING

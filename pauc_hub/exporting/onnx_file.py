@@ -85,7 +85,7 @@ class OnnxSession:
         return dict(zip(self.names, values, strict=True))
 
 
-def convert(program: ExportedProgram, takes: Takes, outputs: Sequence[str]) -> OnnxFile:
+def convert_to_onnx(program: ExportedProgram, takes: Takes, outputs: Sequence[str]) -> OnnxFile:
     """A traced program as ONNX, without the notes that the exporter leaves, which name places of
     this machine.
 

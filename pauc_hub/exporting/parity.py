@@ -73,7 +73,7 @@ class Parity:
     """Largest difference of every other output."""
 
 
-def compare(run: Run, reference: Outputs, squares: npt.NDArray[np.uint8]) -> Parity:
+def compare_outputs(run: Run, reference: Outputs, squares: npt.NDArray[np.uint8]) -> Parity:
     """Run a file at batches of 1, 2 and 7 and compare it with what the model says.
 
     Args:

@@ -29,5 +29,6 @@ def list_hub(query: str | None = None) -> list[ModelEntry]:
         named = f" whose name holds '{query}'" if query else ""
         raise HubError(f"{constants.ENDPOINT} has no model tagged {TAG}{named}.")
     return [
-        ModelEntry(f"{HUB}{model.id}", True, f"{model.downloads or 0:,} downloads") for model in found
+        ModelEntry(f"{HUB}{model.id}", True, f"{model.downloads or 0:,} downloads")
+        for model in found
     ]

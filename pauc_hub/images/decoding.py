@@ -15,7 +15,15 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, UnidentifiedImageError, _imaging
 
-from pauc_hub.images.deep import TURNS, Deep, Unsupported, from_numbers, look, look_at_tiff, render
+from pauc_hub.images.deep import (
+    TURNS,
+    Deep,
+    Unsupported,
+    from_numbers,
+    look,
+    look_at_tiff,
+    render_deep,
+)
 from pauc_hub.images.formats import (
     FORMATS,
     HEIF_HINT,
@@ -107,7 +115,7 @@ def read_with(
             assert opened.image, "what Pillow has not opened is deep"
             pixels, few = decode(opened.image), False
         else:
-            rendered, few = render(opened.deep, reading)
+            rendered, few = render_deep(opened.deep, reading)
             pixels = decode(rendered)
         if isinstance(pixels, Image.Image):
             remarks = [
@@ -324,7 +332,7 @@ def from_array(array: npt.NDArray[np.generic], reading: Reading = PLAIN) -> Imag
 
 def _rendered(deep: Deep, reading: Reading) -> Image.Image:
     try:
-        image, few = render(deep, reading)
+        image, few = render_deep(deep, reading)
     except UnknownRange as error:
         raise UnreadableImage("unsupported", str(error)) from error
     image.info[REMARKS] = (FEW_LEVELS,) if few else ()

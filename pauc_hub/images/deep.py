@@ -123,7 +123,7 @@ def look_at_tiff(
     )
 
 
-def render(deep: Deep, reading: Reading) -> tuple[Image.Image, bool]:
+def render_deep(deep: Deep, reading: Reading) -> tuple[Image.Image, bool]:
     """8-bit RGB, upright, over white; and whether few levels of grey are left of many.
 
     Raises:

@@ -62,7 +62,7 @@ COLUMNS = (
 )
 
 
-def render(facts: _Facts) -> str:
+def render_card(facts: _Facts) -> str:
     """README.md of a model folder: Markdown with the Hub's front matter.
 
     Args:

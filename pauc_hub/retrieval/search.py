@@ -105,7 +105,7 @@ def write_page(matches: Matches, page: Path) -> None:
     )
     title = f"Most alike in {matches.table.name}"
     made = f"{about.model}, {about.space} space; cosine"
-    strip.write_page(page, title, made, strips, about.reading)
+    strip.write_strips(page, title, made, strips, about.reading)
 
 
 def _strip(query: Query, neighbors: Neighbors, root: str) -> list[strip.StripPicture]:

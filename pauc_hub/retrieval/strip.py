@@ -62,7 +62,7 @@ def check_page(path: Path, overwrite: bool) -> None:
         raise OutputExists(f"'{path}' exists. Name another place, or give overwrite=True.")
 
 
-def write_page(
+def write_strips(
     path: Path,
     title: str,
     about: str,

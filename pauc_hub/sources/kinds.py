@@ -50,7 +50,7 @@ def of_files(
     return Walked(root, lambda _: walk())
 
 
-def recognise(
+def recognise_source(
     root: str,
     walk: Callable[[Iterable[str], Counter[str] | None], Iterator[_Found]],
     stored: Callable[[Sequence[_Found]], list[File]],

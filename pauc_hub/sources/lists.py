@@ -67,7 +67,7 @@ def _stored(files: Sequence[Listed]) -> list[File]:
 def _one_stored(file: Listed) -> File:
     match file:
         case ImageFile():
-            return local.stored([file])[0]
+            return local.local_files([file])[0]
         case RemoteFile():
-            return remote.stored([file])[0]
+            return remote.remote_files([file])[0]
     raise UsageError(f"'{file.name}': {file.message}.")

@@ -12,7 +12,7 @@ from pauc_hub.errors import UsageError
 from pauc_hub.images.decoding import readable
 from pauc_hub.sources.contract import Source
 from pauc_hub.sources.folders import ImageFile, suffix_of, walk
-from pauc_hub.sources.kinds import of_one_file, recognise
+from pauc_hub.sources.kinds import of_one_file, recognise_source
 from pauc_hub.sources.patterns import above, is_pattern, matches_files, write_out
 from pauc_hub.sources.stored import File
 
@@ -20,16 +20,21 @@ from pauc_hub.sources.stored import File
 def open_local(place: str, column: str | None = None) -> Source:
     path = Path(place)
     if path.is_dir():
-        return recognise(absolute(path), partial(walk, path), stored, column)
+        return recognise_source(absolute(path), partial(walk, path), local_files, column)
     if path.exists():
-        return of_one_file(absolute(path), ImageFile(readable(path.name), place), stored, column)
+        return of_one_file(
+            absolute(path), ImageFile(readable(path.name), place), local_files, column
+        )
     if not is_pattern(place):
         raise UsageError(f"no such file or folder: '{readable(place)}'")
     matches = [file for piece in write_out(place) for file in _matches(piece)]
     if not matches:
         raise UsageError(f"no file matches '{readable(place)}'.")
-    return recognise(
-        absolute(Path(above(place))), partial(_named, matches, len(above(place))), stored, column
+    return recognise_source(
+        absolute(Path(above(place))),
+        partial(_named, matches, len(above(place))),
+        local_files,
+        column,
     )
 
 
@@ -37,7 +42,7 @@ def absolute(path: Path) -> str:
     return readable(path.absolute())
 
 
-def stored(files: Sequence[ImageFile]) -> list[File]:
+def local_files(files: Sequence[ImageFile]) -> list[File]:
     """Files that hold images.
 
     Raises:

@@ -14,7 +14,7 @@ from pauc_hub.errors import PaucError, UsageError
 from pauc_hub.images.decoding import UnreadableImage, readable
 from pauc_hub.sources.contract import Source
 from pauc_hub.sources.folders import suffix_of
-from pauc_hub.sources.kinds import of_one_file, recognise
+from pauc_hub.sources.kinds import of_one_file, recognise_source
 from pauc_hub.sources.patterns import above, is_pattern, matches_files, write_out
 from pauc_hub.sources.stored import File, filled, opened, public, why
 
@@ -76,11 +76,15 @@ def open_remote(url: str, column: str | None = None) -> Source:
     system, path = _connect(url)
     root = public(url).rstrip("/")
     if _is_folder(url, system, path):
-        return recognise(root, partial(_walk, system, path.rstrip("/")), stored, column)
-    return of_one_file(root, RemoteFile(root.rpartition("/")[2], system, path), stored, column)
+        return recognise_source(
+            root, partial(_walk, system, path.rstrip("/")), remote_files, column
+        )
+    return of_one_file(
+        root, RemoteFile(root.rpartition("/")[2], system, path), remote_files, column
+    )
 
 
-def stored(files: Sequence[RemoteFile]) -> list[File]:
+def remote_files(files: Sequence[RemoteFile]) -> list[File]:
     """Files that hold images.
 
     Raises:
@@ -127,7 +131,7 @@ def _open_pattern(url: str, column: str | None) -> Source:
             elif passed_over is not None:
                 passed_over[suffix_of(file.name)] += 1
 
-    return recognise(public(base).rstrip("/"), walk, stored, column)
+    return recognise_source(public(base).rstrip("/"), walk, remote_files, column)
 
 
 def _matches(system: Any, piece: str) -> list[str]:

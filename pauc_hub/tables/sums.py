@@ -10,7 +10,7 @@ from pauc_hub.tables.stored import BUFFER, ROWS_TOGETHER, open_table
 from pauc_hub.tables.table import SUM, parquet_file
 
 
-def read_sums(path: Path) -> Iterator[str | None]:
+def read_image_sums(path: Path) -> Iterator[str | None]:
     """The sha256 of each image's bytes, in the table's order; None where nobody knows it.
 
     Raises:

@@ -75,7 +75,7 @@ def test_terms_are_means_over_the_clusterings_with_each_images_own_prototype() -
         )
         members = batch_members(own)
         p, p_key = (batch_prototypes(x, members) for x in (q, k))
-        align += objectives.alignment(p, p_key, members.there).item() / 2
+        align += objectives.alignment_loss(p, p_key, members.there).item() / 2
     assert found["proto"].item() == pytest.approx(proto, rel=1e-5)
     assert found["align"].item() == pytest.approx(align, rel=1e-5)
 

@@ -109,16 +109,16 @@ def padded(p: Tensor, rows: int) -> tuple[Tensor, Tensor]:
 
 def alignment(p: Tensor, p_key: Tensor) -> Tensor:
     filled, there = padded(p, len(p) + 2)
-    return objectives.alignment(filled, padded(p_key, len(p) + 2)[0], there)
+    return objectives.alignment_loss(filled, padded(p_key, len(p) + 2)[0], there)
 
 
 def uniformity(p: Tensor) -> Tensor:
-    return objectives.uniformity(*padded(p, len(p) + 2))
+    return objectives.uniformity_loss(*padded(p, len(p) + 2))
 
 
 def correlation(p: Tensor, p_key: Tensor, **options: float) -> Tensor:
     filled, there = padded(p, len(p) + 2)
-    return objectives.correlation(filled, padded(p_key, len(p) + 2)[0], there, **options)
+    return objectives.correlation_loss(filled, padded(p_key, len(p) + 2)[0], there, **options)
 
 
 def test_alignment_by_hand() -> None:
@@ -136,7 +136,7 @@ def test_alignment_is_blind_to_how_members_spread_about_their_mean() -> None:
         key = torch.tensor([[0.8, 0.6], [0.8, 0.6]])
         members = batch_members(own)
         p, p_key = (batch_prototypes(x, members) for x in (q.float(), key))
-        return objectives.alignment(p, p_key, members.there).item()
+        return objectives.alignment_loss(p, p_key, members.there).item()
 
     assert loss(0.1) == pytest.approx(loss(1.2), abs=1e-6)
 
@@ -286,9 +286,11 @@ def test_pauc_terms_equal_the_float64_reference(seed: int) -> None:
     members = batch_members(torch.tensor(own))
     p, p_key = (batch_prototypes(x, members) for x in (q, k))
     align, unif, corr = reference_pauc(q.double().numpy(), k.double().numpy(), own, 0.5)
-    assert objectives.alignment(p, p_key, members.there).item() == pytest.approx(align, rel=1e-4)
-    assert objectives.uniformity(p, members.there).item() == pytest.approx(unif, rel=1e-4)
-    assert objectives.correlation(p, p_key, members.there, 0.5).item() == pytest.approx(
+    assert objectives.alignment_loss(p, p_key, members.there).item() == pytest.approx(
+        align, rel=1e-4
+    )
+    assert objectives.uniformity_loss(p, members.there).item() == pytest.approx(unif, rel=1e-4)
+    assert objectives.correlation_loss(p, p_key, members.there, 0.5).item() == pytest.approx(
         corr, rel=1e-3
     )
 
@@ -312,12 +314,12 @@ def every_loss(
     return {
         "infonce": objectives.info_nce(q, k, queue, 0.2),
         "proto": objectives.proto_nce(q, prototypes, concentration, own),
-        "align": objectives.alignment(p, p_key, members.there),
-        "unif": objectives.uniformity(p, members.there),
-        "corr": objectives.correlation(p, p_key, members.there),
+        "align": objectives.alignment_loss(p, p_key, members.there),
+        "unif": objectives.uniformity_loss(p, members.there),
+        "corr": objectives.correlation_loss(p, p_key, members.there),
         "scatter": objectives.scattering(p, p_key, members.there),
         "unif_apart": objectives.uniformity_apart(q, own),
-        "past": objectives.alignment(batch_prototypes(q, members, past), p_key, members.there),
+        "past": objectives.alignment_loss(batch_prototypes(q, members, past), p_key, members.there),
     }
 
 

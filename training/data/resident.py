@@ -24,7 +24,7 @@ from pauc_hub.training.data.crops import boxes, cut_batch
 from pauc_hub.training.data.streamed import Streamed
 from pauc_hub.training.data.views import Batch, ViewDraws
 from pauc_hub.training.interruption import StopRequest
-from pauc_hub.training.machine import free_memory
+from pauc_hub.training.machine import free_device_memory
 
 SHARE = 0.25  # of the memory that is free, at most, for the images
 LARGEST = 2  # sides of the images to that of the views, at most: the products' cost rises with both
@@ -116,7 +116,7 @@ def choose_loader(
 
 def _fits(size: tuple[int, int], view: int, images: int, device: torch.device) -> bool:
     small = max(size) <= min(LARGEST * view, LONGEST_ASPECT * min(size))
-    return small and 3 * math.prod(size) * images <= SHARE * free_memory(device)
+    return small and 3 * math.prod(size) * images <= SHARE * free_device_memory(device)
 
 
 class _Differs(Exception):

@@ -38,7 +38,7 @@ def measure_before(state: Training, labelled: LabelledImages | None) -> None:
             file.write(safetensors.torch.save(seen))
 
 
-def compare(state: Training, labelled: LabelledImages | None) -> dict[str, Any]:
+def compare_with_start(state: Training, labelled: LabelledImages | None) -> dict[str, Any]:
     """Look again, at the encoder as it is now.
 
     Returns:

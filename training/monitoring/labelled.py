@@ -142,7 +142,7 @@ class LabelledImages:
         return epoch % every == 0 or epoch == epochs
 
 
-def open_labelled(folder: Path, reading: Reading = PLAIN) -> LabelledImages:
+def open_labelled_images(folder: Path, reading: Reading = PLAIN) -> LabelledImages:
     """One subfolder a class; or such folders for training and validation (else test), of which the
     first is the bank.
 

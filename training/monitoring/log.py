@@ -19,7 +19,7 @@ from pauc_hub.training.monitoring.boards import BoardLost, open_boards, refuse_a
 from pauc_hub.training.monitoring.checks import findings
 from pauc_hub.training.monitoring.finding import RECENT, Finding
 from pauc_hub.training.monitoring.history import History, Line, read_lines
-from pauc_hub.training.monitoring.labelled import LabelledImages, knn_accuracy, open_labelled
+from pauc_hub.training.monitoring.labelled import LabelledImages, knn_accuracy, open_labelled_images
 from pauc_hub.training.run import run_folder
 from pauc_hub.training.state import Training
 
@@ -149,7 +149,7 @@ def open_watched(config: Config, wandb: str | None, reading: Reading) -> Labelle
         UsageError: these, or wandb, are asked for and cannot be had.
     """
     refuse_absent_wandb(wandb)
-    return open_labelled(Path(config.labelled), reading) if config.labelled else None
+    return open_labelled_images(Path(config.labelled), reading) if config.labelled else None
 
 
 def peak_memory(device: torch.device) -> dict[str, float]:

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from pauc_hub.clustering.prototype_set import Calibration
 from pauc_hub.images.preprocessing import Preprocessing
-from pauc_hub.models.card import render
+from pauc_hub.models.card import render_card
 from pauc_hub.models.folder import CURVES
 from pauc_hub.models.write_folder import fits_half, write_folder
 from pauc_hub.sources.by_index import ImageSource
@@ -95,7 +95,7 @@ def publish(finished: Finished, path: Path) -> Path:
         projector=encoder.projector.state_dict(),
         prototypes=prototypes,
         facts=facts,
-        card=render(facts),
+        card=render_card(facts),
         half=half,
         curves=finished.curves.read_bytes() if finished.curves else None,
         calibration=finished.calibration,

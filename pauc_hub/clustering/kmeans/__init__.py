@@ -15,7 +15,7 @@ from torch import Tensor
 from pauc_hub.clustering.kmeans.collective import ALONE, Collective
 from pauc_hub.clustering.kmeans.lloyd import Descent, Settings, lloyd, on_sphere
 from pauc_hub.clustering.kmeans.nearest import (
-    assign,
+    assign_nearest,
     cluster_means,
     cluster_sums,
     count_distinct,
@@ -32,7 +32,7 @@ __all__ = [
     "BACKENDS",
     "Clustering",
     "Collective",
-    "assign",
+    "assign_nearest",
     "cluster_means",
     "cluster_sums",
     "count_distinct",

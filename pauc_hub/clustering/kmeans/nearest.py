@@ -24,7 +24,7 @@ ALIKE = 1e-4
 FEW_THREADS = 4
 
 
-def assign(points: Tensor, centroids: Tensor) -> tuple[Tensor, Tensor]:
+def assign_nearest(points: Tensor, centroids: Tensor) -> tuple[Tensor, Tensor]:
     """The nearest centroid of each point.
 
     Returns:

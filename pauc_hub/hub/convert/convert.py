@@ -16,7 +16,13 @@ from pauc_hub.clustering.prototypes import Prototypes
 from pauc_hub.errors import ModelFolderError, OutputExists, UsageError
 from pauc_hub.files.checksums import file_sum
 from pauc_hub.hub.convert.card import render_converted
-from pauc_hub.hub.convert.formats import FORMATS, IMAGENET_MEAN, IMAGENET_STD, Format, recognise
+from pauc_hub.hub.convert.formats import (
+    FORMATS,
+    IMAGENET_MEAN,
+    IMAGENET_STD,
+    Format,
+    recognise_format,
+)
 from pauc_hub.hub.convert.heads import read_projector
 from pauc_hub.hub.convert.networks import recognise_network
 from pauc_hub.hub.convert.published import PUBLISHED
@@ -216,7 +222,7 @@ def _download(url: str, folder: Path, quiet: bool) -> Path:
 
 def _format(name: str, tensors: Mapping[str, Tensor]) -> Format:
     if name == "auto":
-        return recognise(tensors)
+        return recognise_format(tensors)
     found = next(known for known in FORMATS if known.name == name)
     if not any(key.startswith(found.backbone) for key in tensors):
         raise ModelFolderError(
@@ -231,7 +237,7 @@ def _network(backbone: Mapping[str, Tensor], tensors: Mapping[str, Tensor], foun
     try:
         return recognise_network(backbone)
     except ModelFolderError as error:
-        if (other := recognise(tensors)).name == found.name:
+        if (other := recognise_format(tensors)).name == found.name:
             raise
         raise ModelFolderError(
             f"the checkpoint is not of format {found.name}: its keys are those of {other.name}. "

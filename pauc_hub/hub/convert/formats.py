@@ -147,7 +147,7 @@ FORMATS = (
 )
 
 
-def recognise(keys: Iterable[str]) -> Format:
+def recognise_format(keys: Iterable[str]) -> Format:
     """The first format of the table whose marks all occur; plain timm has none, and comes last."""
     known = tuple(keys)
     return next(

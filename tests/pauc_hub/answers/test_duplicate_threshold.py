@@ -10,7 +10,11 @@ import numpy.typing as npt
 import pytest
 
 from pauc_hub.answers import duplicate_threshold
-from pauc_hub.answers.duplicate_threshold import calibrate, calibrate_for_leakage, first_within
+from pauc_hub.answers.duplicate_threshold import (
+    calibrate_for_leakage,
+    calibrate_threshold,
+    first_within,
+)
 from pauc_hub.answers.inputs import Given, open_input
 from pauc_hub.retrieval.leakage import SAME_PICTURE
 
@@ -53,7 +57,7 @@ def test_a_measured_threshold_rises_above_images_that_are_merely_alike(
     monkeypatch.setattr(
         duplicate_threshold, "_similarities", lambda *_: similarities[np.argsort(np.arange(40) % 2)]
     )
-    plain = calibrate(*given, None, "cpu")
+    plain = calibrate_threshold(*given, None, "cpu")
     assert plain.value < 0.97
     assert plain.false_pairs == pytest.approx(100)
     # at most one of 5 test images may be no copy, which of 200 rows is 20 pairs

@@ -25,7 +25,7 @@ from pauc_hub.errors import ModelFolderError, UsageError
 from pauc_hub.files.checksums import SUMS, format_sums
 from pauc_hub.hub.verify import verify_folder
 from pauc_hub.models.bundled import bundled_folders
-from pauc_hub.models.card import render, score_row
+from pauc_hub.models.card import render_card, score_row
 from pauc_hub.models.folder import CARD, FACTS, open_folder
 
 COLOURS = {"red": (200, 40, 40), "blue": (40, 40, 200)}
@@ -65,7 +65,7 @@ def own(model_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Callabl
         folder = tmp_path_factory.mktemp("models") / "own"
         shutil.copytree(model_folder, folder)
         put(folder, FACTS, json.dumps(FACTS_OF_A_RUN))
-        put(folder, CARD, render(FACTS_OF_A_RUN))
+        put(folder, CARD, render_card(FACTS_OF_A_RUN))
         return folder
 
     return copy
@@ -105,7 +105,7 @@ def test_scores_go_into_facts_card_and_sums(evaluated: Any) -> None:
         measured["geometry"]["alignment"]["value"], abs=1e-4
     )
     card = (folder / CARD).read_text()
-    assert card == render(facts)
+    assert card == render_card(facts)
     assert score_row(linear) in card
     assert f"{linear['value']} ({linear['low']} to {linear['high']})" in card
 

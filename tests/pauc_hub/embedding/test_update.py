@@ -19,7 +19,7 @@ from pauc_hub.errors import Interrupted, OutputExists
 from pauc_hub.sources import open_source
 from pauc_hub.sources.folders import ImageFile
 from pauc_hub.tables.stored import read_receipt, read_table
-from pauc_hub.tables.sums import read_sums
+from pauc_hub.tables.sums import read_image_sums
 from pauc_hub.tables.table import Unreadable
 
 
@@ -138,7 +138,9 @@ def test_an_update_makes_the_table_of_a_fresh_run_from_the_new_images_alone(
     assert np.array_equal(updated.embeddings, again.embeddings)
     assert np.array_equal(updated.sizes, again.sizes)
     assert (
-        [*read_sums(summary.output)] == [*read_sums(fresh.output)] == sums_of(photos, again.paths)
+        [*read_image_sums(summary.output)]
+        == [*read_image_sums(fresh.output)]
+        == sums_of(photos, again.paths)
     )
     assert pq.read_table(photos.with_name("fresh.errors.parquet")).equals(
         pq.read_table(photos.with_name("photos.errors.parquet"))
@@ -152,20 +154,20 @@ def test_an_update_fills_in_the_sums_that_an_older_table_lacks(
 ) -> None:
     first = embed(photos, mean_colour())
     without_sums(first.output)
-    assert [*read_sums(first.output)] == [None] * 6
+    assert [*read_image_sums(first.output)] == [None] * 6
     if changes:
         change(photos)
     encoder = mean_colour()
     table = read_table(embed(photos, encoder, update=True).output)
     assert sum(encoder.batches) == (4 if changes else 0)
-    assert [*read_sums(first.output)] == sums_of(photos, table.paths)
+    assert [*read_image_sums(first.output)] == sums_of(photos, table.paths)
 
 
 def test_an_older_table_without_sums_is_complete_as_it_is(photos: Path, mean_colour: Any) -> None:
     first = embed(photos, mean_colour())
     without_sums(first.output)
     assert embed(photos, mean_colour()).done_before
-    assert [*read_sums(first.output)] == [None] * 6
+    assert [*read_image_sums(first.output)] == [None] * 6
 
 
 def test_an_update_repairs_what_was_unreadable(photos: Path, mean_colour: Any) -> None:

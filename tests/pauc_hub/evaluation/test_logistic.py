@@ -10,7 +10,7 @@ import torch
 from sklearn.linear_model import LogisticRegression
 
 from pauc_hub.evaluation import design as designs
-from pauc_hub.evaluation.design import Design, Features, Standardisation, measure
+from pauc_hub.evaluation.design import Design, Features, Standardisation, measure_standardisation
 from pauc_hub.evaluation.folds import Targets
 from pauc_hub.evaluation.lbfgs import minimise
 from pauc_hub.evaluation.logistic import Fitted, Problem, path
@@ -38,7 +38,7 @@ def problem_of(
     quick: torch.dtype = torch.float32,
 ) -> Problem:
     rows = np.arange(len(features))
-    standardisation = measure(features, rows)
+    standardisation = measure_standardisation(features, rows)
     design = Design(features, rows, standardisation, in_memory=in_memory, device=CPU)
     return Problem(design, torch.from_numpy(targets), classes, standardisation, quick)
 
@@ -149,7 +149,7 @@ def test_a_constant_feature_changes_nothing() -> None:
 
 def test_standardisation_is_that_of_the_rows_alone() -> None:
     features = np.array([[0.0, 1.0], [2.0, 1.0], [900.0, 900.0]], np.float32)
-    found = measure(features, np.array([0, 1]))
+    found = measure_standardisation(features, np.array([0, 1]))
     assert found.mean.tolist() == [1, 1]
     assert found.scale.tolist() == [1, 1]  # the second feature is constant
 

@@ -12,8 +12,8 @@ from pauc_hub.evaluation.low_shot import (
     draw_with_repeats,
     interpolated_precision,
     low_shot_accuracy,
+    nearly_unit_rows,
     pcl_voc07,
-    unit_rows,
     vissl_voc07,
 )
 
@@ -59,8 +59,8 @@ def test_difficult_objects_are_negatives_for_pcl_and_left_out_for_vissl() -> Non
     vissl = vissl_voc07(train, train_signs, test, test_signs)
     negative = np.where(train_signs == 0, -1, train_signs)
     model = LinearSVC(C=0.5, class_weight={1: 2, -1: 1}, dual=True, max_iter=2000, random_state=0)
-    model.fit(unit_rows(train), negative[:, 0])
-    scores = model.decision_function(unit_rows(test))
+    model.fit(nearly_unit_rows(train), negative[:, 0])
+    scores = model.decision_function(nearly_unit_rows(test))
     assert pcl.classes[0] == pytest.approx(interpolated_precision(scores, test_signs[:, 0] > 0))
     assert pcl.full == pytest.approx(np.mean(pcl.classes))
     assert pcl.full != vissl.full
@@ -97,6 +97,6 @@ def test_what_shares_a_group_with_a_drawn_row_is_not_asked_about() -> None:
 
 def test_rows_get_about_unit_length() -> None:
     np.testing.assert_allclose(
-        unit_rows(np.array([[3.0, 4.0]])), [[3 / 5.00001, 4 / 5.00001]], rtol=1e-6
+        nearly_unit_rows(np.array([[3.0, 4.0]])), [[3 / 5.00001, 4 / 5.00001]], rtol=1e-6
     )
-    assert unit_rows(np.zeros((1, 2))).tolist() == [[0, 0]]
+    assert nearly_unit_rows(np.zeros((1, 2))).tolist() == [[0, 0]]

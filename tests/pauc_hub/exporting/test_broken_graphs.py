@@ -105,7 +105,7 @@ def test_a_broken_graph_is_refused_and_no_file_is_left(
         return OnnxFile(model, takes)
 
     monkeypatch.setattr(making, "trace", lambda *_, **__: None)
-    monkeypatch.setattr(making, "convert", broken)
+    monkeypatch.setattr(making, "convert_to_onnx", broken)
     with pytest.raises(PaucError, match=says):
         export(
             resnet.folder,

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from pauc_hub.errors import PaucError
-from pauc_hub.exporting.parity import LIMITS, Outputs, Parity, compare, shortfalls
+from pauc_hub.exporting.parity import LIMITS, Outputs, Parity, compare_outputs, shortfalls
 
 SQUARES = np.arange(4, dtype=np.uint8)[:, None, None, None] * np.ones((1, 1, 1, 3), np.uint8)
 ANGLES = np.array([0.0, 0.1, 0.3, 1.0])
@@ -30,14 +30,14 @@ def test_what_is_equal_is_equal() -> None:
         "class": np.array([0, 1, 1, 2]),
         "probability": np.full(4, 0.5),
     }
-    assert compare(answering(outputs), outputs, SQUARES) == GOOD
+    assert compare_outputs(answering(outputs), outputs, SQUARES) == GOOD
     assert shortfalls(GOOD, LIMITS["fp32"]) == []
 
 
 def test_the_least_cosine_is_that_of_the_worst_image() -> None:
     reference = {"embedding": embedding(ANGLES)}
     turned = {"embedding": embedding(ANGLES + np.array([0, 0, 0, 0.2]))}
-    found = compare(answering(turned), reference, SQUARES)
+    found = compare_outputs(answering(turned), reference, SQUARES)
     assert found.least_cosine == pytest.approx(cos(0.2), abs=1e-6)
     assert found.batches == {batch: pytest.approx(cos(0.2), abs=1e-6) for batch in (1, 2, 7)}
     # two ends of an arc of 0.2 on a circle
@@ -52,7 +52,7 @@ def test_a_fault_of_one_batch_size_is_found() -> None:
         angles = ANGLES + (pi / 3 if len(squares) == 2 else 0)
         return {"embedding": embedding(angles)[squares[:, 0, 0, 0]]}
 
-    found = compare(run, reference, SQUARES)
+    found = compare_outputs(run, reference, SQUARES)
     assert found.batches == {1: 1.0, 2: pytest.approx(0.5, abs=1e-6), 7: 1.0}
     assert shortfalls(found, LIMITS["int8"]) == ["least cosine 0.500000 at batch 2, limit 0.98"]
 
@@ -63,13 +63,13 @@ def test_neighbours_that_change_are_counted_and_ties_are_not() -> None:
     angles = rng.uniform(0, 2 * pi, 40)
     reference = {"embedding": embedding(angles)}
     shuffled = answering({"embedding": embedding(rng.permutation(angles))})
-    agreement = compare(shuffled, reference, squares).knn_agreement
+    agreement = compare_outputs(shuffled, reference, squares).knn_agreement
     assert agreement is not None
     assert agreement < 0.4
     # ten images in four copies: which copy comes first is a matter of rounding
     copies = np.tile(angles[:10], 4)
     near = copies + rng.normal(0, 1e-6, 40)
-    found = compare(
+    found = compare_outputs(
         answering({"embedding": embedding(near)}), {"embedding": embedding(copies)}, squares
     )
     assert found.knn_agreement == 1
@@ -80,13 +80,15 @@ def test_what_is_not_finite_is_refused(value: float) -> None:
     wrong = embedding(ANGLES)
     wrong[2, 0] = value
     with np.errstate(all="ignore"):
-        found = compare(answering({"embedding": wrong}), {"embedding": embedding(ANGLES)}, SQUARES)
+        found = compare_outputs(
+            answering({"embedding": wrong}), {"embedding": embedding(ANGLES)}, SQUARES
+        )
     assert shortfalls(found, LIMITS["int8"]) != []
 
 
 def test_zeros_in_both_are_equal() -> None:
     outputs = {"embedding": np.zeros((4, 2), np.float32)}
-    assert compare(answering(outputs), outputs, SQUARES).least_cosine == 1
+    assert compare_outputs(answering(outputs), outputs, SQUARES).least_cosine == 1
 
 
 def test_another_shape_is_refused() -> None:
@@ -94,7 +96,7 @@ def test_another_shape_is_refused() -> None:
     with pytest.raises(
         PaucError, match=r"gives embedding of shape \(14, 1\) at batch 1, and the model \(14, 2\)"
     ):
-        compare(answering({"embedding": outputs["embedding"][:, :1]}), outputs, SQUARES)
+        compare_outputs(answering({"embedding": outputs["embedding"][:, :1]}), outputs, SQUARES)
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from bundle import page
 from huggingface_hub import ModelCard, ModelCardData
 
 from pauc_hub.models.bundled import bundled_folders
-from pauc_hub.models.card import OWN_READING, PATENT, render
+from pauc_hub.models.card import OWN_READING, PATENT, render_card
 from pauc_hub.models.folder import open_folder
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -50,7 +50,7 @@ FACTS: dict[str, Any] = {
 
 
 def card(**changed: Any) -> str:
-    return render({**FACTS, **changed})
+    return render_card({**FACTS, **changed})
 
 
 def trained_by(objective: str) -> str:
@@ -292,7 +292,7 @@ def test_it_is_markdown_without_loose_ends() -> None:
 
 @pytest.mark.parametrize("folder", bundled_folders(), ids=lambda folder: folder.name)
 def test_bundled_models_carry_the_card_of_their_facts(folder: Path) -> None:
-    expected = render(open_folder(folder).facts)
+    expected = render_card(open_folder(folder).facts)
     assert (folder / "README.md").read_text() == expected
     assert (ROOT / "model_cards" / f"{folder.name}.md").read_text() == page(
         open_folder(folder).facts

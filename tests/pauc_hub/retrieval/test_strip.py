@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from pauc_hub.errors import OutputExists, UsageError
-from pauc_hub.retrieval.strip import SIDE, StripPicture, check_page, write_page
+from pauc_hub.retrieval.strip import SIDE, StripPicture, check_page, write_strips
 
 
 class Page(HTMLParser):
@@ -60,7 +60,7 @@ def test_queries_come_first_and_thumbnails_are_inside(tmp_path: Path, photo: Pat
         [StripPicture("query", "a.png", photo), StripPicture("1 · 0.9", "small.png", small)],
         [StripPicture("query", "s", small)],
     ]
-    write_page(tmp_path / "x.html", "Title", "about", iter(strips))
+    write_strips(tmp_path / "x.html", "Title", "about", iter(strips))
     page = Page(tmp_path / "x.html")
     assert [[(figure["b"], figure["small"]) for figure in strip] for strip in page.strips] == [
         [("query", "a.png"), ("1 · 0.9", "small.png")],
@@ -75,7 +75,7 @@ def test_queries_come_first_and_thumbnails_are_inside(tmp_path: Path, photo: Pat
 
 
 def test_nothing_is_fetched_and_nothing_runs(tmp_path: Path, photo: Path) -> None:
-    write_page(tmp_path / "x.html", "t", "a", [[StripPicture("query", "a", photo)]])
+    write_strips(tmp_path / "x.html", "t", "a", [[StripPicture("query", "a", photo)]])
     text = (tmp_path / "x.html").read_text(encoding="utf-8")
     assert re.findall(r"https?:|//[a-z]|@import|url\(|<script", text) == []
     assert "prefers-color-scheme: dark" in text
@@ -85,7 +85,7 @@ def test_nothing_is_fetched_and_nothing_runs(tmp_path: Path, photo: Path) -> Non
     "name", ['<script>alert("1")</script>.jpg', "a&b'.jpg", '" onload="x', "</small><h1>x"]
 )
 def test_names_are_escaped(tmp_path: Path, photo: Path, name: str) -> None:
-    write_page(
+    write_strips(
         tmp_path / "x.html",
         name,
         name,
@@ -119,7 +119,7 @@ def test_a_missing_image_has_a_named_place(tmp_path: Path, photo: Path) -> None:
         StripPicture("query", "gone.jpg", tmp_path / "gone.jpg"),
         StripPicture("1 · 0.5", "text.jpg", tmp_path / "text.jpg"),
     ]
-    write_page(tmp_path / "x.html", "t", "a", [pictures])
+    write_strips(tmp_path / "x.html", "t", "a", [pictures])
     gone, text = Page(tmp_path / "x.html").strips[0]
     assert (gone["em"], gone["small"], "img" in gone) == (
         "No such file or directory",
@@ -130,7 +130,7 @@ def test_a_missing_image_has_a_named_place(tmp_path: Path, photo: Path) -> None:
 
 
 def test_names_that_no_text_can_hold_are_written_all_the_same(tmp_path: Path, photo: Path) -> None:
-    write_page(tmp_path / "x.html", "t", "a", [[StripPicture("query", "caf\udce9", photo)]])
+    write_strips(tmp_path / "x.html", "t", "a", [[StripPicture("query", "caf\udce9", photo)]])
     assert Page(tmp_path / "x.html").strips[0][0]["small"] == "caf\\udce9"
 
 

@@ -88,7 +88,7 @@ def test_what_does_not_fit_the_memory_is_streamed(
 ) -> None:
     source, needed = folder(tmp_path / "same", [(16, 12)] * 40), 40 * 16 * 12 * 3
     for free, fits in ((4 * needed, True), (4 * needed - 1, False)):
-        monkeypatch.setattr(resident, "free_memory", lambda _, free=free: free)
+        monkeypatch.setattr(resident, "free_device_memory", lambda _, free=free: free)
         assert isinstance(chosen(source), Resident) == fits
 
 

@@ -15,7 +15,12 @@ from pauc_hub.sources.by_index import from_entries, open_by_index
 from pauc_hub.training.config import Config
 from pauc_hub.training.interruption import StopRequest
 from pauc_hub.training.monitoring import labelled
-from pauc_hub.training.monitoring.labelled import LabelledImages, Split, knn_accuracy, open_labelled
+from pauc_hub.training.monitoring.labelled import (
+    LabelledImages,
+    Split,
+    knn_accuracy,
+    open_labelled_images,
+)
 from pauc_hub.training.state import Training, new_training
 
 
@@ -34,7 +39,7 @@ def names(split: Split) -> dict[str, int]:
 
 def refusal(folder: Path) -> str:
     with pytest.raises(UsageError) as refused:
-        open_labelled(folder)
+        open_labelled_images(folder)
     return str(refused.value)
 
 
@@ -47,7 +52,7 @@ def test_train_is_the_bank_and_val_is_asked_about(tmp_path: Path) -> None:
         ("train/none", 0),
     ):
         write(tmp_path / place, count)
-    found = open_labelled(tmp_path)
+    found = open_labelled_images(tmp_path)
     assert names(found.bank) == {
         "train/cat/00.png": 0,
         "train/cat/01.png": 0,
@@ -60,7 +65,7 @@ def test_train_is_the_bank_and_val_is_asked_about(tmp_path: Path) -> None:
 def test_test_stands_in_for_val(tmp_path: Path) -> None:
     for place in ("train/cat", "train/dog", "test/cat"):
         write(tmp_path / place, 1)
-    assert names(open_labelled(tmp_path).queries) == {"test/cat/00.png": 0}
+    assert names(open_labelled_images(tmp_path).queries) == {"test/cat/00.png": 0}
 
 
 def test_the_line_says_classes_voters_queries_and_chance(tmp_path: Path) -> None:
@@ -72,12 +77,12 @@ def test_the_line_says_classes_voters_queries_and_chance(tmp_path: Path) -> None
     ):
         write(tmp_path / place, count)
     line = f"kNN on '{tmp_path}': 2 classes, 6 vote on 4 (Train on Validation); chance is 50.0 %"
-    assert open_labelled(tmp_path).described() == [line]
+    assert open_labelled_images(tmp_path).described() == [line]
     write(tmp_path / "Train" / "dog" / "more", 1)
     write(tmp_path / "Validation" / "dog" / "more", 4)
     line = f"kNN on '{tmp_path}': 2 classes, 7 vote on 8 (Train on Validation); chance is 50.0 %"
     # 6 of 8
-    assert open_labelled(tmp_path).described() == [
+    assert open_labelled_images(tmp_path).described() == [
         f"{line}, always naming the most frequent class 75.0 %"
     ]
 
@@ -85,7 +90,7 @@ def test_the_line_says_classes_voters_queries_and_chance(tmp_path: Path) -> None
 def test_classes_without_voters_are_named(tmp_path: Path) -> None:
     for place in ("train/cat", "train/dog", "val/ant", "val/dog"):
         write(tmp_path / place, 1)
-    found = open_labelled(tmp_path)
+    found = open_labelled_images(tmp_path)
     assert names(found.queries) == {"val/ant/00.png": 0, "val/dog/00.png": 2}
     line, warning = found.described()
     assert ": 3 classes, 2 vote on 2 (train on val); chance is 33.3 %, " in line
@@ -96,7 +101,7 @@ def test_classes_without_voters_are_named(tmp_path: Path) -> None:
 def test_the_score_of_the_card_names_protocol_and_splits(tmp_path: Path) -> None:
     for place in ("mine/cat", "mine/dog"):
         write(tmp_path / place, 5)
-    assert open_labelled(tmp_path / "mine").score(
+    assert open_labelled_images(tmp_path / "mine").score(
         0.75, Config(size=64, seed=3), "pauc train x"
     ) == {
         "protocol": "weighted kNN, k = 8, T = 0.1, cosine; chance 50.0 %",
@@ -116,7 +121,7 @@ def test_without_splits_every_fifth_image_of_a_class_is_asked_about(tmp_path: Pa
     write(tmp_path / "dog", 1)
     write(tmp_path / "dog" / "deep", 10)
     write(tmp_path / ".hidden", 5)
-    found = open_labelled(tmp_path)
+    found = open_labelled_images(tmp_path)
     assert names(found.queries) == {"cat/04.png": 0, "dog/deep/03.png": 1, "dog/deep/08.png": 1}
     assert len(names(found.bank)) == 14
     assert not names(found.bank).keys() & names(found.queries).keys()
@@ -128,7 +133,7 @@ def test_large_sets_are_thinned_class_by_class(
     write(tmp_path / "cat", 10)
     write(tmp_path / "dog", 10)
     monkeypatch.setattr(labelled, "LARGEST_BANK", 8)
-    assert names(open_labelled(tmp_path).bank) == {
+    assert names(open_labelled_images(tmp_path).bank) == {
         **{f"cat/{i:02}.png": 0 for i in (0, 2, 5, 7)},
         **{f"dog/{i:02}.png": 1 for i in (0, 2, 5, 7)},
     }
@@ -209,7 +214,7 @@ def coloured(tmp_path: Path) -> tuple[LabelledImages, Training]:
     state = new_training(
         tmp_path, config, source, torch.device("cpu"), 1, StopRequest(), quiet=True
     )
-    return open_labelled(tmp_path / "labelled"), state
+    return open_labelled_images(tmp_path / "labelled"), state
 
 
 def test_the_score_is_the_share_of_queries_that_are_told_right(

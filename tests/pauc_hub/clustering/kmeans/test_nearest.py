@@ -9,7 +9,12 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from pauc_hub.clustering.kmeans import nearest
-from pauc_hub.clustering.kmeans.nearest import assign, best_scores, cluster_means, cluster_sums
+from pauc_hub.clustering.kmeans.nearest import (
+    assign_nearest,
+    best_scores,
+    cluster_means,
+    cluster_sums,
+)
 
 
 def normal(*shape: int, seed: int = 0) -> Tensor:
@@ -37,7 +42,7 @@ def test_assignment_equals_the_naive_one_whatever_the_chunks(
     monkeypatch.setattr(nearest, "CHUNK_ENTRIES", {"cpu": entries})
     monkeypatch.setattr(nearest, "TILE_CENTROIDS", {"cpu": tile})
     points, centroids = normal(50, 8), normal(7, 8, seed=1)
-    index, gaps = assign(points, centroids)
+    index, gaps = assign_nearest(points, centroids)
     expected_index, expected_gaps = naive_assignment(points, centroids)
     assert index.tolist() == expected_index
     assert gaps.tolist() == pytest.approx(expected_gaps, rel=1e-4)
@@ -48,17 +53,14 @@ def test_assignment_equals_the_naive_one_whatever_the_chunks(
 def test_of_equal_centroids_the_first_is_taken(tile: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(nearest, "TILE_CENTROIDS", {"cpu": tile})
     centroids = torch.tensor([[9.0, 9.0], [1.0, 0.0], [0.0, 1.0], [1.0, 0.0]])
-    assert assign(torch.tensor([[1.0, 0.0], [0.5, 0.5], [0.0, 1.0]]), centroids)[0].tolist() == [
-        1,
-        1,
-        2,
-    ]
+    points = torch.tensor([[1.0, 0.0], [0.5, 0.5], [0.0, 1.0]])
+    assert assign_nearest(points, centroids)[0].tolist() == [1, 1, 2]
 
 
 def test_distances_far_from_zero_are_not_lost_in_rounding() -> None:
     """|x|^2 is 1e10 here, and its rounding in float32 would be 1000 times the distances."""
     points, centroids = normal(40, 4) + 5e4, normal(5, 4, seed=1) + 5e4
-    index, gaps = assign(points, centroids)
+    index, gaps = assign_nearest(points, centroids)
     expected_index, expected_gaps = naive_assignment(points, centroids)
     assert index.tolist() == expected_index
     assert gaps.tolist() == pytest.approx(expected_gaps, rel=1e-3)
@@ -66,13 +68,13 @@ def test_distances_far_from_zero_are_not_lost_in_rounding() -> None:
 
 def test_distances_of_points_on_their_centroid_are_not_negative() -> None:
     points = normal(500, 64)
-    index, gaps = assign(points, points)
+    index, gaps = assign_nearest(points, points)
     assert index.tolist() == list(range(500))
     assert gaps.min().item() == 0  # about half of them, where rounding falls below
 
 
 def test_no_points_are_assigned_to_nothing() -> None:
-    index, gaps = assign(torch.zeros(0, 3), torch.ones(2, 3))
+    index, gaps = assign_nearest(torch.zeros(0, 3), torch.ones(2, 3))
     assert (index.shape, index.dtype, gaps.shape) == ((0,), torch.int64, (0,))
 
 
@@ -124,7 +126,7 @@ def rounding_error(points: Tensor, centroids: Tensor) -> tuple[float, float]:
     """What bf16 does: the share of points that get another centroid, and by what share their mean
     distance grows.
     """
-    exact, gaps = assign(points, centroids)
+    exact, gaps = assign_nearest(points, centroids)
     rounded, _ = best_scores(points, centroids, bf16=True)
     worse = (points - centroids[rounded]).square().sum(dim=1)
     return (exact != rounded).double().mean().item(), (
@@ -144,8 +146,8 @@ def test_bf16_moves_few_points_and_hardly_the_objective() -> None:
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 def test_a_gpu_finds_and_sums_what_the_cpu_does() -> None:
     points = F.normalize(normal(5000, 128) + 2 * normal(40, 128, seed=1).repeat(125, 1), dim=1)
-    index, gaps = assign(points, points[:400])
-    there, gaps_there = assign(points.cuda(), points[:400].cuda())
+    index, gaps = assign_nearest(points, points[:400])
+    there, gaps_there = assign_nearest(points.cuda(), points[:400].cuda())
     assert (index != there.cpu()).double().mean().item() < 1e-3
     assert torch.allclose(gaps, gaps_there.cpu(), atol=1e-5)
     sums, again = (cluster_sums(points.cuda(), index.cuda(), 400) for _ in range(2))
