@@ -6,15 +6,13 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from pauc_hub.cli import options
-from pauc_hub.cli.evaluate import NAMES
+from pauc_hub.cli.evaluate import MEASURE_NAMES
 from pauc_hub.cli.failures import SOME_UNREADABLE
 from pauc_hub.terminal import escaped
 
 if TYPE_CHECKING:  # takes seconds to import
     from pauc_hub.answers.compare import Comparison
     from pauc_hub.answers.differences import Compared
-
-PLAIN = frozenset({"nmi", "ari"})
 
 
 def compare(
@@ -88,7 +86,7 @@ def _as_lines(found: "Comparison") -> list[str]:
         width = max(6, len(str(found.images)))
         lines += [
             "",
-            f"  {NAMES[name]:<12}  {'B right':>{width + 1}}  {'B wrong':>{width + 1}}",
+            f"  {MEASURE_NAMES[name]:<12}  {'B right':>{width + 1}}  {'B wrong':>{width + 1}}",
             f"  {'A right':<12}  {flips.both:>{width + 1}}  {flips.first_only:>{width + 1}}",
             f"  {'A wrong':<12}  {flips.second_only:>{width + 1}}  {flips.neither:>{width + 1}}",
         ]
@@ -123,7 +121,8 @@ def _table(found: "Comparison") -> list[str]:
 
 
 def _title(each: "Compared") -> str:
-    return f"{NAMES[each.evaluation].split(',')[0]} {NAMES.get(each.measure, each.measure)}"
+    evaluation = MEASURE_NAMES[each.evaluation].split(",")[0]
+    return f"{evaluation} {MEASURE_NAMES.get(each.measure, each.measure)}"
 
 
 def _sentence(each: "Compared", found: "Comparison") -> str:

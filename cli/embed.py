@@ -17,7 +17,6 @@ if TYPE_CHECKING:  # takes seconds to import
     from pauc_hub.embedding.embed_files import Summary
 
 KINDS_TOLD = 6  # of files that were passed over
-FEW_LEVELS = 32  # as pauc_hub.images.deep has it, which takes time to import
 
 
 def embed(
@@ -107,8 +106,10 @@ def _warnings_of(summary: "Summary") -> Iterator[str]:
     if summary.passed_over:
         yield told_passed_over(summary.passed_over)
     if summary.few_levels:
+        from pauc_hub.images.deep import ENOUGH_LEVELS
+
         yield (
-            f"{summary.few_levels} of {images} images are left with fewer than {FEW_LEVELS} "
+            f"{summary.few_levels} of {images} images are left with fewer than {ENOUGH_LEVELS} "
             "levels of grey; "
             "--range LOW,HIGH says which numbers are black and white"
         )

@@ -15,7 +15,7 @@ from pauc_hub.terminal import escaped
 if TYPE_CHECKING:  # takes seconds to import
     from pauc_hub.answers.evaluate import Evaluation
 
-NAMES = {
+MEASURE_NAMES = {
     "linear": "linear probe",
     "knn": "kNN",
     "lowshot": "low-shot SVM",
@@ -32,7 +32,7 @@ NAMES = {
     "effective_rank": "effective rank",
     "without_copies": "without copies",
 }
-PLAIN = frozenset(
+PLAIN_NUMBERS = frozenset(
     {"alignment", "uniformity", "correlation", "effective_rank", "intra_share", "nmi", "ami", "ari"}
 )
 """Measures that are no shares of images."""
@@ -144,9 +144,9 @@ def _as_lines(found: list["Evaluation"]) -> list[str]:
         lines.append(f"  {title:<{left}}  {cells}".rstrip())
     lines.append("")
     for name, covers in _first_said(found, "intervals").items():
-        lines.append(f"  {NAMES[name]}: 95 % intervals, {covers}.")
+        lines.append(f"  {MEASURE_NAMES[name]}: 95 % intervals, {covers}.")
     for name, reason in _first_said(found, "left_out").items():
-        lines.append(f"  Left out: {NAMES.get(name, name)}: {reason}.")
+        lines.append(f"  Left out: {MEASURE_NAMES.get(name, name)}: {reason}.")
     lines += [f"{each.output}: written" for each in found]
     lines += [
         f"{each.card}: scores are in its facts.json and README.md" for each in found if each.card
@@ -178,12 +178,14 @@ def _rows(found: list["Evaluation"]) -> list[tuple[str, str]]:
 
 
 def _titles(found: list["Evaluation"]) -> list[str]:
-    return [f"  {_named(measure)}" if measure else NAMES[name] for name, measure in _rows(found)]
+    return [
+        f"  {_named(measure)}" if measure else MEASURE_NAMES[name] for name, measure in _rows(found)
+    ]
 
 
 def _named(measure: str) -> str:
     stem = measure.removesuffix("_without_copies")
-    return NAMES.get(stem, stem) + ("" if stem == measure else ", without copies")
+    return MEASURE_NAMES.get(stem, stem) + ("" if stem == measure else ", without copies")
 
 
 def _column(found: list["Evaluation"], each: "Evaluation") -> list[str]:
@@ -196,7 +198,7 @@ def _column(found: list["Evaluation"], each: "Evaluation") -> list[str]:
 def _cell(measure: str, score: dict[str, Any] | None) -> str:
     if score is None:
         return ""
-    shown = _number if measure in PLAIN else _share
+    shown = _number if measure in PLAIN_NUMBERS else _share
     if isnan(score["low"]):
         return shown(score["value"])
     return (

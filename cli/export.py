@@ -17,7 +17,7 @@ if TYPE_CHECKING:  # takes seconds to import
 
 
 def export(
-    model: Annotated[str, typer.Argument(metavar="MODEL", help=options.MODEL)],
+    model: Annotated[str, typer.Argument(metavar="MODEL", help=options.MODEL_HELP)],
     onnx: Annotated[
         Path | None, typer.Option(metavar="FILE.onnx", help="ONNX file to write.")
     ] = None,

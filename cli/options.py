@@ -11,14 +11,16 @@ from pauc_hub.models.catalog import DEFAULT_MODEL
 if TYPE_CHECKING:  # it takes time to import
     from pauc_hub.images.reading import Reading
 
-MODEL = (
+MODEL_HELP = (
     "Bundled model, model folder or run, timm name (`resnet50.a1_in1k`), or "
     "hf-hub:owner/name[@revision]."
 )
-Model = Annotated[str, typer.Option("-m", "--model", help=MODEL)]
+Model = Annotated[str, typer.Option("-m", "--model", help=MODEL_HELP)]
 EmbeddingModel = Annotated[
     str | None,
-    typer.Option("-m", "--model", show_default=f"{DEFAULT_MODEL}, or that of --like", help=MODEL),
+    typer.Option(
+        "-m", "--model", show_default=f"{DEFAULT_MODEL}, or that of --like", help=MODEL_HELP
+    ),
 ]
 BatchSize = Annotated[
     int | None, typer.Option(min=1, help="Batch size (default: 32 on a CPU, 256 on a GPU).")

@@ -19,7 +19,7 @@ if TYPE_CHECKING:  # takes seconds to import
 
 
 def verify(
-    model: Annotated[str, typer.Argument(metavar="MODEL", help=options.MODEL)],
+    model: Annotated[str, typer.Argument(metavar="MODEL", help=options.MODEL_HELP)],
     scores: Annotated[
         str | None,
         typer.Option(

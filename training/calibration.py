@@ -16,7 +16,7 @@ from pauc_hub.clustering.prototypes import Prototypes
 from pauc_hub.clustering.reclustering import matched_again
 from pauc_hub.evaluation.calibration import expected_calibration_error
 from pauc_hub.origin import Origin
-from pauc_hub.training.distributed import ALONE, World
+from pauc_hub.training.distributed import ONE_PROCESS, World
 from pauc_hub.training.rng import Purpose, seed_for
 
 # half of those of `pauc cluster`: each takes as long as an E-step's clustering
@@ -29,7 +29,7 @@ def calibrate_clusterings(
     kept: Tensor,
     clusterings: Sequence[Prototypes],
     seed: int,
-    world: World = ALONE,
+    world: World = ONE_PROCESS,
     done: Callable[[], None] = lambda: None,
 ) -> Calibration:
     """How far to trust an assignment to the prototypes of independent clusterings.

@@ -44,7 +44,7 @@ LEAST = (
     ("kmeans_restarts", 1),
     ("seed", 0),
 )
-WEIGHTS = (
+NOT_NEGATIVE = (
     "weight_decay",
     "weight_proto",
     "weight_align",
@@ -71,7 +71,7 @@ TINY = math.ulp(0.0)
 HUGE = sys.float_info.max
 RANGES = (
     (("lr", "temperature"), TINY, HUGE, "be a finite number above 0"),
-    (WEIGHTS, 0.0, HUGE, "be a finite number, 0 or more"),
+    (NOT_NEGATIVE, 0.0, HUGE, "be a finite number, 0 or more"),
     (SHARES, 0.0, 1.0, "lie in [0, 1]"),
     (("progressive_share",), 0.0, MOST_PROGRESSIVE, f"lie in [0, {MOST_PROGRESSIVE}]"),
     (("kept_out",), 0.0, MOST_KEPT_OUT, f"lie in [0, {MOST_KEPT_OUT}]"),

@@ -155,7 +155,7 @@ class World:
         self.any(False)
 
 
-ALONE = World()
+ONE_PROCESS = World()
 
 
 @contextmanager
@@ -166,7 +166,7 @@ def join(ranks: Ranks, device: torch.device) -> Iterator[World]:
         UsageError: nobody says where they meet.
     """
     if not ranks.several:
-        yield ALONE
+        yield ONE_PROCESS
         return
     if missing := [name for name in ("MASTER_ADDR", "MASTER_PORT") if name not in os.environ]:
         raise UsageError(

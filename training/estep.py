@@ -15,7 +15,7 @@ from pauc_hub.errors import ClusteringFailed, TooFewDistinct, TrainingFailed
 from pauc_hub.inference.features import encode_squares, features
 from pauc_hub.training.config import Config
 from pauc_hub.training.data import Loader
-from pauc_hub.training.distributed import ALONE, World
+from pauc_hub.training.distributed import ONE_PROCESS, World
 from pauc_hub.training.networks.encoder import Encoder, evaluating
 from pauc_hub.training.rng import Purpose, seed_for, torch_draws
 
@@ -45,7 +45,7 @@ def all_features(
     dtype: torch.dtype,
     batch_size: int,
     seen: Callable[[int], None],
-    world: World = ALONE,
+    world: World = ONE_PROCESS,
 ) -> tuple[Tensor, Tensor]:
     """Projections of every image under the evaluation transform, each exactly once.
 
@@ -80,7 +80,7 @@ def expect(
     readable: Tensor,
     config: Config,
     epoch: int,
-    world: World = ALONE,
+    world: World = ONE_PROCESS,
     heed: Callable[[], None] = lambda: None,
 ) -> Expectation:
     """Cluster the readable images once for each number of clusters.

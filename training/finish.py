@@ -135,7 +135,7 @@ def _publish(
     sample = readable[:SAMPLE]
     pixels = torch.cat([squares for squares, _ in state.loader.squares([sample])])
     # drawn now, so that the model folder has them too
-    curves, _ = drawn(read_history(state.run), state.run / run_folder.CURVES)
+    curves, _ = drawn(read_history(state.run), state.run / run_folder.RUN_CURVES)
     finished = Finished(
         encoder=state.pair.exported,
         expectation=state.expectation,

@@ -20,7 +20,7 @@ from pauc_hub.errors import UsageError
 from pauc_hub.training import config as module
 from pauc_hub.training.config import Config
 
-KINDS = {
+SETTING_TYPES = {
     field.name: typing.get_type_hints(Config)[field.name] for field in dataclasses.fields(Config)
 }
 NEAREST = 3  # names that are offered in place of one that is unknown
@@ -36,14 +36,14 @@ def from_mapping(given: Mapping[str, Any], source: str) -> Config:
     Raises:
         UsageError: unknown names or values of another type, all in one line that names `source`.
     """
-    problems = [_unknown(name) for name in given if name not in KINDS]
+    problems = [_unknown(name) for name in given if name not in SETTING_TYPES]
     values = {}
     for name, value in given.items():
-        if name in KINDS:
+        if name in SETTING_TYPES:
             try:
-                values[name] = _coerce(value, KINDS[name])
+                values[name] = _coerce(value, SETTING_TYPES[name])
             except (TypeError, OverflowError):
-                problems.append(f"{name} must be {_described(KINDS[name])}, not {value!r}")
+                problems.append(f"{name} must be {_described(SETTING_TYPES[name])}, not {value!r}")
     if problems:
         raise UsageError(
             f"{source}: {'; '.join(problems)}. `pauc train --list-settings` shows all settings."
@@ -95,7 +95,7 @@ def read_value(name: str, text: str) -> Any:
 
     What cannot be read as the setting's kind stays text, which `from_mapping` then refuses.
     """
-    kind = _kind_given(KINDS.get(name, str))
+    kind = _kind_given(SETTING_TYPES.get(name, str))
     with suppress(ValueError, KeyError):
         if kind is bool:
             return {"true": True, "false": False}[text.lower()]
@@ -122,8 +122,8 @@ def as_text(value: Any) -> str:
 
 def _unknown(name: str) -> str:
     near = (
-        difflib.get_close_matches(name, KINDS, NEAREST)
-        or [known for known in KINDS if name in known][:NEAREST]
+        difflib.get_close_matches(name, SETTING_TYPES, NEAREST)
+        or [known for known in SETTING_TYPES if name in known][:NEAREST]
     )
     hint = f" (did you mean {' or '.join(near)}?)" if near else ""
     return f"unknown setting '{name}'{hint}"
@@ -193,7 +193,7 @@ def all_settings() -> list[Setting]:
     for field in dataclasses.fields(Config):
         meaning, _, unit = said[field.name].removesuffix(".").partition(" [")
         default = DERIVED if field.default is None else as_text(field.default)
-        kind = _described(KINDS[field.name]).removeprefix("a ")
+        kind = _described(SETTING_TYPES[field.name]).removeprefix("a ")
         found.append(Setting(field.name, kind, default, unit.removesuffix("]"), f"{meaning}."))
     return found
 
@@ -219,8 +219,8 @@ def _docstrings() -> dict[str, str]:
 
 # --- settings that do nothing
 
-WEIGHTS = ("weight_proto", "weight_align", "weight_unif", "weight_corr", "weight_scatter")
-OF_PAUC = ("ramp", *WEIGHTS, "prototypes_from", "correlation_lambda")
+TERM_WEIGHTS = ("weight_proto", "weight_align", "weight_unif", "weight_corr", "weight_scatter")
+OF_PAUC = ("ramp", *TERM_WEIGHTS, "prototypes_from", "correlation_lambda")
 OF_PROTOTYPES = ("negatives", "warmup", "shuffle_assignments")
 OF_CLUSTERING = ("clusters", "kmeans", "kmeans_iterations", "kmeans_restarts")
 
@@ -237,7 +237,7 @@ def without_effect(config: Config, given: Collection[str]) -> list[str]:
     )
     return [
         f"{name}={as_text(getattr(config, name))} has no effect {reasons[name]}"
-        for name in KINDS
+        for name in SETTING_TYPES
         if name in given and name in reasons
     ]
 
@@ -256,8 +256,8 @@ def _idle_in_the_objective(config: Config) -> dict[str, str]:
         idle["negatives"] = "with weight_proto=0"
     if not config.weight_corr:
         idle["correlation_lambda"] = "with weight_corr=0"
-    if not any(getattr(config, name) for name in WEIGHTS):
-        idle["ramp"] = f"with {', '.join(f'{name}=0' for name in WEIGHTS)}"
+    if not any(getattr(config, name) for name in TERM_WEIGHTS):
+        idle["ramp"] = f"with {', '.join(f'{name}=0' for name in TERM_WEIGHTS)}"
     return idle
 
 

@@ -19,7 +19,7 @@ from pauc_hub.training.data import Loader, Views
 from pauc_hub.training.data.augment import Augmentation
 from pauc_hub.training.data.resident import choose_loader
 from pauc_hub.training.data.streamed import Streamed
-from pauc_hub.training.distributed import ALONE, World
+from pauc_hub.training.distributed import ONE_PROCESS, World
 from pauc_hub.training.estep import Expectation
 from pauc_hub.training.interruption import StopRequest
 from pauc_hub.training.mstep import Shown, learn
@@ -65,7 +65,7 @@ class Training:
     stop: StopRequest
     quiet: bool
     command: str
-    world: World = ALONE
+    world: World = ONE_PROCESS
     kept: Loader | None = None
     expectation: Expectation | None = None
     watched: dict[str, float] = field(default_factory=dict)
@@ -218,7 +218,7 @@ def new_training(
     stop: StopRequest,
     quiet: bool,
     command: str = "",
-    world: World = ALONE,
+    world: World = ONE_PROCESS,
     most: int | None = None,
     kept: ImageSource | None = None,
 ) -> Training:

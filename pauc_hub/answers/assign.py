@@ -19,12 +19,12 @@ from pauc_hub.clustering.calibration import ALPHA
 from pauc_hub.clustering.prototype_set import PrototypeSet, read_prototypes, unnamed
 from pauc_hub.errors import TableError, UsageError
 from pauc_hub.models.catalog import DEFAULT_MODEL
-from pauc_hub.models.folder import CONFIG, PROTOTYPES, ModelFolder
+from pauc_hub.models.folder import MODEL_CONFIG, PROTOTYPES, ModelFolder
 from pauc_hub.models.opening import open_model
 from pauc_hub.tables.stored import is_table, read_provenance
 from pauc_hub.tables.table import PARQUET, companion
 
-PROJECTION = "projection"
+PROTOTYPE_SPACE = "projection"
 
 
 @dataclass(frozen=True, eq=False)
@@ -149,7 +149,7 @@ def _refuse_model(prototypes: Path) -> None:
     file.
     """
     folder = prototypes.parent if prototypes.name == PROTOTYPES else prototypes
-    if (folder / CONFIG).is_file():
+    if (folder / MODEL_CONFIG).is_file():
         raise UsageError(
             f"'{prototypes}' belongs to a model: give model='{folder}' in place of prototypes."
         )
@@ -170,7 +170,7 @@ def _of_model(
             "prototypes=FILE."
         )
     given = open_input(
-        images, model=chosen, space=PROJECTION, table=table, device=device, quiet=quiet
+        images, model=chosen, space=PROTOTYPE_SPACE, table=table, device=device, quiet=quiet
     )
     _require_projected_by(folder, given)
     calibration = folder.read_calibration()
@@ -186,7 +186,7 @@ def _require_projected_by(folder: ModelFolder, given: Given) -> None:
             f"'{given.path}' was made by {origin}, and not by '{folder.name}'. Give its own, "
             "model=NAME, or the images."
         )
-    if origin.space != PROJECTION or origin.pca:
+    if origin.space != PROTOTYPE_SPACE or origin.pca:
         raise TableError(
             f"'{given.path}' holds the {origin.space} "
             f"space{' after a PCA' if origin.pca else ''}, and a model's "

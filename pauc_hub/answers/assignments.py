@@ -28,8 +28,8 @@ from pauc_hub.tables.table import PARQUET, parquet_writer, whole_file
 
 CSV = ".csv"
 ASSIGNMENTS_SUFFIX = ".assignments.parquet"
-METADATA_KEY = "pauc.assignments"
-FORMAT_VERSION = 1
+ASSIGNMENTS_KEY = "pauc.assignments"
+ASSIGNMENTS_FORMAT = 1
 
 
 @dataclass(frozen=True, eq=False)
@@ -134,14 +134,14 @@ def _schema(prototypes: PrototypeSet, alpha: float) -> pa.Schema:
         pa.field("outlier", pa.bool_()),
     ]
     about = {
-        "format_version": FORMAT_VERSION,
+        "format_version": ASSIGNMENTS_FORMAT,
         "origin": prototypes.origin.to_dict(),
         "granularities": prototypes.granularities,
         "nested": prototypes.nested,
         "calibrated": prototypes.calibration is not None,
         "alpha": alpha,
     }
-    return pa.schema(fields, metadata={METADATA_KEY: json.dumps(about, ensure_ascii=False)})
+    return pa.schema(fields, metadata={ASSIGNMENTS_KEY: json.dumps(about, ensure_ascii=False)})
 
 
 def _batch(

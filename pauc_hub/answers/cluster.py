@@ -28,7 +28,7 @@ from pauc_hub.clustering.calibration import ALPHA, calibrate
 from pauc_hub.clustering.hierarchy import LARGEST_K
 from pauc_hub.clustering.kmeans import kmeans
 from pauc_hub.clustering.nested import among_used, nested_prototypes
-from pauc_hub.clustering.prototype_set import SUFFIX, PrototypeSet, write_prototypes
+from pauc_hub.clustering.prototype_set import PROTOTYPES_SUFFIX, PrototypeSet, write_prototypes
 from pauc_hub.clustering.reclustering import ITERATIONS, TOLERANCE, recluster
 from pauc_hub.errors import Interrupted, UsageError
 from pauc_hub.evaluation.calibration import expected_calibration_error
@@ -40,7 +40,7 @@ from pauc_hub.tables.table import companion
 KEPT_SHARE, MOST_KEPT = 10, 5000
 # fewer rows cannot set a threshold that one in twenty exceeds
 FEWEST_TO_CALIBRATE = 500
-RECLUSTERINGS = 20
+BOOTSTRAPS = 20
 # rows that silhouettes, and without kept rows stability, are worked out on
 SAMPLE = 5000
 # `auto`: rows of a prototype at the finest granularity, its largest K, and prototypes within a
@@ -130,7 +130,7 @@ def cluster(
     if output:
         _check_places(Path(output), overwrite)
     given = open_input(images, model=model, table=table, device=device, quiet=quiet)
-    place = Path(output) if output else companion(given.path, SUFFIX)
+    place = Path(output) if output else companion(given.path, PROTOTYPES_SUFFIX)
     _check_places(place, overwrite)
     granularities = asked or automatic_granularities(given.rows)
     if granularities[-1] > given.rows:
@@ -187,13 +187,13 @@ def _granularities(k: int | Sequence[int] | str) -> tuple[int, ...] | None:
 
 
 def _check_places(output: Path, overwrite: bool) -> None:
-    check_place(output, (SUFFIX,), overwrite)
+    check_place(output, (PROTOTYPES_SUFFIX,), overwrite)
     for suffix in (ASSIGNMENTS_SUFFIX, EXEMPLARS_SUFFIX, SHEET_SUFFIX):
         check_place(_sibling(output, suffix), (suffix,), overwrite)
 
 
 def _sibling(output: Path, suffix: str) -> Path:
-    return output.with_name(output.name.removesuffix(SUFFIX) + suffix)
+    return output.with_name(output.name.removesuffix(PROTOTYPES_SUFFIX) + suffix)
 
 
 def _plan(given: Given, granularities: tuple[int, ...], seed: int) -> dict[str, Any]:
@@ -248,9 +248,9 @@ def _prototypes(
     ks = found.granularities
     evaluated = points.kept if len(points.kept) else _sampled(points.fitted, SAMPLE, seed)
     with progress_bar(
-        RECLUSTERINGS, "reclustering", "bootstraps", quiet, len(state.reclusterings)
+        BOOTSTRAPS, "reclustering", "bootstraps", quiet, len(state.reclusterings)
     ) as bar:
-        for i in range(len(state.reclusterings), RECLUSTERINGS):
+        for i in range(len(state.reclusterings), BOOTSTRAPS):
             state.reclustered(recluster(points.fitted, reference, ks, evaluated, seed + 1 + i))
             bar.advance(1)
     found = replace(

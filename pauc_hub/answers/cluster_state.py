@@ -18,7 +18,7 @@ from pauc_hub.files.artefact import read_artefact, write_artefact
 from pauc_hub.files.ownership import require_own
 from pauc_hub.origin import Origin
 
-KIND, FORMAT_VERSION = "unfinished prototypes", 1
+STATE_KIND, STATE_FORMAT = "unfinished prototypes", 1
 SECONDS_BETWEEN_SAVES = 15.0
 
 
@@ -72,14 +72,14 @@ class ClusterState:
             tensors |= {f"matched.{i}": each.matched, f"labels.{i}": each.labels}
         arrays = {name: tensor.numpy() for name, tensor in tensors.items()}
         about = {"plan": self._plan, "iterations": self.iterations, "done": self.done}
-        write_artefact(self.path, KIND, FORMAT_VERSION, arrays, self._origin, about)
+        write_artefact(self.path, STATE_KIND, STATE_FORMAT, arrays, self._origin, about)
         self._saved = time.monotonic()
 
     def remove(self) -> None:
         self.path.unlink(missing_ok=True)
 
     def _load(self) -> None:
-        found = read_artefact(self.path, KIND, FORMAT_VERSION)
+        found = read_artefact(self.path, STATE_KIND, STATE_FORMAT)
         if found.origin != self._origin or found.about.get("plan") != self._plan:
             return
         tensors = {name: torch.from_numpy(values) for name, values in found.tensors.items()}

@@ -23,7 +23,7 @@ from pauc_hub.answers.differences import (
 )
 from pauc_hub.answers.labelled import group_numbers
 from pauc_hub.answers.measures import Asked, measure
-from pauc_hub.answers.scores_file import SUFFIX, ScoresFile, read_scores
+from pauc_hub.answers.scores_file import SCORES_SUFFIX, ScoresFile, read_scores
 from pauc_hub.errors import ArtefactError, UsageError
 from pauc_hub.models.catalog import locate
 from pauc_hub.tables.stored import is_table
@@ -159,7 +159,7 @@ def _measured(models: tuple[str, str], asked: Asked) -> tuple[ScoresFile, Scores
             "embed."
         )
     for name in models:
-        if name.endswith(SUFFIX):
+        if name.endswith(SCORES_SUFFIX):
             raise UsageError(
                 f"'{name}' is a scores file, which needs no images: leave '{asked.data}' out."
             )

@@ -9,9 +9,8 @@ from pauc_hub.answers.assignments import check_place
 from pauc_hub.answers.card_scores import require_own_card, write_into_card
 from pauc_hub.answers.evaluation_plot import write_evaluation_plot
 from pauc_hub.answers.measures import Asked, measure
-from pauc_hub.answers.probe_plot import SUFFIXES as PICTURES
-from pauc_hub.answers.probe_plot import check_plots
-from pauc_hub.answers.scores_file import SUFFIX, ScoresFile, write_scores
+from pauc_hub.answers.probe_plot import PLOT_SUFFIXES, check_plots
+from pauc_hub.answers.scores_file import SCORES_SUFFIX, ScoresFile, write_scores
 from pauc_hub.errors import UsageError
 from pauc_hub.models.catalog import DEFAULT_MODEL, locate
 from pauc_hub.sources import open_source
@@ -82,7 +81,7 @@ def evaluate(
     chosen = _models(models, data, into_card)
     asked = Asked(data, test, space, labels, label_column, group, seed, device, quiet)
     if plot:
-        check_place(Path(plot), PICTURES, overwrite)
+        check_place(Path(plot), PLOT_SUFFIXES, overwrite)
         check_plots()
     if into_card:
         for name in chosen:
@@ -176,10 +175,12 @@ def _outputs(
         if not output and not beside.exists():
             # which says if there is nothing at all
             open_source(data)
-            raise UsageError(f"the scores of '{data}' need a place: give output=PLACE{SUFFIX}.")
-        suffixes = [f".{name}{SUFFIX}" for name in names] or [SUFFIX]
+            raise UsageError(
+                f"the scores of '{data}' need a place: give output=PLACE{SCORES_SUFFIX}."
+            )
+        suffixes = [f".{name}{SCORES_SUFFIX}" for name in names] or [SCORES_SUFFIX]
         named = [companion(beside, suffix) for suffix in suffixes]
         places = [Path(output) / each.name for each in named] if output else named
     for place in places:
-        check_place(place, (SUFFIX,), overwrite)
+        check_place(place, (SCORES_SUFFIX,), overwrite)
     return places

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from pauc_hub.answers.probe_plot import SIDE, draw_confusion, draw_reliability
+from pauc_hub.answers.probe_plot import PANEL_SIDE, draw_confusion, draw_reliability
 from pauc_hub.answers.scores_file import ScoresFile
 from pauc_hub.evaluation.temperature import reliability
 from pauc_hub.tables.table import whole_file
@@ -30,7 +30,7 @@ def write_evaluation_plot(files: Sequence[ScoresFile], names: Sequence[str], pat
     """
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(3 * SIDE, SIDE * len(files)), layout="constrained")
+    figure = Figure(figsize=(3 * PANEL_SIDE, PANEL_SIDE * len(files)), layout="constrained")
     grid = figure.subplots(len(files), 3, squeeze=False)
     for (matrix, curve, _), file, name in zip(grid, files, names, strict=True):
         draw_confusion(matrix, confusion(file), file.data["classes"])

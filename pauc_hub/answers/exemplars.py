@@ -17,7 +17,7 @@ from pauc_hub.tables.stored import read_names
 from pauc_hub.tables.table import whole_file
 
 EXEMPLARS_SUFFIX = ".exemplars.csv"
-COLUMNS = (
+EXEMPLAR_COLUMNS = (
     "granularity",
     "prototype",
     "name",
@@ -88,7 +88,7 @@ def write_examples(
     with whole_file(path) as file:
         text = io.TextIOWrapper(file, "utf-8", newline="", write_through=True)
         writer = csv.writer(text)
-        writer.writerow(COLUMNS)
+        writer.writerow(EXEMPLAR_COLUMNS)
         for m, level in enumerate(examples):
             for each in level:
                 head = (

@@ -12,7 +12,7 @@ from pathlib import Path
 from PIL import Image
 
 from pauc_hub.answers.assign import assign
-from pauc_hub.answers.thumbnails import SIDE, thumbnails_of
+from pauc_hub.answers.thumbnails import THUMBNAIL_SIDE, thumbnails_of
 from pauc_hub.errors import UsageError
 from pauc_hub.tables.stored import open_table
 
@@ -77,15 +77,15 @@ def _grid(rows: Sequence[Sequence[str]]) -> bytes:
     """Each in the middle of a square of its own.
 
     Args:
-        rows: JPEGs in base64, SIDE pixels at most.
+        rows: JPEGs in base64, THUMBNAIL_SIDE pixels at most.
     """
     rows = [row for row in rows if row]
-    step = SIDE + GAP
+    step = THUMBNAIL_SIDE + GAP
     sheet = Image.new("RGB", (step * max(map(len, rows)) - GAP, step * len(rows) - GAP), "white")
     for y, row in enumerate(rows):
         for x, data in enumerate(row):
             image = Image.open(io.BytesIO(base64.b64decode(data)))
-            left, top = (SIDE - image.width) // 2, (SIDE - image.height) // 2
+            left, top = (THUMBNAIL_SIDE - image.width) // 2, (THUMBNAIL_SIDE - image.height) // 2
             sheet.paste(image, (x * step + left, y * step + top))
     written = io.BytesIO()
     sheet.save(written, "JPEG", quality=QUALITY)

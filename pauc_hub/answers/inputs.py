@@ -19,7 +19,7 @@ from pauc_hub.models.catalog import DEFAULT_MODEL, locate
 from pauc_hub.origin import Origin, require_same_origin
 from pauc_hub.sources import open_source
 from pauc_hub.tables.stored import (
-    ROWS_TOGETHER,
+    TABLE_ROWS_TOGETHER,
     Stored,
     is_table,
     open_table,
@@ -112,7 +112,7 @@ def open_input(
     return given
 
 
-def rows_of(given: Given, together: int = ROWS_TOGETHER) -> Iterator[TableRows]:
+def rows_of(given: Given, together: int = TABLE_ROWS_TOGETHER) -> Iterator[TableRows]:
     """The rows of a table in stretches of at most `together`, of which one is in memory at a time.
 
     Raises:

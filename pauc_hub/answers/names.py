@@ -8,14 +8,14 @@ from pathlib import Path
 
 from pauc_hub.answers.assignments import check_place
 from pauc_hub.clustering.prototype_set import (
-    SUFFIX,
+    PROTOTYPES_SUFFIX,
     PrototypeSet,
     read_prototypes,
     write_prototypes,
 )
 from pauc_hub.errors import UsageError
 
-COLUMNS = ("prototype", "name")
+NAME_COLUMNS = ("prototype", "name")
 GRANULARITY = "granularity"
 
 
@@ -30,7 +30,7 @@ def read_prototype_names(path: Path) -> list[tuple[int | None, int, str]]:
         with path.open(encoding="utf-8-sig", newline="") as file:
             reader = csv.DictReader(file)
             columns = reader.fieldnames or ()
-            for column in COLUMNS:
+            for column in NAME_COLUMNS:
                 if column not in columns:
                     near = get_close_matches(column, columns, n=1)
                     hint = f" Is it '{near[0]}'?" if near else ""
@@ -82,7 +82,7 @@ def name_file(
         UsageError, OutputExists: as name_prototypes() and check_place().
     """
     if output and output.resolve() != path.resolve():
-        check_place(output, (SUFFIX,), overwrite)
+        check_place(output, (PROTOTYPES_SUFFIX,), overwrite)
     named = name_prototypes(read_prototypes(path), names)
     write_prototypes(output or path, named)
     return sum(name is not None for level in named.names for name in level)

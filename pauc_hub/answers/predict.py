@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.csv
 
-from pauc_hub.answers.assignments import check_place
+from pauc_hub.answers.assignments import CSV, check_place
 from pauc_hub.answers.inputs import open_input, rows_of
 from pauc_hub.answers.probe_file import ProbeFile, read_probe
 from pauc_hub.errors import TableError
@@ -20,7 +20,6 @@ from pauc_hub.progress import progress_bar
 from pauc_hub.tables.stored import is_table
 from pauc_hub.tables.table import PARQUET, parquet_writer, whole_file
 
-CSV = ".csv"
 LIKELY = 0.5
 """Where an image may have several labels, those of at least this probability are given."""
 SEPARATOR = "; "

@@ -9,9 +9,8 @@ from pathlib import Path
 from pauc_hub.answers import protocols
 from pauc_hub.answers.assignments import check_place
 from pauc_hub.answers.labelled import class_names
-from pauc_hub.answers.probe_file import SUFFIX, ProbeFile, write_probe
-from pauc_hub.answers.probe_plot import SUFFIXES as PICTURES
-from pauc_hub.answers.probe_plot import check_plots, write_plot
+from pauc_hub.answers.probe_file import PROBE_SUFFIX, ProbeFile, write_probe
+from pauc_hub.answers.probe_plot import PLOT_SUFFIXES, check_plots, write_plot
 from pauc_hub.answers.probe_report import Findings, Report
 from pauc_hub.answers.protocols import Question
 from pauc_hub.answers.questions import notes_of, open_labelled, pose_question
@@ -138,9 +137,9 @@ def _check_options(
             f"output='{output}': protocol={protocol} makes no probe file. Leave it out."
         )
     if output:
-        check_place(Path(output), (SUFFIX,), overwrite)
+        check_place(Path(output), (PROBE_SUFFIX,), overwrite)
     if plot:
-        check_place(Path(plot), PICTURES, overwrite)
+        check_place(Path(plot), PLOT_SUFFIXES, overwrite)
         check_plots()
 
 

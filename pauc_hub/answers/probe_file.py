@@ -18,9 +18,9 @@ from pauc_hub.evaluation.logistic import Linear
 from pauc_hub.files.artefact import read_artefact, write_artefact
 from pauc_hub.origin import Origin
 
-KIND = "probe"
-FORMAT_VERSION = 1
-SUFFIX = ".safetensors"
+PROBE_KIND = "probe"
+PROBE_FORMAT = 1
+PROBE_SUFFIX = ".safetensors"
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,7 +57,7 @@ def write_probe(path: Path, probe: ProbeFile) -> None:
         "temperature": linear.temperature,
         "report": probe.report,
     }
-    write_artefact(path, KIND, FORMAT_VERSION, tensors, probe.origin, about)
+    write_artefact(path, PROBE_KIND, PROBE_FORMAT, tensors, probe.origin, about)
 
 
 def read_probe(path: Path) -> ProbeFile:
@@ -66,7 +66,7 @@ def read_probe(path: Path) -> ProbeFile:
     Raises:
         ArtefactError: no such file, damaged, or of another kind or format.
     """
-    found = read_artefact(path, KIND, FORMAT_VERSION)
+    found = read_artefact(path, PROBE_KIND, PROBE_FORMAT)
     try:
         weights, intercept, mean, scale = (
             torch.from_numpy(found.tensors[name].astype(np.float32))

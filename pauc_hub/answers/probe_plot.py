@@ -19,8 +19,8 @@ from pauc_hub.tables.table import whole_file
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-SUFFIXES = (".png", ".svg")
-SIDE = 5.5
+PLOT_SUFFIXES = (".png", ".svg")
+PANEL_SIDE = 5.5
 """Of a panel, in inches."""
 MOST_NAMED = 40
 """Classes whose names fit beside the matrix."""
@@ -54,7 +54,7 @@ def write_plot(report: Report, path: Path) -> None:
         panels.append((draw_reliability, found.reliability))
     if found.draws:
         panels.append((_draw_draws, found.draws))
-    figure = Figure(figsize=(SIDE * len(panels), 5), layout="constrained")
+    figure = Figure(figsize=(PANEL_SIDE * len(panels), 5), layout="constrained")
     for axes, (draw, what) in zip(
         figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True
     ):

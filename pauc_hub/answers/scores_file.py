@@ -15,9 +15,9 @@ from pauc_hub.files.atomic import replacing
 from pauc_hub.origin import Origin
 from pauc_hub.sources.annotations import Label
 
-KIND = "pauc.scores"
-FORMAT_VERSION = 1
-SUFFIX = ".scores.json"
+SCORES_KIND = "pauc.scores"
+SCORES_FORMAT = 1
+SCORES_SUFFIX = ".scores.json"
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,8 +52,8 @@ class ScoresFile:
         """For JSON; numbers that there are not are null."""
         found: dict[str, Any] = _plain(
             {
-                "kind": KIND,
-                "format_version": FORMAT_VERSION,
+                "kind": SCORES_KIND,
+                "format_version": SCORES_FORMAT,
                 "model": self.origin.to_dict(),
                 "data": self.data,
                 "protocol": self.protocol,
@@ -91,12 +91,12 @@ def read_scores(path: Path) -> ScoresFile:
         raise ArtefactError(
             f"'{path}' is no scores file. `pauc eval MODEL IMAGES` makes one."
         ) from error
-    if not isinstance(value, dict) or value.get("kind") != KIND:
+    if not isinstance(value, dict) or value.get("kind") != SCORES_KIND:
         raise ArtefactError(f"'{path}' is no scores file. `pauc eval MODEL IMAGES` makes one.")
-    if value.get("format_version") != FORMAT_VERSION:
+    if value.get("format_version") != SCORES_FORMAT:
         raise ArtefactError(
             f"'{path}' is of format {value.get('format_version')}, and this version reads "
-            f"{FORMAT_VERSION}. "
+            f"{SCORES_FORMAT}. "
             "Make it again with `pauc eval`."
         )
     try:

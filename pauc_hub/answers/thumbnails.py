@@ -14,7 +14,7 @@ from pauc_hub.sources import Entry
 from pauc_hub.threads import decode_ahead
 
 # of the longer side, in pixels
-SIDE = 128
+THUMBNAIL_SIDE = 128
 # of the JPEG; about 4 KB each
 QUALITY = 75
 AHEAD = 64
@@ -37,7 +37,7 @@ def thumbnails_of(
             return name, thumbnail(
                 place if isinstance(place, Path) else place.open(),
                 reading,
-                side=SIDE,
+                side=THUMBNAIL_SIDE,
                 quality=QUALITY,
             )
         except (UnreadableImage, OSError):

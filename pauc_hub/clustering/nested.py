@@ -13,7 +13,7 @@ from pauc_hub.clustering.prototypes import Prototypes, concentration, has_spread
 from pauc_hub.origin import Origin
 
 # mean of the concentrations
-TEMPERATURE = 0.1
+MEAN_CONCENTRATION = 0.1
 
 
 def nested_prototypes(
@@ -68,9 +68,9 @@ def _level(
     spread = bool(has_spread(distances, members).any())
     return Prototypes(
         centroids=F.normalize(mean, dim=1) if centroids is None else centroids,
-        concentrations=concentration(distances, members, TEMPERATURE)
+        concentrations=concentration(distances, members, MEAN_CONCENTRATION)
         if spread
-        else torch.full((k,), TEMPERATURE),
+        else torch.full((k,), MEAN_CONCENTRATION),
         sizes=members,
         radius=distances / members,
         parents=parents,

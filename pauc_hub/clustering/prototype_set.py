@@ -17,8 +17,8 @@ from pauc_hub.errors import ArtefactError
 from pauc_hub.files.artefact import read_artefact, write_artefact
 from pauc_hub.origin import Origin
 
-KIND, FORMAT_VERSION = "prototypes", 1
-SUFFIX = ".prototypes.safetensors"
+PROTOTYPES_KIND, PROTOTYPES_FORMAT = "prototypes", 1
+PROTOTYPES_SUFFIX = ".prototypes.safetensors"
 SCORES = "calibration.scores"
 
 
@@ -177,7 +177,7 @@ def write_prototypes(path: Path, prototypes: PrototypeSet) -> None:
         tensors[SCORES] = calibration.scores
         about["calibration"] = calibration.to_dict()
     arrays = {name: tensor.detach().cpu().numpy() for name, tensor in tensors.items()}
-    write_artefact(path, KIND, FORMAT_VERSION, arrays, prototypes.origin, about)
+    write_artefact(path, PROTOTYPES_KIND, PROTOTYPES_FORMAT, arrays, prototypes.origin, about)
 
 
 def read_prototypes(path: Path) -> PrototypeSet:
@@ -186,7 +186,7 @@ def read_prototypes(path: Path) -> PrototypeSet:
     Raises:
         ArtefactError: no such file, damaged, of another kind, or of a newer format.
     """
-    found = read_artefact(path, KIND, FORMAT_VERSION)
+    found = read_artefact(path, PROTOTYPES_KIND, PROTOTYPES_FORMAT)
     tensors = {name: torch.from_numpy(values) for name, values in found.tensors.items()}
     about = found.about
     try:

@@ -25,7 +25,7 @@ if TYPE_CHECKING:  # they take seconds to import
     from pauc_hub.inference.model import Model
     from pauc_hub.inference.streaming import Decoded
 
-EMBEDDING, ERROR = "embedding", "error"
+EMBEDDING_COLUMN, ERROR_COLUMN = "embedding", "error"
 
 
 class Embedder:
@@ -110,7 +110,7 @@ class Embedder:
         )
         embeddings, errors = self._embed(images)
         if isinstance(batch, Mapping):
-            return {**batch, EMBEDDING: embeddings, ERROR: errors}
+            return {**batch, EMBEDDING_COLUMN: embeddings, ERROR_COLUMN: errors}
         return self._with_columns(batch, embeddings, errors)
 
     def _check(self, names: Sequence[str]) -> None:
@@ -118,7 +118,7 @@ class Embedder:
             raise UsageError(
                 f"column='{self.column}' is not in the batch, which has {', '.join(names)}."
             )
-        if taken := [name for name in (EMBEDDING, ERROR) if name in names]:
+        if taken := [name for name in (EMBEDDING_COLUMN, ERROR_COLUMN) if name in names]:
             raise UsageError(f"the batch has a column '{taken[0]}' already: rename it first.")
 
     def _open(self) -> "Model":
@@ -202,10 +202,10 @@ class Embedder:
             pa.array(embeddings.ravel()), width, mask=unreadable
         )
         field = pa.field(
-            EMBEDDING, values.type, metadata={"pauc": json.dumps(self._origin().to_dict())}
+            EMBEDDING_COLUMN, values.type, metadata={"pauc": json.dumps(self._origin().to_dict())}
         )
         with_embeddings = batch.append_column(field, values)
-        return with_embeddings.append_column(ERROR, pa.array(errors, pa.string()))
+        return with_embeddings.append_column(ERROR_COLUMN, pa.array(errors, pa.string()))
 
 
 def _image(value: Any) -> Any:

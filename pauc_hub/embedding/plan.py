@@ -13,7 +13,7 @@ from pauc_hub.errors import UnfinishedRun, UsageError
 from pauc_hub.tables.outputs import Dtype, in_half
 from pauc_hub.tables.table import Provenance
 
-FORMAT_VERSION = 4  # of the working folder
+PLAN_FORMAT = 4  # of the working folder
 NAMES = {  # of what can change, for people
     "model": "model",
     "weights_sha256": "weights",
@@ -52,7 +52,7 @@ class Plan:
 
     def to_run(self) -> dict[str, Any]:
         """What the working folder notes of it."""
-        return {"format_version": FORMAT_VERSION} | self.to_json()
+        return {"format_version": PLAN_FORMAT} | self.to_json()
 
     def require_same(self, run: Path, output: Path) -> None:
         """Raise UnfinishedRun where the run described in the file `run`, for `output`, made

@@ -15,11 +15,11 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from pauc_hub.files.atomic import replacing
-from pauc_hub.tables.table import SUM, Unreadable, embedding_columns
+from pauc_hub.tables.table import SUM_COLUMN, Unreadable, embedding_columns
 
 # of the first image, and of the first one after the last
 NAME = re.compile(r"(\d{12})-(\d{12})\.arrow")
-UNREADABLE, NEWEST, REMARKS = b"unreadable", b"newest", b"remarks"  # keys of a shard's metadata
+UNREADABLE_KEY, NEWEST, REMARKS = b"unreadable", b"newest", b"remarks"  # keys of a shard's metadata
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,7 +65,7 @@ def write_shard(folder: Path, start: int, outcomes: Outcomes) -> Path:
     reasons = json.dumps(outcomes.unreadable, ensure_ascii=False).encode()
     columns = embedding_columns(outcomes.paths, outcomes.embeddings, outcomes.sizes, outcomes.sums)
     about = {
-        UNREADABLE: reasons,
+        UNREADABLE_KEY: reasons,
         NEWEST: json.dumps(outcomes.newest),
         REMARKS: json.dumps(outcomes.remarks),
     }
@@ -83,13 +83,13 @@ def read_shard(path: Path) -> Outcomes:
     """
     with pa.memory_map(str(path)) as file, pa.ipc.open_file(file) as reader:
         rows = reader.read_all().combine_chunks()
-        reasons = json.loads(reader.schema.metadata[UNREADABLE])
+        reasons = json.loads(reader.schema.metadata[UNREADABLE_KEY])
         vectors = rows["embedding"].chunk(0)
         return Outcomes(
             rows["path"].to_pylist(),
             vectors.flatten().to_numpy().reshape(-1, vectors.type.list_size),
             np.stack([rows["width"].to_numpy(), rows["height"].to_numpy()], axis=1),
-            rows[SUM].to_pylist(),
+            rows[SUM_COLUMN].to_pylist(),
             [Unreadable(*reason) for reason in reasons],
             json.loads(reader.schema.metadata[NEWEST]),
             Counter(json.loads(reader.schema.metadata[REMARKS])),

@@ -16,7 +16,7 @@ from torch.nn import functional as F
 from pauc_hub.evaluation.design import Design, Features, Rows, Standardisation, chunks_of
 from pauc_hub.evaluation.lbfgs import Minimum, minimise
 
-COLUMNS = 16
+COLUMN_STEP = 16
 """P is a multiple of this: the logits of 10 classes take 1.5 times as long as those of 16
 (docs/LOG.md).
 """
@@ -91,7 +91,7 @@ class Problem:
 
     def __post_init__(self) -> None:
         self.several = self.targets.ndim == 2
-        self.columns = -(-self.classes // COLUMNS) * COLUMNS
+        self.columns = -(-self.classes // COLUMN_STEP) * COLUMN_STEP
         self.targets = self.targets.to(self.design.device)
         if self.several:
             self.targets = F.pad(self.targets.float(), (0, self.columns - self.classes))

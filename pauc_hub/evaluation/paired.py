@@ -16,7 +16,7 @@ from pauc_hub.evaluation.folds import Numbers
 from pauc_hub.evaluation.intervals import DRAWS, Interval, Weights, resampled
 
 NORMAL = NormalDist()
-RESAMPLES = 2000
+PAIRED_RESAMPLES = 2000
 BLOCKS = 200
 """Parts that are left out in turn, at most, for the acceleration of a BCa interval."""
 SIGN_FLIPS = 10_000
@@ -128,7 +128,7 @@ def bootstrap_difference(
     rows: int,
     groups: Numbers | None = None,
     *,
-    resamples: int = RESAMPLES,
+    resamples: int = PAIRED_RESAMPLES,
     seed: int = 0,
 ) -> Difference:
     """BCa intervals of any difference, over resampled images, or over whole groups of them.

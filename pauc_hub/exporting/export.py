@@ -36,9 +36,9 @@ from pauc_hub.models.timm_network import patch_side
 from pauc_hub.progress import progress_bar
 from pauc_hub.sources import open_source
 
-SUFFIXES = {ONNX: ".onnx", TORCH_EXPORT: ".pt2"}
-PRECISIONS = tuple(LIMITS)
-FORMAT_VERSION = 1
+EXPORT_SUFFIXES = {ONNX: ".onnx", TORCH_EXPORT: ".pt2"}
+EXPORT_PRECISIONS = tuple(LIMITS)
+EXPORT_FORMAT = 1
 BATCH = 32
 # Images of both halves, one to calibrate int8 on and one to compare: with fewer, all serve for
 # both.
@@ -190,14 +190,14 @@ def _place(
     if len(named) != 1:
         raise UsageError("give one file to write: onnx=FILE.onnx or torch_export=FILE.pt2.")
     place, kind = named[0]
-    check_place(place, (SUFFIXES[kind],), overwrite)
+    check_place(place, (EXPORT_SUFFIXES[kind],), overwrite)
     return place, kind
 
 
 def _check(precision: str, space: str, kind: str, images: str | Path | None) -> None:
     """Raise UsageError for what no model could make good."""
-    if precision not in PRECISIONS:
-        raise UsageError(f"precision={precision} is not one of {', '.join(PRECISIONS)}.")
+    if precision not in EXPORT_PRECISIONS:
+        raise UsageError(f"precision={precision} is not one of {', '.join(EXPORT_PRECISIONS)}.")
     if space not in SPACES:
         raise UsageError(f"space={space} is not one of {', '.join(SPACES)}.")
     if kind == ONNX:
@@ -285,7 +285,7 @@ def _facts(
     origin = origin_of(model, wanted.space).to_dict()
     return {
         "kind": wanted.kind,
-        "format_version": FORMAT_VERSION,
+        "format_version": EXPORT_FORMAT,
         "origin": {
             **origin,
             "precision": wanted.precision,

@@ -20,7 +20,7 @@ from pauc_hub.origin import Origin
 OWN = "model"
 """What stands for the model's own prototypes."""
 # How a file becomes 8-bit RGB, which happens before anything that is exported.
-BEFORE = ("value_range", "bands", "decoding")
+DONE_BEFORE = ("value_range", "bands", "decoding")
 Spaces = Mapping[str, np.ndarray[Any, np.dtype[np.float32]]]
 """(n, D) embeddings of the same images, by space."""
 
@@ -157,7 +157,7 @@ def _require_made_by(model: Model, origin: Origin, file: str | Path) -> None:
             f"'{file}' was made after a PCA, which is not exported. Make it from a table "
             "without one."
         )
-    theirs = {key: value for key, value in origin.preprocessing.items() if key not in BEFORE}
+    theirs = {key: value for key, value in origin.preprocessing.items() if key not in DONE_BEFORE}
     ours = model.preprocessing.to_config()
     if theirs.get("input_size") != ours["input_size"] and theirs.get("input_size"):
         side = theirs["input_size"][-1]

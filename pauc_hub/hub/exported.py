@@ -8,8 +8,8 @@ from typing import Any
 from pauc_hub.errors import ArtefactError, UsageError
 from pauc_hub.files.artefact import METADATA_KEY
 
-ONNX, PT2 = ".onnx", ".pt2"
-EXPORTED = (ONNX, PT2)
+ONNX_SUFFIX, PT2_SUFFIX = ".onnx", ".pt2"
+EXPORTED_SUFFIXES = (ONNX_SUFFIX, PT2_SUFFIX)
 # Where torch.export.save() puts extra files.
 EXTRA_FILE = "extra/pauc.json"
 
@@ -21,7 +21,7 @@ def read_exported(path: Path) -> dict[str, Any]:
         UsageError: pauc-hub did not write it, or a package is missing to read it.
         ArtefactError: it is damaged.
     """
-    text = _of_onnx(path) if path.suffix == ONNX else _of_pt2(path)
+    text = _of_onnx(path) if path.suffix == ONNX_SUFFIX else _of_pt2(path)
     if text is None:
         raise UsageError(f"'{path}' was not written by pauc-hub: it has no entry {METADATA_KEY}.")
     try:

@@ -9,11 +9,11 @@ from typing import Any
 
 from pauc_hub.errors import ArtefactError, PaucError, UsageError
 from pauc_hub.files.artefact import read_facts
-from pauc_hub.hub.exported import EXPORTED, read_exported
+from pauc_hub.hub.exported import EXPORTED_SUFFIXES, read_exported
 from pauc_hub.models.bundled import bundled_folder
 from pauc_hub.models.catalog import RUN_CONFIG, RUN_METRICS, RUN_MODEL, locate
 from pauc_hub.models.entry import HUB
-from pauc_hub.models.folder import CONFIG, FACTS, ModelFolder, open_folder
+from pauc_hub.models.folder import FACTS, MODEL_CONFIG, ModelFolder, open_folder
 from pauc_hub.origin import Origin
 from pauc_hub.tables.stored import Stored, open_table
 
@@ -63,7 +63,7 @@ def info(path: str | Path) -> Info:
             about = {}
         if "kind" in about:
             return _artefact(place, about)
-    if place.suffix in EXPORTED:
+    if place.suffix in EXPORTED_SUFFIXES:
         return _artefact(place, read_exported(place))
     if place.suffix not in TABLES:
         raise UsageError(
@@ -88,7 +88,7 @@ def _named(name: str) -> Info:
 def _folder(place: Path) -> Info:
     if (place / RUN_METRICS).is_file() and (place / RUN_CONFIG).is_file():
         return _run(place)
-    if (place / CONFIG).is_file():
+    if (place / MODEL_CONFIG).is_file():
         return _model(open_folder(place))
     if not any(place.glob("part-*.parquet")):
         raise UsageError(f"'{place}' is no model folder, no run, and no folder of a table's parts.")

@@ -25,8 +25,8 @@ from pauc_hub.images.deep import (
     render_deep,
 )
 from pauc_hub.images.formats import (
-    FORMATS,
     HEIF_HINT,
+    IMAGE_FORMATS,
     begins_as,
     foreign,
     has_heif,
@@ -34,11 +34,11 @@ from pauc_hub.images.formats import (
     register_heif,
 )
 from pauc_hub.images.reading import PLAIN, Reading, UnknownRange
-from pauc_hub.images.tiff import Tags, is_tiff, more_pages, read_layout, read_tags
+from pauc_hub.images.tiff import ORIENTATION, Tags, is_tiff, more_pages, read_layout, read_tags
 
 # twice Pillow's MAX_IMAGE_PIXELS, where it refuses too; 100 Mpx cameras stay below
 MAX_PIXELS = 2 * (1 << 30) // 12
-KINDS = (
+UNREADABLE_KINDS = (
     "missing",
     "permission",
     "not_a_file",
@@ -66,7 +66,7 @@ logging.getLogger("PIL").addHandler(logging.NullHandler())
 
 
 class UnreadableImage(Exception):
-    """One image cannot be read; `kind` is one of KINDS and `message` one line."""
+    """One image cannot be read; `kind` is one of UNREADABLE_KINDS and `message` one line."""
 
     def __init__(self, kind: str, message: str) -> None:
         super().__init__(message)
@@ -215,9 +215,9 @@ def _open(file: BinaryIO, use: Callable[[Opened], _Pixels], bands: tuple[int, ..
 
 def _formats(file: BinaryIO) -> tuple[str, ...]:
     if not has_heif() or not is_heif(file.read(HEAD)):
-        return FORMATS
+        return IMAGE_FORMATS
     register_heif()
-    return (*FORMATS, "HEIF")
+    return (*IMAGE_FORMATS, "HEIF")
 
 
 def _without_pillow(
@@ -270,7 +270,9 @@ def _unidentified(file: BinaryIO) -> UnreadableImage:
         )
     if told := foreign(start):
         return UnreadableImage("not_an_image", told)
-    return UnreadableImage("not_an_image", f"not an image of a known format ({', '.join(FORMATS)})")
+    return UnreadableImage(
+        "not_an_image", f"not an image of a known format ({', '.join(IMAGE_FORMATS)})"
+    )
 
 
 def _require_size(width: int, height: int) -> None:
@@ -337,9 +339,6 @@ def _rendered(deep: Deep, reading: Reading) -> Image.Image:
         raise UnreadableImage("unsupported", str(error)) from error
     image.info[REMARKS] = (FEW_LEVELS,) if few else ()
     return image
-
-
-ORIENTATION = 0x0112  # EXIF tag
 
 
 def is_upright(image: Image.Image) -> bool:

@@ -18,7 +18,7 @@ from pauc_hub.images import tiff
 from pauc_hub.images.reading import SIXTEEN_BITS, Range, Reading
 
 _Array = npt.NDArray[np.generic]
-FEW_LEVELS = 32  # of 256; 12 bits taken for 16 leave 16
+ENOUGH_LEVELS = 32  # of 256; 12 bits taken for 16 leave 16
 # scaled at once: as float64, a large image would take several times its own memory
 PIXELS_TOGETHER = 1 << 20
 STRETCHED = ("JPEG2000", "PPM")  # formats of which Pillow scales what has more than 8 bits to 16
@@ -179,7 +179,7 @@ def _some_rows(values: _Array) -> Iterator[slice]:
 
 def _has_lost_levels(scaled: npt.NDArray[np.uint8], values: _Array) -> bool:
     levels = np.count_nonzero(np.bincount(scaled.ravel(), minlength=256))
-    return bool(levels < FEW_LEVELS and levels < len(np.unique(values[np.isfinite(values)])))
+    return bool(levels < ENOUGH_LEVELS and levels < len(np.unique(values[np.isfinite(values)])))
 
 
 def _over_white(

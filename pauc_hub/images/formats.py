@@ -12,7 +12,7 @@ HEIF_PACKAGE = "pillow_heif"  # the extra `heif`
 HEIF = frozenset({".heic", ".heif"})
 HEIF_HINT = "pip install 'pauc-hub[heif]'"
 # By which Pillow is asked. TGA comes last, since nothing marks its beginning.
-FORMATS = ("JPEG", "PNG", "WEBP", "TIFF", "BMP", "GIF", "AVIF", "JPEG2000", "PPM", "TGA")
+IMAGE_FORMATS = ("JPEG", "PNG", "WEBP", "TIFF", "BMP", "GIF", "AVIF", "JPEG2000", "PPM", "TGA")
 # of 8 bits
 SHALLOW = frozenset({".jpg", ".jpeg", ".jpe", ".jfif", ".webp", ".bmp", ".gif", ".avif", ".tga"})
 # their bits
@@ -40,7 +40,7 @@ def has_heif() -> bool:
     return find_spec(HEIF_PACKAGE) is not None
 
 
-SUFFIXES = SHALLOW | DECLARING | DEEP | (HEIF if has_heif() else frozenset())
+IMAGE_SUFFIXES = SHALLOW | DECLARING | DEEP | (HEIF if has_heif() else frozenset())
 """By which images are found."""
 
 
@@ -61,7 +61,7 @@ def is_heif(start: bytes) -> bool:
 
 def begins_as(start: bytes) -> str | None:
     """The format that a file begins as, of those that have a mark there."""
-    for form in FORMATS:
+    for form in IMAGE_FORMATS:
         accepts: Callable[[bytes], bool | str] | None = (
             Image.OPEN[form][1] if form in Image.OPEN else None
         )

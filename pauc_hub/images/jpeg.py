@@ -11,7 +11,8 @@ import simplejpeg
 from PIL import Image
 from PIL.ImageFile import ImageFile
 
-from pauc_hub.images.decoding import ORIENTATION, is_upright, to_rgb
+from pauc_hub.images.decoding import is_upright, to_rgb
+from pauc_hub.images.tiff import ORIENTATION
 
 # bytes of an ordinary JPEG: what is not the picture, and a pixel of noise
 LONGEST_HEAD, LONGEST_PIXEL = 1 << 24, 8

@@ -32,7 +32,7 @@ __all__ = [  # a list: timm appends to it
     "pauc_resnet50_cifar",
 ]
 
-PAPERS = {
+OWN_PAPER = {
     "paper_name": (
         "Rethinking Prototypical Contrastive Learning through Alignment, Uniformity and Correlation"
     ),
@@ -42,7 +42,7 @@ WITHOUT_WEIGHTS = {
     "input_size": (3, 224, 224),
     "pool_size": (7, 7),
     "license": "apache-2.0",
-    **PAPERS,
+    **OWN_PAPER,
     "crop_pct": 0.875,
     "interpolation": "bicubic",
     "mean": IMAGENET_DEFAULT_MEAN,
@@ -110,7 +110,7 @@ def _folder_cfg(folder: ModelFolder, architecture: str) -> dict[str, Any]:
     return {
         "pool_size": _pool_size(architecture, tuples["input_size"][-1]),
         "license": folder.facts.get("license", "other"),
-        **PAPERS,
+        **OWN_PAPER,
         **tuples,
         "file": str(folder.path / WEIGHTS),
     }

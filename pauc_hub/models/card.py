@@ -49,7 +49,7 @@ COMPARED = "Beside {which} stands the same network with random weights, under th
 # Seen in `make interop`, of numbers up to 3.5; less than 1e-5 is demanded.
 LARGEST_DIFFERENCE = "1.2e-6"
 UNKNOWN = "–"  # of a random network, where none was measured
-COLUMNS = (
+SCORE_COLUMNS = (
     "protocol",
     "metric",
     "value",
@@ -155,7 +155,7 @@ def _compared(scores: Sequence[Mapping[str, Any]]) -> list[str]:
 
 def score_row(score: Mapping[str, Any]) -> str:
     """A score's line in the table of the card, with the 95 % interval where there is one."""
-    cells = {column: str(score.get(column, UNKNOWN)) for column in COLUMNS}
+    cells = {column: str(score.get(column, UNKNOWN)) for column in SCORE_COLUMNS}
     if "low" in score:
         cells["value"] += f" ({score['low']} to {score['high']})"
     return f"| {' | '.join(cells.values())} |"

@@ -29,8 +29,8 @@ from pauc_hub.files.checksums import (
     read_sums,
 )
 
-FORMAT_VERSION = 1
-CONFIG = "config.json"
+MODEL_FORMAT = 1
+MODEL_CONFIG = "config.json"
 WEIGHTS = "model.safetensors"
 PROJECTOR = "projector.safetensors"
 PROTOTYPES = "prototypes.safetensors"
@@ -205,24 +205,24 @@ def open_folder(path: Path | str) -> ModelFolder:
     path = Path(path).expanduser()
     if not path.is_dir():
         raise ModelFolderError(
-            f"'{path}' is no folder. A model folder holds {CONFIG} and {WEIGHTS}."
+            f"'{path}' is no folder. A model folder holds {MODEL_CONFIG} and {WEIGHTS}."
         )
     weights = next((name for name in WEIGHT_FILES if (path / name).is_file()), None)
-    parts = {CONFIG: (path / CONFIG).is_file(), WEIGHTS: weights is not None}
+    parts = {MODEL_CONFIG: (path / MODEL_CONFIG).is_file(), WEIGHTS: weights is not None}
     if missing := [name for name, there in parts.items() if not there]:
         raise ModelFolderError(f"'{path}' is no model folder: it has no {', no '.join(missing)}.")
     sums = read_sums(path) if (path / SUMS).is_file() else {}
-    data = read_checked(path / CONFIG, sums) if sums else read_bytes(path / CONFIG)
-    config = _parse_json(data, path / CONFIG)
+    data = read_checked(path / MODEL_CONFIG, sums) if sums else read_bytes(path / MODEL_CONFIG)
+    config = _parse_json(data, path / MODEL_CONFIG)
     if "pauc" in config:
-        _check_config(config, path / CONFIG)
+        _check_config(config, path / MODEL_CONFIG)
         if not sums:
             raise ModelFolderError(
                 f"'{path}' is an incomplete model folder: it has no {SUMS}. Fetch it again."
             )
         return ModelFolder(path, config, sums)
     assert weights is not None
-    foreign = check_foreign(config, path / CONFIG)
+    foreign = check_foreign(config, path / MODEL_CONFIG)
     return ModelFolder(path, foreign, {weights: file_sum(path / weights)}, weights)
 
 
@@ -251,10 +251,9 @@ def _check_config(config: dict[str, Any], path: Path) -> None:
         raise ModelFolderError(
             f"'{path}' has no usable {', '.join(wrong)}. Was it written by pauc-hub?"
         )
-    if (version := config["pauc"].get("format_version")) != FORMAT_VERSION:
+    if (version := config["pauc"].get("format_version")) != MODEL_FORMAT:
         raise ModelFolderError(
-            f"'{path}' is of format {version}, but this pauc-hub reads {FORMAT_VERSION}. "
-            "Upgrade it."
+            f"'{path}' is of format {version}, but this pauc-hub reads {MODEL_FORMAT}. Upgrade it."
         )
 
 

@@ -9,7 +9,13 @@ from pauc_hub.errors import HubError, Note
 from pauc_hub.files.checksums import SUMS, read_sums
 from pauc_hub.models.catalog import Located, Repository, TimmName, locate
 from pauc_hub.models.entry import HUB
-from pauc_hub.models.folder import CONFIG, WEIGHT_FILES, ModelFolder, check_foreign, open_folder
+from pauc_hub.models.folder import (
+    MODEL_CONFIG,
+    WEIGHT_FILES,
+    ModelFolder,
+    check_foreign,
+    open_folder,
+)
 from pauc_hub.models.hub_weights import HubWeights
 
 
@@ -87,7 +93,7 @@ def _open_repository(repository: Repository, quiet: bool, sha256: str | None = N
     """
     from pauc_hub.models.download import check_blob, check_sum, fetch_file
 
-    config = fetch_file(repository, [CONFIG], quiet=quiet)
+    config = fetch_file(repository, [MODEL_CONFIG], quiet=quiet)
     check_blob(config)
     # All files of one commit, also while somebody pushes another.
     pinned = Repository(repository.id, config.parent.name)
@@ -113,7 +119,7 @@ def _is_ours(config: Path, repository: Repository) -> bool:
         content = json.loads(config.read_bytes())
     except ValueError:
         content = None
-    place = f"{HUB}{repository.id}/{CONFIG}"
+    place = f"{HUB}{repository.id}/{MODEL_CONFIG}"
     if isinstance(content, dict) and "pauc" in content:
         return True
     check_foreign(content if isinstance(content, dict) else {}, place)

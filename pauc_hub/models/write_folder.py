@@ -17,10 +17,10 @@ from pauc_hub.files.atomic import write_directory
 from pauc_hub.files.checksums import SUMS, format_sums
 from pauc_hub.models.folder import (
     CARD,
-    CONFIG,
     CURVES,
     FACTS,
-    FORMAT_VERSION,
+    MODEL_CONFIG,
+    MODEL_FORMAT,
     PROJECTOR,
     PROTOTYPES,
     WEIGHTS,
@@ -91,7 +91,7 @@ def write_folder(
     files = {name: _serialise(values, half) for name, values in tensors.items() if values}
     if prototypes:
         files[PROTOTYPES] = _prototypes_file(prototypes, calibration, half)
-    files[CONFIG] = _to_json(
+    files[MODEL_CONFIG] = _to_json(
         _config(architecture, num_features, preprocessing, pauc, global_pool, model_args or {})
     )
     files[FACTS] = _to_json(facts)
@@ -123,7 +123,7 @@ def refuse_to_replace(path: Path, overwrite: bool) -> None:
         return
     if not overwrite:
         raise OutputExists(f"'{path}' exists. Name another place, or give overwrite=True.")
-    if not all((path / name).is_file() for name in (CONFIG, SUMS)):
+    if not all((path / name).is_file() for name in (MODEL_CONFIG, SUMS)):
         raise OutputExists(
             f"'{path}' is no model folder, so it is not overwritten. Name another place."
         )
@@ -150,7 +150,7 @@ def _config(
         # diverge.
         "dtype": "float32",
         "pretrained_cfg": {**resnet, **preprocessing, "num_classes": 0},
-        "pauc": {"format_version": FORMAT_VERSION, **pauc},
+        "pauc": {"format_version": MODEL_FORMAT, **pauc},
     }
 
 

@@ -21,11 +21,11 @@ from pauc_hub.retrieval.cosine import RowBlock, row_lengths, unit_rows
 from pauc_hub.tables.stored import open_table
 from pauc_hub.tables.table import companion, whole_file
 
-SUFFIX = ".faiss"
-FORMAT_VERSION = 1
+FAISS_SUFFIX = ".faiss"
+INDEX_FORMAT = 1
 # lists that a query is compared with; benchmarks/search.py measures what is found in them
 PROBES = 64
-LARGEST_K = 100  # neighbours that PROBES lists were seen to hold
+MOST_NEIGHBORS = 100  # neighbours that PROBES lists were seen to hold
 SAMPLE = 64  # rows for each list that the lists are learned from
 # of the note at the end of the file; faiss reads its own part, and ignores what follows
 NOTE_BYTES = 512
@@ -39,7 +39,7 @@ def is_installed() -> bool:
 
 def index_path(table: Path) -> Path:
     """`photos.parquet` has its index in `photos.faiss`."""
-    return companion(table, SUFFIX)
+    return companion(table, FAISS_SUFFIX)
 
 
 def open_index(table: Path) -> Any | None:
@@ -111,7 +111,7 @@ def _note(table: Path) -> bytes:
     files = [*stored.files, *([stored.flat.path] if stored.flat else [])]
     states = [(path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in files]
     state = hashlib.sha256(json.dumps(states).encode()).hexdigest()
-    about = {"pauc": {"format_version": FORMAT_VERSION, "table": table.name, "files_sha256": state}}
+    about = {"pauc": {"format_version": INDEX_FORMAT, "table": table.name, "files_sha256": state}}
     return b"\n" + json.dumps(about).encode().rjust(NOTE_BYTES - 2) + b"\n"
 
 

@@ -72,7 +72,7 @@ def find_neighbors(
     index, note = None, None
     if (
         stored.rows >= (FLAT_INDEX_ROWS if stored.flat else INDEX_ROWS)
-        and k <= faiss_index.LARGEST_K
+        and k <= faiss_index.MOST_NEIGHBORS
         and not exact
     ):
         index, note = _index(table, stored, quiet)

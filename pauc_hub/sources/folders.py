@@ -9,7 +9,7 @@ from typing import ClassVar, NamedTuple
 
 from pauc_hub.errors import NoImages, UsageError
 from pauc_hub.images.decoding import readable
-from pauc_hub.images.formats import SUFFIXES
+from pauc_hub.images.formats import IMAGE_SUFFIXES
 
 
 @dataclass(frozen=True, order=True)
@@ -59,13 +59,14 @@ def find_images(root: Path) -> list[ImageFile]:
     images = list(walk(root))
     if not images:
         raise NoImages(
-            f"no images in '{readable(root)}': no file there ends in {', '.join(sorted(SUFFIXES))}."
+            f"no images in '{readable(root)}': no file there ends in "
+            f"{', '.join(sorted(IMAGE_SUFFIXES))}."
         )
     return images
 
 
 def walk(
-    root: Path, suffixes: Iterable[str] = SUFFIXES, passed_over: Counter[str] | None = None
+    root: Path, suffixes: Iterable[str] = IMAGE_SUFFIXES, passed_over: Counter[str] | None = None
 ) -> Iterator[ImageFile]:
     """The files below a folder whose names end so, in the order of their names, found while they
     are asked for.

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TypeVar
 
 from pauc_hub.errors import NoImages
-from pauc_hub.images.formats import HEIF, HEIF_HINT, SUFFIXES
+from pauc_hub.images.formats import HEIF, HEIF_HINT, IMAGE_SUFFIXES
 from pauc_hub.sources.contract import Entry, Source
 from pauc_hub.sources.folders import suffix_of
 from pauc_hub.sources.rows import SUFFIX_OF_ROWS, open_rows
@@ -71,7 +71,7 @@ def recognise_source(
     tables: list[_Found] = []
     unlisted, others = 0, Counter[str]()
     for found in walk(EVERYTHING, None):
-        if found.name.lower().endswith(tuple(SUFFIXES)):
+        if found.name.lower().endswith(tuple(IMAGE_SUFFIXES)):
             break
         if is_tar(found.name):
             tars.append(found)
@@ -88,16 +88,16 @@ def recognise_source(
             return open_rows(root, stored(tables), column)
         if not unlisted:
             raise _nothing(root, others)
-    return Walked(root, lambda passed_over: walk(SUFFIXES, passed_over))
+    return Walked(root, lambda passed_over: walk(IMAGE_SUFFIXES, passed_over))
 
 
 def _nothing(root: str, others: Counter[str]) -> NoImages:
-    known = ", ".join((*sorted(SUFFIXES), *SUFFIXES_OF_TARS, SUFFIX_OF_ROWS))
+    known = ", ".join((*sorted(IMAGE_SUFFIXES), *SUFFIXES_OF_TARS, SUFFIX_OF_ROWS))
     count = others.total()
     found = f"{count} file{'s' * (count != 1)}, none of which" if count else "no file there"
     hint = (
         f" For {', '.join(sorted(HEIF & set(others)))}: {HEIF_HINT}."
-        if HEIF & set(others) - SUFFIXES
+        if HEIF & set(others) - IMAGE_SUFFIXES
         else ""
     )
     return NoImages(f"no images in '{root}': {found} ends in {known}.{hint}")

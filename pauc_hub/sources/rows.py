@@ -19,14 +19,15 @@ if TYPE_CHECKING:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-METADATA_KEY = b"pauc"  # of this package's tables of embeddings
+KEY_OF_TABLES = b"pauc"  # of this package's tables of embeddings
 SUFFIX_OF_ROWS = ".parquet"
 ROWS_TOGETHER = 16  # an array of photographs takes some MB then
-BUFFER = 1 << 20  # bytes read together; without a buffer, Arrow reads all of a row group at once
+# bytes read together; without a buffer, Arrow reads all of a row group at once
+READ_BUFFER = 1 << 20
 # files whose ends are read at the same time: over a network it is waiting, not work
 FOOTERS_TOGETHER = 16
 # where nothing tells more
-COLUMNS = ("image", "img", "jpg", "jpeg", "png", "webp", "image_bytes", "bytes", "content")
+IMAGE_COLUMNS = ("image", "img", "jpg", "jpeg", "png", "webp", "image_bytes", "bytes", "content")
 
 
 @dataclass(frozen=True)
@@ -136,7 +137,7 @@ def image_column(name: str, schema: "pa.Schema", wanted: str | None = None) -> s
     Raises:
         PaucError, UsageError: there is none, or several.
     """
-    if METADATA_KEY in (schema.metadata or {}):
+    if KEY_OF_TABLES in (schema.metadata or {}):
         raise UsageError(
             f"'{name}' is a table of embeddings. Give the images that it was made from."
         )
@@ -150,20 +151,20 @@ def image_column(name: str, schema: "pa.Schema", wanted: str | None = None) -> s
             )
         return wanted
     marked = [column for column in _marked(schema) if column in structs + plain]
-    chosen = marked or structs + [column for column in plain if column in COLUMNS]
+    chosen = marked or structs + [column for column in plain if column in IMAGE_COLUMNS]
     if not chosen:
         raise PaucError(
             f"'{name}' has no column of images (its columns: {', '.join(schema.names)}). "
             "One should hold image files as struct<bytes, path>, or as binary, named "
-            f"{' or '.join(COLUMNS[:3])}. "
+            f"{' or '.join(IMAGE_COLUMNS[:3])}. "
             "Give another one's name as image_column=NAME."
         )
-    if len(chosen) > 1 and COLUMNS[0] not in chosen:
+    if len(chosen) > 1 and IMAGE_COLUMNS[0] not in chosen:
         raise PaucError(
             f"'{name}' has several columns of images ({', '.join(chosen)}). Give "
             f"image_column={chosen[0]}, or another."
         )
-    return chosen[0] if len(chosen) == 1 else COLUMNS[0]
+    return chosen[0] if len(chosen) == 1 else IMAGE_COLUMNS[0]
 
 
 def _marked(schema: "pa.Schema") -> list[str]:
@@ -199,7 +200,7 @@ def _images(part: Groups, row: int) -> Iterator[Entry]:
     try:
         with (
             part.file.open() as stream,
-            pq.ParquetFile(stream, pre_buffer=False, buffer_size=BUFFER) as parquet,
+            pq.ParquetFile(stream, pre_buffer=False, buffer_size=READ_BUFFER) as parquet,
         ):
             for group in range(bisect_right(part.bounds, row) - 1, part.last):
                 yield from _group(part, parquet, group, row)

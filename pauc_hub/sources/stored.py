@@ -13,7 +13,7 @@ from typing import BinaryIO, ClassVar
 from pauc_hub.images.decoding import SYSTEM_KINDS, UnreadableImage
 
 # bytes of one image: what the largest that is decoded takes, uncompressed and in 16 bits
-LARGEST = 1 << 30
+LARGEST_IMAGE = 1 << 30
 # OSError: of Arrow and gzip, without a number
 DAMAGE = (EOFError, OSError, ValueError, tarfile.TarError, zlib.error)
 URL = re.compile(r"([a-z][a-z0-9+.-]*://)(?:[^/\s]*@)?([^\s?#'\"]*)[^\s'\"]*", re.IGNORECASE)

@@ -13,11 +13,11 @@ from itertools import chain, islice
 from typing import BinaryIO, ClassVar
 
 from pauc_hub.images.decoding import UnreadableImage, readable
-from pauc_hub.images.formats import PICTURES, SUFFIXES
+from pauc_hub.images.formats import IMAGE_SUFFIXES, PICTURES
 from pauc_hub.sources.contract import Entry, Listing, fingerprint
 from pauc_hub.sources.folders import suffix_of
 from pauc_hub.sources.stored import (
-    LARGEST,
+    LARGEST_IMAGE,
     File,
     Held,
     Unavailable,
@@ -29,7 +29,7 @@ from pauc_hub.sources.stored import (
 )
 
 SUFFIXES_OF_TARS = (".tar", ".tar.gz", ".tgz")
-ENDINGS = tuple(SUFFIXES)
+ENDINGS = tuple(IMAGE_SUFFIXES)
 
 
 @dataclass(frozen=True)
@@ -140,9 +140,9 @@ def _image(file: File, member: tarfile.TarInfo, tar: tarfile.TarFile, in_place: 
         return Unavailable(
             name, "not_a_file", "a link, a device or a file with holes in an archive"
         )
-    if member.size > LARGEST:
+    if member.size > LARGEST_IMAGE:
         return Unavailable(
-            name, "too_large", f"{member.size} bytes in an archive; the limit is {LARGEST}"
+            name, "too_large", f"{member.size} bytes in an archive; the limit is {LARGEST_IMAGE}"
         )
     if in_place:
         return Member(name, file, member.offset_data, member.size)

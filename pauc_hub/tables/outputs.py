@@ -19,7 +19,7 @@ from pauc_hub.files.atomic import hidden_sibling, replacing
 from pauc_hub.tables.pca import Pca
 from pauc_hub.tables.table import (
     PARQUET,
-    SUFFIXES,
+    TABLE_SUFFIXES,
     Provenance,
     Sizes,
     companion,
@@ -61,9 +61,10 @@ def check_output(output: Path, overwrite: bool) -> None:
         OutputExists: it is there, or what belongs to a table of its name, and may not be
             overwritten.
     """
-    if output.suffix not in SUFFIXES:
+    if output.suffix not in TABLE_SUFFIXES:
         raise UsageError(
-            f"the output '{output}' must end in {', '.join(SUFFIXES[:-1])} or {SUFFIXES[-1]}."
+            f"the output '{output}' must end in {', '.join(TABLE_SUFFIXES[:-1])} or "
+            f"{TABLE_SUFFIXES[-1]}."
         )
     files = (*files_of(output), errors_path(output), pca_path(output))
     try:

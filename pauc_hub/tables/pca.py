@@ -17,7 +17,7 @@ from safetensors.numpy import save
 from pauc_hub.errors import PaucError, TableError
 from pauc_hub.files.atomic import replacing
 
-FORMAT_VERSION = 1
+PCA_FORMAT = 1
 ROWS_TOGETHER = 4096  # of the sample in float64 at a time
 
 
@@ -85,9 +85,7 @@ class Pca:
         """The file: safetensors with one entry of metadata, since several stand in no fixed
         order.
         """
-        about = json.dumps(
-            {"format_version": FORMAT_VERSION, "variance_share": self.variance_share}
-        )
+        about = json.dumps({"format_version": PCA_FORMAT, "variance_share": self.variance_share})
         return save(
             {"mean": self.mean, "components": np.ascontiguousarray(self.components)},
             {"pauc": about},

@@ -16,10 +16,10 @@ from pauc_hub.errors import TableError
 from pauc_hub.tables.outputs import INDEX_SUFFIX, RECEIPT_KEY, files_of, pca_path
 from pauc_hub.tables.pca import Pca
 from pauc_hub.tables.table import ERRORS_SUFFIX, PARQUET, Provenance, Table, parquet_file
-from pauc_hub.tables.vectors import METADATA_KEY, NPY, SAFETENSORS, Flat, open_flat
+from pauc_hub.tables.vectors import NPY, SAFETENSORS, TABLE_KEY, Flat, open_flat
 
 # read at a time
-ROWS_TOGETHER = 8192
+TABLE_ROWS_TOGETHER = 8192
 # bytes read at a time from a column, whose row group may be large where others wrote it
 BUFFER = 1 << 20
 # in the names of parts
@@ -43,7 +43,7 @@ class Stored:
         own = (self.width, self.dtype, self.provenance)
         return own == (other.width, other.dtype, other.provenance)
 
-    def batches(self, rows: int = ROWS_TOGETHER) -> Iterator[Table]:
+    def batches(self, rows: int = TABLE_ROWS_TOGETHER) -> Iterator[Table]:
         """The rows in stretches of at most so many, of which one is in memory at a time."""
         start = 0
         for path in self.files:
@@ -73,7 +73,7 @@ def is_table(path: Path) -> bool:
         return False
     try:
         with parquet_file(file, buffer_size=BUFFER, pre_buffer=False) as parquet:
-            return METADATA_KEY.encode() in (parquet.schema_arrow.metadata or {})
+            return TABLE_KEY.encode() in (parquet.schema_arrow.metadata or {})
     except TableError:
         return False
 
@@ -124,7 +124,7 @@ def read_table(path: str | Path) -> Table:
     return Table(paths, embeddings, sizes, stored.provenance)
 
 
-def read_batches(path: Path, rows: int = ROWS_TOGETHER) -> Iterator[Table]:
+def read_batches(path: Path, rows: int = TABLE_ROWS_TOGETHER) -> Iterator[Table]:
     """Read a table in stretches of at most `rows`, of which one is in memory at a time.
 
     Raises:
@@ -150,7 +150,7 @@ def read_names(path: Path) -> Iterator[str]:
     """
     for file in open_table(path).files:
         with parquet_file(file, buffer_size=BUFFER, pre_buffer=False) as parquet:
-            for batch in parquet.iter_batches(ROWS_TOGETHER, columns=["path"]):
+            for batch in parquet.iter_batches(TABLE_ROWS_TOGETHER, columns=["path"]):
                 yield from batch["path"].to_pylist()
 
 
@@ -202,7 +202,7 @@ def _look_at(path: Path) -> Stored:
     with parquet_file(names, buffer_size=BUFFER, pre_buffer=False) as file:
         schema = file.schema_arrow
         rows = file.metadata.num_rows
-    about = (schema.metadata or {}).get(METADATA_KEY.encode(), b"")
+    about = (schema.metadata or {}).get(TABLE_KEY.encode(), b"")
     provenance = Provenance.from_json(about, names)
     if not {"path", "width", "height"} <= {*schema.names}:
         raise TableError(f"'{names}' lacks a column path, width or height.")

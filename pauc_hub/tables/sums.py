@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from pauc_hub.tables.outputs import files_of
-from pauc_hub.tables.stored import BUFFER, ROWS_TOGETHER, open_table
-from pauc_hub.tables.table import SUM, parquet_file
+from pauc_hub.tables.stored import BUFFER, TABLE_ROWS_TOGETHER, open_table
+from pauc_hub.tables.table import SUM_COLUMN, parquet_file
 
 
 def read_image_sums(path: Path) -> Iterator[str | None]:
@@ -18,12 +18,14 @@ def read_image_sums(path: Path) -> Iterator[str | None]:
     """
     for file in open_table(path).files:
         with parquet_file(file, buffer_size=BUFFER, pre_buffer=False) as parquet:
-            known = SUM in parquet.schema_arrow.names
-            for batch in parquet.iter_batches(ROWS_TOGETHER, columns=[SUM if known else "width"]):
-                yield from batch[SUM].to_pylist() if known else [None] * batch.num_rows
+            known = SUM_COLUMN in parquet.schema_arrow.names
+            for batch in parquet.iter_batches(
+                TABLE_ROWS_TOGETHER, columns=[SUM_COLUMN if known else "width"]
+            ):
+                yield from batch[SUM_COLUMN].to_pylist() if known else [None] * batch.num_rows
 
 
 def has_sums(path: Path) -> bool:
     """Whether a table has a column for them, as those of earlier versions have not."""
     with parquet_file(files_of(path)[-1]) as parquet:
-        return SUM in parquet.schema_arrow.names
+        return SUM_COLUMN in parquet.schema_arrow.names

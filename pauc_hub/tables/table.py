@@ -21,13 +21,13 @@ from pauc_hub.files.atomic import replacing
 from pauc_hub.files.failures import writing
 from pauc_hub.images.reading import Reading
 from pauc_hub.origin import Origin
-from pauc_hub.tables.vectors import METADATA_KEY, NPY, SAFETENSORS, Embeddings
+from pauc_hub.tables.vectors import NPY, SAFETENSORS, TABLE_KEY, Embeddings
 
-FORMAT_VERSION = 1
+TABLE_FORMAT = 1
 PARQUET = ".parquet"
-SUFFIXES = (PARQUET, NPY, SAFETENSORS)  # of the file that holds the embeddings
+TABLE_SUFFIXES = (PARQUET, NPY, SAFETENSORS)  # of the file that holds the embeddings
 ERRORS_SUFFIX = ".errors.parquet"
-SUM = "sha256"
+SUM_COLUMN = "sha256"
 """The column with the sum of an image's bytes, in hexadecimal digits."""
 ERRORS_TOGETHER = 1 << 16  # rows of the errors table held back until they are written together
 
@@ -79,7 +79,7 @@ class Provenance:
 
     def to_json(self) -> str:
         about = {key: value for key, value in asdict(self).items() if value is not None}
-        return json.dumps({"format_version": FORMAT_VERSION} | about, ensure_ascii=False)
+        return json.dumps({"format_version": TABLE_FORMAT} | about, ensure_ascii=False)
 
     @classmethod
     def from_json(cls, text: str | bytes, path: Path) -> "Provenance":
@@ -91,10 +91,10 @@ class Provenance:
         try:
             about = json.loads(text)
             version = about.pop("format_version")
-            if version != FORMAT_VERSION:
+            if version != TABLE_FORMAT:
                 raise TableError(
                     f"'{path}' is of format {version}, but this pauc-hub reads "
-                    f"{FORMAT_VERSION}. Upgrade it."
+                    f"{TABLE_FORMAT}. Upgrade it."
                 )
             return cls(**about)
         except (AttributeError, KeyError, ValueError, TypeError) as error:
@@ -120,8 +120,8 @@ def table_schema(provenance: Provenance, width: int | None, dtype: npt.DTypeLike
     fields = [pa.field(name, kind, nullable=False) for name, kind in columns]
     # last, and empty where the bytes were not at hand: tables of earlier versions have no such
     # column
-    fields.append(pa.field(SUM, pa.string()))
-    return pa.schema(fields, metadata={METADATA_KEY: provenance.to_json()})
+    fields.append(pa.field(SUM_COLUMN, pa.string()))
+    return pa.schema(fields, metadata={TABLE_KEY: provenance.to_json()})
 
 
 def embedding_columns(
@@ -137,7 +137,7 @@ def embedding_columns(
         ),
         "width": pa.array(sizes[:, 0]),
         "height": pa.array(sizes[:, 1]),
-        SUM: pa.array(sums, pa.string()),
+        SUM_COLUMN: pa.array(sums, pa.string()),
     }
 
 
@@ -232,7 +232,7 @@ def companion(table: Path, suffix: str) -> Path:
     """What belongs to a table is named after it: `photos.npy` and `.errors.parquet` to
     `photos.errors.parquet`.
     """
-    return table.with_name((table.stem if table.suffix in SUFFIXES else table.name) + suffix)
+    return table.with_name((table.stem if table.suffix in TABLE_SUFFIXES else table.name) + suffix)
 
 
 def errors_path(table: Path) -> Path:

@@ -17,9 +17,9 @@ from pauc_hub.errors import TableError
 NPY, SAFETENSORS = ".npy", ".safetensors"
 Embeddings = npt.NDArray[np.float32 | np.float16]  # (N, D)
 TENSOR = "embedding"
-METADATA_KEY = "pauc"  # of safetensors, as of Parquet
+TABLE_KEY = "pauc"  # of safetensors, as of Parquet
 # as safetensors names them
-KINDS: dict[str, np.dtype[Any]] = {"F32": np.dtype("<f4"), "F16": np.dtype("<f2")}
+STORED_DTYPES: dict[str, np.dtype[Any]] = {"F32": np.dtype("<f4"), "F16": np.dtype("<f2")}
 LONGEST_HEADER = 100_000_000  # what the safetensors library reads
 
 
@@ -32,14 +32,14 @@ def flat_header(suffix: str, rows: int, width: int, dtype: np.dtype[Any], about:
         shape = {"descr": dtype.str, "fortran_order": False, "shape": (rows, width)}
         np.lib.format.write_array_header_1_0(header, shape)
         return header.getvalue()
-    kind = next(name for name, each in KINDS.items() if each == dtype)
+    kind = next(name for name, each in STORED_DTYPES.items() if each == dtype)
     tensor = {
         "dtype": kind,
         "shape": [rows, width],
         "data_offsets": [0, rows * width * dtype.itemsize],
     }
     text = json.dumps(
-        {"__metadata__": {METADATA_KEY: about}, TENSOR: tensor}, ensure_ascii=False
+        {"__metadata__": {TABLE_KEY: about}, TENSOR: tensor}, ensure_ascii=False
     ).encode()
     text += b" " * (-len(text) % 8)  # the numbers begin where a processor likes them to
     return len(text).to_bytes(8, "little") + text
@@ -76,7 +76,7 @@ def open_flat(path: Path) -> Flat:
     """
     try:
         flat = _look_at_npy(path) if path.suffix == NPY else _look_at_safetensors(path)
-        if len(flat.shape) != 2 or flat.dtype not in KINDS.values():
+        if len(flat.shape) != 2 or flat.dtype not in STORED_DTYPES.values():
             raise TableError(
                 f"'{path}' holds {flat.dtype} of shape {flat.shape}, and no rows of float32 or "
                 "float16."
@@ -104,10 +104,10 @@ def _look_at_safetensors(path: Path) -> Flat:
             raise ValueError(length)
         header = json.loads(file.read(length))
         start = file.tell()
-    tensor, about = header[TENSOR], header["__metadata__"][METADATA_KEY]
+    tensor, about = header[TENSOR], header["__metadata__"][TABLE_KEY]
     return Flat(
         path,
-        KINDS[tensor["dtype"]],
+        STORED_DTYPES[tensor["dtype"]],
         tuple(tensor["shape"]),
         start + tensor["data_offsets"][0],
         about,

@@ -17,7 +17,7 @@ from PIL import Image
 
 from pauc_hub.cli import run
 from pauc_hub.embedding.workspace import Workspace
-from pauc_hub.images.formats import HEIF, SUFFIXES
+from pauc_hub.images.formats import HEIF, IMAGE_SUFFIXES
 from pauc_hub.tables.stored import read_table
 
 
@@ -341,7 +341,7 @@ def test_files_that_are_passed_over_are_counted_and_named(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    monkeypatch.setattr("pauc_hub.sources.kinds.SUFFIXES", SUFFIXES - HEIF)
+    monkeypatch.setattr("pauc_hub.sources.kinds.IMAGE_SUFFIXES", IMAGE_SUFFIXES - HEIF)
     for name in ("1.heic", "2.HEIC", "3.mov", "LICENSE"):
         (photos / name).touch()
     assert run(["embed", "photos", "--json", *options]) == 0

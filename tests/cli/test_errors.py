@@ -33,7 +33,7 @@ def left() -> set[str]:
 
 
 EMBED = ("embed", "photos", "-m", "model", "--device", "cpu")
-SUFFIXES = ", ".join(sorted(formats.SUFFIXES))
+SUFFIXES = ", ".join(sorted(formats.IMAGE_SUFFIXES))
 
 HELP = "`pauc embed --help` shows what there is."
 NO_IMAGE = (

@@ -13,7 +13,7 @@ from PIL import Image
 
 READ = "embedded"
 Make = Callable[[Path], object]  # puts something at a path
-# name to READ or a kind of pauc_hub.images.decoding.KINDS, and how it is made
+# name to READ or a kind of pauc_hub.images.decoding.UNREADABLE_KINDS, and how it is made
 Corpus = dict[str, tuple[str, Make]]
 
 NOISE = np.random.default_rng(0).integers(0, 256, (48, 64, 3), dtype=np.uint8)

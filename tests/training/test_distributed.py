@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from pauc_hub.errors import UsageError
 from pauc_hub.processes import Ranks
 from pauc_hub.training.config import Config
-from pauc_hub.training.distributed import ALONE, World, join, sharing_problems
+from pauc_hub.training.distributed import ONE_PROCESS, World, join, sharing_problems
 
 PROGRAM = Path(__file__).with_name("shared_work.py")
 IMAGES, BROKEN = 141, (3, 100)  # which two processes cannot share evenly; one broken in each half
@@ -70,7 +70,9 @@ def two(found: Path) -> tuple[Results, Results]:
 
 @pytest.fixture(scope="module")
 def one(images: Path) -> Results:
-    results: Results = runpy.run_path(str(PROGRAM), run_name="shared_work")["work"](ALONE, images)
+    results: Results = runpy.run_path(str(PROGRAM), run_name="shared_work")["work"](
+        ONE_PROCESS, images
+    )
     return results
 
 
@@ -184,7 +186,7 @@ def test_without_a_meeting_place_nothing_starts(monkeypatch: pytest.MonkeyPatch)
 
 def test_one_process_is_alone() -> None:
     with join(Ranks(), torch.device("cpu")) as world:
-        assert world is ALONE
+        assert world is ONE_PROCESS
     weights = nn.Parameter(torch.ones(3))
     weights.grad = torch.tensor([1.0, 2.0, 3.0])
     world.sum_gradients([weights])

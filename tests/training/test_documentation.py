@@ -50,7 +50,7 @@ def test_the_example_of_a_settings_file_is_one() -> None:
 def test_every_file_of_a_run_is_named() -> None:
     page = (DOCS / "monitoring.md").read_text()
     folders = (f"{run_folder.MODEL}/", f"{run_folder.TENSORBOARD}/", f"{checkpoint_files.FOLDER}/")
-    shown = (run_folder.CURVES, run_folder.WANDB)
+    shown = (run_folder.RUN_CURVES, run_folder.WANDB)
     for name in (run_folder.CONFIG, run_folder.METRICS, run_folder.UNREADABLE, *shown, *folders):
         assert f"| `{name}` |" in page
 

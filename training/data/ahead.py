@@ -11,7 +11,7 @@ from torch import Tensor
 
 from pauc_hub.device import send
 
-BATCHES_AHEAD = 4
+MOST_WAITING = 4
 _Item = TypeVar("_Item")
 Job = tuple[_Item, tuple[Tensor, ...]]  # what a batch is of, and its tensors
 
@@ -37,7 +37,7 @@ def fill_ahead(
             waiting.append(
                 ((item, tensors), [pool.submit(part, item, tensors, rows) for rows in parts])
             )
-            if len(waiting) > BATCHES_AHEAD:
+            if len(waiting) > MOST_WAITING:
                 yield _finished(*waiting.popleft())
         while waiting:
             yield _finished(*waiting.popleft())

@@ -24,7 +24,7 @@ from pauc_hub.training.state import Training
 
 SAMPLE = 2048  # images of the run, spread evenly
 NEIGHBOURS = 10  # of each image, that are compared
-FEATURES, RIGHT = "features", "right"
+SEEN_FEATURES, RIGHT = "features", "right"
 
 
 def measure_before(state: Training, labelled: LabelledImages | None) -> None:
@@ -52,8 +52,8 @@ def compare_with_start(state: Training, labelled: LabelledImages | None) -> dict
     if now is None:
         return {}
     before = safetensors.torch.load_file(path)
-    count = min(len(before[FEATURES]), len(now[FEATURES]))
-    old, new = before[FEATURES][:count], now[FEATURES][:count]
+    count = min(len(before[SEEN_FEATURES]), len(now[SEEN_FEATURES]))
+    old, new = before[SEEN_FEATURES][:count], now[SEEN_FEATURES][:count]
     found: dict[str, Any] = {
         "from": state.config.weights_from,
         "images": count,
@@ -133,7 +133,7 @@ def _look(state: Training, labelled: LabelledImages | None) -> dict[str, Tensor]
     sample = backbone_features(split, state, lambda _: None)
     if sample is None or len(sample[0]) < 2:
         return None
-    seen = {FEATURES: sample[0].half().float().cpu()}
+    seen = {SEEN_FEATURES: sample[0].half().float().cpu()}
     if labelled is not None:
         right = knn_right(labelled, state)
         if right is None:

@@ -4,7 +4,7 @@ clusters.
 
 from statistics import fmean
 
-from pauc_hub.training.monitoring.curves import CLUSTERS, SHARE
+from pauc_hub.training.monitoring.curves import CLUSTERS, INTRA_SHARE
 from pauc_hub.training.monitoring.finding import RECENT, Finding
 from pauc_hub.training.monitoring.history import History
 
@@ -53,7 +53,7 @@ def coagulated(run: History) -> Finding | None:
         f"from epoch {epochs[0]} to {epochs[-1]} intra_share fell from {shares[0]:.2f} to "
         f"{shares[-1]:.2f}, "
         f"effective_rank from {ranks[0]:.1f} to {ranks[-1]:.1f}",
-        SHARE,
+        INTRA_SHARE,
         change,
     )
 

@@ -45,7 +45,7 @@ class Panel:
     high: float | None = None
 
 
-LOSS, SHARE, RANK, SPREAD = "InfoNCE (nats)", "intra_share", "effective rank", "uniformity"
+LOSS, INTRA_SHARE, RANK, SPREAD = "InfoNCE (nats)", "intra_share", "effective rank", "uniformity"
 CLUSTERS, TIME = "clusters", "share of time"
 PANELS = (
     Panel(LOSS, {"infonce": ""}),
@@ -53,7 +53,7 @@ PANELS = (
         "other terms (nats)", {name: name for name in ("proto", "align", "unif", "corr", "scatter")}
     ),
     Panel("learning rate", {"lr": ""}, low=0),
-    Panel(SHARE, {"intra_share": ""}, low=0),
+    Panel(INTRA_SHARE, {"intra_share": ""}, low=0),
     Panel(RANK, {"effective_rank": ""}, low=0, high=10),
     Panel("NMI with the last assignment", {"assignment_nmi": ""}, high=1),
     Panel("alignment of two views", {"alignment": ""}, low=0),

@@ -8,7 +8,7 @@ from torch import Tensor
 from pauc_hub.clustering.kmeans import cluster_means, cluster_sums, squared_gaps
 from pauc_hub.evaluation.metrics import effective_rank, nmi, size_entropy, uniformity
 from pauc_hub.training.config import Config
-from pauc_hub.training.distributed import ALONE, World
+from pauc_hub.training.distributed import ONE_PROCESS, World
 from pauc_hub.training.estep import Expectation
 from pauc_hub.training.rng import Purpose, torch_draws
 
@@ -16,7 +16,7 @@ SAMPLE = 4096  # rows that the quadratic measures look at
 
 
 def spread(
-    features: Tensor, assignment: Tensor, count: int, world: World = ALONE
+    features: Tensor, assignment: Tensor, count: int, world: World = ONE_PROCESS
 ) -> dict[str, float]:
     """How much of the features' variance lies within clusters: coagulation makes intra_share fall
     steadily.
@@ -45,7 +45,7 @@ def diagnose(
     now: Expectation,
     before: Expectation | None,
     config: Config,
-    world: World = ALONE,
+    world: World = ONE_PROCESS,
 ) -> dict[str, float]:
     """The table of method.md §6 for the finest clustering.
 

@@ -11,7 +11,7 @@ from pauc_hub.training.monitoring.curves import drawn
 from pauc_hub.training.monitoring.finding import Finding
 from pauc_hub.training.monitoring.history import History, read_history
 from pauc_hub.training.monitoring.learning import learning_is_judged
-from pauc_hub.training.run.run_folder import CURVES, MODEL
+from pauc_hub.training.run.run_folder import MODEL, RUN_CURVES
 
 
 class Judgement(NamedTuple):
@@ -69,7 +69,7 @@ def examine(run: Path) -> Diagnosis:
     """
     history = read_history(run)
     verdict, found = judge(history)
-    curves, undrawn = drawn(history, run / CURVES)
+    curves, undrawn = drawn(history, run / RUN_CURVES)
     return Diagnosis(
         epochs_done=history.epochs_done,
         epochs=history.config.epochs,

@@ -12,7 +12,7 @@ from typing import Any
 from pauc_hub.errors import UsageError
 from pauc_hub.models.folder import WEIGHTS
 from pauc_hub.training.config import Config
-from pauc_hub.training.run.run_folder import CONFIG, FAILED, METRICS, MODEL
+from pauc_hub.training.run.run_folder import CONFIG, FAILURE_KEY, METRICS, MODEL
 from pauc_hub.training.settings import read_saved
 
 Line = Mapping[str, Any]  # of metrics.jsonl: numbers, but for `failed`
@@ -83,14 +83,14 @@ def read_history(run: Path) -> History:
     if run.resolve().name == MODEL and (run / WEIGHTS).is_file():
         raise UsageError(f"'{run}' is the model of a run, not the run. Give '{run.parent}'.")
     config, lines = read_saved(run / CONFIG), read_lines(run)
-    steps = [line for line in lines if line["step"] and FAILED not in line]
+    steps = [line for line in lines if line["step"] and FAILURE_KEY not in line]
     return History(
         config=config,
         # an epoch's last step has a line
         steps_an_epoch=max((line["step"] for line in steps), default=0),
         steps=steps,
-        epochs=[line for line in lines if not line["step"] and FAILED not in line],
-        failure=next((line[FAILED] for line in reversed(lines) if FAILED in line), ""),
+        epochs=[line for line in lines if not line["step"] and FAILURE_KEY not in line],
+        failure=next((line[FAILURE_KEY] for line in reversed(lines) if FAILURE_KEY in line), ""),
     )
 
 

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from pauc_hub.errors import UsageError
-from pauc_hub.evaluation.knn import knn_predict
+from pauc_hub.evaluation.knn import TEMPERATURE, K, knn_predict
 from pauc_hub.images.decoding import readable
 from pauc_hub.images.reading import PLAIN, Reading
 from pauc_hub.inference.features import encode_squares, features
@@ -26,9 +26,6 @@ from pauc_hub.training.data.streamed import Streamed
 from pauc_hub.training.networks.encoder import evaluating
 from pauc_hub.training.state import Training
 
-# Neighbours that vote, or as many as there are; a vote weighs exp(cosine / temperature) (method.md
-# §7).
-K, TEMPERATURE = 200, 0.1
 LARGEST_BANK, MOST_QUERIES = 50_000, 10_000  # CIFAR-10's splits, which so stay whole
 FIFTH = 5  # of a folder without splits, every fifth image of a class is a query
 # of the training images: a forward pass over these is about a twentieth of an epoch's work

@@ -18,12 +18,12 @@ from torch.utils.checkpoint import checkpoint
 
 from pauc_hub.device import send
 from pauc_hub.models.projector import Projector
-from pauc_hub.training.distributed import ALONE, World
+from pauc_hub.training.distributed import ONE_PROCESS, World
 from pauc_hub.training.networks.backbone import build_backbone, inspect_backbone
 from pauc_hub.training.networks.convolutions import quickened
 from pauc_hub.training.networks.norms import group_batch_norms, group_count, joined_statistics
 
-EXPORTED: Literal["query", "momentum"] = "query"
+EXPORTED_ENCODER: Literal["query", "momentum"] = "query"
 """The encoder that a run's model is made of, and that kNN looks at: the one that PCL and MoCo
 evaluate.
 """
@@ -140,7 +140,7 @@ class MomentumPair(nn.Module):
         size: int = 224,
         steady: bool = False,
         compiled: bool = False,
-        world: World = ALONE,
+        world: World = ONE_PROCESS,
     ) -> None:
         """A pair of equal encoders.
 
@@ -168,8 +168,8 @@ class MomentumPair(nn.Module):
 
     @property
     def exported(self) -> Encoder:
-        """The encoder that becomes the run's model (EXPORTED)."""
-        return self.query if EXPORTED == "query" else self.key
+        """The encoder that becomes the run's model (EXPORTED_ENCODER)."""
+        return self.query if EXPORTED_ENCODER == "query" else self.key
 
     def queries(self, images: Tensor) -> Tensor:
         """(N, D) of all processes, with gradient, in batch-norm groups of neighbours. `images` are

@@ -16,7 +16,7 @@ from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
 from pauc_hub.device import autocast
-from pauc_hub.training.distributed import ALONE, World
+from pauc_hub.training.distributed import ONE_PROCESS, World
 
 # of whose statistics the mean is taken where they are measured anew; running ones are mostly of the
 # last ten
@@ -189,7 +189,7 @@ def joined_statistics(encoder: nn.Module, groups: int, world: World) -> Iterator
 
 @torch.no_grad()
 def measure_statistics(
-    encoder: nn.Module, batches: Iterable[Tensor], dtype: torch.dtype, world: World = ALONE
+    encoder: nn.Module, batches: Iterable[Tensor], dtype: torch.dtype, world: World = ONE_PROCESS
 ) -> None:
     """Replace the running statistics by the mean of the batches' own, each batch a single group.
 

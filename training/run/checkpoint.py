@@ -21,7 +21,7 @@ from pauc_hub.training.estep import Expectation
 from pauc_hub.training.networks.encoder import MomentumPair
 from pauc_hub.training.run import checkpoint_files
 
-FORMAT_VERSION = 3
+CHECKPOINT_FORMAT = 3
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ def save(
     """
     tensors = {f"pair.{name}": value for name, value in pair.state_dict().items()}
     tensors |= _optimiser_tensors(pair, optimiser) | _expectation_tensors(expectation)
-    metadata = {"format": str(FORMAT_VERSION), "place": json.dumps(place.__dict__)}
+    metadata = {"format": str(CHECKPOINT_FORMAT), "place": json.dumps(place.__dict__)}
     try:
         checkpoint_files.put(run, (place.epoch, place.step), tensors, metadata)
     except checkpoint_files.Failures as error:
@@ -127,10 +127,10 @@ def written_under(run: Path, launch: str) -> bool:
 
 
 def _place(path: Path, metadata: dict[str, str]) -> Place:
-    if metadata.get("format") != str(FORMAT_VERSION):
+    if metadata.get("format") != str(CHECKPOINT_FORMAT):
         raise UsageError(
-            f"'{path}' is of format {metadata.get('format')}, this version reads {FORMAT_VERSION}. "
-            "Start anew with overwrite=True."
+            f"'{path}' is of format {metadata.get('format')}, this version reads "
+            f"{CHECKPOINT_FORMAT}. Start anew with overwrite=True."
         )
     return Place(**json.loads(metadata["place"]))
 

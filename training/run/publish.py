@@ -20,7 +20,7 @@ from pauc_hub.sources.by_index import ImageSource
 from pauc_hub.training.config import Config
 from pauc_hub.training.estep import Expectation
 from pauc_hub.training.networks.backbone import build_options
-from pauc_hub.training.networks.encoder import EXPORTED, Encoder
+from pauc_hub.training.networks.encoder import EXPORTED_ENCODER, Encoder
 from pauc_hub.training.run import receipts
 
 # least cosine of fp16 weights' features to fp32's for the weights to be stored in fp16
@@ -145,7 +145,7 @@ def _facts(finished: Finished, name: str) -> dict[str, Any]:
     facts = {
         "name": name,
         "architecture": finished.config.architecture,
-        "encoder": EXPORTED,
+        "encoder": EXPORTED_ENCODER,
         "command": finished.command,
         "commit": receipts.commit(),
         "config": finished.config.to_json() | {"labelled": Path(finished.config.labelled).name},

@@ -22,13 +22,13 @@ from pauc_hub.training.schedule import laid_anew
 from pauc_hub.training.settings import read_saved
 
 CONFIG, METRICS, UNREADABLE, MODEL = "config.json", "metrics.jsonl", "unreadable.txt", "model"
-CURVES, WANDB = "curves.png", "wandb_id.txt"
+RUN_CURVES, WANDB = "curves.png", "wandb_id.txt"
 TENSORBOARD, EVENTS = "tensorboard", "events.out.tfevents.*"  # a folder, and what in it is ours
 READING = "reading.json"  # of the images, where they needed one
 BEFORE = "before.safetensors"  # what the weights that it started from were like
-OWN = (CONFIG, METRICS, UNREADABLE, CURVES, WANDB, MODEL, READING, BEFORE)
+OWN = (CONFIG, METRICS, UNREADABLE, RUN_CURVES, WANDB, MODEL, READING, BEFORE)
 FIXED = (*OWN, TENSORBOARD, checkpoint_files.FOLDER)
-FAILED = "failed"  # in the last line of metrics.jsonl, where a run ended with an error
+FAILURE_KEY = "failed"  # in the last line of metrics.jsonl, where a run ended with an error
 
 
 @contextlib.contextmanager
@@ -235,7 +235,7 @@ class Metrics:
     def write_failure(self, epoch: int, step: int, message: str) -> None:
         """The run ends here; the line is dropped when it goes on."""
         with contextlib.suppress(TrainingFailed):  # a full disk may be what it ends of
-            self._append({"epoch": epoch, "step": step, FAILED: message})
+            self._append({"epoch": epoch, "step": step, FAILURE_KEY: message})
 
     def _append(self, values: Mapping[str, Any]) -> None:
         # JSON has no word for what is not finite
@@ -268,7 +268,7 @@ def explained(path: Path) -> contextlib.AbstractContextManager[None]:
 def _place(line: str) -> tuple[int, int]:
     try:
         values = json.loads(line)
-        return (2**62, 0) if FAILED in values else (values["epoch"], values["step"])
+        return (2**62, 0) if FAILURE_KEY in values else (values["epoch"], values["step"])
     except (ValueError, KeyError, TypeError):  # the last line of a killed run may be cut short
         return (2**62, 0)
 

@@ -17,9 +17,7 @@ from pauc_hub.errors import ModelFolderError, OutputExists, UsageError
 from pauc_hub.files.checksums import file_sum
 from pauc_hub.hub.convert.card import render_converted
 from pauc_hub.hub.convert.formats import (
-    FORMATS,
-    IMAGENET_MEAN,
-    IMAGENET_STD,
+    CHECKPOINT_FORMATS,
     Format,
     recognise_format,
 )
@@ -27,6 +25,7 @@ from pauc_hub.hub.convert.heads import read_projector
 from pauc_hub.hub.convert.networks import recognise_network
 from pauc_hub.hub.convert.published import PUBLISHED
 from pauc_hub.hub.convert.reading import read_checkpoint
+from pauc_hub.images.preprocessing import IMAGENET_MEAN, IMAGENET_STD
 from pauc_hub.models.timm_import import import_timm
 from pauc_hub.models.write_folder import write_folder
 
@@ -103,8 +102,8 @@ def convert(
     place = Path(output)
     if place.exists() and not overwrite:
         raise OutputExists(f"'{place}' exists. Name another place, or give overwrite=True.")
-    if format != "auto" and format not in {known.name for known in FORMATS}:
-        names = ", ".join(known.name for known in FORMATS)
+    if format != "auto" and format not in {known.name for known in CHECKPOINT_FORMATS}:
+        names = ", ".join(known.name for known in CHECKPOINT_FORMATS)
         raise UsageError(f"format={format} is unknown. Use auto, {names}.")
     with tempfile.TemporaryDirectory() as scratch:
         published = PUBLISHED.get(str(checkpoint)) if not Path(checkpoint).exists() else None
@@ -223,7 +222,7 @@ def _download(url: str, folder: Path, quiet: bool) -> Path:
 def _format(name: str, tensors: Mapping[str, Tensor]) -> Format:
     if name == "auto":
         return recognise_format(tensors)
-    found = next(known for known in FORMATS if known.name == name)
+    found = next(known for known in CHECKPOINT_FORMATS if known.name == name)
     if not any(key.startswith(found.backbone) for key in tensors):
         raise ModelFolderError(
             f"the checkpoint has no key that begins with '{found.backbone}', as {name}'s have; "

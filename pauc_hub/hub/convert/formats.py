@@ -8,9 +8,6 @@ are gone.
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-IMAGENET_MEAN = (0.485, 0.456, 0.406)
-IMAGENET_STD = (0.229, 0.224, 0.225)
-
 # lightly takes torchvision's ResNet apart, `nn.Sequential(*list(resnet.children())[:-1])`, and
 # numbers its children.
 SEQUENTIAL_RESNET = {
@@ -48,7 +45,7 @@ class Format:
     crop_pct: float = 0.875
 
 
-FORMATS = (
+CHECKPOINT_FORMATS = (
     Format(
         name="moco-v3",
         backbone="base_encoder.",
@@ -152,6 +149,6 @@ def recognise_format(keys: Iterable[str]) -> Format:
     known = tuple(keys)
     return next(
         layout
-        for layout in FORMATS
+        for layout in CHECKPOINT_FORMATS
         if all(any(key.startswith(mark) for key in known) for mark in layout.marks)
     )

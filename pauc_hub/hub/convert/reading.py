@@ -13,7 +13,7 @@ from torch import Tensor
 from pauc_hub.errors import ModelFolderError
 
 # torch's own words advise to run it as code.
-UNREADABLE = "it cannot be read as a pickle of tensors"
+NOT_TENSORS = "it cannot be read as a pickle of tensors"
 # Outermost first; the teacher is what DINO evaluates.
 WRAPPERS = ("state_dict", "model", "teacher", "student", "model_state_dict")
 
@@ -31,7 +31,7 @@ def read_checkpoint(path: Path) -> dict[str, Tensor]:
     except pickle.UnpicklingError as error:
         if "Unsupported global" not in str(error) and "GLOBAL" not in str(error):
             raise ModelFolderError(
-                f"'{path}' is no checkpoint of torch's: {UNREADABLE}."
+                f"'{path}' is no checkpoint of torch's: {NOT_TENSORS}."
             ) from error
         raise ModelFolderError(
             f"'{path}' holds Python objects beside its tensors ({_object(error)}), which are "
@@ -42,7 +42,7 @@ def read_checkpoint(path: Path) -> dict[str, Tensor]:
             "c.get('teacher')}, 'OUT')\""
         ) from error
     except KeyError as error:  # an opcode that pickle does not have
-        raise ModelFolderError(f"'{path}' is no checkpoint of torch's: {UNREADABLE}.") from error
+        raise ModelFolderError(f"'{path}' is no checkpoint of torch's: {NOT_TENSORS}.") from error
     except (RuntimeError, EOFError, ValueError) as error:
         raise ModelFolderError(
             f"'{path}' is no checkpoint of torch's: {_first_line(error)}"

@@ -7,7 +7,7 @@ from runs_by_command import TRAIN, left
 
 from pauc_hub.cli import run
 from pauc_hub.files.locks import locked
-from pauc_hub.images.formats import SUFFIXES
+from pauc_hub.images.formats import IMAGE_SUFFIXES
 from pauc_hub.training.monitoring import boards
 
 CANNOT = "the configuration cannot be trained: "
@@ -117,8 +117,8 @@ REFUSED: list[tuple[tuple[str, ...], int, str]] = [
         ("train", "empty", "-o", "run"),
         1,
         (
-            f"no images in 'HERE/empty': no file there ends in {', '.join(sorted(SUFFIXES))}, "
-            ".tar, .tar.gz, .tgz, .parquet."
+            "no images in 'HERE/empty': no file there ends in "
+            f"{', '.join(sorted(IMAGE_SUFFIXES))}, .tar, .tar.gz, .tgz, .parquet."
         ),
     ),
 ]

@@ -15,7 +15,7 @@ from PIL import Image
 
 from pauc_hub.answers.assign import assign
 from pauc_hub.answers.gallery import COLUMNS, GAP, ROWS, gallery
-from pauc_hub.answers.thumbnails import SIDE
+from pauc_hub.answers.thumbnails import THUMBNAIL_SIDE
 from pauc_hub.answers.verify import verify
 from pauc_hub.cli import run
 from pauc_hub.errors import UsageError
@@ -57,11 +57,13 @@ def test_rows_are_the_largest_prototypes_and_their_central_images(
     ]
     order = list(dict.fromkeys(prototype for prototype, _ in central))[:ROWS]
     rows = [[path for prototype, path in central if prototype == wanted] for wanted in order]
-    step = SIDE + GAP
+    step = THUMBNAIL_SIDE + GAP
     assert sheet.shape == (step * len(rows) - GAP, step * max(map(len, rows)) - GAP, 3)
     for y, row in enumerate(rows):
         for x, path in enumerate(row):
-            middle = sheet[y * step + SIDE // 2, x * step + SIDE // 2].astype(int)
+            middle = sheet[y * step + THUMBNAIL_SIDE // 2, x * step + THUMBNAIL_SIDE // 2].astype(
+                int
+            )
             expected = opened((photos / path).read_bytes())[0, 0].astype(int)
             assert np.abs(middle - expected).max() < 12
 
@@ -86,7 +88,7 @@ def test_it_is_pushed_where_it_was_asked_for(
     back = pull(ME, tmp_path / "back", quiet=True).output
     verify(back)
     assert (back / "README.md").read_text().endswith("![Images by prototype](gallery.jpg)\n")
-    assert opened((back / "gallery.jpg").read_bytes()).shape[1] > SIDE
+    assert opened((back / "gallery.jpg").read_bytes()).shape[1] > THUMBNAIL_SIDE
     # A model that has one keeps it, and says so once.
     assert run(["push", str(back), "me/again", "--quiet", "--gallery", str(photos)]) == 0
     files = hub.repositories["me/again"].commits[-1].files

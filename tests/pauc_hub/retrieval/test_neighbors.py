@@ -186,7 +186,7 @@ def test_where_nothing_can_be_written_every_row_is_compared(
 
 @pytest.mark.usefixtures("large")
 def test_an_index_is_not_asked_for_more_than_it_was_measured_with(table: Path) -> None:
-    assert find_neighbors(table, drawn(1), faiss_index.LARGEST_K + 1).method == "exact"
+    assert find_neighbors(table, drawn(1), faiss_index.MOST_NEIGHBORS + 1).method == "exact"
     assert left(table) == set()
 
 

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from pauc_hub.images.decoding import KINDS, UnreadableImage, read_image
+from pauc_hub.images.decoding import UNREADABLE_KINDS, UnreadableImage, read_image
 from pauc_hub.sources import Entry, Source
 
 WriteTar = Callable[..., Path]
@@ -56,7 +56,7 @@ def outcome(entry: Entry) -> str:
         return f"{read_image(entry.open()).width} px"
     except UnreadableImage as refusal:
         kind, message = refusal.kind, refusal.message
-    assert kind in KINDS
+    assert kind in UNREADABLE_KINDS
     assert len(message.splitlines()) == 1
     return kind
 

@@ -13,7 +13,7 @@ from pauc_hub.images import formats
 from pauc_hub.sources import kinds, open_source, passed_over
 from pauc_hub.sources.by_index import open_by_index
 
-WITHOUT_HEIF = formats.SUFFIXES - formats.HEIF
+WITHOUT_HEIF = formats.IMAGE_SUFFIXES - formats.HEIF
 
 
 @pytest.fixture
@@ -39,7 +39,7 @@ EXPECTED = {".heic": 2, ".mov": 1, "": 1, ".tar": 1}
 
 @pytest.fixture(autouse=True)
 def no_heif(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(kinds, "SUFFIXES", WITHOUT_HEIF)
+    monkeypatch.setattr(kinds, "IMAGE_SUFFIXES", WITHOUT_HEIF)
 
 
 def test_a_folder_counts_them_when_it_is_listed(mixed: Path) -> None:
@@ -100,7 +100,7 @@ def test_where_there_is_nothing_else_the_extra_is_named(tmp_path: Path) -> None:
 def test_what_is_found_with_the_extra_is_not_passed_over(
     mixed: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(kinds, "SUFFIXES", WITHOUT_HEIF | formats.HEIF)
+    monkeypatch.setattr(kinds, "IMAGE_SUFFIXES", WITHOUT_HEIF | formats.HEIF)
     source = open_source(mixed)
     assert source.listing().images == 4
     assert ".heic" not in passed_over(source)

@@ -15,7 +15,7 @@ import pytest
 from pauc_hub.errors import NoImages, PaucError, UsageError
 from pauc_hub.images.decoding import UnreadableImage
 from pauc_hub.sources import Entry, Source, open_source
-from pauc_hub.sources.rows import BUFFER, ROWS_TOGETHER, image_column, open_rows
+from pauc_hub.sources.rows import READ_BUFFER, ROWS_TOGETHER, image_column, open_rows
 from pauc_hub.sources.stored import File
 
 WriteRows = Callable[..., Path]
@@ -192,7 +192,7 @@ def test_a_large_group_is_read_piece_by_piece(tmp_path: Path) -> None:
         == 100
     )
     assert sum(pieces) > 100 * 100_000
-    assert max(pieces) <= BUFFER + 500_000  # a buffer and a page
+    assert max(pieces) <= READ_BUFFER + 500_000  # a buffer and a page
 
 
 @pytest.mark.parametrize("seed", range(3))

@@ -12,7 +12,7 @@ import pytest
 from pauc_hub.errors import UsageError
 from pauc_hub.images.decoding import UnreadableImage
 from pauc_hub.sources import Entry, Source, open_source
-from pauc_hub.sources.stored import LARGEST
+from pauc_hub.sources.stored import LARGEST_IMAGE
 
 WriteTar = Callable[..., Path]
 Outcomes = Callable[[Iterable[Entry]], list[tuple[str, str]]]
@@ -148,10 +148,10 @@ def test_what_is_no_plain_file_is_an_entry_only_where_it_is_named_like_an_image_
 
 def test_an_image_too_large_for_memory_is_not_read(tmp_path: Path, outcomes: Outcomes) -> None:
     member = tarfile.TarInfo("a.png")
-    member.size = LARGEST + 1
+    member.size = LARGEST_IMAGE + 1
     with (tmp_path / "x.tar").open("wb") as file:
         file.write(member.tobuf())
-        file.truncate(BLOCK + LARGEST + BLOCK + 2 * BLOCK)
+        file.truncate(BLOCK + LARGEST_IMAGE + BLOCK + 2 * BLOCK)
     assert outcomes(open_source(tmp_path / "x.tar").entries()) == [("x.tar/a.png", "too_large")]
 
 

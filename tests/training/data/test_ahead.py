@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from pauc_hub.device import send
-from pauc_hub.training.data.ahead import BATCHES_AHEAD, fill_ahead, send_ahead
+from pauc_hub.training.data.ahead import MOST_WAITING, fill_ahead, send_ahead
 
 CPU = torch.device("cpu")
 Job = tuple[Sequence[int], tuple[Tensor, ...]]
@@ -45,7 +45,7 @@ def test_threads_stay_a_few_batches_ahead() -> None:
     with closing(fill_ahead(jobs([[i] for i in range(50)]), note, 2)) as filled:
         for wanted in range(3):
             assert next(filled)[0] == [wanted]
-            assert max(started) <= wanted + BATCHES_AHEAD
+            assert max(started) <= wanted + MOST_WAITING
 
 
 def test_closing_early_leaves_no_threads() -> None:

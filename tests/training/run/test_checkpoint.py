@@ -200,11 +200,11 @@ def test_another_format_is_refused(
     saved: Path, learnt: tuple[MomentumPair, torch.optim.Optimizer], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patch:
-        patch.setattr(checkpoint, "FORMAT_VERSION", 77)
+        patch.setattr(checkpoint, "CHECKPOINT_FORMAT", 77)
         checkpoint.save(saved, LATER, *learnt, None)
     assert refusal(saved) == (
         f"'{checkpoint_files.path_at(saved, (4, 0))}' is of format 77, this version reads "
-        f"{checkpoint.FORMAT_VERSION}. "
+        f"{checkpoint.CHECKPOINT_FORMAT}. "
         "Start anew with overwrite=True."
     )
 
