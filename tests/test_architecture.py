@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from pauc_hub.cli import app
+
 ROOT = Path(__file__).resolve().parent.parent
 # each folder, and its name in imports
 ROOMS = {"pauc_hub": "pauc_hub", "training": "pauc_hub.training", "cli": "pauc_hub.cli"}
@@ -206,16 +208,70 @@ def test_floors_are_disjoint() -> None:
     assert all(not lower & upper for lower, upper in pairwise(FLOORS))
 
 
-@pytest.mark.parametrize(
-    "name", ["ImageSource", "open_source", "Encoder", "fit_temperature", "features", "thumbnail"]
-)
-def test_one_name_has_one_meaning(name: str) -> None:
-    """Names that once stood for two things."""
-    trees = [(path, ast.parse(path.read_text())) for path in python_files(*ROOMS)]
-    defined = [
-        path.relative_to(ROOT)
-        for path, tree in trees
-        for node in tree.body
-        if isinstance(node, ast.FunctionDef | ast.ClassDef) and node.name == name
-    ]
-    assert len(defined) == 1, defined
+def public_names(path: Path) -> dict[str, ast.stmt]:
+    """What a file defines outside its functions and classes, but for names with `_` in front."""
+    found: dict[str, ast.stmt] = {}
+    for node in ast.parse(path.read_text()).body:
+        match node:
+            case ast.FunctionDef(name=name) | ast.ClassDef(name=name):
+                found[name] = node
+            case ast.Assign(targets=targets):
+                inner = (each for target in targets for each in ast.walk(target))
+                names = (each for each in inner if isinstance(each, ast.Name))
+                found |= {each.id: node for each in names if isinstance(each.ctx, ast.Store)}
+            case ast.AnnAssign(target=ast.Name(id=name)):
+                found[name] = node
+    return {name: node for name, node in found.items() if not name.startswith("_")}
+
+
+def named_twice(paths: Collection[Path], verbs: Collection[str]) -> dict[str, list[str]]:
+    """Names that stand for two things, with the files that define them.
+
+    Args:
+        verbs: functions that are commands, `module.name`.
+
+    A verb of the command line is called as its function is, and an option's type in cli/options.py
+    as what becomes of it. A constant may be a file's own affair: it counts once another file
+    imports it.
+    """
+    imported = {name for path in paths for name in imported_names(path)}
+    files: dict[str, list[Path]] = {}
+    for path in paths:
+        for name, node in public_names(path).items():
+            alias = isinstance(node, ast.Assign) and not name.isupper()
+            option = alias and path == ROOT / "cli" / "options.py"
+            if not option and f"{module_name(path)}.{name}" not in verbs:
+                files.setdefault(name, []).append(path)
+    return {
+        name: [str(path.relative_to(ROOT)) for path in found]
+        for name, found in files.items()
+        if len(found) > 1
+        and (not name.isupper() or any(f"{module_name(path)}.{name}" in imported for path in found))
+    }
+
+
+def test_one_name_has_one_meaning() -> None:
+    commands = [each.callback for each in app.registered_commands if each.callback]
+    verbs = {f"{each.__module__}.{each.__name__}" for each in commands}
+    assert named_twice(python_files(*ROOMS), verbs) == {}
+
+
+def test_names_of_two_meanings_are_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(f"{__name__}.ROOT", tmp_path)
+    texts = {
+        "pauc_hub/tables.py": "class Table: ...\nROWS, SUFFIX = 1, '.t'\nPages = list[int]\n",
+        "pauc_hub/pages.py": "Pages: object = tuple\nROWS, SUFFIX = 2, '.p'\n_own = 1\n",
+        "training/loop.py": "from pauc_hub.pages import SUFFIX\n_own = 2\ndef train(): ...\n",
+        "cli/train.py": "def train(): ...\ndef told(): ...\n",
+        "cli/options.py": "Table = object\nSUFFIX = '.o'\ndef told(): ...\nclass Pages: ...\n",
+    }
+    for name, text in texts.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(text)
+    paths = [tmp_path / name for name in texts]
+    assert named_twice(paths, {"pauc_hub.cli.train.train"}) == {
+        "Pages": ["pauc_hub/tables.py", "pauc_hub/pages.py", "cli/options.py"],
+        "SUFFIX": ["pauc_hub/tables.py", "pauc_hub/pages.py", "cli/options.py"],
+        "told": ["cli/train.py", "cli/options.py"],
+    }
+    assert "train" in named_twice(paths, set())
