@@ -203,11 +203,6 @@ def _problem(data: LabelledRows, rows: Rows, resources: Resources, share: int) -
     return Problem(design, targets, data.classes, standardisation, resources.quick)
 
 
-def fits_of(folds: int) -> int:
-    """How many times fit_probe() and the folds before it advance at most, for a progress bar."""
-    return (len(L2_VALUES) + 1) * (folds + 1)
-
-
 def subsets(targets: Targets, share: float, draws: int, seed: int = 0) -> Iterator[Rows]:
     """Stratified draws of a share of the rows, with two of each class at least; one label an
     image.
