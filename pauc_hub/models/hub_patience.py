@@ -3,6 +3,7 @@ again.
 """
 
 import logging
+import re
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,7 +15,10 @@ from pauc_hub.errors import Note
 
 # huggingface_hub itself waits for ever, unless a call is given a limit of its own.
 # A large commit may take the Hub most of a minute.
-CONNECT_SECONDS, ANSWER_SECONDS = 10.0, 60.0
+CONNECT_SECONDS = 10.0
+ANSWER_SECONDS = 60.0
+# as huggingface_hub words it; another wording tells no number
+WAIT = re.compile(r"Waiting (\d+(?:\.\d+)?)s")
 
 
 @contextmanager
@@ -52,12 +56,10 @@ class Retries(logging.Handler):
         text = record.getMessage()
         if " thrown while requesting" in text:
             self._reason = text.partition(" thrown while requesting")[0].strip("'")
-        elif text.startswith("Rate limited. Waiting "):
-            seconds = text.removeprefix("Rate limited. Waiting ").partition("s")[0]
-            self._say(
-                f"{constants.ENDPOINT} was asked too often; waiting for {float(seconds):.0f} "
-                "seconds."
-            )
+        elif text.startswith("Rate limited"):
+            wait = WAIT.search(text)
+            how_long = f"{float(wait[1]):.0f} seconds" if wait else "as long as it asks"
+            self._say(f"{constants.ENDPOINT} was asked too often; waiting for {how_long}.")
         elif "Retrying in " in text and not self._said:
             self._say(
                 f"{constants.ENDPOINT} has trouble ({self._reason}); trying again, for half a "

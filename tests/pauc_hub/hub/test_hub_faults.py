@@ -2,6 +2,7 @@
 nothing half-written.
 """
 
+import logging
 import time
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from pauc_hub.hub.listing import list_hub
 from pauc_hub.hub.pull import pull
 from pauc_hub.hub.push import push
 from pauc_hub.models import hub_patience
+from pauc_hub.models.hub_patience import Retries
 
 ME = "me/tiny"
 pytestmark = [
@@ -141,6 +143,12 @@ def test_a_hub_that_asks_for_time_is_given_it(hub: HubServer, model_folder: Path
     hub.faults["preupload"] = Fault(status=429, headers={"Retry-After": "7"}, times=1)
     with pytest.warns(Note, match=r"was asked too often; waiting for 8 seconds\.$"):
         push(model_folder, ME, quiet=True)
+
+
+def test_a_wait_that_is_worded_otherwise_is_told_without_its_length() -> None:
+    record = logging.LogRecord("", logging.WARNING, "", 0, "Rate limited. Wait 7.0s.", (), None)
+    with pytest.warns(Note, match=r"was asked too often; waiting for as long as it asks\.$"):
+        Retries().emit(record)
 
 
 def test_a_pull_that_is_asked_for_time(theirs: HubServer, tmp_path: Path) -> None:
