@@ -1,14 +1,15 @@
 """How long do clustering and assignment take here, beside scikit-learn and faiss on the same rows?
 
     python benchmarks/cluster.py                                # 200,000 x 512 in 1000 prototypes
-    python benchmarks/cluster.py --rows 1000000 --repetitions 1
+    python benchmarks/cluster.py --repetitions 1 --growth 500000 1000000
 
 All cluster the same unit rows from seeds of their own choice, with at most 20 iterations, and must
 end with about the same objective, the mean squared distance of a row to the mean of its cluster.
 `pauc cluster` beside them is the whole verb: reading the table, k-means, the hierarchy, 20
-reclusterings, calibration, and all files. Assigning is to fixed centroids, the nearest and the
-second. Where the machine is shared, seconds of processor time tell more; then give one thread
-(OMP_NUM_THREADS=1), since waiting threads count. Stopped, the same command goes on where it was.
+reclusterings, calibration, and all files; --growth runs it, and no peer, on more rows. Assigning is
+to fixed centroids, the nearest and the second. Where the machine is shared, seconds of processor
+time tell more; then give one thread (OMP_NUM_THREADS=1), since waiting threads count. Stopped, the
+same command goes on where it was.
 """
 
 import argparse
@@ -184,6 +185,18 @@ def compare(count: int, width: int, k: int, repetitions: int, journal: Journal) 
     }
 
 
+def growth(given: argparse.Namespace, journal: Journal) -> list[dict[str, float]]:
+    """What `pauc cluster` takes with each of these numbers of rows."""
+
+    def measure(count: int) -> dict[str, float]:
+        return whole_verb(features(count, given.width), given.k)
+
+    return [
+        {"rows": count} | journal.once(f"pauc cluster, {count:,} rows", partial(measure, count))
+        for count in given.growth
+    ]
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -192,6 +205,9 @@ def main() -> None:
     parser.add_argument("--width", type=int, default=512)
     parser.add_argument("-k", type=int, default=1000)
     parser.add_argument("--repetitions", type=int, default=3)
+    parser.add_argument(
+        "--growth", type=int, nargs="*", default=[], help="more numbers of rows for `pauc cluster`"
+    )
     parser.add_argument(
         "-o", "--output", type=Path, help="benchmarks/results/cluster-<machine>.json unless given"
     )
@@ -209,10 +225,10 @@ def main() -> None:
             "same rows?"
         ),
         "command": f"python benchmarks/cluster.py --rows {given.rows} --width {given.width} -k "
-        f"{given.k} "
-        f"--repetitions {given.repetitions}",
+        f"{given.k} --repetitions {given.repetitions}"
+        + (f" --growth {' '.join(map(str, given.growth))}" if given.growth else ""),
         **about,
-        "results": compare(*size, journal),
+        "results": compare(*size, journal) | {"growth": growth(given, journal)},
         "sittings": journal.sittings,
     }
     write_result(output, result, ("results",))

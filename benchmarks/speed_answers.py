@@ -77,13 +77,23 @@ def clusters(found: dict[str, Any]) -> str:
         for name in one["objective"]
     ]
     head = ("tool", "k-means, s of processor time", "objective", "assigning, s of processor time")
-    whole = one["pauc_cluster"]
+    whole = [{"rows": one["rows"]} | one["pauc_cluster"], *one.get("growth", ())]
+    growth = [
+        (
+            f"{each['rows']:,}",
+            f"{each['cpu_seconds']:.0f}",
+            f"{each['peak_mib']:.0f}",
+            f"{each['table_mib']:.0f}",
+        )
+        for each in whole
+    ]
+    columns = ("rows", "s of processor time", "peak MiB", "of which the rows are")
     return f"""
 {table(head, rows)}
 {one["rows"]:,} x {one["width"]} rows, {one["prototypes"]} prototypes, 20 iterations at most; {found["threads"]} thread,
 on a shared machine. Ours and faiss assign to the nearest and the second, scikit-learn to the nearest alone.
-`pauc cluster` as a whole, with 20 reclusterings: {whole["cpu_seconds"]:.0f} s of processor time,
-{whole["peak_mib"]:.0f} MiB, of which the rows are {whole["table_mib"]:.0f}.
+`pauc cluster` as a whole, with 20 reclusterings:
 
+{table(columns, growth)}
 {place(found)}
 """  # noqa: E501
