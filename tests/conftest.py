@@ -9,10 +9,11 @@ import select
 import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 import pytest
@@ -243,8 +244,10 @@ for words in sys.stdin:
 class ForkServer:
     """Runs `pauc` commands, one at a time."""
 
-    def __init__(self, process: subprocess.Popen[str]) -> None:
+    def __init__(self, process: subprocess.Popen[str], said: IO[str]) -> None:
+        """`said` is what the process and its children write to stderr."""
         self._process = process
+        self._said = said
 
     def start(self, words: Sequence[str]) -> int:
         """The command's process, as a file descriptor that becomes readable when it ends."""
@@ -263,7 +266,11 @@ class ForkServer:
 
     def _answer(self) -> int:
         assert self._process.stdout
-        return int(self._process.stdout.readline())
+        answer = self._process.stdout.readline()
+        if not answer:
+            self._said.seek(0)
+            pytest.fail(f"the server has ended:\n{self._said.read()}")
+        return int(answer)
 
 
 @pytest.fixture(scope="session")
@@ -279,11 +286,15 @@ def fork_server() -> Callable[[str], AbstractContextManager[ForkServer]]:
             "OMP_NUM_THREADS": "1",
             "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),
         }
-        pipe, nowhere = subprocess.PIPE, subprocess.DEVNULL
-        with subprocess.Popen(
-            command, stdin=pipe, stdout=pipe, stderr=nowhere, text=True, env=environment
-        ) as process:
-            yield ForkServer(process)
-            process.kill()  # quicker than its own end
+        pipe = subprocess.PIPE
+        with (
+            tempfile.TemporaryFile("w+") as said,
+            subprocess.Popen(
+                command, stdin=pipe, stdout=pipe, stderr=said, text=True, env=environment
+            ) as process,
+        ):
+            yield ForkServer(process, said)
+            # quicker than its own end
+            process.kill()
 
     return serve

@@ -37,7 +37,7 @@ activities = Activities(Path(DIARY))
 activities.note("beginning", workspace, "_begin")
 activities.note("loading", workspace.Workspace, "load")
 activities.note("saving", workspace, "write_shard")
-activities.note("joining", embed_files, "join")
+activities.note("joining", embed_files, "join_parts")
 activities.note("publishing", workspace.Workspace, "publish")
 activities.note("settling", workspace, "_settle")
 
