@@ -72,8 +72,14 @@ def test_the_object_holds_settings_reasons_and_estimate(
     }
     assert {name: found["settings"][name] for name in expected} == expected
     assert found["reasons"].keys() == {
-        "architecture", "size", "batch_size", "norm_group", "clusters", "queue", "lr"
-    }  # fmt: skip
+        "architecture",
+        "size",
+        "batch_size",
+        "norm_group",
+        "clusters",
+        "queue",
+        "lr",
+    }
     assert found["estimate"].keys() == Estimate.__dataclass_fields__.keys()
     assert found["estimate"]["seconds"] > 0
     assert sorted(path.name for path in here.iterdir()) == ["mine.toml", "photos"]

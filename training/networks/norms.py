@@ -120,9 +120,18 @@ class _Groups(Function):
             own.append(running_mean.new_empty(2, len(weight)))
             mean, scale = own[-1].unbind()
             torch.ops.aten.native_batch_norm.out(
-                each, weight, bias, running_mean, running_var, True, momentum, eps,
-                out=place, save_mean=mean, save_invstd=scale,
-            )  # fmt: skip
+                each,
+                weight,
+                bias,
+                running_mean,
+                running_var,
+                True,
+                momentum,
+                eps,
+                out=place,
+                save_mean=mean,
+                save_invstd=scale,
+            )
         ctx.save_for_backward(images, weight, torch.stack(own))
         ctx.eps = eps
         return normalised
