@@ -4,13 +4,13 @@ one was killed.
 
 import os
 import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from PIL import Image
+from torchrun import TORCHRUN
 
 from pauc_hub.cli import run
 from pauc_hub.errors import TableError
@@ -34,15 +34,7 @@ def photos(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def torchrun(*arguments: str) -> "subprocess.CompletedProcess[str]":
     """Two processes on this machine; the port is one that is free."""
-    command = [
-        sys.executable,
-        "-m",
-        "torch.distributed.run",
-        "--standalone",
-        "--nproc-per-node",
-        "2",
-    ]
-    command += ["-m", "pauc_hub.cli", *arguments]
+    command = [*TORCHRUN, "-m", "pauc_hub.cli", *arguments]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     return subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
 

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from dying import Death, read_diary
 from PIL import Image
+from torchrun import TORCHRUN
 
 from pauc_hub.cli import run
 from pauc_hub.models.folder import open_folder
@@ -84,14 +85,7 @@ def torchrun(*arguments: str) -> "subprocess.CompletedProcess[str]":
     free.
     """
     command = [
-        sys.executable,
-        "-m",
-        "torch.distributed.run",
-        "--standalone",
-        "--nproc-per-node",
-        "2",
-    ]
-    command += [
+        *TORCHRUN,
         "--max-restarts",
         str(len(DEATHS)),
         "--monitor-interval",
